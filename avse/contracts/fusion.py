@@ -1,0 +1,91 @@
+"""Kind `fusion`: how video enters a stream of audio features."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import nn
+
+from avse.contracts.plugin import Plugin
+
+
+class Fusion(nn.Module, Plugin):
+    """Adds to audio features what the video says, weighed by how far it can be trusted.
+
+    The result is `audio + reliability * delta(audio, video)`, gated after any normalisation, so that where no video
+    is valid the audio passes bit for bit. A subclass implements `delta`; the base class blanks invalid video, gates,
+    and keeps the promise whatever `delta` returns.
+
+    Arguments
+    ---------
+    audio_dim : int
+        Features per step of the audio.
+    video_dim : int
+        Features per step of the video.
+
+    Both streams are on the audio clock: the video was repeated to the steps of the audio.
+
+    Example
+    -------
+    >>> from avse.fusion.concat import Concat
+    >>> fusion = Concat(audio_dim=4, video_dim=3)
+    >>> audio, video = torch.randn(2, 10, 4), torch.randn(2, 10, 3)
+    >>> fused, reliability = fusion(audio, video, torch.zeros(2, 10, dtype=torch.bool))
+    >>> torch.equal(fused, audio), reliability.shape
+    (True, torch.Size([2, 10]))
+    """
+
+    audio_dim: int
+    video_dim: int
+
+    def __init__(self, audio_dim: int, video_dim: int) -> None:
+        super().__init__()
+        self.audio_dim, self.video_dim = audio_dim, video_dim
+
+    @classmethod
+    def example_arguments(cls) -> dict:
+        return {"audio_dim": 8, "video_dim": 6}
+
+    @abstractmethod
+    def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What to add to the audio, and how far to trust it.
+
+        Arguments
+        ---------
+        audio : tensor, shape (batch, steps, audio_dim)
+        video : tensor, shape (batch, steps, video_dim)
+            Zero in invalid steps.
+        valid : tensor, shape (batch, steps), bool
+
+        Returns
+        -------
+        delta : tensor, shape (batch, steps, audio_dim)
+        reliability : tensor, shape (batch, steps), in [0, 1]
+            Ones for a fusion that does not estimate it.
+        """
+
+    def forward(
+        self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fuse.
+
+        Arguments
+        ---------
+        audio : tensor, shape (batch, steps, audio_dim)
+        video : tensor, shape (batch, steps, video_dim)
+        valid : tensor, shape (batch, steps), bool
+
+        Returns
+        -------
+        fused : tensor, shape (batch, steps, audio_dim)
+        reliability : tensor, shape (batch, steps), in [0, 1]
+            Zero where the video is not valid.
+        """
+        if not bool(valid.any()):
+            return audio, audio.new_zeros(audio.shape[:2])
+        video = torch.where(valid[..., None], video, video.new_zeros(()))
+        delta, reliability = self.delta(audio, video, valid)
+        reliability = torch.where(valid, reliability, reliability.new_zeros(()))
+        fused = torch.where(valid[..., None], audio + reliability[..., None] * delta, audio)
+        return fused, reliability

