@@ -1,0 +1,10 @@
+"""The error a user meets."""
+
+from __future__ import annotations
+
+
+class AvseError(Exception):
+    """A user's mistake or a broken input: says what was wrong, where, and what to do.
+
+    The command line prints the message without a traceback and exits with status 1.
+    """

@@ -1,0 +1,60 @@
+"""Writing files so that nothing half-written is left behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avse.errors import AvseError
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """A temporary path beside `target`, renamed to it on success and removed on any failure or interruption.
+
+    Arguments
+    ---------
+    target : path
+        The file to write. Its suffix is kept, so that writers which look at it work.
+
+    Raises
+    ------
+    AvseError
+        If the folder cannot be written to, or the disk is full.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> with atomic_path(target) as path:
+    ...     _ = path.write_text("whole")
+    >>> target.read_text(), len(list(target.parent.iterdir()))
+    ('whole', 1)
+    """
+    target = Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise AvseError(f"{target}: is a folder; name a file to write.")
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise AvseError(f"{target}: cannot write there ({error.strerror}). Choose another output.") from error
+    path = Path(name)
+    try:
+        yield path
+        path.chmod(0o666 & ~_umask())
+        path.replace(target)
+    except OSError as error:
+        raise AvseError(f"{target}: writing failed ({error.strerror or error}). Nothing was left behind.") from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
