@@ -21,8 +21,9 @@ Mouth crops are grey `uint8`. `valid` is boolean per video frame: false where no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 import torch
