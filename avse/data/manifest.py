@@ -1,0 +1,339 @@
+"""Manifests: a CSV file that lists a corpus, one utterance or noise a row.
+
+========= =====================================================================================================
+column    meaning
+========= =====================================================================================================
+id        a name that no other row has
+clean     the voice alone
+noisy     the voice in noise, for corpora that are already mixed
+noise     the noise alone
+video     the talking face (a video file; its sound is not used)
+speaker   who talks; splits must not share speakers
+text      what is said
+split     `train`, `dev` or `test`; a manifest without this column is all `test`
+kind      `speech` or `noise`; without this column a row is `noise` if `noise` is its only sound
+label     class of a noise
+recording where a noise was cut from; splits must not share recordings
+dataset   name of the corpus
+duration  seconds (also `duration_s`)
+snr       signal-to-noise ratio of `noisy` in dB
+========= =====================================================================================================
+
+Only `id` and one sound column are required. Instead of `clean` and `noise`, a manifest may have `kind` and `audio`:
+`audio` is the voice where `kind` is `speech` or `av_speech` (speech with a face) and the sound itself otherwise. Paths
+are relative to the manifest's folder. Any other column is kept in `Utterance.extra`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avse.errors import AvseError
+from avse.files import atomic_path
+
+SPLITS = ("train", "dev", "test")
+_PATHS = ("clean", "noisy", "noise", "video")
+_TEXTS = ("speaker", "text", "split", "kind", "label", "recording", "dataset")
+_COLUMNS = ("id", "kind", "split", "clean", "noisy", "noise", "video", "speaker", "text", "label", "recording")
+_COLUMNS += ("dataset", "duration", "snr")
+_SPLIT_HINTS = {"val": "dev", "valid": "dev", "validation": "dev", "eval": "test", "training": "train", "tr": "train"}
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One row of a manifest.
+
+    Arguments
+    ---------
+    id : str
+    clean, noisy, noise, video : Path or None
+        Files; see the table of columns above.
+    speaker, text, split, label, recording, dataset : str
+        Empty where unknown.
+    kind : str
+        `speech` (with a face where `video` is not None), `noise`, or what the manifest says.
+    duration, snr : float or None
+        Seconds, and dB.
+    extra : dict
+        Other columns, as text.
+    place : str
+        `file:line` of the row, for messages.
+    """
+
+    id: str
+    clean: Path | None = None
+    noisy: Path | None = None
+    noise: Path | None = None
+    video: Path | None = None
+    speaker: str = ""
+    text: str = ""
+    split: str = "test"
+    kind: str = "speech"
+    label: str = ""
+    recording: str = ""
+    dataset: str = ""
+    duration: float | None = None
+    snr: float | None = None
+    extra: dict[str, str] = field(default_factory=dict, hash=False)
+    place: str = field(default="", compare=False)
+
+
+def read_manifest(
+    path: str | Path, splits: Collection[str] | None = None, kinds: Collection[str] | None = None
+) -> list[Utterance]:
+    """Read and check a manifest.
+
+    Arguments
+    ---------
+    path : path of a CSV file
+    splits : collection of str, optional
+        Keep these splits only.
+    kinds : collection of str, optional
+        Keep these kinds only: `speech`, `av_speech` (speech with a video), `noise`, or any other kind the manifest
+        has. Default: all speech and noise.
+
+    Returns
+    -------
+    list of Utterance
+        In the order of the file; paths are absolute.
+
+    Raises
+    ------
+    AvseError
+        If anything is wrong: all problems together, each with its line. Files are looked for in kept rows only.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "a.wav").touch()
+    >>> _ = (folder / "manifest.csv").write_text("id,clean,speaker,split\\na,a.wav,bob,train\\n")
+    >>> [utterance] = read_manifest(folder / "manifest.csv")
+    >>> utterance.id, utterance.speaker, utterance.clean.name
+    ('a', 'bob', 'a.wav')
+    """
+    path = Path(path)
+    problems: list[str] = []
+    seen: dict[str, int] = {}
+    kept = []
+    wanted = ("speech", "noise") if kinds is None else tuple(kinds)
+    for name in splits or ():
+        if name not in SPLITS:
+            raise AvseError(f"{path}: there is no split {name!r}; the splits are {', '.join(SPLITS)}.")
+    for line, row in _rows(path):
+        place = f"{path}:{line}"
+        utterance = _utterance(row, path.parent, place, problems)
+        if utterance.id in seen:
+            problems.append(f"{place}: id {utterance.id!r} is already used in line {seen[utterance.id]}.")
+        seen.setdefault(utterance.id, line)
+        asked = utterance.kind in wanted or ("av_speech" in wanted and _is_av_speech(utterance))
+        if asked and (splits is None or utterance.split in splits):
+            kept.append(utterance)
+    if not seen:
+        raise AvseError(f"{path}: has no rows below its header. Write one line for each utterance.")
+    problems += _missing_files(kept)
+    _raise_together(f"{path}: this manifest cannot be used.", problems)
+    return kept
+
+
+def check_splits(utterances: Iterable[Utterance], allow_speakers: Collection[str] = ()) -> None:
+    """Refuse a corpus whose splits share a speaker or a noise recording.
+
+    Arguments
+    ---------
+    utterances : iterable of Utterance
+    allow_speakers : collection of str
+        Speakers that may appear in more than one split (speaker-dependent work).
+
+    Raises
+    ------
+    AvseError
+        Names each shared speaker and recording, with the lines where it first appears in each split.
+
+    Example
+    -------
+    >>> check_splits([Utterance("a", speaker="bob", split="train"), Utterance("b", speaker="eve", split="test")])
+    """
+    speakers: dict[str, dict[str, Utterance]] = {}
+    recordings: dict[str, dict[str, Utterance]] = {}
+    for utterance in utterances:
+        if utterance.kind == "noise":
+            if utterance.recording:
+                recordings.setdefault(utterance.recording, {}).setdefault(utterance.split, utterance)
+        elif utterance.speaker and utterance.speaker not in allow_speakers:
+            speakers.setdefault(utterance.speaker, {}).setdefault(utterance.split, utterance)
+    problems = [
+        f"{what} {name!r} is in " + " and ".join(f"{split} ({one.place or one.id})" for split, one in places.items())
+        for what, shared in (("speaker", speakers), ("noise recording", recordings))
+        for name, places in shared.items()
+        if len(places) > 1
+    ]
+    _raise_together("The splits of this corpus are not apart; results on them would be too good.", problems)
+
+
+def write_manifest(utterances: Iterable[Utterance], path: str | Path) -> None:
+    """Write a manifest that `read_manifest` reads back.
+
+    Arguments
+    ---------
+    utterances : iterable of Utterance
+    path : path of the CSV file
+        Files below its folder are written as relative paths, others as absolute ones.
+
+    Raises
+    ------
+    AvseError
+        If two utterances have one id, or the file cannot be written.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "manifest.csv"
+    >>> write_manifest([Utterance("a", clean=target.with_name("a.wav"), split="dev")], target)
+    >>> target.read_text().splitlines()[1]
+    'a,speech,dev,a.wav,,,,,,,,,,'
+    """
+    path = Path(path)
+    listed = list(utterances)
+    extras = list(dict.fromkeys(key for one in listed for key in one.extra))
+    ids = [one.id for one in listed]
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise AvseError(f"{path}: two rows would have the id {twice!r}. Give each utterance its own id.")
+    folder = path.parent.resolve()
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*_COLUMNS, *extras])
+        for one in listed:
+            cells = [_cell(getattr(one, name), folder) for name in _COLUMNS]
+            writer.writerow(cells + [one.extra.get(key, "") for key in extras])
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of each row that is not blank."""
+    if not path.is_file():
+        raise AvseError(f"{path}: there is no such manifest. Name a CSV file; its columns are in avse.data.manifest.")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            for cells in reader:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(header):
+                    raise AvseError(
+                        f"{path}:{reader.line_num}: has {len(cells)} cells where the header has {len(header)} columns. "
+                        "Put text that holds a comma in double quotes."
+                    )
+                yield reader.line_num, {name: cell.strip() for name, cell in zip(header, cells)}
+    except UnicodeDecodeError as error:
+        raise AvseError(f"{path}: is not UTF-8 text (byte {error.start}). Save the manifest as UTF-8 CSV.") from error
+    except (OSError, csv.Error) as error:
+        raise AvseError(f"{path}: cannot be read as CSV ({error}).") from error
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if not any(header):
+        raise AvseError(f"{path}: is empty. Its first line must name the columns, for example id,clean,speaker,split.")
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise AvseError(f"{path}:1: column {', '.join(twice)} appears twice.")
+    lacking = [] if "id" in header else ["id"]
+    if "audio" in header:
+        lacking += [] if "kind" in header else ["kind (what `audio` is: speech or noise)"]
+    elif not {"clean", "noisy", "noise"} & set(header):
+        lacking += ["one of clean, noisy, noise"]
+    if lacking:
+        hint = " Separate the columns by commas." if len(header) == 1 else ""
+        raise AvseError(f"{path}:1: missing column {' and '.join(lacking)}; found {', '.join(header)}.{hint}")
+
+
+def _utterance(row: dict[str, str], folder: Path, place: str, problems: list[str]) -> Utterance:
+    row = dict(row)
+    name = row.pop("id")
+    if not name:
+        problems.append(f"{place}: the id is empty.")
+    split = row.get("split", "test")
+    if split not in SPLITS:
+        hint = f" Did you mean {_SPLIT_HINTS[split.lower()]!r}?" if split.lower() in _SPLIT_HINTS else ""
+        problems.append(f"{place}: split {split!r} is none of {', '.join(SPLITS)}.{hint}")
+    row["split"] = split
+    audio = row.pop("audio", "")
+    if not row.get("kind"):
+        row["kind"] = "noise" if row.get("noise") and not row.get("clean") and not row.get("noisy") else "speech"
+    if audio:
+        row["clean" if row["kind"] in ("speech", "av_speech") else "noise"] = audio
+    if row["kind"] == "av_speech":
+        row["kind"] = "speech"
+    if row["kind"] == "speech" and not (row.get("clean") or row.get("noisy")):
+        problems.append(f"{place}: speech {name!r} names no sound (clean or noisy).")
+    if row["kind"] == "noise" and not row.get("noise"):
+        problems.append(f"{place}: noise {name!r} names no sound.")
+    files = {column: folder / cell if (cell := row.pop(column, "")) else None for column in _PATHS}
+    if image := row.pop("image", ""):
+        row["image"] = str(folder / image)
+    duration = row.pop("duration", "") or row.pop("duration_s", "")
+    row.pop("duration_s", None)
+    return Utterance(
+        id=name,
+        **files,
+        **{column: row.pop(column, "") for column in _TEXTS},
+        duration=_number(duration, "duration", place, problems),
+        snr=_number(row.pop("snr", ""), "snr", place, problems),
+        extra={key: cell for key, cell in row.items() if key and cell},
+        place=place,
+    )
+
+
+def _is_av_speech(utterance: Utterance) -> bool:
+    return utterance.kind == "speech" and utterance.video is not None
+
+
+def _number(cell: str, column: str, place: str, problems: list[str]) -> float | None:
+    if not cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (column == "duration" and value < 0):
+        problems.append(f"{place}: {column} {cell!r} is not a number that can be used.")
+        return None
+    return value
+
+
+def _missing_files(utterances: list[Utterance]) -> list[str]:
+    missing = [
+        f"{one.place}: {column} file {file} does not exist."
+        for one in utterances
+        for column in _PATHS
+        if (file := getattr(one, column)) is not None and not file.is_file()
+    ]
+    if len(missing) > _SHOWN:
+        left = f"{len(missing)} files do not exist in all; paths are relative to the manifest's folder."
+        return [*missing[:_SHOWN], left]
+    return missing
+
+
+def _raise_together(title: str, problems: list[str]) -> None:
+    if not problems:
+        return
+    shown = problems[: 4 * _SHOWN]
+    if len(problems) > len(shown):
+        shown.append(f"... and {len(problems) - len(shown)} more.")
+    raise AvseError("\n  ".join([title, *shown]))
+
+
+def _cell(value: object, folder: Path) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Path):
+        file = value.resolve()
+        return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
+    return f"{value:g}" if isinstance(value, float) else str(value)
