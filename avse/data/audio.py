@@ -1,0 +1,77 @@
+"""Sound files of a corpus: read as mono at 16 kHz, written as lossless FLAC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from avse.contracts.types import SAMPLE_RATE
+from avse.errors import AvseError
+from avse.files import atomic_path
+
+
+def read_audio(path: str | Path) -> np.ndarray:
+    """A sound file (wav, flac, ogg, opus, mp3) as mono at 16 kHz.
+
+    Arguments
+    ---------
+    path : path
+
+    Returns
+    -------
+    array, shape (samples,), float32
+
+    Raises
+    ------
+    AvseError
+        If the file cannot be read, holds no samples, or holds samples that are not finite.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "tone.flac"
+    >>> write_audio(target, np.full(800, 0.25))
+    >>> read_audio(target)[:2].round(3).tolist()
+    [0.25, 0.25]
+    """
+    import soundfile
+
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AvseError(f"{path}: cannot be read as sound ({error}). Give wav, flac, ogg or opus.") from error
+    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+    if not len(mono) or not np.isfinite(mono).all():
+        raise AvseError(f"{path}: holds {'samples that are not finite' if len(mono) else 'no samples'}.")
+    if rate != SAMPLE_RATE:
+        import soxr
+
+        mono = soxr.resample(mono, rate, SAMPLE_RATE)
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def write_audio(path: str | Path, samples: np.ndarray) -> None:
+    """Write mono sound at 16 kHz: 24-bit for `.flac`, 32-bit float for `.wav`; nothing half-written is left.
+
+    Arguments
+    ---------
+    path : path ending in `.flac` or `.wav`
+    samples : array, shape (samples,)
+        Full scale is 1.0; beyond it FLAC clips.
+
+    Raises
+    ------
+    AvseError
+        If the file cannot be written.
+    """
+    import soundfile
+
+    subtype = "PCM_24" if Path(path).suffix.lower() == ".flac" else "FLOAT"
+    with atomic_path(path) as temporary:
+        try:
+            soundfile.write(str(temporary), np.asarray(samples, dtype=np.float32), SAMPLE_RATE, subtype=subtype)
+        except (soundfile.SoundFileError, TypeError, ValueError) as error:
+            raise AvseError(
+                f"{path}: cannot be written ({error}). Name a .flac or .wav file on a disk with room."
+            ) from error
