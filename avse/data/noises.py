@@ -99,11 +99,14 @@ def draw_offset(sound: np.ndarray, samples: int, rng: np.random.Generator, floor
     int
         For `cut_or_loop`.
     """
-    highest = len(sound) - samples if len(sound) > samples else len(sound) - min(_CROSSFADE, len(sound) // 4)
+    if len(sound) >= samples:
+        places = len(sound) - samples + 1
+    else:
+        places = len(sound) - min(_CROSSFADE, len(sound) // 4)
     wanted = floor * float(np.mean(np.square(sound, dtype=np.float64)))
     best, best_power = 0, -1.0
     for _ in range(8):
-        offset = int(rng.integers(highest + 1)) if len(sound) > samples else int(rng.integers(max(highest, 1)))
+        offset = int(rng.integers(places))
         power = float(np.mean(np.square(cut_or_loop(sound, samples, offset), dtype=np.float64)))
         if power > best_power:
             best, best_power = offset, power

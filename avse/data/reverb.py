@@ -32,7 +32,7 @@ def room_response(rt60: float, direct_db: float, rng: np.random.Generator) -> np
     Example
     -------
     >>> response = room_response(0.4, 3.0, np.random.default_rng(0))
-    >>> round(10 * np.log10(1 / (response[1:] ** 2).sum()), 2)
+    >>> round(float(10 * np.log10(1 / (response[1:] ** 2).sum())), 2)
     3.0
     """
     if not rt60 > 0:

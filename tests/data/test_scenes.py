@@ -1,0 +1,200 @@
+"""Scene files and their mixtures, noises and rooms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.signal import welch
+
+from avse.data.audio import read_audio, write_audio
+from avse.data.manifest import Utterance, read_manifest, write_manifest
+from avse.data.mixing import active_samples
+from avse.data.noises import babble, coloured_noise, cut_or_loop, draw_offset
+from avse.data.rendering import render_scenes
+from avse.data.reverb import reverberate, room_response
+from avse.data.scenes import Source, make_scene_file, make_scenes, read_scenes, write_scenes
+from avse.errors import AvseError
+
+HEAD = '# avse-scenes {"version": 1, "split": "test"}\nid,target,condition,snr,sources,seed,rt60,direct\n'
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Three speakers of two clips each with a "video", one without, and three recordings, all in `test`."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for speaker, utterance in [(s, u) for s in "abcd" for u in range(2)]:
+        name = f"{speaker}/{utterance}"
+        samples = rng.integers(8000, 14000)
+        envelope = np.sin(np.linspace(0, np.pi, samples))
+        write_audio(tmp_path / f"{name}.flac", 0.2 * envelope * rng.standard_normal(samples))
+        video = tmp_path / f"{name}.mp4" if speaker != "d" else None
+        if video:
+            video.touch()
+        rows.append(Utterance(name, clean=tmp_path / f"{name}.flac", video=video, speaker=speaker, dataset="toy"))
+    for index in range(3):
+        write_audio(tmp_path / f"n{index}.flac", 0.1 * rng.standard_normal(5000 * (index + 1)))
+        rows.append(Utterance(f"n{index}", noise=tmp_path / f"n{index}.flac", kind="noise", recording=f"r{index}"))
+    write_manifest(rows, tmp_path / "manifest.csv")
+    return tmp_path / "manifest.csv"
+
+
+def test_mixtures_are_the_same_on_every_run_and_have_their_snr(corpus, tmp_path):
+    scene_file = tmp_path / "scenes.csv"
+    conditions = ["recorded", "babble", "pink"]
+    scenes = make_scene_file(corpus, "test", scene_file, conditions=conditions, per_condition=3, seed=5)
+    assert len(scenes) == 27 and {scene.target for scene in scenes if scene.snr == 5} <= {
+        "a/0",
+        "a/1",
+        "b/0",
+        "b/1",
+        "c/0",
+        "c/1",
+    }
+    steps = []
+    rows = read_manifest(
+        render_scenes(scene_file, corpus, tmp_path / "one", on_progress=lambda *now: steps.append(now))
+    )
+    again = read_manifest(render_scenes(scene_file, corpus, tmp_path / "two", jobs=4))
+    assert steps[-1] == (27, 27) and [row.id for row in rows] == [scene.id for scene in scenes]
+    for row, other in zip(rows, again):
+        clean, noise, noisy = (soundfile.read(path)[0] for path in (row.clean, row.noise, row.noisy))
+        assert np.array_equal(noisy, soundfile.read(other.noisy)[0])
+        assert np.abs(noisy - clean - noise).max() < 2**-22
+        active = active_samples(clean)
+        assert 10 * np.log10((clean[active] ** 2).mean() / (noise[active] ** 2).mean()) == pytest.approx(
+            row.snr, abs=1e-3
+        )
+        assert np.abs(noisy).max() < 1 and row.video.is_file() and row.extra["condition"] in conditions
+
+
+def test_one_noise_for_all_snrs_and_every_recording_in_turn(corpus):
+    rows = read_manifest(corpus)
+    speech = [row for row in rows if row.kind == "speech"]
+    noises = [row for row in rows if row.kind == "noise"]
+    scenes = make_scenes(speech, noises, snrs=[-5, 5], conditions=["recorded"], per_condition=6, seed=1)
+    by_target = {}
+    for scene in scenes:
+        by_target.setdefault(scene.target, set()).add(scene.sources)
+    assert all(len(sources) == 1 for sources in by_target.values()) and len(by_target) == 6
+    used = [scene.sources[0].ids[0] for scene in scenes if scene.snr == 5]
+    assert {used.count(f"n{index}") for index in range(3)} == {2}
+    assert scenes == make_scenes(
+        speech[::-1], noises[::-1], snrs=[-5, 5], conditions=["recorded"], per_condition=6, seed=1
+    )
+
+
+def test_targets_are_balanced_over_speakers_and_babble_leaves_the_target_out(corpus):
+    speech = [row for row in read_manifest(corpus) if row.kind == "speech"]
+    scenes = make_scenes(speech, snrs=[0], conditions=["babble"], per_condition={"toy": 3}, seed=2)
+    assert sorted(scene.target[0] for scene in scenes) == ["a", "b", "c"]
+    for scene in scenes:
+        talkers = [source.ids[0][0] for source in scene.sources]
+        assert len(set(talkers)) == 2 and scene.target[0] not in talkers
+    with pytest.raises(AvseError, match="3 |7 targets"):
+        make_scenes(speech, conditions=["babble"], per_condition=7)
+    with pytest.raises(AvseError, match="Babble of 9"):
+        make_scenes(speech, conditions=["babble9"])
+    with pytest.raises(AvseError, match="no condition 'bable'"):
+        make_scenes(speech, conditions=["bable"])
+    with pytest.raises(AvseError, match="needs noise"):
+        make_scenes(speech, conditions=["recorded"])
+
+
+def test_a_room_adds_late_reflections_to_the_noise(corpus, tmp_path):
+    make_scene_file(
+        corpus, "test", tmp_path / "s.csv", snrs=[40], conditions=["white"], per_condition=1, reverb=(0.5, 0.5)
+    )
+    [row] = read_manifest(render_scenes(tmp_path / "s.csv", corpus, tmp_path / "out"))
+    clean, noise = (read_audio(path) for path in (row.clean, row.noise))
+    assert 3 < 10 * np.log10((clean**2).mean() / (noise**2).mean()) < 30
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id,target\n", "is no scene file"),
+        ('# avse-scenes {"version": 99, "split": "test"}\n', "version 99"),
+        ('# avse-scenes {"version": 1, "split": "test"}\nid,target\n', "columns must be"),
+        (HEAD, "no scenes"),
+        (HEAD + "m,a,babble,-5,b @ 0,1,,\n", ":3: "),
+        (HEAD + "m,a,recorded,nan,b @ 0,1,,\n", ":3: "),
+        (HEAD + "m,a,recorded,0,b @ x,1,,\n", ":3: "),
+    ],
+)
+def test_wrong_scene_files_are_refused(tmp_path, text, words):
+    (tmp_path / "s.csv").write_text(text)
+    with pytest.raises(AvseError) as caught:
+        read_scenes(tmp_path / "s.csv")
+    assert words in str(caught.value)
+
+
+def test_scenes_that_do_not_fit_the_manifest_are_refused(corpus, tmp_path):
+    speech = [row for row in read_manifest(corpus) if row.kind == "speech"]
+    [first, second, *_] = make_scenes(speech, snrs=[0], conditions=["babble"], seed=2)
+    own = Source((first.target,), 0)
+    wrong = [type(first)("x", "nobody", "white", 0.0), type(first)("y", first.target, "babble", 0.0, (own, own))]
+    write_scenes([*wrong, second], tmp_path / "s.csv")
+    with pytest.raises(AvseError) as caught:
+        render_scenes(tmp_path / "s.csv", corpus, tmp_path / "out")
+    assert "s.csv:3: " in str(caught.value) and "'nobody'" in str(caught.value)
+    assert "s.csv:4: the babble holds the voice of its target" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_committed_scenes_fit_the_real_manifest(data_folder, tmp_path):
+    for split, count in (("dev", 48), ("test", 80)):
+        scenes, header = read_scenes(Path(__file__).parents[2] / "recipes" / "Manifest" / "scenes" / f"{split}.csv")
+        assert header["split"] == split
+        for condition in ("recorded", "babble"):
+            for snr in (-5, 0, 5):
+                targets = {s.target for s in scenes if s.condition == condition and s.snr == snr}
+                assert len(targets) == count
+        write_scenes(scenes[:: len(scenes) // 4], tmp_path / "few.csv", split=split)
+        render_scenes(tmp_path / "few.csv", data_folder / "manifest.csv", tmp_path / split)
+
+
+@pytest.mark.parametrize(("colour", "slope"), [("white", 0), ("pink", -3.01), ("brown", -6.02), ("blue", 3.01)])
+def test_coloured_noise_falls_by_its_slope(colour, slope):
+    noise = coloured_noise(colour, 160_000, np.random.default_rng(0))
+    frequency, power = welch(noise, 16000, nperseg=2048)
+    band = (frequency > 100) & (frequency < 6000)
+    fitted = np.polyfit(np.log2(frequency[band]), 10 * np.log10(power[band]), 1)[0]
+    assert fitted == pytest.approx(slope, abs=0.25)
+    assert np.array_equal(noise, coloured_noise(colour, 160_000, np.random.default_rng(0)))
+
+
+def test_a_loop_has_no_clicks():
+    tone = np.sin(2 * np.pi * 101.3 * np.arange(5000) / 16000)
+    looped = cut_or_loop(tone, 30000, 4321)
+    assert np.abs(np.diff(looped)).max() < 1.5 * np.abs(np.diff(tone)).max()
+    assert np.array_equal(cut_or_loop(tone, 100, 50), tone[50:150])
+
+
+def test_offsets_avoid_silence():
+    sound = np.r_[np.zeros(90_000), np.ones(30_000)]
+    rng = np.random.default_rng(0)
+    cuts = [cut_or_loop(sound, 4000, draw_offset(sound, 4000, rng)) for _ in range(50)]
+    assert np.mean([cut.mean() > 0.05 for cut in cuts]) > 0.8
+
+
+def test_babble_has_talkers_at_one_level():
+    low, high = np.zeros(16000), np.zeros(16000)
+    low[:8000], high[8000:] = 0.01 * np.sin(np.arange(8000)), 5.0 * np.sin(np.arange(8000))
+    both = babble([[low], [high]], 16000, np.random.default_rng(0))
+    assert (both[:7900] ** 2).mean() == pytest.approx((both[8100:] ** 2).mean(), rel=0.05)
+
+
+def test_a_room_decays_by_60_db_in_its_time():
+    response = room_response(0.4, 0.0, np.random.default_rng(0))
+    energy = 10 * np.log10(np.cumsum(response[::-1] ** 2)[::-1])
+    start, end = 800, 4000
+    slope = (energy[end] - energy[start]) / ((end - start) / 16000)
+    assert slope == pytest.approx(-60 / 0.4, rel=0.1)
+    speech = np.random.default_rng(1).standard_normal(16000)
+    reverberant, early = reverberate(speech, response)
+    naive = np.convolve(speech, response)[:16000]
+    assert np.abs(reverberant - naive).max() < 1e-4 and np.abs(early - reverberant).max() > 0.1
