@@ -1,0 +1,131 @@
+"""Decoded clips on disk: sound at 16 kHz and mouth crops, so that training never decodes or tracks twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from avse.contracts.types import SAMPLE_RATE, Clip
+from avse.data.manifest import Utterance
+from avse.errors import AvseError
+from avse.files import atomic_path
+
+_PCM = 32767.0
+
+
+class ClipCache:
+    """A folder of decoded clips, filled on first use.
+
+    Two small arrays stand for each utterance, named by a hash of its files, their size and their time: the sound as
+    16-bit samples, and the crops with their validity. Deleting the folder loses nothing but time; an interrupted
+    fill goes on where it stopped.
+
+    Arguments
+    ---------
+    folder : path
+        Where to keep the arrays; made if missing.
+
+    Example
+    -------
+    >>> import tempfile, soundfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> soundfile.write(folder / "a.wav", np.zeros(1600), 16000)
+    >>> ClipCache(folder / "cache").sound(Utterance("a", clean=folder / "a.wav")).shape
+    (1600,)
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def sound(self, utterance: Utterance) -> np.ndarray:
+        """Sound of an utterance (its clean speech, else its noise, else its noisy speech).
+
+        Returns
+        -------
+        array, shape (samples,), int16
+            Mapped from disk; divide by 32767 for full scale 1.0 (`sound_excerpt` does).
+        """
+        source = utterance.clean or utterance.noise or utterance.noisy
+        target = self._path(source, "sound.npy")
+        if not target.is_file():
+            audio = _read_sound(source)
+            with atomic_path(target) as path:
+                np.save(path, np.round(np.clip(audio, -1, 1) * _PCM).astype(np.int16))
+        return np.load(target, mmap_mode="r")
+
+    def excerpt(self, utterance: Utterance, start: int, samples: int) -> np.ndarray:
+        """Part of the sound, shape (at most samples,), float32."""
+        return np.asarray(self.sound(utterance)[start : start + samples], dtype=np.float32) / _PCM
+
+    def mouth(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
+        """Mouth crops of an utterance with a video.
+
+        Returns
+        -------
+        mouth : array, shape (frames, 88, 88), uint8
+        valid : array, shape (frames,), bool
+        """
+        target = self._path(utterance.video, "mouth.npz")
+        if not target.is_file():
+            from avse.media import read_clip
+
+            clip = read_clip(utterance.clean or utterance.noisy, video=utterance.video)
+            with atomic_path(target) as path:
+                np.savez(path, mouth=clip.mouth, valid=clip.valid)
+        with np.load(target) as arrays:
+            return arrays["mouth"], arrays["valid"]
+
+    def clip(self, utterance: Utterance) -> Clip:
+        """The whole utterance as a `Clip`."""
+        audio = self.excerpt(utterance, 0, len(self.sound(utterance)))
+        if utterance.video is None:
+            return Clip(audio, clip_id=utterance.id)
+        return Clip(audio, *self.mouth(utterance), clip_id=utterance.id)
+
+    def fill(self, utterances: Sequence[Utterance], video: bool = True) -> None:
+        """Decode all utterances now, with a progress bar.
+
+        Arguments
+        ---------
+        utterances : sequence of Utterance
+        video : bool
+            False: only the sound.
+        """
+        from rich.progress import track
+
+        todo = [u for u in utterances if not self._is_filled(u, video)]
+        for utterance in track(todo, description=f"Decoding {len(todo)} clips", disable=not todo):
+            self.sound(utterance)
+            if video and utterance.video is not None:
+                self.mouth(utterance)
+
+    def _is_filled(self, utterance: Utterance, video: bool) -> bool:
+        source = utterance.clean or utterance.noise or utterance.noisy
+        if not self._path(source, "sound.npy").is_file():
+            return False
+        return not video or utterance.video is None or self._path(utterance.video, "mouth.npz").is_file()
+
+    def _path(self, source: Path, kind: str) -> Path:
+        try:
+            state = source.stat()
+        except OSError as error:
+            raise AvseError(f"{source}: cannot be read ({error.strerror}). Check the manifest's paths.") from error
+        name = hashlib.sha1(f"{source.resolve()}|{state.st_size}|{state.st_mtime_ns}".encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.{kind}"
+
+
+def _read_sound(path: Path) -> np.ndarray:
+    import soundfile
+    import soxr
+
+    try:
+        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError:
+        from avse.media import read_clip
+
+        return read_clip(path, use_video=False).audio
+    mono = audio.mean(axis=1)
+    return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE).astype(np.float32)

@@ -1,0 +1,272 @@
+"""Mixtures made on the fly for training: speech, noise, and what can go wrong with the video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip
+from avse.data.cache import ClipCache
+from avse.data.manifest import Utterance
+from avse.data.mixing import mix_at_snr
+from avse.errors import AvseError
+
+if TYPE_CHECKING:
+    from avse.contracts.corruption import Corruption
+
+
+@dataclass
+class VideoDegradation:
+    """How often which part of the video is lost or wrong in training; probabilities per clip.
+
+    Arguments
+    ---------
+    drop_clip : float
+        No frame is valid.
+    drop_span : float
+        One span of frames is not valid.
+    drop_frames : float
+        Single frames, a tenth of them, are not valid.
+    wrong_clip : float
+        The mouth is that of another clip.
+    corrupt : float
+        One of `corruptions` is applied at a random severity of theirs.
+    corruptions : sequence of Corruption
+    augment : bool
+        Mirror, brightness, contrast and small shifts.
+    """
+
+    drop_clip: float = 0.2
+    drop_span: float = 0.15
+    drop_frames: float = 0.1
+    wrong_clip: float = 0.1
+    corrupt: float = 0.15
+    corruptions: Sequence[Corruption] = field(default_factory=list)
+    augment: bool = True
+
+    def __call__(
+        self, mouth: np.ndarray, valid: np.ndarray, other: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Degrade one clip's video.
+
+        Arguments
+        ---------
+        mouth : array, shape (frames, 88, 88), uint8
+        valid : array, shape (frames,), bool
+        other : pair of arrays like these
+            Another clip's video, for `wrong_clip`.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        mouth, valid : arrays like those given
+        """
+        if rng.random() < self.drop_clip:
+            return mouth, np.zeros_like(valid)
+        if rng.random() < self.wrong_clip:
+            mouth, valid = other
+        if self.augment:
+            mouth = _augment(mouth, rng)
+        if len(self.corruptions) and rng.random() < self.corrupt:
+            mouth, valid = self.corruptions[rng.integers(len(self.corruptions))](mouth, valid, rng)
+        valid = valid.copy()
+        frames = len(valid)
+        if rng.random() < self.drop_span:
+            length = int(rng.integers(1, max(2, frames)))
+            start = int(rng.integers(0, frames - length + 1))
+            valid[start : start + length] = False
+        if rng.random() < self.drop_frames:
+            valid[rng.random(frames) < 0.1] = False
+        return mouth, valid
+
+
+class MixtureSet(Dataset):
+    """Training mixtures, each a function of seed, epoch and index alone.
+
+    A target utterance is cut to `seconds`, mixed at a random SNR with recorded noise, babble of other speakers, or
+    coloured noise. Nothing depends on how many were drawn before, so that a resumed run sees what an uninterrupted
+    one would have seen.
+
+    Arguments
+    ---------
+    utterances : sequence of Utterance
+        Speech and noise of one split.
+    cache : ClipCache
+    size : int
+        Mixtures in an epoch.
+    seconds : float
+        Length of each, rounded to whole video frames.
+    snr : (float, float)
+        Lowest and highest SNR in dB.
+    conditions : dict
+        Relative frequency of `recorded`, `babble` and `coloured`.
+    talkers : sequence of float
+        Relative frequency of 1, 2, 3, ... talkers in babble.
+    video_share : float
+        Share of targets that have a video, where the corpus has both.
+    degradation : VideoDegradation or None
+        None: the video is left as it is.
+    use_video : bool
+        False: no video is read, for audio-only systems.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        cache: ClipCache,
+        size: int,
+        seconds: float = 2.0,
+        snr: tuple[float, float] = (-10.0, 10.0),
+        conditions: dict[str, float] | None = None,
+        talkers: Sequence[float] = (0.1, 0.6, 0.15, 0.1, 0.05),
+        video_share: float = 0.7,
+        degradation: VideoDegradation | None = None,
+        use_video: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.cache, self.size, self.seed, self.epoch = cache, size, seed, 0
+        self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
+        self.snr, self.talkers = tuple(snr), np.asarray(talkers, dtype=float)
+        self.degradation, self.use_video = degradation, use_video
+        self.speech = [u for u in utterances if u.kind != "noise" and u.clean is not None]
+        self.noises = [u for u in utterances if u.kind == "noise"]
+        self.with_video = [u for u in self.speech if u.video is not None]
+        self.without_video = [u for u in self.speech if u.video is None]
+        if not self.speech:
+            raise AvseError(
+                "The training split of the manifest has no clean speech. Check its columns clean and split."
+            )
+        if not self.with_video or not self.without_video:
+            video_share = float(bool(self.with_video))
+        self.video_share = video_share
+        conditions = dict(conditions or {"recorded": 0.5, "babble": 0.42, "coloured": 0.08})
+        if not self.noises:
+            conditions.pop("recorded", None)
+        if len({u.speaker or u.dataset for u in self.speech}) < 2:
+            conditions.pop("babble", None)
+        if not sum(conditions.values()) > 0:
+            raise AvseError(
+                "No training condition is left: conditions names none of coloured, recorded (needs noise rows in the "
+                "manifest) and babble (needs two speakers)."
+            )
+        self.conditions = list(conditions)
+        self.weights = np.array(list(conditions.values())) / sum(conditions.values())
+
+    def __len__(self) -> int:
+        return self.size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose mixtures `__getitem__` gives."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> tuple[Clip, np.ndarray, np.ndarray]:
+        """Mixture `index` of the epoch: noisy clip, clean speech, noise, each of `samples` samples."""
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        pool = self.with_video if rng.random() < self.video_share else self.without_video
+        target = pool[rng.integers(len(pool))]
+        speech, start = self._speech(target, rng, align=SAMPLES_PER_FRAME)
+        noise = self._noise(target, rng)
+        speech = _equalise(speech, rng)
+        level = 10 ** (rng.uniform(-35, -15) / 20) / (np.sqrt(np.mean(speech**2)) + 1e-6)
+        noisy, noise = mix_at_snr(level * speech, _equalise(noise, rng), rng.uniform(*self.snr))
+        mouth = valid = None
+        if self.use_video and target.video is not None:
+            mouth, valid = self._video(target, start)
+            if self.degradation is not None:
+                other = self.with_video[rng.integers(len(self.with_video))]
+                mouth, valid = self.degradation(mouth, valid, self._video(other, 0), rng)
+        clean = (level * speech).astype(np.float32)
+        return Clip(noisy, mouth, valid, clip_id=target.id), clean, noise
+
+    @staticmethod
+    def collate(items: Sequence[tuple[Clip, np.ndarray, np.ndarray]]) -> Batch:
+        """A `Batch` of items, for a `DataLoader`."""
+        clips, clean, noise = zip(*items)
+        return Batch.from_clips(clips, clean, noise)
+
+    def _speech(self, utterance: Utterance, rng: np.random.Generator, align: int = 1) -> tuple[np.ndarray, int]:
+        # A cut that holds no sound would leave nothing to learn; look again a few times.
+        length = len(self.cache.sound(utterance))
+        for _ in range(4):
+            start = int(rng.integers(0, max(0, length - self.samples) // align + 1)) * align
+            cut = self.cache.excerpt(utterance, start, self.samples)
+            if np.mean(cut**2) > 1e-7:
+                break
+        speech = np.zeros(self.samples, dtype=np.float32)
+        speech[: len(cut)] = cut
+        return speech, start
+
+    def _video(self, utterance: Utterance, start: int) -> tuple[np.ndarray, np.ndarray]:
+        mouth, valid = self.cache.mouth(utterance)
+        first = start // SAMPLES_PER_FRAME
+        last = first + self.samples // SAMPLES_PER_FRAME
+        clip = Clip(np.zeros(self.samples, dtype=np.float32), mouth[first:last], valid[first:last])
+        return clip.mouth, clip.valid
+
+    def _noise(self, target: Utterance, rng: np.random.Generator) -> np.ndarray:
+        condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
+        if condition == "recorded":
+            noise = self._loop(self.noises[rng.integers(len(self.noises))], rng)
+            if rng.random() < 0.25:
+                other = self._loop(self.noises[rng.integers(len(self.noises))], rng)
+                noise = mix_at_snr(noise, other, rng.uniform(-5, 5))[0]
+            return noise
+        if condition == "coloured":
+            return _coloured(self.samples, rng)
+        if condition != "babble":
+            raise AvseError(f"Unknown training condition {condition!r}; there are recorded, babble and coloured.")
+        total = np.zeros(self.samples, dtype=np.float32)
+        count = 1 + int(rng.choice(len(self.talkers), p=self.talkers / self.talkers.sum()))
+        for _ in range(count):
+            pool = self.with_video if rng.random() < 0.5 and self.with_video else self.speech
+            talker = pool[rng.integers(len(pool))]
+            while talker.id == target.id or (talker.speaker and talker.speaker == target.speaker):
+                talker = self.speech[rng.integers(len(self.speech))]
+            voice = self._loop(talker, rng)
+            total += voice / (np.sqrt(np.mean(voice**2)) + 1e-6)
+        return total
+
+    def _loop(self, utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
+        sound = self.cache.sound(utterance)
+        if len(sound) >= self.samples:
+            return self.cache.excerpt(utterance, int(rng.integers(0, len(sound) - self.samples + 1)), self.samples)
+        whole = self.cache.excerpt(utterance, 0, len(sound))
+        return np.roll(np.resize(whole, self.samples), int(rng.integers(0, self.samples)))
+
+
+def _equalise(signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A gentle random tilt, and now and then a random low-pass, so that no codec's cut-off tells speech from noise."""
+    if rng.random() < 0.4:
+        return signal
+    spectrum = np.fft.rfft(signal)
+    octaves = np.log2(np.arange(1, len(spectrum) + 1) / len(spectrum))
+    gain_db = rng.uniform(-1.0, 1.0) * octaves
+    if rng.random() < 0.4:
+        cutoff = rng.uniform(0.4, 1.0)
+        gain_db = gain_db - 60.0 * np.clip((np.linspace(0, 1, len(spectrum)) - cutoff) / 0.03, 0, 1)
+    return np.fft.irfft(spectrum * 10 ** (gain_db / 20), len(signal)).astype(np.float32)
+
+
+def _coloured(samples: int, rng: np.random.Generator) -> np.ndarray:
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    slope = rng.uniform(-1.2, 0.3)
+    spectrum *= np.maximum(np.arange(len(spectrum)), 1) ** slope
+    noise = np.fft.irfft(spectrum, samples)
+    return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
+
+
+def _augment(mouth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < 0.5:
+        mouth = mouth[:, :, ::-1]
+    down, right = rng.integers(-5, 6, size=2)
+    height, width = mouth.shape[1:]
+    rows = np.clip(np.arange(height) + down, 0, height - 1)
+    columns = np.clip(np.arange(width) + right, 0, width - 1)
+    mouth = mouth[:, rows[:, None], columns]
+    table = (np.arange(256) - 128) * rng.uniform(0.7, 1.3) + 128 + rng.uniform(-25, 25)
+    return np.clip(table, 0, 255).astype(np.uint8)[mouth]

@@ -1,0 +1,242 @@
+"""`tf_masker`: a mask on the short-time Fourier transform, by convolution and attention over time."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from avse.contracts.enhancer import Enhancer
+from avse.contracts.fusion import Fusion
+from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
+from avse.contracts.visual_frontend import VisualFrontend
+from avse.plugins import register
+from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
+
+_FLOOR = 1e-8
+
+
+@register("enhancer", "tf_masker")
+class TFMasker(Enhancer):
+    """Time-frequency masking with conformer blocks and video fused between them.
+
+    The compressed spectrum goes through `fusion_block` conformer blocks, meets the video in `fusion`, goes through
+    the remaining blocks and becomes a mask on the spectrum.
+
+    Arguments
+    ---------
+    visual_frontend : VisualFrontend or None
+        Mouth crops to features. None: audio only.
+    fusion : Fusion or None
+        Its `audio_dim` must be `channels`, its `video_dim` the front-end's `output_dim`.
+    channels : int
+        Features per step.
+    blocks : int
+        Conformer blocks in all.
+    fusion_block : int
+        Blocks before the fusion.
+    heads : int
+        Attention heads; divides `channels`.
+    kernel_size : int
+        Steps of the depthwise convolution.
+    context : int
+        Steps on each side (past only, if causal) that attention sees.
+    mask : str
+        `complex` (multiplies magnitude and turns phase) or `magnitude`.
+    causal : bool
+        True: no step looks ahead; the delay is one window, `fft_size` samples.
+    fft_size, hop : int
+        Of the transform, in samples. `hop` divides a video frame (640 samples).
+    dropout : float
+        In the blocks.
+
+    Raises
+    ------
+    ValueError
+        If dimensions do not fit.
+
+    Example
+    -------
+    >>> from avse.contracts.types import Clip
+    >>> import numpy as np
+    >>> model = TFMasker(channels=16, blocks=2, fusion_block=1)
+    >>> estimate = model(Batch.from_clips([Clip(np.zeros(3200, np.float32))]))
+    >>> estimate.speech.shape, estimate.reliability.shape
+    (torch.Size([1, 3200]), torch.Size([1, 5]))
+    """
+
+    def __init__(
+        self,
+        visual_frontend: VisualFrontend | None = None,
+        fusion: Fusion | None = None,
+        channels: int = 192,
+        blocks: int = 6,
+        fusion_block: int = 2,
+        heads: int = 4,
+        kernel_size: int = 9,
+        context: int = 150,
+        mask: str = "complex",
+        causal: bool = False,
+        fft_size: int = 640,
+        hop: int = 320,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if mask not in ("complex", "magnitude"):
+            raise ValueError(f"mask must be 'complex' or 'magnitude', got {mask!r}.")
+        if SAMPLES_PER_FRAME % hop or fft_size % (2 * hop):
+            raise ValueError(f"hop must divide {SAMPLES_PER_FRAME} and half of fft_size, got {hop} and {fft_size}.")
+        if channels % (2 * heads):
+            raise ValueError(f"channels must be a multiple of 2 * heads, got {channels} and {heads} heads.")
+        if not 0 <= fusion_block <= blocks:
+            raise ValueError(f"fusion_block must be in 0 ... {blocks}, got {fusion_block}.")
+        if (visual_frontend is None) != (fusion is None):
+            raise ValueError("give both visual_frontend and fusion, or neither (audio only).")
+        if fusion is not None and (fusion.audio_dim, fusion.video_dim) != (channels, visual_frontend.output_dim):
+            raise ValueError(
+                f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but the enhancer has "
+                f"{channels} channels and the visual front-end output_dim {visual_frontend.output_dim}."
+            )
+        if causal and not all(getattr(part, "causal", True) for part in (visual_frontend, fusion) if part is not None):
+            raise ValueError("a causal enhancer needs a causal visual front-end and a causal fusion.")
+        self.visual_frontend, self.fusion = visual_frontend, fusion
+        self.fft_size, self.hop, self.mask, self.causal = fft_size, hop, mask, causal
+        self.ratio = SAMPLES_PER_FRAME // hop
+        self.latency = fft_size if causal else None
+        bins = fft_size // 2 + 1
+        self.encoder = nn.Linear(3 * bins, channels)
+        self.blocks = nn.ModuleList(
+            ConformerBlock(channels, heads, kernel_size, context, causal, dropout) for _ in range(blocks)
+        )
+        self.fusion_block = fusion_block
+        self.norm = nn.LayerNorm(channels)
+        self.decoder = nn.Linear(channels, bins * (2 if mask == "complex" else 1))
+
+    @classmethod
+    def example_arguments(cls) -> dict:
+        from avse import plugins
+
+        frontend = plugins.get("visual_frontend", "pixel_mlp")(output_dim=8, hidden_dim=8, size=11)
+        fusion = plugins.get("fusion", "concat")(audio_dim=16, video_dim=8)
+        return {"visual_frontend": frontend, "fusion": fusion, "channels": 16, "blocks": 2, "fusion_block": 1}
+
+    def forward(self, batch: Batch) -> Estimate:
+        """Enhance a batch: see `Enhancer.forward`."""
+        spectrum = stft(batch.noisy, self.fft_size, self.hop)
+        steps = spectrum.shape[1]
+        inside = length_mask(stft_steps(batch.lengths, self.fft_size, self.hop), steps)
+        hidden = self.encoder(self._features(spectrum, inside))
+        for block in self.blocks[: self.fusion_block]:
+            hidden = block(hidden, inside)
+        reliability = hidden.new_zeros(batch.valid.shape)
+        if self.fusion is not None and bool(batch.valid.any()):
+            hidden, weights = self._fuse(hidden, batch, inside)
+            shown = weights[:, : batch.valid.shape[1] * self.ratio]
+            reliability = shown.unflatten(1, (-1, self.ratio)).mean(dim=2)
+        for block in self.blocks[self.fusion_block :]:
+            hidden = block(hidden, inside)
+        masked = self._apply_mask(spectrum, self.decoder(self.norm(hidden)))
+        samples = batch.noisy.shape[1]
+        speech = istft(torch.where(inside[..., None], masked, 0), self.fft_size, self.hop, samples)
+        speech = speech * length_mask(batch.lengths, samples)
+        return Estimate(speech, batch.noisy - speech, reliability.float(), batch.lengths)
+
+    def _fuse(
+        self, hidden: torch.Tensor, batch: Batch, inside: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        video = self.visual_frontend(batch.mouth, batch.valid)
+        valid = repeat_to_steps(batch.valid, hidden.shape[1], self.ratio) & inside
+        return self.fusion(hidden, repeat_to_steps(video.to(hidden.dtype), hidden.shape[1], self.ratio), valid)
+
+    def _features(self, spectrum: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        # Level-free: divided by the clip's own level, or, if causal, by the level so far.
+        power = spectrum.abs().square().mean(dim=2) * inside
+        if self.causal:
+            level = power.cumsum(dim=1) / torch.arange(1, power.shape[1] + 1, device=power.device)
+        else:
+            level = power.sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
+        scaled = spectrum / (level.sqrt()[..., None] + _FLOOR)
+        magnitude = (scaled.real.square() + scaled.imag.square() + _FLOOR).pow(0.15)
+        direction = magnitude / (scaled.real.square() + scaled.imag.square() + _FLOOR).sqrt()
+        features = torch.cat([magnitude, scaled.real * direction, scaled.imag * direction], dim=2)
+        return torch.where(inside[..., None], features, features.new_zeros(())).to(self.encoder.weight.dtype)
+
+    def _apply_mask(self, spectrum: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        output = output.to(spectrum.real.dtype)
+        if self.mask == "magnitude":
+            return spectrum * torch.sigmoid(output)
+        real, imaginary = output.chunk(2, dim=2)
+        # Bounded per component; starts near one half on the real axis.
+        return spectrum * torch.complex(1.5 * torch.tanh(real + 0.35), 1.5 * torch.tanh(imaginary))
+
+
+class ConformerBlock(nn.Module):
+    """Depthwise convolution, self-attention with rotary positions, and a feed-forward layer, each residual.
+
+    Arguments
+    ---------
+    channels, heads, kernel_size, context, causal, dropout :
+        See `TFMasker`.
+    """
+
+    def __init__(
+        self, channels: int, heads: int, kernel_size: int, context: int, causal: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.heads, self.context, self.causal = heads, context, causal
+        self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)
+        self.conv_norm = nn.LayerNorm(channels)
+        self.conv_in = nn.Linear(channels, 2 * channels)
+        self.depthwise = nn.Conv1d(channels, channels, kernel_size, groups=channels)
+        self.conv_out = nn.Linear(channels, channels)
+        self.attention_norm = nn.LayerNorm(channels)
+        self.attention_in = nn.Linear(channels, 3 * channels)
+        self.attention_out = nn.Linear(channels, channels)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """One block.
+
+        Arguments
+        ---------
+        hidden : tensor, shape (batch, steps, channels)
+        inside : tensor, shape (batch, steps), bool
+            False beyond a clip's end.
+
+        Returns
+        -------
+        tensor, shape (batch, steps, channels)
+        """
+        gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * inside[..., None]
+        local = self.depthwise(F.pad(gated.transpose(1, 2), self.padding)).transpose(1, 2)
+        hidden = hidden + self.dropout(self.conv_out(F.silu(local)))
+        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), inside))
+        return hidden + self.dropout(self.feed_forward(hidden))
+
+    def _attend(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        steps = hidden.shape[1]
+        query, key, value = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.attention_in(hidden).chunk(3, dim=2)
+        )
+        position = torch.arange(steps, device=hidden.device)
+        distance = position[:, None] - position[None]
+        near = (distance <= self.context) & (distance >= (0 if self.causal else -self.context))
+        # A step beyond the clip's end sees itself, so that no softmax is empty.
+        allowed = (near[None] & inside[:, None]) | torch.eye(steps, dtype=torch.bool, device=hidden.device)
+        attended = F.scaled_dot_product_attention(
+            _rotate(query, position), _rotate(key, position), value, attn_mask=allowed[:, None]
+        )
+        return self.attention_out(attended.transpose(1, 2).flatten(2))
+
+
+def _rotate(features: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding (Su et al., 2021) of (batch, heads, steps, dim)."""
+    half = features.shape[-1] // 2
+    rate = 1000.0 ** (-torch.arange(half, device=features.device, dtype=torch.float32) / half)
+    angle = position[:, None].float() * rate
+    cosine, sine = angle.cos().to(features.dtype), angle.sin().to(features.dtype)
+    first, second = features[..., :half], features[..., half:]
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)

@@ -1,0 +1,81 @@
+"""Losses for supervised enhancement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from avse.contracts.types import Batch, Estimate
+
+
+class EnhancementLoss(nn.Module):
+    """Negative SI-SDR plus distances of compressed spectra at several resolutions.
+
+    Arguments
+    ---------
+    spectral_weight : float
+        Weight of the spectral term beside SI-SDR in dB.
+    fft_sizes : sequence of int
+        Windows of the spectral term in samples; the hop is half of each.
+    compression : float
+        Exponent of the magnitudes.
+    max_db : float
+        SI-SDR above this is not rewarded, so that easy clips do not drown hard ones.
+
+    Example
+    -------
+    >>> clean = torch.randn(2, 3200)
+    >>> batch = Batch(clean, torch.tensor([3200, 1600]), torch.zeros(2, 5, 88, 88), torch.zeros(2, 5), clean=clean)
+    >>> estimate = Estimate(clean.clone(), clean, torch.zeros(2, 5), batch.lengths)
+    >>> float(EnhancementLoss(max_db=30.0)(estimate, batch)) < -29
+    True
+    """
+
+    def __init__(
+        self,
+        spectral_weight: float = 10.0,
+        fft_sizes: Sequence[int] = (320, 640, 1280),
+        compression: float = 0.3,
+        max_db: float = 30.0,
+    ) -> None:
+        super().__init__()
+        self.spectral_weight, self.fft_sizes = spectral_weight, tuple(fft_sizes)
+        self.compression, self.max_db = compression, max_db
+
+    def forward(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
+        """The loss of a batch, a scalar."""
+        speech, clean = estimate.speech.float(), batch.clean.float()
+        loss = -si_sdr(speech, clean).clamp(max=self.max_db).mean()
+        # Level-free: clips are compared at unit power.
+        scale = clean.square().sum(dim=1, keepdim=True) / batch.lengths[:, None]
+        speech, clean = (signal / (scale + 1e-8).sqrt() for signal in (speech, clean))
+        for size in self.fft_sizes:
+            loss = loss + self.spectral_weight / len(self.fft_sizes) * (
+                (self._spectrum(speech, size) - self._spectrum(clean, size)).abs().mean()
+            )
+        return loss
+
+    def _spectrum(self, signal: torch.Tensor, size: int) -> torch.Tensor:
+        window = torch.hann_window(size, device=signal.device)
+        spectrum = torch.stft(signal, size, size // 2, window=window, pad_mode="constant", return_complex=True)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return (power / size + 1e-6).pow(self.compression / 2)
+
+
+def si_sdr(estimate: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """Scale-invariant signal-to-distortion ratio in dB, without removing means (Le Roux et al., 2019).
+
+    Arguments
+    ---------
+    estimate, clean : tensor, shape (batch, samples)
+        Zero beyond each clip's end.
+
+    Returns
+    -------
+    tensor, shape (batch,)
+    """
+    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+
+    return scale_invariant_signal_distortion_ratio(estimate, clean)
