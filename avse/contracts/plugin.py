@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import Any, ClassVar
 
 
-class Plugin:
+class Plugin(ABC):  # noqa: B024
     """Base of all contracts.
 
     A plugin is a class registered with `@register(kind, name)`. Its constructor takes keyword arguments with plain
