@@ -61,6 +61,8 @@ class VisualFrontend(nn.Module, Plugin):
         tensor, shape (batch, frames, output_dim)
             Zero in invalid frames.
         """
+        if not bool(valid.any()):
+            return torch.zeros(*valid.shape, self.output_dim, device=mouth.device)
         dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
         scaled = (mouth.to(dtype) / 255.0 - 0.421) / 0.165
         scaled = torch.where(valid[..., None, None], scaled, scaled.new_zeros(()))

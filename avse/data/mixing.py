@@ -28,7 +28,7 @@ def active_samples(speech: np.ndarray) -> np.ndarray:
 
     Example
     -------
-    >>> active_samples(np.r_[np.zeros(320), np.ones(320)]).sum()
+    >>> int(active_samples(np.r_[np.zeros(320), np.ones(320)]).sum())
     320
     """
     count = -(-len(speech) // _FRAME)
@@ -60,7 +60,7 @@ def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np
     >>> rng = np.random.default_rng(0)
     >>> speech, noise = rng.standard_normal((2, 16000))
     >>> noisy, scaled = mix_at_snr(speech, noise, 5.0)
-    >>> round(10 * np.log10((speech**2).mean() / (scaled**2).mean()), 2)
+    >>> round(float(10 * np.log10((speech**2).mean() / (scaled**2).mean())), 2)
     5.0
     """
     active = active_samples(speech)

@@ -141,9 +141,7 @@ class TFMasker(Enhancer):
         speech = speech * length_mask(batch.lengths, samples)
         return Estimate(speech, batch.noisy - speech, reliability.float(), batch.lengths)
 
-    def _fuse(
-        self, hidden: torch.Tensor, batch: Batch, inside: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _fuse(self, hidden: torch.Tensor, batch: Batch, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         video = self.visual_frontend(batch.mouth, batch.valid)
         valid = repeat_to_steps(batch.valid, hidden.shape[1], self.ratio) & inside
         return self.fusion(hidden, repeat_to_steps(video.to(hidden.dtype), hidden.shape[1], self.ratio), valid)
@@ -179,9 +177,7 @@ class ConformerBlock(nn.Module):
         See `TFMasker`.
     """
 
-    def __init__(
-        self, channels: int, heads: int, kernel_size: int, context: int, causal: bool, dropout: float
-    ) -> None:
+    def __init__(self, channels: int, heads: int, kernel_size: int, context: int, causal: bool, dropout: float) -> None:
         super().__init__()
         self.heads, self.context, self.causal = heads, context, causal
         self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)

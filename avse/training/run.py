@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import platform
 import random
-import sys
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from avse.data.cache import ClipCache
 from avse.data.manifest import read_manifest
-from avse.errors import AvseError
 
 
 def run(values, text):
-    import speechbrain as sb
     from speechbrain.utils.checkpoints import Checkpointer
     from speechbrain.utils.epoch_loop import EpochCounter
     from speechbrain.utils.train_logger import FileTrainLogger
@@ -27,7 +21,9 @@ def run(values, text):
     from avse.training.supervised import SupervisedBrain
 
     seed = values["seed"]
-    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
     folder = Path(values["output_folder"])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(text)
@@ -61,7 +57,12 @@ def run(values, text):
             "logger": FileTrainLogger(str(folder / "train_log.txt")),
             "on_best": on_best,
         },
-        run_opts={"device": "cpu", "max_grad_norm": values["max_grad_norm"], "ckpt_interval_minutes": values["ckpt_interval_minutes"], "precision": values["precision"]},
+        run_opts={
+            "device": "cpu",
+            "max_grad_norm": values["max_grad_norm"],
+            "ckpt_interval_minutes": values["ckpt_interval_minutes"],
+            "precision": values["precision"],
+        },
         checkpointer=checkpointer,
     )
     loader = {"batch_size": values["batch_size"], "num_workers": values["num_workers"], "collate_fn": train_set.collate}

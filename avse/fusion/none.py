@@ -1,0 +1,34 @@
+"""Fusion `none`: audio only."""
+
+from __future__ import annotations
+
+import torch
+
+from avse.contracts.fusion import Fusion
+from avse.plugins import register
+
+
+@register("fusion", "none")
+class NoFusion(Fusion):
+    """Leaves the video out: the audio-only twin of every audio-visual system.
+
+    Arguments
+    ---------
+    audio_dim, video_dim : int
+        As for every `Fusion`.
+
+    Shapes as in `Fusion.forward`: audio (batch, steps, audio_dim) in and out; reliability (batch, steps) is zero.
+
+    Example
+    -------
+    >>> audio = torch.randn(1, 4, 8)
+    >>> fused, reliability = NoFusion(8, 6)(audio, torch.randn(1, 4, 6), torch.ones(1, 4, dtype=torch.bool))
+    >>> torch.equal(fused, audio), float(reliability.max())
+    (True, 0.0)
+    """
+
+    causal = True
+
+    def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Nothing to add, and no trust."""
+        return torch.zeros_like(audio), audio.new_zeros(audio.shape[:2])

@@ -1,0 +1,94 @@
+"""Fusion `reliability_attention`: attended video, weighed by how far it can be trusted."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from avse.contracts.fusion import Fusion
+from avse.plugins import register
+from avse.signal.attention import LocalCrossAttention
+
+
+@register("fusion", "reliability_attention")
+class ReliabilityAttention(Fusion):
+    """`audio + r * delta(audio, attended video)`, with a reliability `r` in [0, 1] for each step.
+
+    The reliability looks at both streams around the step: at what they hold, and at how well they agree, measured by
+    the correlation of their projections over `window` steps. It needs no label: where the video misleads, the
+    enhancement loss closes it.
+
+    Arguments
+    ---------
+    audio_dim, video_dim : int
+        Features per step of either stream.
+    heads : int
+        Divides `audio_dim`.
+    context : int
+        Steps on each side that a step sees.
+    window : int
+        Steps over which agreement is measured.
+    agreement_dim : int
+        Projections whose agreement is measured.
+    causal : bool
+        True: only past steps.
+
+    Shapes as in `Fusion.forward`: (batch, steps, audio_dim) and (batch, steps, video_dim) to (batch, steps,
+    audio_dim), and reliability (batch, steps).
+
+    Example
+    -------
+    >>> fusion = ReliabilityAttention(8, 6, heads=2)
+    >>> fused, r = fusion(torch.randn(2, 5, 8), torch.randn(2, 5, 6), torch.ones(2, 5, dtype=torch.bool))
+    >>> fused.shape, bool(((r > 0) & (r < 1)).all())
+    (torch.Size([2, 5, 8]), True)
+    """
+
+    paper = "Sadeghi and Alameda-Pineda, Switching variational auto-encoders for audio-visual enhancement, 2021"
+
+    def __init__(
+        self,
+        audio_dim: int,
+        video_dim: int,
+        heads: int = 4,
+        context: int = 10,
+        window: int = 50,
+        agreement_dim: int = 16,
+        causal: bool = False,
+    ) -> None:
+        super().__init__(audio_dim, video_dim)
+        self.causal, self.window = causal, window
+        self.norm = nn.LayerNorm(audio_dim)
+        self.attention = LocalCrossAttention(audio_dim, video_dim, heads, context, causal)
+        self.joint = nn.Sequential(nn.Linear(2 * audio_dim, audio_dim), nn.SiLU(), nn.Linear(audio_dim, audio_dim))
+        self.audio_view = nn.Linear(audio_dim, agreement_dim)
+        self.video_view = nn.Linear(video_dim, agreement_dim)
+        self.trust = nn.Sequential(nn.Linear(audio_dim + video_dim + agreement_dim, 64), nn.SiLU(), nn.Linear(64, 1))
+        nn.init.constant_(self.trust[-1].bias, 1.0)
+
+    def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Fusion.delta`."""
+        query = self.norm(audio)
+        attended = self.attention(query, video, valid)
+        agreement = self._agreement(self.audio_view(query), self.video_view(video), valid)
+        logit = self.trust(torch.cat([query, video, agreement], dim=2))[..., 0]
+        return self.joint(torch.cat([query, attended], dim=2)), torch.sigmoid(logit)
+
+    def _agreement(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Correlation over a window around each step, shape (batch, steps, agreement_dim), valid steps only."""
+        weight = valid[..., None].to(audio.dtype)
+        count = self._window_sum(weight).clamp(min=1.0)
+        mean = lambda stream: self._window_sum(stream * weight) / count
+        audio_mean, video_mean = mean(audio), mean(video)
+        covariance = mean(audio * video) - audio_mean * video_mean
+        audio_variance = (mean(audio.square()) - audio_mean.square()).clamp(min=0.0)
+        video_variance = (mean(video.square()) - video_mean.square()).clamp(min=0.0)
+        return covariance / (audio_variance * video_variance + 1e-4).sqrt()
+
+    def _window_sum(self, stream: torch.Tensor) -> torch.Tensor:
+        before = self.window - 1 if self.causal else self.window // 2
+        after = 0 if self.causal else self.window - 1 - self.window // 2
+        padded = F.pad(stream, (0, 0, before + 1, after))
+        total = padded.cumsum(dim=1)
+        return total[:, self.window :] - total[:, : -self.window]

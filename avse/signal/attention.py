@@ -1,0 +1,68 @@
+"""Local cross-attention between two streams on one clock: maths that attention fusions share."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class LocalCrossAttention(nn.Module):
+    """Each audio step attends to the video around it, with a learned preference for each distance in time.
+
+    Arguments
+    ---------
+    query_dim, key_dim : int
+        Features of the attending stream (audio) and of the attended stream (video).
+    heads : int
+        Divides `query_dim`.
+    context : int
+        Steps on each side that are seen.
+    causal : bool
+        True: no later step is seen.
+
+    Example
+    -------
+    >>> attention = LocalCrossAttention(8, 6, heads=2, context=3)
+    >>> attention(torch.randn(1, 5, 8), torch.randn(1, 5, 6), torch.ones(1, 5, dtype=torch.bool)).shape
+    torch.Size([1, 5, 8])
+    """
+
+    def __init__(self, query_dim: int, key_dim: int, heads: int, context: int, causal: bool = False) -> None:
+        super().__init__()
+        if query_dim % heads:
+            raise ValueError(f"heads must divide audio_dim, got {heads} heads and audio_dim {query_dim}.")
+        self.heads, self.context, self.causal = heads, context, causal
+        self.query = nn.Linear(query_dim, query_dim)
+        self.key_value = nn.Linear(key_dim, 2 * query_dim)
+        self.out = nn.Linear(query_dim, query_dim)
+        # Begins as a soft look at the step's own moment.
+        distance = torch.arange(-context, context + 1).abs() / max(1, context)
+        self.position = nn.Parameter((-4.0 * distance).repeat(heads, 1))
+
+    def forward(self, query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Attend.
+
+        Arguments
+        ---------
+        query : tensor, shape (batch, steps, query_dim)
+        keys : tensor, shape (batch, steps, key_dim)
+        valid : tensor, shape (batch, steps), bool
+            Keys that may be seen.
+
+        Returns
+        -------
+        tensor, shape (batch, steps, query_dim)
+        """
+        steps = query.shape[1]
+        split = lambda stream: stream.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        key, value = (split(part) for part in self.key_value(keys).chunk(2, dim=2))
+        step = torch.arange(steps, device=query.device)
+        offset = step[None] - step[:, None]
+        near = (offset.abs() <= self.context) & ((offset <= 0) if self.causal else torch.ones_like(offset).bool())
+        # A step always sees itself, so that no softmax is empty; the caller blanks invalid steps.
+        allowed = (near[None] & valid[:, None]) | torch.eye(steps, dtype=torch.bool, device=query.device)
+        bias = self.position[:, (offset + self.context).clamp(0, 2 * self.context)]
+        mask = torch.where(allowed[:, None], bias[None], bias.new_full((), torch.finfo(bias.dtype).min))
+        attended = F.scaled_dot_product_attention(split(self.query(query)), key, value, attn_mask=mask.to(query.dtype))
+        return self.out(attended.transpose(1, 2).flatten(2))
