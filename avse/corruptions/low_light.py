@@ -1,0 +1,33 @@
+"""Corruption `low_light`: too little light."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avse.contracts.corruption import Corruption
+from avse.plugins import register
+
+
+@register("corruption", "low_light")
+class LowLight(Corruption):
+    """Less light, and the noise of a sensor that amplifies what is left.
+
+    Arguments
+    ---------
+    severity : int
+        Light is divided by 2, 4, 8, 16 or 32.
+
+    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+
+    Example
+    -------
+    >>> mouth, valid = LowLight(5)(np.full((10, 88, 88), 99, np.uint8), np.ones(10, bool), np.random.default_rng(0))
+    >>> mouth.shape, valid.shape
+    ((10, 88, 88), (10,))
+    """
+
+    def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """See `Corruption.__call__`."""
+        light = mouth / 2.0**self.severity
+        grain = rng.standard_normal(mouth.shape) * (1.0 + np.sqrt(light))
+        return np.clip(np.round(light + grain), 0, 255).astype(np.uint8), valid.copy()

@@ -1,0 +1,35 @@
+"""Corruption `time_shift`: sound and picture apart."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avse.contracts.corruption import Corruption
+from avse.plugins import register
+
+
+@register("corruption", "time_shift")
+class TimeShift(Corruption):
+    """The picture comes late or early; the frames without a picture become invalid.
+
+    Arguments
+    ---------
+    severity : int
+        2, 4, 6, 8 or 10 frames (80 to 400 ms), in a random direction.
+
+    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+
+    Example
+    -------
+    >>> mouth, valid = TimeShift(5)(np.full((10, 88, 88), 99, np.uint8), np.ones(10, bool), np.random.default_rng(0))
+    >>> mouth.shape, valid.shape
+    ((10, 88, 88), (10,))
+    """
+
+    def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """See `Corruption.__call__`."""
+        shift = 2 * self.severity * (1 if rng.random() < 0.5 else -1)
+        source = np.arange(len(valid)) - shift
+        inside = (source >= 0) & (source < len(valid))
+        source = np.clip(source, 0, max(0, len(valid) - 1))
+        return mouth[source], valid[source] & inside
