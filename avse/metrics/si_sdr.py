@@ -1,0 +1,38 @@
+"""SI-SDR."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from avse.contracts.metric import Metric
+from avse.plugins import register
+from avse.signal.metrics import check_sounds, si_sdr
+
+
+@register("metric", "si_sdr")
+class SISDR(Metric):
+    """Scale-invariant signal-to-distortion ratio in dB, means kept, computed in float64.
+
+    `10 log10(|a clean|^2 / |a clean - estimate|^2)` with `a = <estimate, clean> / |clean|^2`.
+
+    Raises
+    ------
+    AvseError
+        If a signal is silent: the ratio is then undefined.
+
+    Example
+    -------
+    >>> clean, noise = np.random.default_rng(0).standard_normal((2, 16000))
+    >>> round(SISDR()(clean + 0.1 * noise, clean, clean + noise))
+    20
+    """
+
+    name = "SI-SDR"
+    unit = "dB"
+    higher_is_better = True
+    paper = "Le Roux, Wisdom, Erdogan, Hershey, SDR - half-baked or well done?, ICASSP 2019"
+
+    def __call__(self, estimate: np.ndarray, clean: np.ndarray, noisy: np.ndarray) -> float:
+        check_sounds(clean=clean, estimate=estimate)
+        return si_sdr(*(torch.from_numpy(np.asarray(one, dtype=np.float64)) for one in (estimate, clean))).item()
