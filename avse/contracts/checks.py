@@ -281,7 +281,7 @@ def documented(cls: type) -> None:
     for name in contract_methods(cls):
         described = inspect.getdoc(getattr(cls, name)) or ""
         expect(
-            "shape" in described or re.search(r"\b(Batch|Estimate|see )", described),
+            "shape" in described or re.search(r"\b(Batch|Estimate|[Ss]ee )", described),
             f"the docstring of {name} gives no shapes",
         )
 

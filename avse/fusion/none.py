@@ -30,5 +30,5 @@ class NoFusion(Fusion):
     causal = True
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Nothing to add, and no trust."""
+        """Nothing to add, and no trust; see `Fusion.delta`."""
         return torch.zeros_like(audio), audio.new_zeros(audio.shape[:2])

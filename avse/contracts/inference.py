@@ -1,0 +1,133 @@
+"""Kind `inference`: finds the voice under a speech prior and a noise model."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from avse.contracts.checks import DOCUMENTED, Check, build, example_batch, expect, expect_equal
+from avse.contracts.estimate_checks import ESTIMATE_CHECKS
+from avse.contracts.noise_model import NoiseModel
+from avse.contracts.plugin import Plugin
+from avse.contracts.prior import Prior
+from avse.contracts.types import Batch, Estimate
+
+
+class Inference(nn.Module, Plugin):
+    """Iterates from a batch to an estimate of the voice; can be stopped after any iteration.
+
+    A subclass implements `iterate`. An inference that is itself trained (unrolled) keeps gradients through `iterate`.
+    One that draws at random draws for each clip by itself and in the clip's own length, so that a batch gives what its
+    clips give one by one.
+
+    Arguments
+    ---------
+    prior : Prior
+        What speech looks like.
+    noise_model : NoiseModel
+        What noise looks like.
+    iterations : int
+        How often to iterate.
+
+    Attributes
+    ----------
+    accepts : tuple of type
+        The families of `Prior` it works with.
+
+    Raises
+    ------
+    ValueError
+        If the prior is of another family, or there is no iteration.
+    """
+
+    accepts: tuple[type, ...] = (Prior,)
+
+    def __init__(self, prior: Prior, noise_model: NoiseModel, iterations: int = 100) -> None:
+        super().__init__()
+        if not isinstance(prior, self.accepts):
+            families = " or ".join(family.__name__ for family in self.accepts)
+            raise ValueError(f"{type(self).__name__} needs a {families}, got {type(prior).__name__}.")
+        if iterations < 1:
+            raise ValueError(f"iterations must be at least 1, got {iterations}.")
+        self.prior, self.noise_model, self.iterations = prior, noise_model, iterations
+
+    @abstractmethod
+    def iterate(
+        self, batch: Batch, scene: torch.Tensor | None = None, speakers: Sequence[Batch] = ()
+    ) -> Iterator[Estimate]:
+        """One `Estimate` after each iteration, each usable as it is.
+
+        Arguments
+        ---------
+        batch : Batch
+        scene : tensor, shape (batch, dim), or None
+            An embedding of the noise, for noise models that take one.
+        speakers : sequence of Batch
+            The same sound with the mouths of further speakers, for priors that choose among speakers. The estimate is
+            of the person of `batch`.
+
+        Yields
+        ------
+        Estimate
+            With `trace`: the objective after every iteration so far.
+        """
+
+    def forward(
+        self,
+        batch: Batch,
+        scene: torch.Tensor | None = None,
+        speakers: Sequence[Batch] = (),
+        seconds: float | None = None,
+    ) -> Estimate:
+        """Iterate to the end, or until the time is up.
+
+        Arguments
+        ---------
+        batch, scene, speakers :
+            See `iterate`.
+        seconds : float, optional
+            Stop after the first iteration that ends later than this.
+
+        Returns
+        -------
+        Estimate
+            As of an enhancer: `speech`, `noise` (batch, samples), `reliability` (batch, frames).
+        """
+        begin = time.perf_counter()
+        for estimate in self.iterate(batch, scene, speakers):
+            latest = estimate
+            if seconds is not None and time.perf_counter() - begin > seconds:
+                break
+        return latest
+
+
+def _anytime(cls: type) -> None:
+    inference = build(cls)
+    batch = example_batch()
+    torch.manual_seed(0)
+    estimates = list(inference.iterate(batch))
+    expect(
+        len(estimates) == inference.iterations,
+        f"{inference.iterations} iterations were asked for, {len(estimates)} estimates came",
+    )
+    for number, estimate in enumerate(estimates, start=1):
+        expect(estimate.speech.shape == batch.noisy.shape, f"estimate {number} has {tuple(estimate.speech.shape)}")
+        expect(len(estimate.trace) == number, f"the trace of estimate {number} has {len(estimate.trace)} values")
+    torch.manual_seed(0)
+    expect_equal(inference(batch).speech, estimates[-1].speech, "forward and the last estimate of iterate")
+
+
+CHECKS = [
+    DOCUMENTED,
+    *[check for check in ESTIMATE_CHECKS if check.name not in ("gradients", "repeatable")],
+    Check(
+        "anytime",
+        _anytime,
+        "iterate gives one whole estimate after each iteration, the trace growing with it",
+        "yield an Estimate inside the loop, with list(trace)",
+    ),
+]

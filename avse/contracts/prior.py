@@ -1,0 +1,371 @@
+"""Kind `prior`: what speech looks like, p(s | z, video) or the score of p(s | video)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from avse.contracts.checks import (
+    DOCUMENTED,
+    Check,
+    NotApplicable,
+    build,
+    every_parameter_learns,
+    example_batch,
+    expect,
+    expect_close,
+    expect_equal,
+    expect_finite,
+    repeatable,
+    seeded,
+    weights_round_trip,
+)
+from avse.contracts.plugin import Plugin
+from avse.contracts.types import SAMPLES_PER_FRAME, Batch
+from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
+
+
+@dataclass
+class Context:
+    """What a prior is told about a batch besides its sound; made once, used in every iteration.
+
+    Arguments
+    ---------
+    inside : tensor, shape (batch, steps), bool
+        False beyond each clip's end.
+    valid : tensor, shape (batch, steps), bool
+        Where a mouth was seen; false beyond the end.
+    video : tensor, shape (batch, steps, dim), or None
+        Visual features on the audio clock, zero where not valid. None: audio only.
+    """
+
+    inside: torch.Tensor
+    valid: torch.Tensor
+    video: torch.Tensor | None = None
+
+    def without_video(self) -> Context:
+        """The same with no step valid."""
+        return replace(self, valid=torch.zeros_like(self.valid), video=None)
+
+
+@dataclass
+class Gaussian:
+    """Independent Gaussians.
+
+    Arguments
+    ---------
+    mean, log_variance : tensor, shape (batch, steps, dim)
+    """
+
+    mean: torch.Tensor
+    log_variance: torch.Tensor
+
+    def sample(self) -> torch.Tensor:
+        """A draw that gradients pass through, shape (batch, steps, dim)."""
+        return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        """Log-density of a value, summed over dim, without the constant; shape (batch, steps)."""
+        distance = (value - self.mean).square() * (-self.log_variance).exp()
+        return -0.5 * (distance + self.log_variance).sum(dim=-1)
+
+    def divergence(self, other: Gaussian) -> torch.Tensor:
+        """Kullback-Leibler divergence to another, summed over dim; shape (batch, steps).
+
+        >>> one = Gaussian(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
+        >>> one.divergence(Gaussian(torch.ones(1, 2, 3), torch.zeros(1, 2, 3)))
+        tensor([[1.5000, 1.5000]])
+        """
+        ratio = (self.log_variance - other.log_variance).exp()
+        distance = (self.mean - other.mean).square() * (-other.log_variance).exp()
+        return 0.5 * (ratio + distance - 1.0 - self.log_variance + other.log_variance).sum(dim=-1)
+
+
+class Prior(nn.Module, Plugin):
+    """A generative model of clean speech in a time-frequency domain of its own.
+
+    A prior is trained on clean speech alone. What an inference needs depends on the family: `LatentPrior` (variational
+    auto-encoders), `ScorePrior` (diffusion) or `SwitchingPrior` (a choice among latent priors, step by step).
+
+    Arguments
+    ---------
+    fft_size, hop : int
+        The domain's transform, in samples; `hop` divides a video frame (640 samples).
+
+    Attributes
+    ----------
+    fft_size, hop : int
+    """
+
+    def __init__(self, fft_size: int = 640, hop: int = 320) -> None:
+        super().__init__()
+        if SAMPLES_PER_FRAME % hop:
+            raise ValueError(f"hop must divide {SAMPLES_PER_FRAME}, got {hop}.")
+        self.fft_size, self.hop = fft_size, hop
+
+    @property
+    def bins(self) -> int:
+        """Frequency bins of the domain."""
+        return self.fft_size // 2 + 1
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The training objective on clean speech.
+
+        Arguments
+        ---------
+        batch : Batch
+            With `clean` of shape (batch, samples).
+
+        Returns
+        -------
+        dict of str to scalar tensor
+            `loss` is minimised; other entries are its terms, for the log.
+        """
+
+    def analyse(self, audio: torch.Tensor) -> torch.Tensor:
+        """Sound to the prior's domain: (batch, samples) to complex (batch, steps, bins)."""
+        return stft(audio, self.fft_size, self.hop)
+
+    def synthesise(self, spectrum: torch.Tensor, samples: int) -> torch.Tensor:
+        """The inverse of `analyse`: complex (batch, steps, bins) to (batch, samples)."""
+        return istft(spectrum, self.fft_size, self.hop, samples)
+
+    def visual_features(self, batch: Batch) -> torch.Tensor | None:
+        """Features of the mouths, shape (batch, frames, dim), zero in invalid frames; None for an audio-only prior."""
+        return None
+
+    def context(self, batch: Batch) -> Context:
+        """What the prior is told about a batch, on the audio clock; without video where no frame is valid."""
+        steps = stft_steps(batch.noisy.shape[1], self.fft_size, self.hop)
+        inside = length_mask(stft_steps(batch.lengths, self.fft_size, self.hop), steps)
+        ratio = SAMPLES_PER_FRAME // self.hop
+        valid = repeat_to_steps(batch.valid, steps, ratio) & inside
+        features = self.visual_features(batch) if bool(batch.valid.any()) else None
+        if features is None:
+            return Context(inside, torch.zeros_like(valid))
+        video = repeat_to_steps(features, steps, ratio)
+        return Context(inside, valid, torch.where(valid[..., None], video, video.new_zeros(())))
+
+
+class LatentPrior(Prior):
+    """p(z | video) and p(s | z, video) with s complex Gaussian: a variational auto-encoder of any structure.
+
+    Models that look over time (recurrent, transformer) are latent priors as well: every method takes whole sequences,
+    and what it gives for a step may depend on other steps of the same clip inside `context.inside`.
+
+    Attributes
+    ----------
+    latent_dim : int
+        Features of z per step.
+    """
+
+    latent_dim: int
+
+    @abstractmethod
+    def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
+        """q(z | s, video).
+
+        Arguments
+        ---------
+        power : tensor, shape (batch, steps, bins)
+            |s|^2, or a current estimate of it.
+        context : Context
+
+        Returns
+        -------
+        Gaussian, shape (batch, steps, latent_dim)
+        """
+
+    @abstractmethod
+    def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
+        """Log-variance of s given z.
+
+        Arguments
+        ---------
+        latent : tensor, shape (batch, steps, latent_dim)
+            Draws of one clip are folded into the batch axis by the caller, and `context` with them.
+        context : Context
+
+        Returns
+        -------
+        tensor, shape (batch, steps, bins)
+        """
+
+    @abstractmethod
+    def prior(self, latent: torch.Tensor, context: Context) -> Gaussian:
+        """p(z | video); for a dynamical model step t may depend on `latent` before t.
+
+        Arguments
+        ---------
+        latent : tensor, shape (batch, steps, latent_dim)
+        context : Context
+
+        Returns
+        -------
+        Gaussian, shape (batch, steps, latent_dim)
+        """
+
+
+class ScorePrior(Prior):
+    """The score of p(s | video), diffused along a stochastic differential equation ds = f(s, t) dt + g(t) dw.
+
+    The domain (`analyse`, `synthesise`) may compress amplitudes; times run from 0 (speech) to 1 (noise).
+    """
+
+    @abstractmethod
+    def score(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
+        """Gradient of log p_t(state | video).
+
+        Arguments
+        ---------
+        state : tensor, shape (batch, steps, bins), complex
+        time : tensor, shape (batch,)
+        context : Context
+
+        Returns
+        -------
+        tensor, shape (batch, steps, bins), complex
+        """
+
+    @abstractmethod
+    def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """p_t(state | speech) is Gaussian with mean `scale * speech` and deviation `std`.
+
+        Returns
+        -------
+        scale, std : tensor, shape (batch,)
+        """
+
+    @abstractmethod
+    def drift_and_diffusion(self, state: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """f(state, t), shape (batch, steps, bins), and g(t), shape (batch,)."""
+
+
+class SwitchingPrior(Prior):
+    """A Markov chain over steps that chooses among latent priors: audio or audio-visual, or one per speaker.
+
+    Attributes
+    ----------
+    components : torch.nn.ModuleList of LatentPrior
+        All in one domain.
+    """
+
+    components: nn.ModuleList
+
+    @abstractmethod
+    def switch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities of the first choice, shape (components,), and of the next given the last.
+
+        Returns
+        -------
+        initial : tensor, shape (components,)
+        transition : tensor, shape (components, components)
+            Row: from; column: to.
+        """
+
+    def contexts(self, batch: Batch, speakers: Sequence[Batch] = ()) -> list[Context]:
+        """One context for each component.
+
+        Arguments
+        ---------
+        batch : Batch
+        speakers : sequence of Batch
+            The same sound with the mouths of further speakers, for a choice among speakers.
+        """
+        batches = [batch, *speakers]
+        if len(batches) == 1:
+            batches *= len(self.components)
+        return [component.context(one) for component, one in zip(self.components, batches, strict=True)]
+
+
+def _training_batch(lengths: tuple[int, ...] = (6400, 4000)) -> Batch:
+    batch = example_batch(lengths, gap=(2, 4))
+    return replace(batch, clean=batch.noisy)
+
+
+def _outputs(prior: Prior) -> list[torch.Tensor]:
+    with seeded(11):
+        return [prior.loss(_training_batch())["loss"]]
+
+
+def _loss(cls: type) -> None:
+    prior = build(cls, train=True)
+    for batch in (_training_batch((6400,)), _training_batch(), _training_batch().without_video()):
+        with seeded(11):
+            terms = prior.loss(batch)
+        expect("loss" in terms, f"loss() returned {', '.join(terms)}, but no `loss`")
+        for name, value in terms.items():
+            expect(value.ndim == 0, f"{name} has shape {tuple(value.shape)}")
+            expect_finite(value, name)
+
+
+def _domain(cls: type) -> None:
+    prior, batch = build(cls), example_batch((6400, 4000))
+    spectrum = prior.analyse(batch.noisy)
+    steps = stft_steps(6400, prior.fft_size, prior.hop)
+    expect(
+        tuple(spectrum.shape) == (2, steps, prior.bins) and spectrum.is_complex(),
+        f"analyse gave {spectrum.dtype} {tuple(spectrum.shape)}, expected complex {(2, steps, prior.bins)}",
+    )
+    expect_close(prior.synthesise(spectrum, 6400), batch.noisy, "synthesise(analyse(sound)) and the sound", 1e-3)
+
+
+def _latent(cls: type) -> None:
+    if not issubclass(cls, LatentPrior):
+        raise NotApplicable("not a latent prior")
+    prior = build(cls)
+    for lengths in ((640,), (6400, 4000)):
+        batch = example_batch(lengths)
+        context = prior.context(batch)
+        power = prior.analyse(batch.noisy).abs().square()
+        with torch.no_grad(), seeded():
+            latent = prior.encode(power, context).sample()
+            prior_mean = prior.prior(latent, context).mean
+            log_variance = prior.decode(latent, context)
+        shape = (*power.shape[:2], prior.latent_dim)
+        expect(tuple(latent.shape) == shape, f"encode gave {tuple(latent.shape)}, expected {shape}")
+        expect(tuple(prior_mean.shape) == shape, f"prior gave {tuple(prior_mean.shape)}, expected {shape}")
+        expect(log_variance.shape == power.shape, f"decode gave {tuple(log_variance.shape)}")
+        expect_finite(log_variance, "the log-variance")
+
+
+def _no_video(cls: type) -> None:
+    prior, batch = build(cls), _training_batch()
+    with torch.no_grad():
+        losses = []
+        for one in (batch.without_video(), replace(batch, valid=torch.zeros_like(batch.valid))):
+            with seeded(11):
+                losses.append(prior.loss(one)["loss"])
+    expect_equal(*losses, "the loss without video and with no valid frame")
+
+
+CHECKS = [
+    DOCUMENTED,
+    Check("loss", _loss, "loss(batch) gives finite scalars, among them `loss`", "average over steps inside each clip"),
+    Check("domain", _domain, "synthesise inverts analyse, complex (batch, steps, bins)", "override both or neither"),
+    Check("latent", _latent, "encode, prior and decode keep batch and steps", "look at the order of axes"),
+    Check(
+        "no_video_is_audio_only",
+        _no_video,
+        "no valid frame is the same as no video, bit for bit",
+        "take the video from `context`, and fuse it as audio + r * delta",
+    ),
+    Check(
+        "gradients",
+        lambda cls: every_parameter_learns(cls, _outputs),
+        "a gradient of the loss reaches every parameter",
+        "remove unused layers",
+    ),
+    Check(
+        "weights_round_trip",
+        lambda cls: weights_round_trip(cls, _outputs),
+        "weights saved as safetensors and loaded strictly give the same loss",
+        "keep all that is learnt in parameters or persistent buffers",
+    ),
+    Check("repeatable", lambda cls: repeatable(cls, _outputs), "one seed gives one loss", "use torch's generator"),
+]
