@@ -33,6 +33,8 @@ class EnhancementLoss(nn.Module):
     True
     """
 
+    compares_without_video = True
+
     def __init__(
         self,
         spectral_weight: float = 10.0,
@@ -56,6 +58,11 @@ class EnhancementLoss(nn.Module):
                 (self._spectrum(speech, size) - self._spectrum(clean, size)).abs().mean()
             )
         return loss
+
+    def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:
+        """SI-SDR improvement in dB, by clip."""
+        gain = si_sdr(estimate.speech, batch.clean) - si_sdr(batch.noisy, batch.clean)
+        return {"si_sdr_improvement": gain.tolist()}
 
     def _spectrum(self, signal: torch.Tensor, size: int) -> torch.Tensor:
         window = torch.hann_window(size, device=signal.device)

@@ -1,4 +1,4 @@
-"""The Brain of the supervised family: any enhancer, trained on mixtures made on the fly."""
+"""The Brain of the supervised family: any network with a loss on mixtures made on the fly."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, registe
 from speechbrain.utils.distributed import run_on_main
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from avse.contracts.types import Batch, Estimate
-from avse.training.losses import si_sdr
+from avse.contracts.types import Batch
 
 
 @register_checkpoint_hooks
@@ -36,14 +35,16 @@ class RandomState:
 
 
 class SupervisedBrain(Brain):
-    """Trains `modules.model` (an `Enhancer`) with `hparams.loss`.
+    """Trains `modules.model` (an `Enhancer`, or any network that takes a `Batch`) with `hparams.loss`.
 
     The learning rate rises over `warmup_steps` and falls on a cosine to `final_rate` of it at the last step.
     Validation uses an exponential moving average of the weights, with the video and without it.
 
     Hyper-parameters
     ----------------
-    loss : callable (Estimate, Batch) -> scalar
+    loss : module (prediction, Batch) -> scalar
+        With a method `scores(prediction, batch)` that returns a list of numbers by name for validation, and an
+        attribute `compares_without_video`: whether validation also runs without the video.
     epochs, steps_per_epoch, warmup_steps : int
     final_rate : float
         Learning rate of the last step, relative to the highest.
@@ -70,29 +71,28 @@ class SupervisedBrain(Brain):
 
     @property
     def model(self) -> torch.nn.Module:
-        """The enhancer, out of its distributed wrapper."""
+        """The network, out of its distributed wrapper."""
         model = self.modules.model
         return getattr(model, "module", model)
 
-    def compute_forward(self, batch: Batch, stage: Stage) -> tuple[Batch, list[Estimate]]:
-        """Enhance; in validation twice, with the video and without it."""
+    def compute_forward(self, batch: Batch, stage: Stage) -> tuple[Batch, list[Any]]:
+        """Run the network; in validation also without the video, where the loss asks for it."""
         batch = batch.to(self.device)
         if stage == Stage.TRAIN:
             return batch, [self.modules.model(batch)]
-        averaged = self.averaged.module
-        estimates = [averaged(batch)]
-        if bool(batch.valid.any()):
-            estimates.append(averaged(batch.without_video()))
-        return batch, estimates
+        predictions = [self.averaged.module(batch)]
+        if self.hparams.loss.compares_without_video and bool(batch.valid.any()):
+            predictions.append(self.averaged.module(batch.without_video()))
+        return batch, predictions
 
-    def compute_objectives(self, predictions: tuple[Batch, list[Estimate]], batch: Batch, stage: Stage) -> torch.Tensor:
+    def compute_objectives(self, predictions: tuple[Batch, list[Any]], batch: Batch, stage: Stage) -> torch.Tensor:
         """Mean of the recipe's loss over what `compute_forward` gave."""
-        batch, estimates = predictions
-        losses = [self.hparams.loss(estimate, batch) for estimate in estimates]
+        batch, results = predictions
+        losses = [self.hparams.loss(result, batch) for result in results]
         if stage != Stage.TRAIN:
-            before = si_sdr(batch.noisy, batch.clean)
-            for name, estimate in zip(("si_sdr_gain", "si_sdr_gain_without_video"), estimates):
-                self.scores.setdefault(name, []).extend((si_sdr(estimate.speech, batch.clean) - before).tolist())
+            for suffix, result in zip(("", "_without_video"), results):
+                for name, values in self.hparams.loss.scores(result, batch).items():
+                    self.scores.setdefault(name + suffix, []).extend(values)
         return torch.stack(losses).mean()
 
     def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:

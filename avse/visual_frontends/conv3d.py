@@ -49,7 +49,7 @@ class Conv3d(VisualFrontend):
     def __init__(
         self,
         output_dim: int = 128,
-        channels: Sequence[int] = (24, 48, 96, 128),
+        channels: Sequence[int] = (16, 32, 64, 96),
         context: int = 5,
         temporal_layers: int = 2,
         size: int = 44,
