@@ -3,67 +3,273 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import random
+import sys
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
+from avse.errors import AvseError
+from avse.files import atomic_path
 
-from avse.data.cache import ClipCache
-from avse.data.manifest import read_manifest
+# Keys that say how long and where to train, not what: a run may be resumed with other values.
+_RUN_KEYS = ("epochs", "patience", "device", "num_workers", "ckpt_interval_minutes", "cache_folder", "manifest")
+_PACKAGES = ("avse", "torch", "torchaudio", "speechbrain", "hyperpyyaml", "numpy", "opencv-python", "av")
 
 
-def run(values, text):
+def train(
+    recipe: str | Path,
+    overrides: dict[str, Any] | None = None,
+    *,
+    plugins: list[str | Path] | None = None,
+    debug: bool = False,
+    device: str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train what a recipe describes, or go on where an interrupted run stopped.
+
+    The run folder (`output_folder`) holds the resolved recipe, `environment.json`, `train_log.txt`, checkpoints in
+    `save/`, TensorBoard events where `tensorboard` is installed, `scores.json`, and in `model/` the best model so
+    far, ready for `avse.load`.
+
+    Arguments
+    ---------
+    recipe : path
+    overrides : dict
+        Values by key or dotted key, and plugin names that replace components: see `avse.recipe.load_recipe`.
+    plugins : list of paths
+        Folders or files with more plugins.
+    debug : bool
+        Two epochs of two steps on a few clips; checkpoints go to a temporary folder.
+    device : str
+        `cpu`, `cuda`, `cuda:1`, ... Default: a GPU if there is one.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    Path
+        The run folder.
+
+    Raises
+    ------
+    AvseError
+        If the recipe or its data cannot be used, or the run folder holds another recipe's run.
+    """
+    from avse.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides, plugins)
+    # Seeds come first: building the network already draws from them.
+    seed = int(loaded.scalar("seed"))
+    _set_seeds(seed)
+    values = loaded.build()
+    distributed = _init_distributed(device)
+    from speechbrain.utils.distributed import run_on_main
+
+    folder = Path(values["output_folder"])
+    run_on_main(_prepare_folder, args=[folder, loaded.text])
+    _fit(values, loaded, folder, seed=seed, debug=debug, device=device, progress=progress)
+    if distributed:
+        import torch
+
+        torch.distributed.destroy_process_group()
+    return folder
+
+
+def _fit(
+    values: dict[str, Any],
+    recipe: Any,
+    folder: Path,
+    *,
+    seed: int,
+    debug: bool,
+    device: str | None,
+    progress: bool,
+) -> None:
     from speechbrain.utils.checkpoints import Checkpointer
+    from speechbrain.utils.distributed import run_on_main
     from speechbrain.utils.epoch_loop import EpochCounter
-    from speechbrain.utils.train_logger import FileTrainLogger
 
+    from avse.data.cache import ClipCache
+    from avse.data.manifest import check_splits, read_manifest
     from avse.training.supervised import SupervisedBrain
 
-    seed = values["seed"]
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    folder = Path(values["output_folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(text)
+    check_splits(read_manifest(values["manifest"]), values.get("allow_speakers", ()))
     cache = ClipCache(values["cache_folder"])
-    train = read_manifest(values["manifest"], splits=["train"])
-    dev = read_manifest(values["manifest"], splits=["dev"])
-    size = values["steps_per_epoch"] * values["batch_size"]
-    train_set = values["train_set"](train, cache, size=size, seed=seed)
-    valid_set = values["valid_set"](dev, cache, size=values["valid_size"], seed=0)
-    cache.fill(train, video=train_set.use_video)
-    cache.fill(dev, video=valid_set.use_video)
+    sets = {}
+    for split, key, size, data_seed in (
+        ("train", "train_set", values["steps_per_epoch"] * values["batch_size"], seed),
+        ("dev", "valid_set", values["valid_size"], 0),
+    ):
+        utterances = read_manifest(values["manifest"], splits=[split])
+        mixtures = values[key](utterances, cache, size=min(size, 4) if debug else size, seed=data_seed)
+        if not debug:
+            run_on_main(cache.fill, args=[utterances], kwargs={"video": mixtures.use_video})
+        sets[split] = mixtures
+    model = values["model"]
     counter = EpochCounter(limit=values["epochs"])
-    checkpointer = Checkpointer(folder / "save", recoverables={"model": values["model"], "epoch_counter": counter})
-    if values["initial_weights"]:
-        state = torch.load(values["initial_weights"], weights_only=True)
-        state = {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
-        print(values["model"].load_state_dict(state, strict=False))
+    checkpointer = Checkpointer(folder / "save", recoverables={"model": model, "epoch_counter": counter})
+    if values.get("initial_weights") and checkpointer.find_checkpoint() is None:
+        _load_initial(model, values["initial_weights"])
 
-    def on_best(model, scores):
-        torch.save(model.state_dict(), folder / "best.pt")
-        (folder / "best.json").write_text(json.dumps(scores))
-        print(scores, flush=True)
+    def on_best(averaged: Any, scores: dict[str, float]) -> None:
+        with atomic_path(folder / "scores.json") as path:
+            path.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        _export(averaged, recipe, folder, scores)
 
     brain = SupervisedBrain(
-        modules={"model": values["model"]},
+        modules={"model": model},
         opt_class=values["optimizer"],
         hparams={
             **values,
             "epoch_counter": counter,
-            "mixtures": train_set,
-            "logger": FileTrainLogger(str(folder / "train_log.txt")),
+            "mixtures": sets["train"],
+            "logger": _RunLog(folder),
             "on_best": on_best,
         },
         run_opts={
-            "device": "cpu",
+            "device": device or _default_device(),
+            "debug": debug,
+            "noprogressbar": not progress,
             "max_grad_norm": values["max_grad_norm"],
-            "ckpt_interval_minutes": values["ckpt_interval_minutes"],
             "precision": values["precision"],
+            "ckpt_interval_minutes": values["ckpt_interval_minutes"],
+            # A batch without any valid video leaves the visual front-end without a gradient.
+            "find_unused_parameters": True,
         },
         checkpointer=checkpointer,
     )
-    loader = {"batch_size": values["batch_size"], "num_workers": values["num_workers"], "collate_fn": train_set.collate}
-    brain.fit(counter, train_set, valid_set, train_loader_kwargs=loader, valid_loader_kwargs=loader)
+    loader = {
+        "batch_size": values["batch_size"],
+        "num_workers": values["num_workers"],
+        "collate_fn": sets["train"].collate,
+    }
+    brain.fit(counter, sets["train"], sets["dev"], train_loader_kwargs=dict(loader), valid_loader_kwargs=dict(loader))
+
+
+class _RunLog:
+    """Statistics to `train_log.txt`, and to TensorBoard where it is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
+
+        self.loggers: list[Any] = [FileTrainLogger(str(folder / "train_log.txt"))]
+        try:
+            metadata.version("tensorboard")
+        except metadata.PackageNotFoundError:
+            return
+        self.loggers.append(TensorboardLogger(str(folder / "tensorboard")))
+
+    def log_stats(self, stats_meta: dict, train_stats: dict, valid_stats: dict) -> None:
+        """As in SpeechBrain's train loggers."""
+        for logger in self.loggers:
+            logger.log_stats(stats_meta, train_stats=train_stats, valid_stats=valid_stats)
+
+
+def _set_seeds(seed: int) -> None:
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _default_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _init_distributed(device: str | None) -> bool:
+    """Join the processes that `torchrun` started, if it did."""
+    if "RANK" not in os.environ or "LOCAL_RANK" not in os.environ:
+        return False
+    import torch
+
+    gpu = (device or _default_device()).startswith("cuda")
+    torch.distributed.init_process_group("nccl" if gpu else "gloo")
+    return True
+
+
+def _prepare_folder(folder: Path, text: str) -> None:
+    """Write the resolved recipe and the environment; refuse a folder with another recipe's run."""
+    import yaml
+
+    path = folder / "recipe.yaml"
+    if path.is_file() and (folder / "save").is_dir():
+        before, now = (_plain(yaml, content) for content in (path.read_text(encoding="utf-8"), text))
+        changed = sorted(
+            key for key in before.keys() | now.keys() if key not in _RUN_KEYS and before.get(key) != now.get(key)
+        )
+        if changed:
+            raise AvseError(
+                f"{folder}: holds a run of another recipe (other values of {', '.join(changed)}). Give another "
+                f"--output_folder, or delete this one."
+            )
+    with atomic_path(path) as target:
+        target.write_text(text, encoding="utf-8")
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = None
+    facts = {"python": platform.python_version(), "packages": packages, "command": sys.argv}
+    with atomic_path(folder / "environment.json") as target:
+        target.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(yaml: Any, text: str) -> dict[str, Any]:
+    """A recipe as plain values, its tags kept as text, to compare two."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def keep(loader: Any, suffix: str, node: Any) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return [suffix, loader.construct_mapping(node, deep=True)]
+        if isinstance(node, yaml.SequenceNode):
+            return [suffix, loader.construct_sequence(node, deep=True)]
+        return [suffix, loader.construct_scalar(node)]
+
+    Loader.add_multi_constructor("!", keep)
+    return yaml.load(text, Loader) or {}
+
+
+def _load_initial(model: Any, sources: str | list[str]) -> None:
+    """Start from the weights of one or several model folders, wherever names and shapes agree."""
+    import safetensors.torch
+
+    own = model.state_dict()
+    for source in [sources] if isinstance(sources, str) else sources:
+        folder = Path(source)
+        path = next(
+            (p for p in (folder / "model" / "model.safetensors", folder / "model.safetensors", folder) if p.is_file()),
+            None,
+        )
+        if path is None:
+            raise AvseError(f"initial_weights: {source} holds no model.safetensors. Train that recipe first.")
+        given = safetensors.torch.load_file(path)
+        fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+        if not fitting:
+            raise AvseError(f"initial_weights: none of the {len(given)} tensors of {path} fits this recipe's model.")
+        model.load_state_dict(fitting, strict=False)
+        print(f"Initial weights: {len(fitting)} of {len(given)} tensors of {path}")
+
+
+def _export(model: Any, recipe: Any, folder: Path, scores: dict[str, float]) -> None:
+    """The best model so far as a model folder; of a pretraining network, the weights alone."""
+    import safetensors.torch
+
+    from avse.contracts.enhancer import Enhancer
+    from avse.model import Model
+
+    if isinstance(model, Enhancer):
+        description = {"validation": scores, "seed": recipe.scalar("seed")}
+        Model(model, recipe.subrecipe("model"), folder.name).save(folder / "model", description=description)
+        return
+    with atomic_path(folder / "model" / "model.safetensors") as path:
+        safetensors.torch.save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)

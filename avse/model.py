@@ -1,0 +1,360 @@
+"""A trained system: load it, save it, and enhance with it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip, Estimate
+from avse.errors import AvseError
+from avse.files import atomic_path
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+CHUNK_SECONDS = 20.0
+OVERLAP_SECONDS = 2.0
+_FORMAT = 1
+_WEIGHTS, _RECIPE, _DESCRIPTION = "model.safetensors", "recipe.yaml", "model.json"
+
+
+@dataclass
+class Model:
+    """A system (an enhancer or an inference) that is ready to enhance.
+
+    Arguments
+    ---------
+    system : torch.nn.Module
+        Maps a `Batch` to an `Estimate`.
+    recipe : str
+        YAML text from which the system is built.
+    name : str
+    description : dict
+        What `model.json` says: versions, plugins, training, scores.
+
+    Example
+    -------
+    >>> import avse
+    >>> model = avse.load("avse-small")
+    >>> model.enhance(np.zeros(16000, dtype=np.float32)).speech.shape
+    torch.Size([16000])
+    """
+
+    system: nn.Module
+    recipe: str
+    name: str = "model"
+    description: dict[str, Any] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the system's weights are."""
+        return next((p.device for p in self.system.parameters()), torch.device("cpu"))
+
+    def enhance(
+        self,
+        source: str | Path | Clip | np.ndarray | torch.Tensor,
+        *,
+        sample_rate: int = SAMPLE_RATE,
+        video: str | Path | None = None,
+        use_video: bool = True,
+        roi: str = "auto",
+        face: str | int = "largest",
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> Estimate:
+        """Enhance one clip.
+
+        Arguments
+        ---------
+        source : path, Clip, or array or tensor of shape (samples,)
+            A media file, a decoded clip, or sound.
+        sample_rate : int
+            Of an array or tensor, in Hz.
+        video : path, optional
+            A separate video file of the talking face.
+        use_video : bool
+            False: audio only.
+        roi, face : str
+            How the mouth is found: see `avse.media.read_clip`.
+        chunk_seconds : float
+            Longer clips are enhanced in chunks of this length with overlap-add, in bounded memory. A clip that is
+            not longer gives what the whole clip gives.
+
+        Returns
+        -------
+        Estimate
+            `speech` and `noise` of shape (samples,) at 16 kHz, `reliability` of shape (frames,).
+
+        Raises
+        ------
+        AvseError
+            If the source cannot be read.
+        """
+        began = time.perf_counter()
+        clip = as_clip(source, sample_rate=sample_rate, video=video, use_video=use_video, roi=roi, face=face)
+        decoded = time.perf_counter()
+        parts = list(self.stream(_clip_chunks(clip, chunk_seconds)))
+        estimate = Estimate(
+            speech=torch.cat([part.speech for part in parts]),
+            noise=torch.cat([part.noise for part in parts]),
+            reliability=torch.cat([part.reliability for part in parts]),
+        )
+        estimate.timings = {"decode": decoded - began, "enhance": time.perf_counter() - decoded}
+        return estimate
+
+    def enhance_batch(self, clips: Sequence[Clip]) -> list[Estimate]:
+        """Enhance several decoded clips at once, unchunked."""
+        with _inference(self.system):
+            estimate = self.system(Batch.from_clips(clips).to(self.device))
+        return [_to_cpu(one) for one in estimate.unbind()]
+
+    def stream(self, chunks: Iterable[Any]) -> Iterator[Estimate]:
+        """Enhance chunks that overlap and cross-fade them.
+
+        Arguments
+        ---------
+        chunks : iterable
+            Objects with `clip` (Clip) and `start` (first sample of the chunk, a multiple of 640), in order; each
+            begins at or before the end of the one before it.
+
+        Yields
+        ------
+        Estimate
+            Consecutive pieces that together are as long as the sound.
+        """
+        tail: Estimate | None = None
+        tail_start = 0
+        for chunk in chunks:
+            [estimate] = self.enhance_batch([chunk.clip])
+            if tail is not None:
+                overlap = tail_start + len(tail.speech) - chunk.start
+                ready, faded = _cross_fade(tail, estimate, overlap)
+                yield ready
+                estimate = faded
+            tail, tail_start = estimate, chunk.start
+        if tail is not None:
+            yield tail
+
+    def save(self, folder: str | Path, *, description: dict[str, Any] | None = None, card: str | None = None) -> Path:
+        """Write a model folder: weights, recipe, description with hashes, and a card.
+
+        Arguments
+        ---------
+        folder : path
+        description : dict, optional
+            Added to `model.json` (training data, seed, command, scores).
+        card : str, optional
+            Text of `README.md`.
+
+        Returns
+        -------
+        Path
+            The folder.
+        """
+        import safetensors.torch
+
+        from avse import __version__
+
+        folder = Path(folder)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.system.state_dict().items()}
+        with atomic_path(folder / _WEIGHTS) as path:
+            safetensors.torch.save_file(weights, path)
+        with atomic_path(folder / _RECIPE) as path:
+            path.write_text(self.recipe, encoding="utf-8")
+        facts = {
+            "format": _FORMAT,
+            "name": self.name,
+            "avse": __version__,
+            "torch": torch.__version__,
+            "parameters": sum(tensor.numel() for tensor in self.system.parameters()),
+            "sha256": {name: _sha256(folder / name) for name in (_WEIGHTS, _RECIPE)},
+            **(description or {}),
+        }
+        with atomic_path(folder / _DESCRIPTION) as path:
+            path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        if card is not None:
+            with atomic_path(folder / "README.md") as path:
+                path.write_text(card, encoding="utf-8")
+        return folder
+
+
+def load(name_or_folder: str | Path = "avse-small", device: str | torch.device = "cpu") -> Model:
+    """Load a model.
+
+    Arguments
+    ---------
+    name_or_folder : str or path
+        A name that `avse` carries (`avse-small`), or a model folder, such as `<run folder>/model`.
+    device : str or torch.device
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    AvseError
+        If there is no such model, a file is missing or altered, the recipe names anything but registered plugins, or
+        the weights do not fit the recipe.
+
+    Example
+    -------
+    >>> load("avse-small").name
+    'avse-small'
+    """
+    import safetensors.torch
+
+    from avse.recipe import load_trusted
+
+    folder = _find(name_or_folder)
+    description = _read_description(folder)
+    system = load_trusted(folder / _RECIPE)["model"]
+    weights = safetensors.torch.load_file(folder / _WEIGHTS)
+    expected = system.state_dict()
+    wrong = sorted(expected.keys() ^ weights.keys())
+    wrong += [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]
+    if wrong:
+        raise AvseError(
+            f"{folder}: the weights do not fit the recipe; {len(wrong)} differ: {', '.join(wrong[:8])}"
+            f"{' ...' if len(wrong) > 8 else ''}. Were they made with another version of a plugin? The folder was "
+            f"written by avse {description.get('avse')}."
+        )
+    system.load_state_dict(weights)
+    recipe = (folder / _RECIPE).read_text(encoding="utf-8")
+    return Model(system.to(device).eval(), recipe, description.get("name", folder.name), description)
+
+
+def as_clip(
+    source: str | Path | Clip | np.ndarray | torch.Tensor,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    video: str | Path | None = None,
+    use_video: bool = True,
+    roi: str = "auto",
+    face: str | int = "largest",
+) -> Clip:
+    """A `Clip` of anything that `Model.enhance` takes.
+
+    >>> as_clip(np.zeros(8000), sample_rate=8000).audio.shape
+    (16000,)
+    """
+    if isinstance(source, (str, Path)):
+        from avse.media import read_clip
+
+        return read_clip(source, video=video, use_video=use_video, roi=roi, face=face)
+    if isinstance(source, Clip):
+        clip = source
+    else:
+        audio = np.asarray(source.detach().cpu() if isinstance(source, torch.Tensor) else source, dtype=np.float32)
+        if audio.ndim != 1 or audio.size == 0:
+            raise AvseError(
+                f"Sound must be one channel of shape (samples,) with at least one sample, got {audio.shape}."
+            )
+        if not np.isfinite(audio).all():
+            raise AvseError("The sound holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
+        if sample_rate != SAMPLE_RATE:
+            import soxr
+
+            audio = soxr.resample(audio, sample_rate, SAMPLE_RATE)
+        clip = Clip(audio)
+        if video is not None:
+            raise AvseError("video= goes with a sound file. For an array, build avse.Clip(audio, mouth, valid).")
+    return clip if use_video else clip.without_video()
+
+
+@dataclass
+class _Chunk:
+    clip: Clip
+    start: int
+
+
+def _clip_chunks(clip: Clip, seconds: float) -> Iterator[_Chunk]:
+    size = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
+    overlap = min(round(OVERLAP_SECONDS * SAMPLE_RATE / SAMPLES_PER_FRAME), size // SAMPLES_PER_FRAME // 2)
+    hop = size - overlap * SAMPLES_PER_FRAME
+    start = 0
+    while True:
+        stop = min(len(clip.audio), start + size)
+        first = start // SAMPLES_PER_FRAME
+        yield _Chunk(Clip(clip.audio[start:stop], clip.mouth[first:], clip.valid[first:], clip.clip_id), start)
+        if stop == len(clip.audio):
+            return
+        start += hop
+
+
+def _cross_fade(tail: Estimate, head: Estimate, overlap: int) -> tuple[Estimate, Estimate]:
+    """What of `tail` is finished, and `head` with its first `overlap` samples faded in over the end of `tail`."""
+    frames = overlap // SAMPLES_PER_FRAME
+    keep, keep_frames = len(tail.speech) - overlap, len(tail.reliability) - frames
+
+    def fade(old: torch.Tensor, new: torch.Tensor, count: int) -> torch.Tensor:
+        rise = torch.linspace(0, 1, count + 2, dtype=new.dtype)[1:-1]
+        return torch.cat([old[len(old) - count :] * (1 - rise) + new[:count] * rise, new[count:]])
+
+    ready = Estimate(tail.speech[:keep], tail.noise[:keep], tail.reliability[:keep_frames])
+    faded = Estimate(
+        fade(tail.speech, head.speech, overlap),
+        fade(tail.noise, head.noise, overlap),
+        fade(tail.reliability, head.reliability, frames),
+    )
+    return ready, faded
+
+
+@contextlib.contextmanager
+def _inference(system: nn.Module) -> Iterator[None]:
+    training = system.training
+    system.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        system.train(training)
+
+
+def _to_cpu(estimate: Estimate) -> Estimate:
+    estimate.speech, estimate.noise = estimate.speech.float().cpu(), estimate.noise.float().cpu()
+    estimate.reliability = estimate.reliability.float().cpu()
+    return estimate
+
+
+def _find(name_or_folder: str | Path) -> Path:
+    for folder in (PRETRAINED / str(name_or_folder), Path(name_or_folder), Path(name_or_folder) / "model"):
+        if (folder / _DESCRIPTION).is_file():
+            return folder
+    names = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{_DESCRIPTION}"))
+    if Path(name_or_folder).is_dir():
+        raise AvseError(f"{name_or_folder}: is not a model folder ({_DESCRIPTION} is missing).")
+    raise AvseError(
+        f"There is no model {str(name_or_folder)!r}. Embedded models: {', '.join(names) or 'none'}; or give a model "
+        f"folder, such as results/.../model."
+    )
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    try:
+        description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        hashes = description["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise AvseError(f"{folder / _DESCRIPTION}: cannot be read ({error}). Fetch the model again.") from error
+    if description.get("format") != _FORMAT:
+        raise AvseError(f"{folder}: has format {description.get('format')}, this avse reads format {_FORMAT}.")
+    for name in (_WEIGHTS, _RECIPE):
+        path = folder / name
+        if not path.is_file():
+            raise AvseError(f"{path}: is missing. Fetch the model again.")
+        if _sha256(path) != hashes.get(name):
+            raise AvseError(
+                f"{path}: was altered: its SHA-256 is not the one in {_DESCRIPTION}. Fetch the model again."
+            )
+    return description
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
