@@ -1,0 +1,19 @@
+"""Evaluation: scores of a system on a manifest, paired comparisons, tables, plots and the HTML report."""
+
+from avse.evaluation.comparison import compare
+from avse.evaluation.plots import plot_estimate, plot_scores
+from avse.evaluation.runner import METRICS, evaluate, read_scores
+from avse.evaluation.tables import comparison_table, markdown_table, read_summary, score_table
+
+__all__ = [
+    "METRICS",
+    "compare",
+    "comparison_table",
+    "evaluate",
+    "markdown_table",
+    "plot_estimate",
+    "plot_scores",
+    "read_scores",
+    "read_summary",
+    "score_table",
+]

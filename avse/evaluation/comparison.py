@@ -1,0 +1,164 @@
+"""`compare`: paired differences between evaluations of the same mixtures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avse.errors import AvseError
+from avse.evaluation.runner import read_scores
+from avse.evaluation.scoring import Row
+from avse.evaluation.statistics import LEVEL, RESAMPLES, bootstrap_means, wilcoxon_p
+from avse.evaluation.summary import group_key, group_keys
+from avse.evaluation.tables import read_summary
+from avse.files import atomic_path
+
+_SAME_INPUT = 1e-3  # relative; scores.csv keeps six digits
+
+
+def compare(
+    runs: Sequence[str | Path],
+    out: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    common_only: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compare evaluations with the first of them, utterance by utterance.
+
+    Arguments
+    ---------
+    runs : sequence of path
+        Folders that `evaluate` wrote on the same manifest; the first is the baseline.
+    out : path, optional
+        Folder that gets `compare.json` and `compare.png`.
+    labels : sequence of str, optional
+        Names of the runs. Default: those of the systems, or of the folders where systems share a name.
+    common_only : bool
+        Compare what the runs have in common instead of refusing runs with different utterances.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        `baseline`, `labels`, `common` (utterances), and `metrics`: for each metric `differences[label]["overall"]` and
+        `["by_condition_snr"][condition][snr]`, each with `mean`, `low`, `high` (bootstrap over targets), `n`, and `p`
+        (Wilcoxon signed-rank test on the mean difference of each target).
+
+    Raises
+    ------
+    AvseError
+        If the runs score different utterances, or different mixtures under the same ids.
+    """
+    if len(runs) < 2:
+        raise AvseError("Name at least two folders of evaluations to compare.")
+    summaries = [read_summary(Path(run)) for run in runs]
+    tables = [{row["id"]: row for row in read_scores(run)} for run in runs]
+    labels = _labels(runs, summaries, labels)
+    ids = [name for name in tables[0] if all(name in table for table in tables)]
+    _check_ids(runs, tables, ids, common_only)
+    metrics = [name for name in summaries[0]["metrics"] if all(name in one["metrics"] for one in summaries)]
+    if not metrics:
+        raise AvseError("These evaluations share no metric. Evaluate again with the same --metrics.")
+    _check_inputs(runs, tables, ids, metrics)
+    result: dict[str, Any] = {
+        "format": 1,
+        "baseline": labels[0],
+        "labels": labels,
+        "runs": [str(run) for run in runs],
+        "common": len(ids),
+        "metrics": {},
+        "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "seed": seed, "resampled": "targets"},
+        "test": "two-sided Wilcoxon signed-rank (Pratt) on the mean difference of each target, not corrected",
+    }
+    base = [tables[0][name] for name in ids]
+    for metric in metrics:
+        differences = {
+            label: _places(base, [table[name] for name in ids], metric, seed)
+            for label, table in zip(labels[1:], tables[1:])
+        }
+        result["metrics"][metric] = {**summaries[0]["metrics"][metric], "differences": differences}
+    if out is not None:
+        from avse.evaluation.plots import plot_comparison, save
+
+        with atomic_path(Path(out) / "compare.json") as path:
+            path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        save(plot_comparison(result), Path(out) / "compare.png")
+    return result
+
+
+def _places(base: list[Row], other: list[Row], metric: str, seed: int) -> dict[str, Any]:
+    def cell(**wanted: str) -> dict[str, Any]:
+        pairs = [
+            (one, two)
+            for one, two in zip(base, other)
+            if all(group_key(one[column]) == value for column, value in wanted.items())
+            and one[metric] is not None
+            and two[metric] is not None
+        ]
+        return _paired([two[metric] - one[metric] for one, two in pairs], [one["target"] for one, _ in pairs], seed)
+
+    conditions = group_keys(row["condition"] for row in base)
+    grid = {
+        condition: {
+            snr: cell(condition=condition, snr=snr)
+            for snr in group_keys(row["snr"] for row in base if row["condition"] == condition)
+        }
+        for condition in conditions
+    }
+    return {
+        "overall": cell(),
+        "by_condition": {condition: cell(condition=condition) for condition in conditions},
+        "by_condition_snr": {condition: cells for condition, cells in grid.items() if cells},
+    }
+
+
+def _paired(differences: list[float], targets: list[str], seed: int) -> dict[str, Any]:
+    values = np.array(differences, dtype=np.float64)
+    [interval] = bootstrap_means(values[:, None], targets, seed=seed)
+    by_target: dict[str, list[float]] = {}
+    for target, difference in zip(targets, differences):
+        by_target.setdefault(target, []).append(difference)
+    return {**asdict(interval), "p": wilcoxon_p(np.array([np.mean(one) for one in by_target.values()]))}
+
+
+def _labels(runs: Sequence[str | Path], summaries: list[dict[str, Any]], labels: Sequence[str] | None) -> list[str]:
+    if labels is None:
+        labels = [one["system"] for one in summaries]
+        if len(set(labels)) < len(labels):
+            labels = [Path(run).resolve().name for run in runs]
+        if len(set(labels)) < len(labels):
+            labels = [str(run) for run in runs]
+    if len(labels) != len(runs) or len(set(labels)) < len(labels):
+        raise AvseError(f"{len(runs)} runs need as many different labels; got {', '.join(labels)}.")
+    return list(labels)
+
+
+def _check_ids(runs: Sequence[str | Path], tables: list[dict[str, Row]], ids: list[str], common_only: bool) -> None:
+    counts = ", ".join(f"{run} {len(table)}" for run, table in zip(runs, tables))
+    if not ids:
+        raise AvseError(f"These evaluations have no utterance in common ({counts}). Use one manifest for all.")
+    if not common_only and any(len(table) != len(ids) for table in tables):
+        raise AvseError(
+            f"These evaluations scored different utterances: {counts}, {len(ids)} in common. Evaluate all on one "
+            "manifest, or compare the common ones with --common-only."
+        )
+
+
+def _check_inputs(runs: Sequence[str | Path], tables: list[dict[str, Row]], ids: list[str], metrics: list[str]) -> None:
+    """One id must mean one mixture: the scores of the noisy sounds must agree."""
+    column = next((f"{name}_input" for name in metrics if all(f"{name}_input" in t[ids[0]] for t in tables)), None)
+    for run, table in zip(runs[1:], tables[1:]):
+        for name in ids if column else ():
+            one, two = tables[0][name][column], table[name][column]
+            if one is not None and two is not None and abs(one - two) > _SAME_INPUT * max(1.0, abs(one)):
+                raise AvseError(
+                    f"{name}: the noisy sound scores {column} {one:g} in {runs[0]} and {two:g} in {run}, so that the "
+                    "mixtures differ. Evaluate both on the same files."
+                )

@@ -1,0 +1,120 @@
+"""Sounds to score: read, found by the name of their utterance, cut to one length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from avse.contracts.types import SAMPLE_RATE
+from avse.data.manifest import Utterance
+from avse.errors import AvseError
+
+LENGTH_TOLERANCE = SAMPLE_RATE // 10
+_SOUND = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+_FILM = (".mp4", ".mkv", ".mov", ".m4a", ".webm", ".avi")
+
+
+def file_below(folder: Path, name: str, suffix: str) -> Path:
+    """`folder/name+suffix`, where the name of an utterance may hold slashes.
+
+    Raises
+    ------
+    AvseError
+        If the name leads out of the folder.
+    """
+    path = folder / f"{name}{suffix}"
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise AvseError(f"id {name!r} leads out of {folder}")
+    return path
+
+
+def find_estimate(folder: Path, utterance: Utterance) -> Path:
+    """The file of an estimate.
+
+    Arguments
+    ---------
+    folder : path
+        Holds `<id>.wav`, or another extension, or `<id>.enhanced.wav`; slashes of the id are folders or underscores.
+        The name of the noisy file serves in place of the id, as `avse enhance` writes it.
+    utterance : Utterance
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    AvseError
+        If there is none, or more than one.
+    """
+    names = [utterance.id, utterance.id.replace("/", "_")]
+    if utterance.noisy is not None:
+        names.append(utterance.noisy.stem)
+    for name in dict.fromkeys(names):
+        paths = [file_below(folder, name, mark + suffix) for mark in ("", ".enhanced") for suffix in _SOUND + _FILM]
+        found = [path for path in paths if path.is_file()]
+        if len(found) > 1:
+            raise AvseError(f"more than one estimate: {', '.join(path.name for path in found)}; keep one")
+        if found:
+            return found[0]
+    raise AvseError(f"no estimate {folder / utterance.id}.wav (or .flac, .enhanced.wav, ...)")
+
+
+def read_sound(path: Path) -> tuple[np.ndarray, str]:
+    """Mono sound at 16 kHz.
+
+    Returns
+    -------
+    sound : array, shape (samples,), float32
+    note : str
+        Says from which rate it was resampled; empty if it was not.
+    """
+    if is_film(path):
+        from avse.media import read_clip
+
+        return read_clip(path, use_video=False).audio, ""
+    import soundfile
+
+    from avse.data.audio import read_audio
+
+    sound = read_audio(path)
+    rate = soundfile.info(str(path)).samplerate
+    return sound, "" if rate == SAMPLE_RATE else f"{path.name} resampled from {rate} to {SAMPLE_RATE} Hz"
+
+
+def is_film(path: Path) -> bool:
+    """Whether the extension is that of a container that may hold a video."""
+    return path.suffix.lower() in _FILM
+
+
+def cut_to_common(sounds: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """Cut sounds that start together to the shortest.
+
+    Arguments
+    ---------
+    sounds : dict of arrays, shape (samples,)
+
+    Returns
+    -------
+    sounds : dict of arrays, shape (samples,)
+    note : str
+        Says what was cut; empty if nothing was.
+
+    Raises
+    ------
+    AvseError
+        If lengths differ by more than `LENGTH_TOLERANCE` (0.1 s).
+
+    Example
+    -------
+    >>> cut_to_common({"estimate": np.zeros(100), "clean": np.zeros(90)})[1]
+    'estimate 100, clean 90 samples: cut to 90'
+    """
+    sizes = {name: sound.size for name, sound in sounds.items()}
+    shortest, longest = min(sizes.values()), max(sizes.values())
+    listed = ", ".join(f"{name} {size}" for name, size in sizes.items()) + " samples"
+    if longest - shortest > LENGTH_TOLERANCE:
+        raise AvseError(f"lengths differ by more than {LENGTH_TOLERANCE / SAMPLE_RATE:g} s: {listed}")
+    note = "" if longest == shortest else f"{listed}: cut to {shortest}"
+    return {name: sound[:shortest] for name, sound in sounds.items()}, note

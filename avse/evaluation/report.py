@@ -1,0 +1,158 @@
+"""`report.html`: one file with tables, plots, spectrograms and sounds, that needs nothing beside it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avse.contracts.types import SAMPLE_RATE
+from avse.data.manifest import Utterance
+from avse.errors import AvseError
+from avse.evaluation import plots
+from avse.evaluation.estimates import file_below, find_estimate, read_sound
+from avse.evaluation.scoring import Row
+from avse.evaluation.tables import condition_grid, number, with_interval
+from avse.files import atomic_path
+
+_LISTED = 8
+_LONGEST = 30  # seconds of a sound that is put into the report
+
+
+def write_report(
+    path: str | Path,
+    summary: Mapping[str, Any],
+    rows: Sequence[Row],
+    utterances: Mapping[str, Utterance] | None = None,
+    estimates: str | Path | None = None,
+) -> None:
+    """Write the report of an evaluation.
+
+    Arguments
+    ---------
+    path : path
+    summary : dict
+        From `evaluate`.
+    rows : sequence of dict
+        From `read_scores`.
+    utterances : dict of Utterance by id, optional
+    estimates : path, optional
+        Folder of the enhanced sounds. With both, the report shows and plays some of the best and worst.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("avse", "evaluation"), autoescape=True, trim_blocks=True)
+    environment.globals.update(number=number, with_interval=with_interval)
+    metric = _main_metric(summary)
+    ranked = _ranked(rows, metric)
+    examples = []
+    if utterances and estimates is not None and Path(estimates).is_dir():
+        examples = _examples(ranked, metric, summary, utterances, Path(estimates))
+    scored = summary["scored"] + summary["partial"] > 0
+    html = environment.get_template("report.html").render(
+        summary=summary,
+        grid=condition_grid(summary["scores"]),
+        main=summary["metrics"][metric],
+        metric=metric,
+        plots=_plots(summary, rows, metric) if scored else [],
+        worst=ranked[:_LISTED],
+        best=ranked[: -_LISTED - 1 : -1],
+        examples=examples,
+        noted=[row for row in rows if row["note"]],
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def _main_metric(summary: Mapping[str, Any]) -> str:
+    return next(iter(plots.scored_both(summary)), next(iter(summary["metrics"])))
+
+
+def _ranked(rows: Sequence[Row], metric: str) -> list[Row]:
+    """Scored rows with `gain`, worst first; the gain is over the noisy sound where that is scored."""
+    found = [
+        {**row, "gain": row[metric] - (row.get(f"{metric}_input") or 0.0)}
+        for row in rows
+        if row.get(metric) is not None
+    ]
+    return sorted(found, key=lambda row: row["gain"])
+
+
+def _plots(summary: Mapping[str, Any], rows: Sequence[Row], metric: str) -> list[tuple[str, str, str]]:
+    """Heading, explanation and picture (a data URI) of each plot."""
+    both = plots.scored_both(summary)
+    found = [
+        ("Scores by SNR", "Before (grey) and after; bars are 95 % bootstrap intervals.", plots.plot_scores(summary))
+    ]
+    if metric in both:
+        found.append(("Improvement", "Points below zero got worse.", plots.plot_improvement(rows, summary, metric)))
+    found.append(("Distributions", "Dashed lines are means.", plots.plot_distributions(rows, summary)))
+    if metric in both and len(summary["scores"]["by_label"]) > 1:
+        found.append(("By noise", "Mean improvement with its interval.", plots.plot_labels(summary, metric)))
+    return [(title, text, _uri(plots.to_png(figure), "image/png")) for title, text, figure in found]
+
+
+def _examples(
+    ranked: Sequence[Row],
+    metric: str,
+    summary: Mapping[str, Any],
+    utterances: Mapping[str, Utterance],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """The worst two, the middle one and the best two, with spectrograms and sounds."""
+    count = len(ranked)
+    picks = {0: "worst", 1: "second worst", count // 2: "median", count - 2: "second best", count - 1: "best"}
+    found = []
+    for index in sorted(place for place in picks if 0 <= place < count):
+        row = ranked[index]
+        try:
+            sounds, reliability, valid = _sounds(utterances[row["id"]], folder)
+        except (AvseError, KeyError, OSError):
+            continue  # estimates are only an ornament here: they were scored already
+        name = summary["metrics"][metric]["name"]
+        unit = summary["metrics"][metric]["unit"]
+        figure = plots.plot_estimate(None, **sounds, reliability=reliability, valid=valid)
+        found.append(
+            {
+                "row": row,
+                "rank": picks[index] if count > 2 else "",
+                "score": f"{name} {number(row.get(f'{metric}_input'), unit)} → {number(row[metric], unit)} {unit}",
+                "picture": _uri(plots.to_png(figure), "image/png"),
+                "sounds": {
+                    key: _uri(_flac(sound), "audio/flac")
+                    for key, sound in sounds.items()
+                    if sound.size <= _LONGEST * SAMPLE_RATE
+                },
+            }
+        )
+    return found
+
+
+def _sounds(utterance: Utterance, folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None, np.ndarray | None]:
+    sounds = {
+        "noisy": read_sound(utterance.noisy)[0],
+        "enhanced": read_sound(find_estimate(folder, utterance))[0],
+        "clean": read_sound(utterance.clean)[0],
+    }
+    video = file_below(folder, utterance.id, ".npz")
+    if not video.is_file():
+        return sounds, None, None
+    with np.load(video) as arrays:
+        return sounds, arrays["reliability"].astype(np.float64), arrays["valid"]
+
+
+def _flac(sound: np.ndarray) -> bytes:
+    import soundfile
+
+    file = BytesIO()
+    peak = max(1.0, float(np.abs(sound).max(initial=0.0)))
+    soundfile.write(file, sound / peak, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{b64encode(data).decode()}"

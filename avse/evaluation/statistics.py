@@ -1,0 +1,127 @@
+"""Bootstrap intervals and paired tests.
+
+Mixtures of one clean utterance are not independent, so the bootstrap draws targets (clean utterances), with all their
+mixtures, instead of mixtures. Where each target appears once it is the usual bootstrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its bootstrap interval.
+
+    Arguments
+    ---------
+    mean, low, high : float or None
+        None where there are no values; `low` and `high` also where there is only one target.
+    n : int
+        Values that went in.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+def bootstrap_means(
+    values: np.ndarray,
+    targets: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> list[Interval]:
+    """Means and percentile bootstrap intervals of several scores of the same utterances.
+
+    Arguments
+    ---------
+    values : array, shape (utterances, scores)
+        NaN where an utterance has no score.
+    targets : sequence, shape (utterances,), optional
+        What is drawn with replacement, with all its utterances. Default: each utterance by itself.
+    seed : int
+        The same seed gives the same intervals.
+    resamples : int
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    list of Interval
+        One for each score.
+
+    Example
+    -------
+    >>> [interval] = bootstrap_means(np.array([[1.0], [2.0], [3.0], [np.nan]]))
+    >>> interval.mean, interval.n, 1.0 <= interval.low < 2.0 < interval.high <= 3.0
+    (2.0, 3, True)
+    """
+    values = np.asarray(values, dtype=np.float64)
+    present = np.isfinite(values)
+    owner = np.arange(len(values)) if targets is None else np.unique(np.asarray(targets), return_inverse=True)[1]
+    groups = int(owner.max(initial=-1)) + 1
+    sums, counts = np.zeros((groups, values.shape[1])), np.zeros((groups, values.shape[1]))
+    np.add.at(sums, owner, np.where(present, values, 0.0))
+    np.add.at(counts, owner, present)
+    rng = np.random.default_rng(seed)
+    means = []
+    for start in range(0, resamples if groups > 1 else 0, _CHUNK):
+        rows = min(_CHUNK, resamples - start)
+        drawn = rng.integers(groups, size=(rows, groups)) + groups * np.arange(rows)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            means.append((weights @ sums) / (weights @ counts))
+    found = []
+    for column in range(values.shape[1]):
+        n = int(present[:, column].sum())
+        if not n:
+            found.append(Interval(None, None, None, 0))
+            continue
+        mean = float(values[present[:, column], column].mean())
+        if (counts[:, column] > 0).sum() < 2:
+            found.append(Interval(mean, None, None, n))
+            continue
+        draws = np.concatenate([chunk[:, column] for chunk in means])
+        low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+        found.append(Interval(mean, float(low), float(high), n))
+    return found
+
+
+def wilcoxon_p(differences: np.ndarray) -> float | None:
+    """Two-sided p of the Wilcoxon signed-rank test that paired differences are symmetric about zero.
+
+    Arguments
+    ---------
+    differences : array, shape (utterances,)
+        NaN is left out. Zeros count as in Pratt's method.
+
+    Returns
+    -------
+    float or None
+        1.0 where all differences are zero; None with fewer than two of them.
+
+    Example
+    -------
+    >>> wilcoxon_p(np.zeros(8)), wilcoxon_p(np.arange(1.0, 21.0)) < 1e-4
+    (1.0, True)
+    """
+    from scipy.stats import wilcoxon
+
+    differences = np.asarray(differences, dtype=np.float64)
+    differences = differences[np.isfinite(differences)]
+    if len(differences) < 2:
+        return None
+    if not differences.any():
+        return 1.0
+    return float(wilcoxon(differences, zero_method="pratt").pvalue)

@@ -1,0 +1,262 @@
+"""Tables of results: for the terminal, and in Markdown for the README of a recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avse.errors import AvseError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_DECIMALS = {"dB": 1}
+
+
+def read_summary(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """The summary of an evaluation, from its folder, its `summary.json`, or as it is.
+
+    Raises
+    ------
+    AvseError
+        If there is none.
+    """
+    if isinstance(source, Mapping):
+        return dict(source)
+    path = Path(source)
+    path = path / "summary.json" if path.is_dir() else path
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AvseError(f"{path}: is no summary of an evaluation ({error}). Run `avse evaluate` first.") from None
+
+
+def number(value: float | None, unit: str = "", sign: bool = False) -> str:
+    """A score with the decimals that its unit deserves: one for dB, two otherwise; a dash for none.
+
+    >>> number(9.1234, "dB"), number(0.5, sign=True), number(None)
+    ('9.1', '+0.50', '-')
+    """
+    return "-" if value is None else f"{value:{'+' if sign else ''}.{_DECIMALS.get(unit, 2)}f}"
+
+
+def with_interval(cell: Mapping[str, Any] | None, unit: str = "", sign: bool = False) -> str:
+    """A mean and its interval.
+
+    >>> with_interval({"mean": 9.12, "low": 8.7, "high": 9.5, "n": 12}, "dB")
+    '9.1 [8.7, 9.5]'
+    """
+    if not cell or cell["mean"] is None:
+        return "-"
+    mean = number(cell["mean"], unit, sign)
+    if cell["low"] is None:
+        return mean
+    return f"{mean} [{number(cell['low'], unit, sign)}, {number(cell['high'], unit, sign)}]"
+
+
+def condition_grid(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Cells by condition and SNR: SNR "" where the manifest names none, condition `all` where it names none.
+
+    >>> condition_grid({"by_condition_snr": {}, "by_condition": {}, "overall": "cell"})
+    {'all': {'': 'cell'}}
+    """
+    if scores["by_condition_snr"]:
+        return dict(scores["by_condition_snr"])
+    if scores["by_condition"]:
+        return {condition: {"": cell} for condition, cell in scores["by_condition"].items()}
+    return {"all": {"": scores["overall"]}}
+
+
+def place(condition: str, snr: str) -> str:
+    """How a table names a cell.
+
+    >>> place("babble", "-5"), place("babble", "")
+    ('babble, -5 dB', 'babble')
+    """
+    return f"{condition}, {snr} dB" if snr else condition
+
+
+def markdown_table(
+    summaries: Sequence[str | Path | Mapping[str, Any]],
+    metric: str = "si_sdr",
+    *,
+    value: str = "output",
+    labels: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+    snrs: Sequence[float] | None = None,
+    interval: bool = True,
+    noisy: bool = True,
+) -> str:
+    """Systems by condition and SNR, for a README.
+
+    Arguments
+    ---------
+    summaries : sequence of dict or path
+        One for each row: summaries, or folders of evaluations.
+    metric : str
+    value : str
+        `output`, `input` or `improvement`.
+    labels : sequence of str, optional
+        Names of the rows. Default: those of the systems.
+    conditions : sequence of str, optional
+    snrs : sequence of float, optional
+        Columns, in this order. Default: all there are.
+    interval : bool
+        Write the bootstrap interval after the mean.
+    noisy : bool
+        First a row with the score of the noisy sound, with `value="output"`.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    AvseError
+        If a summary lacks the metric.
+
+    Example
+    -------
+    >>> cell = {"si_sdr": {"input": {"mean": -5.0, "low": None, "high": None, "n": 1},
+    ...                    "output": {"mean": 4.2, "low": 4.0, "high": 4.4, "n": 1}}}
+    >>> summary = {"system": "small", "metrics": {"si_sdr": {"name": "SI-SDR", "unit": "dB"}},
+    ...            "scores": {"by_condition_snr": {"babble": {"-5": cell}}}}
+    >>> print(markdown_table([summary]))
+    | SI-SDR (dB) | babble, -5 dB |
+    |---|---|
+    | noisy | -5.0 |
+    | small | 4.2 [4.0, 4.4] |
+    """
+    read = [read_summary(one) for one in summaries]
+    for one in read:
+        if metric not in one["metrics"]:
+            raise AvseError(f"{one['system']}: has no scores of {metric!r}; it has {', '.join(one['metrics'])}.")
+    about = read[0]["metrics"][metric]
+    grids = [condition_grid(one["scores"]) for one in read]
+    shown = [
+        (condition, snr)
+        for condition in (conditions or dict.fromkeys(name for grid in grids for name in grid))
+        for snr in _snrs([grid.get(condition, {}) for grid in grids], snrs)
+    ]
+
+    def row(name: str, grid: Mapping[str, Any], which: str) -> str:
+        cells = [grid.get(condition, {}).get(snr, {}).get(metric, {}).get(which) for condition, snr in shown]
+        sign = which == "improvement"
+        texts = [
+            with_interval(one if interval or not one else {**one, "low": None}, about["unit"], sign) for one in cells
+        ]
+        return f"| {' | '.join([name, *texts])} |"
+
+    title = about["name"] + (" improvement" if value == "improvement" else "")
+    head = [title + (f" ({about['unit']})" if about["unit"] else "")]
+    head += [place(condition, snr) for condition, snr in shown]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    if noisy and value == "output":
+        lines.append(row("noisy", grids[0], "input"))
+    lines += [row(name, grid, value) for name, grid in zip(labels or [one["system"] for one in read], grids)]
+    return "\n".join(lines)
+
+
+def score_table(summary: Mapping[str, Any], title: str | None = None) -> Table:
+    """A summary for the terminal: a row for each condition and SNR, columns in -> out for each metric.
+
+    Arguments
+    ---------
+    summary : dict
+        From `evaluate`.
+    title : str, optional
+
+    Returns
+    -------
+    rich.table.Table
+        `rich.print(score_table(summary))` shows it.
+    """
+    from rich.table import Table
+
+    table = Table(title=title or f"{summary['system']}: {summary['n']} mixtures", title_justify="left")
+    table.add_column("")
+    table.add_column("n", justify="right")
+    for about in summary["metrics"].values():
+        table.add_column(about["name"] + (f"\n({about['unit']})" if about["unit"] else "\n"), justify="right")
+    groups = _places(summary["scores"])
+    for name, cell in [*groups, ("overall", summary["scores"]["overall"])]:
+        texts = []
+        for metric, about in summary["metrics"].items():
+            before, after = cell[metric]["input"], cell[metric]["output"]
+            text = number(after["mean"], about["unit"])
+            texts.append(text if before is None else f"{number(before['mean'], about['unit'])} → {text}")
+        count = max(cell[metric]["output"]["n"] for metric in summary["metrics"])
+        table.add_row(name, str(count), *texts, end_section=bool(groups) and name == groups[-1][0])
+    speed = summary.get("rtf")
+    hardware = summary["hardware"]
+    notes = (
+        []
+        if speed is None
+        else [
+            f"RTF {speed['median']:.3f} (enhancement only, {hardware['jobs']} job(s) x {hardware['threads_per_job']} "
+            f"thread(s), {hardware['device']})"
+        ]
+    )
+    if summary["failures"]:
+        notes.append(f"{summary['failed']} failed, {summary['partial']} scored in part, of {summary['n']}")
+    table.caption = "; ".join(notes)
+    table.caption_justify = "left"
+    return table
+
+
+def comparison_table(result: Mapping[str, Any]) -> Table:
+    """Paired differences of `avse.evaluation.compare` for the terminal."""
+    from rich.table import Table
+
+    table = Table(
+        title=f"Differences from {result['baseline']} on {result['common']} common mixtures", title_justify="left"
+    )
+    for name in ("metric", "system", "where", "n"):
+        table.add_column(name, justify="right" if name == "n" else "left")
+    table.add_column("difference [95 %]", justify="right")
+    table.add_column("p", justify="right")
+    for about in result["metrics"].values():
+        for label, places in about["differences"].items():
+            groups = _places(places)
+            for where, cell in [("overall", places["overall"]), *groups]:
+                clear = cell["low"] is not None and (cell["low"] > 0 or cell["high"] < 0)
+                better = clear and (cell["mean"] > 0) == about["higher_is_better"]
+                style = "" if not clear else "green" if better else "red"
+                text = with_interval(cell, about["unit"], sign=True)
+                p = "-" if cell["p"] is None else f"{cell['p']:.2g}"
+                first = where == "overall"
+                table.add_row(
+                    about["name"] if first else "",
+                    label if first else "",
+                    where,
+                    str(cell["n"]),
+                    f"[{style}]{_escape(text)}[/]" if style else _escape(text),
+                    p,
+                    end_section=not groups or where == groups[-1][0],
+                )
+    table.caption = "p: two-sided Wilcoxon signed-rank test, not corrected for the number of rows"
+    table.caption_justify = "left"
+    return table
+
+
+def _places(scores: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names and cells of all conditions and SNRs; none where there is only one that is everything."""
+    grid = condition_grid(scores)
+    return (
+        [] if list(grid) == ["all"] else [(place(c, s), cell) for c, cells in grid.items() for s, cell in cells.items()]
+    )
+
+
+def _snrs(cells: Sequence[Mapping[str, Any]], wanted: Sequence[float] | None) -> list[str]:
+    if wanted is not None:
+        return [f"{snr:g}" for snr in wanted]
+    found = {snr for cell in cells for snr in cell}
+    return sorted(found, key=lambda snr: float(snr or 0))
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
