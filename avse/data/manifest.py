@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +101,7 @@ def read_manifest(
     Returns
     -------
     list of Utterance
-        In the order of the file; paths are absolute.
+        In the order of the file; paths are joined to the manifest's folder.
 
     Raises
     ------
@@ -183,7 +184,7 @@ def write_manifest(utterances: Iterable[Utterance], path: str | Path) -> None:
     ---------
     utterances : iterable of Utterance
     path : path of the CSV file
-        Files below its folder are written as relative paths, others as absolute ones.
+        Paths are written relative to its folder.
 
     Raises
     ------
@@ -275,9 +276,9 @@ def _utterance(row: dict[str, str], folder: Path, place: str, problems: list[str
         problems.append(f"{place}: speech {name!r} names no sound (clean or noisy).")
     if row["kind"] == "noise" and not row.get("noise"):
         problems.append(f"{place}: noise {name!r} names no sound.")
-    files = {column: folder / cell if (cell := row.pop(column, "")) else None for column in _PATHS}
+    files = {column: _path(folder, cell) if (cell := row.pop(column, "")) else None for column in _PATHS}
     if image := row.pop("image", ""):
-        row["image"] = str(folder / image)
+        row["image"] = str(_path(folder, image))
     duration = row.pop("duration", "") or row.pop("duration_s", "")
     row.pop("duration_s", None)
     return Utterance(
@@ -289,6 +290,10 @@ def _utterance(row: dict[str, str], folder: Path, place: str, problems: list[str
         extra={key: cell for key, cell in row.items() if key and cell},
         place=place,
     )
+
+
+def _path(folder: Path, cell: str) -> Path:
+    return Path(os.path.normpath(folder / cell))
 
 
 def _is_av_speech(utterance: Utterance) -> bool:
@@ -334,6 +339,5 @@ def _cell(value: object, folder: Path) -> str:
     if value is None:
         return ""
     if isinstance(value, Path):
-        file = value.resolve()
-        return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
+        return Path(os.path.relpath(value.resolve(), folder)).as_posix()
     return f"{value:g}" if isinstance(value, float) else str(value)

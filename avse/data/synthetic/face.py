@@ -274,19 +274,21 @@ class _Painter:
 
         self._fill(head, band(low_outer - 1, low_outer + 2.5), _shade(face.skin, 0.84))
         self._fill(head, band(top_inner, low_inner), (52, 22, 24))
-        if gap_up + gap_down > 1.5:
+        gap = gap_up + gap_down
+        if gap > 1.5:
             inner = (0.86 * half) * t
-            edge = np.minimum(top_inner + (1.2 + 3.4 * teeth) * arc**0.3, low_inner)
+            row_height = min(1.0 + 3.4 * teeth, (0.2 + 0.5 * teeth) * gap)
+            edge = np.minimum(top_inner + row_height * arc**0.3, low_inner)
             row = np.concatenate([np.stack([inner, top_inner], 1), np.stack([inner, edge], 1)[::-1]])
             self._fill(head, row, _mix((60, 30, 30), (232, 226, 214), 0.35 + 0.65 * teeth))
-            tongue = np.maximum(low_inner - 0.42 * gap_down * arc, edge)
+            tongue = np.maximum(low_inner - 0.5 * max(gap_down - 4.0, 0.0) * arc, edge)
             row = np.concatenate([np.stack([0.7 * x, tongue], 1), np.stack([0.7 * x, low_inner], 1)[::-1]])
             self._fill(head, row, (150, 72, 74))
         self._fill(head, band(top_outer, top_inner), _shade(face.lips, 0.9))
         self._fill(head, band(low_inner, low_outer), face.lips)
         shine = y + gap_down + 3.0 * full
         self._line(head, np.stack([0.35 * x, np.full_like(x, shine)], 1), _shade(face.lips, 1.22))
-        if gap_up + gap_down <= 1.5:
+        if gap <= 1.5:
             self._line(head, np.stack([x, (top_inner + low_inner) / 2], 1), _shade(face.lips, 0.45))
 
     def _fill(self, picture: np.ndarray, points: np.ndarray, colour: tuple[int, int, int] | int) -> None:
