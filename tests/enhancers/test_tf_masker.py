@@ -1,0 +1,72 @@
+"""What conformance checks do not cover: the options of the masker and the mistakes it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from avse.contracts.types import Batch, Clip
+from avse.enhancers.tf_masker import TFMasker
+from avse.fusion.concat import Concat
+from avse.fusion.cross_attention import CrossAttention
+from avse.fusion.reliability_attention import ReliabilityAttention
+from avse.visual_frontends.conv3d import Conv3d
+
+
+def _batch(samples: int = 9600) -> Batch:
+    rng = np.random.default_rng(0)
+    mouth = rng.integers(0, 255, (samples // 640, 88, 88), dtype=np.uint8)
+    return Batch.from_clips([Clip(0.1 * rng.standard_normal(samples), mouth)])
+
+
+def _causal() -> TFMasker:
+    torch.manual_seed(0)
+    frontend = Conv3d(output_dim=6, channels=(4, 6), size=12, causal=True)
+    fusion = ReliabilityAttention(16, 6, heads=2, window=9, causal=True)
+    return TFMasker(frontend, fusion, channels=16, blocks=2, fusion_block=1, heads=2, causal=True).eval()
+
+
+def test_causal_output_waits_no_longer_than_one_window() -> None:
+    model, batch = _causal(), _batch()
+    before = model(batch).speech
+    changed = 6400
+    batch.noisy = batch.noisy.clone()
+    batch.noisy[:, changed:] = torch.randn(1, 9600 - changed, generator=torch.Generator().manual_seed(1))
+    batch.mouth = batch.mouth.clone()
+    batch.mouth[:, changed // 640 :] = 0
+    after = model(batch).speech
+    settled = changed - model.latency
+    assert torch.allclose(before[:, :settled], after[:, :settled], atol=1e-6)
+    assert not torch.allclose(before[:, changed:], after[:, changed:], atol=1e-3)
+
+
+def test_level_of_the_input_does_not_matter() -> None:
+    torch.manual_seed(0)
+    model, batch = TFMasker(channels=16, blocks=1, fusion_block=0).eval(), _batch()
+    quiet = Batch(batch.noisy * 1e-3, batch.lengths, batch.mouth, batch.valid)
+    assert torch.allclose(model(quiet).speech * 1e3, model(batch).speech, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"mask": "phase"}, "'complex' or 'magnitude'"),
+        ({"hop": 300}, "hop must divide"),
+        ({"channels": 30, "heads": 4}, "multiple of 2"),
+        ({"blocks": 2, "fusion_block": 3}, "fusion_block"),
+        ({"fusion": Concat(192, 6)}, "or neither"),
+        ({"visual_frontend": Conv3d(output_dim=7, channels=(4,), size=12), "fusion": Concat(192, 6)}, "output_dim 7"),
+        (
+            {
+                "visual_frontend": Conv3d(output_dim=6, channels=(4,), size=12, causal=True),
+                "fusion": CrossAttention(192, 6),
+                "causal": True,
+            },
+            "causal",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TFMasker(**arguments)

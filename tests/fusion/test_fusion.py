@@ -1,0 +1,91 @@
+"""Fusions against their formulas written out in float64, and the attention they share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from avse.fusion.concat import Concat
+from avse.fusion.film import FiLM
+from avse.fusion.reliability_attention import ReliabilityAttention
+from avse.signal.attention import LocalCrossAttention
+
+
+def _streams(steps: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    audio = torch.randn(2, steps, 8, generator=generator, dtype=torch.float64)
+    video = torch.randn(2, steps, 6, generator=generator, dtype=torch.float64)
+    valid = torch.rand(2, steps, generator=generator) > 0.3
+    return audio, video, valid
+
+
+def _linear(layer: nn.Linear, x: np.ndarray) -> np.ndarray:
+    return x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+
+
+def _norm(layer: nn.LayerNorm, x: np.ndarray) -> np.ndarray:
+    scaled = (x - x.mean()) / np.sqrt(x.var() + layer.eps)
+    return scaled * layer.weight.detach().numpy() + layer.bias.detach().numpy()
+
+
+def _silu(x: np.ndarray) -> np.ndarray:
+    return x / (1 + np.exp(-x))
+
+
+def test_concat_and_film_are_their_formulas() -> None:
+    audio, video, valid = _streams()
+    torch.manual_seed(0)
+    concat, film = Concat(8, 6).double(), FiLM(8, 6).double()
+    by_concat, _ = concat(audio, video, valid)
+    by_film, _ = film(audio, video, valid)
+    for row in range(2):
+        for step in range(12):
+            a, v = audio[row, step].numpy(), video[row, step].numpy()
+            if not valid[row, step]:
+                assert torch.equal(by_concat[row, step], audio[row, step])
+                continue
+            hidden = _silu(_linear(concat.mix[0], np.concatenate([_norm(concat.norm, a), v])))
+            np.testing.assert_allclose(by_concat[row, step].detach(), a + _linear(concat.mix[2], hidden), atol=1e-10)
+            modulation = _linear(film.modulation[2], _silu(_linear(film.modulation[0], v)))
+            expected = a + modulation[:8] * _norm(film.norm, a) + modulation[8:]
+            np.testing.assert_allclose(by_film[row, step].detach(), expected, atol=1e-10)
+
+
+def test_local_cross_attention_is_a_softmax_over_valid_neighbours() -> None:
+    audio, video, valid = _streams()
+    torch.manual_seed(0)
+    attention = LocalCrossAttention(8, 6, heads=2, context=3).double()
+    result = attention(audio, video, valid).detach().numpy()
+    for row in range(2):
+        keys = _linear(attention.key_value, video[row].numpy())
+        query = _linear(attention.query, audio[row].numpy())
+        for step in range(12):
+            near = [k for k in range(12) if abs(k - step) <= 3 and (valid[row, k] or k == step)]
+            heads = []
+            for head in range(2):
+                part = slice(4 * head, 4 * head + 4)
+                key, value = keys[:, :8][:, part], keys[:, 8:][:, part]
+                bias = attention.position.detach().numpy()[head]
+                logit = np.array([query[step, part] @ key[k] / 2.0 + bias[k - step + 3] for k in near])
+                weight = np.exp(logit - logit.max())
+                heads.append((weight / weight.sum()) @ value[near])
+            expected = _linear(attention.out, np.concatenate(heads))
+            np.testing.assert_allclose(result[row, step], expected, atol=1e-6)
+
+
+def test_agreement_is_the_correlation_over_valid_steps_of_the_window() -> None:
+    audio, video, valid = _streams(20)
+    torch.manual_seed(0)
+    fusion = ReliabilityAttention(8, 6, heads=2, window=7, agreement_dim=3).double()
+    first, second = audio[..., :3], video[..., :3]
+    result = fusion._agreement(first, second, valid).detach().numpy()
+    for row in range(2):
+        for step in range(20):
+            window = [k for k in range(step - 3, step + 4) if 0 <= k < 20 and valid[row, k]]
+            if not window:
+                continue
+            a, v = first[row, window].numpy(), second[row, window].numpy()
+            covariance = ((a - a.mean(0)) * (v - v.mean(0))).mean(0)
+            expected = covariance / np.sqrt(a.var(0) * v.var(0) + 1e-4)
+            np.testing.assert_allclose(result[row, step], expected, atol=1e-8)

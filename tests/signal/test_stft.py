@@ -1,0 +1,45 @@
+"""The transform against a sum written out in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from avse.signal.stft import istft, repeat_to_steps, stft, stft_steps
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 641, 1000])
+@pytest.mark.parametrize(("fft_size", "hop"), [(640, 320), (512, 128)])
+def test_matches_the_definition(samples: int, fft_size: int, hop: int) -> None:
+    rng = np.random.default_rng(samples)
+    signal = rng.standard_normal(samples)
+    spectrum = stft(torch.from_numpy(signal)[None], fft_size, hop)[0].numpy()
+    window = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(fft_size) / fft_size))
+    assert spectrum.shape == (stft_steps(samples, fft_size, hop), fft_size // 2 + 1)
+    for step in range(len(spectrum)):
+        position = step * hop - fft_size // 2 + np.arange(fft_size)
+        inside = (position >= 0) & (position < samples)
+        frame = np.where(inside, signal[np.clip(position, 0, samples - 1)], 0.0) * window
+        kernel = np.exp(-2j * np.pi * np.outer(np.arange(fft_size // 2 + 1), np.arange(fft_size)) / fft_size)
+        np.testing.assert_allclose(spectrum[step], kernel @ frame, atol=1e-9)
+
+
+@pytest.mark.parametrize("samples", [1, 640, 5000, 16001])
+def test_inverse(samples: int) -> None:
+    signal = torch.randn(2, samples, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(istft(stft(signal, 640, 320), 640, 320, samples), signal, atol=1e-10)
+
+
+def test_padding_changes_no_step_of_a_clip() -> None:
+    signal = torch.randn(1, 3000, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    padded = torch.cat([signal, torch.zeros(1, 2000, dtype=torch.float64)], dim=1)
+    short, long = stft(signal, 640, 320), stft(padded, 640, 320)
+    assert torch.allclose(long[:, : short.shape[1]], short, atol=1e-12)
+    assert float(long[:, short.shape[1] :].abs().max()) == 0.0
+
+
+def test_repeat_to_steps_cuts_and_fills() -> None:
+    frames = torch.tensor([[True, False, True]])
+    assert repeat_to_steps(frames, 4, 2).tolist() == [[True, True, False, False]]
+    assert repeat_to_steps(frames, 8, 2).tolist() == [[True, True, False, False, True, True, False, False]]
