@@ -111,7 +111,10 @@ class Synthetic(Dataset):
         return {"clips": 3, "speakers": 3, "noises": 3, "seconds": (0.6, 0.8), "noise_seconds": 0.5}
 
     def prepare(self, folder: str | Path, manifest: str | Path | None = None) -> Path:
-        """Make the corpus: `video/*.mp4` (with sound), `clean/*.wav`, `noise/*.wav` at 16 kHz, and the manifest."""
+        """Make the corpus: `video/*.mp4` (with sound), `clean/*.wav`, `noise/*.wav` at 16 kHz, and the manifest.
+
+        See `avse.contracts.dataset.Dataset.prepare`.
+        """
         import sys
 
         from rich.console import Console

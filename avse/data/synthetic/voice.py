@@ -139,6 +139,7 @@ def _tract(tracks: Tracks, voice: Voice) -> np.ndarray:
     upper = np.broadcast_to([3500.0, 4500.0, 5500.0, 6500.0, 7500.0], (points, 5))
     formants = np.concatenate([tracks.formants, upper], axis=1) * voice.tract
     widths = np.array([70.0, 90.0, 140.0, 220.0, 300.0, 380.0, 460.0, 540.0]) * tracks.bandwidth[:, None]
+    widths = np.where(formants > _TOP_HZ - 300, 2500.0, widths)
     z = np.exp(-2j * np.pi * np.fft.rfftfreq(_FFT))
     response = np.ones((points, len(z)), dtype=complex)
     for hz, width in zip(np.minimum(formants, 7900.0).T, widths.T):
