@@ -1,0 +1,137 @@
+"""Overrides of a recipe: `fusion=cross_attention`, `fusion.heads=4`, `epochs=5`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from avse import plugins
+from avse.errors import AvseError
+from avse.recipe.rules import accepted_arguments, locate
+from avse.recipe.tree import Tree, child, children, dotted, parse_node, plain_type, set_child, tag, where, with_tag
+
+_COMPONENT = re.compile(r"(!new:|!name:|!apply:)(.+)")
+
+
+def apply_overrides(tree: Tree, overrides: Mapping[str, Any]) -> None:
+    """Change a tree in place.
+
+    Arguments
+    ---------
+    tree : Tree
+    overrides : mapping
+        From a key, dotted below a component, to its value: a string is read as YAML, other values are taken as they
+        are. A name for a component replaces it and keeps the arguments that both take; its arguments are never merged
+        with those of another class. Components are replaced before arguments are set.
+
+    Raises
+    ------
+    AvseError
+        For every override that fits nowhere: one message for all.
+    """
+    flat = dict(_flatten("", overrides))
+    faults = []
+    for key in sorted(flat, key=lambda key: key.count(".")):
+        try:
+            _apply(tree, key.split("."), _value_node(key, flat[key]))
+        except AvseError as error:
+            faults.append(str(error))
+    if faults:
+        raise AvseError("\n".join(faults))
+
+
+def _flatten(prefix: str, overrides: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for key, value in overrides.items():
+        flat += _flatten(f"{prefix}{key}.", value) if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return flat
+
+
+def _value_node(key: str, value: Any) -> Node:
+    option = f"--{key}"
+    if isinstance(value, Path):
+        text = json.dumps(str(value))
+    elif isinstance(value, str):
+        text = value
+    else:
+        try:
+            text = json.dumps(value)
+        except TypeError:
+            raise AvseError(
+                f"{option}: {value!r} cannot be written in a recipe; give a number, text or list."
+            ) from None
+    try:
+        node = parse_node(text, option)
+    except AvseError:
+        # Text that is no YAML by itself ("a: b: c", "[x") is meant as text where a person typed it.
+        node = parse_node(json.dumps(text), option)
+    return parse_node("null" if not text.strip() else json.dumps(text), option) if node is None else node
+
+
+def _apply(tree: Tree, path: list[str], value: Node) -> None:
+    option = f"--{dotted(tuple(path))}"
+    trail: list[Node] = [tree.root]
+    for depth, part in enumerate(path[:-1]):
+        below = child(trail[-1], part)
+        if below is None:
+            raise AvseError(_no_such_key(option, path[: depth + 1], trail[-1]))
+        if tag(below) in ("!ref", "!copy"):
+            target = below.value.strip("<>")
+            rest = dotted((target, *path[depth + 1 :]))
+            raise AvseError(
+                f"{option}: {dotted(tuple(path[: depth + 1]))} refers to <{target}>; give --{rest} instead."
+            )
+        if not isinstance(below, MappingNode) and not _COMPONENT.match(tag(below)) and not children(below):
+            raise AvseError(
+                f"{option}: {dotted(tuple(path[: depth + 1]))} ({where(below)}) is a plain value and holds no keys."
+            )
+        trail.append(below)
+    parent, name = trail[-1], path[-1]
+    old = child(parent, name)
+    if old is None and (not _COMPONENT.match(tag(parent)) or isinstance(parent, SequenceNode)):
+        raise AvseError(_no_such_key(option, path, parent))
+    if old is not None and (match := _COMPONENT.match(tag(old))):
+        if plain_type(value) == "str":
+            value = _replacement(option, old, match.group(1), match.group(2), value)
+        elif plain_type(value) == "map":
+            for argument, below in children(value):
+                _apply(tree, [*path, argument], below)
+            return
+    made = set_child(parent, name, value)
+    if made is not parent:  # a component that had no arguments
+        _apply(tree, path[:-1], made)
+
+
+def _replacement(option: str, old: Node, prefix: str, old_name: str, value: ScalarNode) -> Node:
+    """The component that a name stands for, with the arguments that both take."""
+    parts = old_name.split(".")
+    if len(parts) == 4 and parts[:2] == ["avse", "plugins"]:
+        kind, name = parts[2], value.value.rpartition(".")[2].rpartition("/")[2]
+        try:
+            plugins.get(kind, name)
+        except AvseError as error:
+            raise AvseError(f"{option}: {error}") from None
+        new_name = f"avse.plugins.{kind}.{name}"
+    else:
+        new_name = value.value if "." in value.value else ".".join([*parts[:-1], value.value])
+        found = locate(new_name)
+        if isinstance(found, str):
+            raise AvseError(f"{option}: {found}")
+    if not isinstance(old, MappingNode):
+        kept = []
+    else:
+        takes = accepted_arguments(new_name)
+        kept = [(k, v) for k, v in old.value if takes is None or k.value in takes]
+    made = with_tag(old, f"{prefix}{new_name}", kept)
+    made.start_mark = value.start_mark
+    return made
+
+
+def _no_such_key(option: str, path: list[str], parent: Node) -> str:
+    names = [dotted((*path[:-1], name)) for name, _ in children(parent)]
+    return f"{option}: {plugins.unknown('key', dotted(tuple(path)), names)}"

@@ -1,0 +1,297 @@
+"""Reading a recipe, and what it then can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml.nodes import MappingNode, ScalarNode
+
+from avse import plugins as registry
+from avse.errors import AvseError
+from avse.recipe.build import load_tree
+from avse.recipe.overrides import apply_overrides
+from avse.recipe.rules import component, find_faults, placeholders, plugin_of
+from avse.recipe.tree import (
+    Tree,
+    as_text,
+    children,
+    copy_node,
+    dotted,
+    parse_node,
+    read_text,
+    references,
+    set_child,
+    split_reference,
+    tag,
+    where,
+)
+from avse.recipe.trust import untrusted
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component of a recipe.
+
+    Arguments
+    ---------
+    key : str
+        Dotted path, as an override writes it.
+    kind, name : str
+        Of the plugin; `kind` is empty where the component is another class or function, `name` then its dotted name.
+    arguments : dict of str to str
+        What the recipe gives, as YAML text.
+    place : str
+        `file:line`.
+    """
+
+    key: str
+    kind: str
+    name: str
+    arguments: dict[str, str] = field(default_factory=dict)
+    place: str = ""
+
+
+class Recipe:
+    """A recipe that has passed its checks. Made by `load_recipe`.
+
+    Attributes
+    ----------
+    path : Path
+        The file it was read from.
+    tree : Tree
+        Its nodes.
+    """
+
+    def __init__(self, tree: Tree, path: Path, trusted_only: bool = False) -> None:
+        self.path = path
+        self.tree, self._trusted_only = tree, trusted_only
+        self._values: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """The recipe as YAML text, overrides included; loads again to the same."""
+        return self.tree.dump()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the keys stand for, built when first asked for."""
+        if self._values is None:
+            self._values = self.build()
+        return self._values
+
+    @property
+    def keys(self) -> list[str]:
+        """Top-level keys, in order."""
+        return self.tree.keys()
+
+    def build(self, *keys: str) -> dict[str, Any]:
+        """Build everything anew, or only some top-level keys with what they refer to.
+
+        Returns
+        -------
+        dict
+            The keys asked for (all, if none) and what was built.
+
+        Raises
+        ------
+        AvseError
+            If a placeholder was not given, a key is missing, or a constructor refuses its arguments.
+        """
+        tree = self.tree if not keys else Tree(self._needed(keys), self.tree.name)
+        missing = placeholders(tree)
+        if missing:
+            given = "\n".join(f"  {where(node)}: {dotted(path)}: give --{dotted(path)} VALUE" for path, node in missing)
+            raise AvseError(f"{self.path}: values are missing:\n{given}")
+        values = load_tree(tree, self._trusted_only)
+        return {key: values[key] for key in keys} if keys else values
+
+    def components(self) -> list[Component]:
+        """Every component, nested ones included, in the order of the file."""
+        found = []
+        for path, node in self.tree.walk():
+            called = component(node)
+            if called:
+                kind, name = plugin_of(called[1]) or ("", called[1])
+                arguments = {argument: as_text(value) for argument, value in children(node)}
+                found.append(Component(dotted(path), kind, name, arguments, where(node)))
+        return found
+
+    def placeholders(self) -> list[str]:
+        """Dotted keys that still must be given."""
+        return [dotted(path) for path, _ in placeholders(self.tree)]
+
+    def subrecipe(self, key: str) -> str:
+        """The recipe of one key alone, with the keys it refers to, as it is stored beside a model's weights.
+
+        Raises
+        ------
+        AvseError
+            If it holds anything that `check_trusted` refuses.
+
+        Example
+        -------
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "recipe.yaml"
+        >>> _ = path.write_text("dim: 4\\nepochs: 3\\nfusion: !new:avse.plugins.fusion.none\\n"
+        ...     "    audio_dim: !ref <dim>\\n    video_dim: 2\\n")
+        >>> print(load_recipe(path).subrecipe("fusion"), end="")
+        dim: 4
+        fusion: !new:avse.plugins.fusion.none
+            audio_dim: !ref <dim>
+            video_dim: 2
+        """
+        tree = Tree(self._needed([key]), self.tree.name)
+        faults = untrusted(tree)
+        if faults:
+            raise AvseError(_message(f"{self.path}: {key} cannot be stored as a model", faults))
+        return tree.dump()
+
+    def _needed(self, keys: Sequence[str]) -> MappingNode:
+        """Top-level keys and all that they refer to, without comments, in the recipe's order."""
+        needed: set[str] = set()
+        waiting = list(keys)
+        while waiting:
+            key = waiting.pop()
+            node = self.tree.find((key,))
+            if node is None:
+                raise AvseError(f"{self.path}: {registry.unknown('key', key, self.keys)}")
+            if key not in needed:
+                needed.add(key)
+                below = Tree(MappingNode(self.tree.root.ctag, [(ScalarNode(node.ctag, key), node)]), "")
+                waiting += [split_reference(r)[0][0] for _, one in below.walk() for r in references(one)]
+        root = self.tree.root
+        pairs = [(copy_node(k), copy_node(v)) for k, v in root.value if k.value in needed]
+        return MappingNode(root.ctag, pairs, root.start_mark, root.end_mark, flow_style=False)
+
+
+def load_recipe(
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> Recipe:
+    """Read a recipe, apply overrides, load its plugins, and check it. Nothing is built yet.
+
+    Arguments
+    ---------
+    path : path
+        A HyperPyYAML file. Its key `plugins` (a path or a list of paths relative to the file) names files or folders
+        of plugins to load first.
+    overrides : mapping, optional
+        `{"fusion": "cross_attention", "fusion.heads": 4, "epochs": 5}`. Strings are read as YAML. A name for a
+        component replaces it and keeps the arguments that both take.
+    plugins : sequence of path, optional
+        Further files or folders of plugins.
+
+    Returns
+    -------
+    Recipe
+        Placeholders may be left; `build` asks for them.
+
+    Raises
+    ------
+    AvseError
+        With everything that is wrong, each with file:line and key.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "recipe.yaml"
+    >>> _ = path.write_text("fusion: !new:avse.plugins.fusion.concat {audio_dim: 4, video_dim: 2}\\n")
+    >>> type(load_recipe(path, {"fusion": "film"}).values["fusion"]).__name__
+    'FiLM'
+    """
+    path = Path(path)
+    tree = Tree.parse(read_text(path), str(path))
+    changes = dict(overrides or {})
+    if "plugins" in changes:
+        apply_overrides(tree, {"plugins": changes.pop("plugins")})
+    _absolute_paths(tree, path)
+    for source in [*plugins, *_plugin_paths(tree)]:
+        registry.load_path(source)
+    apply_overrides(tree, changes)
+    faults = find_faults(tree)
+    if faults:
+        raise AvseError(_message(str(path), faults))
+    return Recipe(tree, path)
+
+
+def load_trusted(path: str | Path) -> Recipe:
+    """Read a recipe from elsewhere (a downloaded model): only registered plugins, plain values and references.
+
+    Raises
+    ------
+    AvseError
+        See `check_trusted`; and for mistakes as in `load_recipe`.
+    """
+    path = Path(path)
+    text = read_text(path)
+    check_trusted(text, path)
+    tree = Tree.parse(text, str(path))
+    faults = find_faults(tree)
+    if faults:
+        raise AvseError(_message(str(path), faults))
+    return Recipe(tree, path, trusted_only=True)
+
+
+def check_trusted(text: str, path: str | Path) -> None:
+    """Refuse a recipe that could do anything but build registered plugins. Runs nothing of it.
+
+    Arguments
+    ---------
+    text : str
+    path : path
+        What messages call the file.
+
+    Raises
+    ------
+    AvseError
+        Names every line that is refused.
+
+    Example
+    -------
+    >>> check_trusted("model: !new:os.system [echo]", "recipe.yaml")
+    Traceback (most recent call last):
+    ...
+    avse.errors.AvseError: recipe.yaml: this recipe is not safe to run:
+      recipe.yaml:1: model: !new:os.system is refused: a recipe from elsewhere may only build registered plugins.
+    """
+    if "\n%" in f"\n{text}":
+        raise AvseError(f"{path}: YAML directives (%) are refused in a recipe from elsewhere.")
+    faults = untrusted(Tree.parse(text, str(path)))
+    if faults:
+        raise AvseError(_message(f"{path}: this recipe is not safe to run", faults))
+
+
+def _plugin_paths(tree: Tree) -> list[str]:
+    node = tree.find(("plugins",))
+    if node is None or tag(node):
+        return []
+    return [node.value] if isinstance(node, ScalarNode) else [value.value for _, value in children(node)]
+
+
+def _absolute_paths(tree: Tree, path: Path) -> None:
+    """Write paths relative to the recipe as absolute ones, so that its text can be stored elsewhere."""
+    folder = path.resolve().parent
+    node = tree.find(("plugins",))
+    if node is not None and not tag(node):
+        for one in [node] if isinstance(node, ScalarNode) else [value for _, value in children(node)]:
+            if isinstance(one, ScalarNode) and not tag(one) and not where(one).startswith("--"):
+                one.value = str(folder / Path(one.value).expanduser())
+    for key, one in list(tree.walk()):
+        if tag(one).startswith("!include:"):
+            file = folder / tag(one).removeprefix("!include:")
+            included = Tree.parse(read_text(file), str(file))
+            faults = find_faults(included)
+            if faults:
+                raise AvseError(_message(f"{file} (included at {where(one)})", faults))
+            text = f"!include:{file}" + ("" if isinstance(one, ScalarNode) else f" {as_text(one).partition(' ')[2]}")
+            fresh = parse_node(text, one.start_mark.name)
+            fresh.start_mark = one.start_mark
+            set_child(tree.find(key[:-1]) or tree.root, key[-1], fresh)
+
+
+def _message(title: str, faults: Sequence[str]) -> str:
+    return f"{title}:\n" + "\n".join(f"  {fault}" for fault in faults)

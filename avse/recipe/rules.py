@@ -1,0 +1,346 @@
+"""The rules a recipe is held to before anything is built, each answered with file:line, key path and nearest name."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import pydoc
+import re
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from avse import plugins
+from avse.errors import AvseError
+from avse.recipe.tree import (
+    REFERENCE,
+    Path_,
+    Tree,
+    child,
+    children,
+    dotted,
+    plain_type,
+    references,
+    split_reference,
+    tag,
+    where,
+)
+
+CALLS = ("!new:", "!name:", "!apply:", "!applyref:", "!module:")
+_TAGS = ("!new:", "!name:", "!apply:", "!applyref:", "!module:", "!include:", "!ref", "!copy", "!PLACEHOLDER", "!tuple")
+_PLUGIN = re.compile(r"avse\.plugins\.([A-Za-z_]+)\.([A-Za-z_0-9]+)")
+_MEANT = {
+    **dict.fromkeys(("yes", "on"), "true"),
+    **dict.fromkeys(("no", "off"), "false"),
+    "none": "null",
+}
+
+
+def component(node: Node) -> tuple[str, str] | None:
+    """Prefix and dotted name of a node that calls something (`!new:`, `!name:`, `!apply:`), or None."""
+    own = tag(node)
+    return next(((prefix, own[len(prefix) :]) for prefix in CALLS if own.startswith(prefix)), None)
+
+
+def plugin_of(name: str) -> tuple[str, str] | None:
+    """Kind and name of `avse.plugins.<kind>.<name>`, or None.
+
+    >>> plugin_of("avse.plugins.fusion.concat"), plugin_of("torch.nn.Linear")
+    (('fusion', 'concat'), None)
+    """
+    match = _PLUGIN.fullmatch(name)
+    return (match.group(1), match.group(2)) if match else None
+
+
+def locate(name: str) -> Any:
+    """What a dotted name stands for; a string that says what is wrong, if there is no such thing.
+
+    >>> locate("collections.Counter").__name__
+    'Counter'
+    >>> locate("collections.Countr")
+    "collections has no 'Countr'. Did you mean 'Counter'?"
+    """
+    if name.startswith("avse.plugins."):
+        plugin = plugin_of(name)
+        if plugin is None:
+            return f"a plugin is written avse.plugins.<kind>.<name>, not {name}."
+        try:
+            return plugins.get(*plugin)
+        except AvseError as error:
+            return str(error)
+    try:
+        found = pydoc.locate(name)
+        if found is not None:
+            return found
+        parts = name.split(".")
+        for cut in range(len(parts) - 1, 0, -1):
+            owner = pydoc.locate(".".join(parts[:cut]))
+            if owner is not None:
+                near = difflib.get_close_matches(parts[cut], dir(owner), n=1)
+                guess = f" Did you mean {near[0]!r}?" if near else ""
+                return f"{'.'.join(parts[:cut])} has no {parts[cut]!r}.{guess}"
+    except pydoc.ErrorDuringImport as error:
+        return f"importing {name} failed: {error}"
+    return f"there is no module {name.split('.')[0]!r}."
+
+
+def signature_of(name: str) -> inspect.Signature | None:
+    """The signature of what a dotted name stands for; None where it has none to read."""
+    found = locate(name)
+    try:
+        return None if isinstance(found, str) else inspect.signature(found)
+    except (TypeError, ValueError):
+        return None
+
+
+def accepted_arguments(name: str) -> list[str] | None:
+    """Names of the arguments; None where anything is taken."""
+    signature = signature_of(name)
+    if signature is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        return None
+    return [p.name for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.POSITIONAL_ONLY)]
+
+
+def find_faults(tree: Tree) -> list[str]:
+    """Everything wrong with a recipe, missing placeholders apart, in the order of the file."""
+    faults = [*_references(tree), *_cycles(tree)]
+    if not faults:  # arguments are judged by what references lead to
+        for path, node in tree.walk():
+            faults += _one_node(tree, path, node)
+    return faults
+
+
+def placeholders(tree: Tree) -> list[tuple[Path_, Node]]:
+    """Values that were left for the user to give."""
+    return [(path, node) for path, node in tree.walk() if tag(node) == "!PLACEHOLDER"]
+
+
+def resolve(tree: Tree, node: Node) -> Node | None:
+    """The node that references lead to; None where it is not a node (an attribute, text, arithmetic)."""
+    while tag(node) in ("!ref", "!copy"):
+        if not REFERENCE.fullmatch(node.value.strip()):
+            return None
+        path, attribute = split_reference(node.value.strip()[1:-1])
+        target = tree.find(path)
+        if attribute or target is None:
+            return None
+        node = target
+    return node
+
+
+def _references(tree: Tree) -> Iterator[str]:
+    for path, node in tree.walk():
+        for reference in references(node):
+            target, _ = split_reference(reference)
+            known: Node = tree.root
+            for depth, part in enumerate(target):
+                below = child(known, part) if isinstance(known, MappingNode) else None
+                if below is None:
+                    names = [dotted((*target[:depth], name)) for name, _ in children(known)]
+                    wrong = plugins.unknown("key", dotted(target[: depth + 1]), names)
+                    yield f"{where(node)}: {dotted(path)} refers to <{reference}>. {wrong}"
+                    break
+                known = below
+
+
+def _cycles(tree: Tree) -> list[str]:
+    """Chains of references that lead back to where they began."""
+    faults: list[str] = []
+    done: set[int] = set()
+    names = {id(tree.root): "", **{id(node): dotted(path) for path, node in tree.walk()}}
+
+    def visit(node: Node, trail: list[Node]) -> None:
+        if any(node is passed for passed in trail):
+            loop = trail[[passed is node for passed in trail].index(True) :]
+            links = [one for one in loop if references(one)] or loop
+            chain = " -> ".join(f"{names[id(one)]} ({where(one)})" for one in links)
+            faults.append(f"{where(links[0])}: references go round in a circle: {chain} -> {names[id(links[0])]}.")
+            return
+        if id(node) in done:
+            return
+        below = [value for _, value in children(node)]
+        below += [t for r in references(node) if (t := tree.find(split_reference(r)[0])) is not None]
+        for one in below:
+            visit(one, [*trail, node])
+        done.add(id(node))
+
+    for _, node in children(tree.root):
+        visit(node, [])
+    return faults
+
+
+def _one_node(tree: Tree, path: Path_, node: Node) -> Iterator[str]:
+    place = f"{where(node)}: {dotted(path)}"
+    own = tag(node)
+    called = component(node)
+    if called:
+        yield from _call(tree, path, node, *called)
+    elif own and not own.startswith("tag:") and not any(own == t or own.startswith(f"{t}") for t in _TAGS):
+        yield f"{place}: {plugins.unknown('tag', own, _TAGS)}"
+    parent = tree.find(path[:-1])
+    if plain_type(node) == "str" and (parent is tree.root or not component(parent)):
+        yield from _word(place, node)
+
+
+def _word(place: str, node: Node) -> Iterator[str]:
+    """`no`, `off`, `None` without quotes, where nothing says that text is wanted."""
+    meant = None if node.style else _MEANT.get(node.value.lower())
+    if meant:
+        yield f'{place}: {node.value} is text in YAML. Write {meant}; or "{node.value}" in quotes if the text is meant.'
+
+
+def _call(tree: Tree, path: Path_, node: Node, prefix: str, name: str) -> Iterator[str]:
+    place = f"{where(node)}: {dotted(path)}"
+    if not name:
+        yield f"{place}: the name must follow {prefix} without a space."
+        return
+    found = locate(name)
+    if isinstance(found, str):
+        yield f"{place}: {found}"
+        return
+    if prefix == "!new:" and not inspect.isclass(found):
+        yield f"{place}: {name} is not a class; write !name: for a function, !apply: to call it."
+        return
+    if prefix == "!apply:" and not inspect.isroutine(found):
+        yield f"{place}: {name} is not a function; write !new: for an object of a class."
+        return
+    signature = signature_of(name)
+    if signature is None or prefix in ("!applyref:", "!module:"):
+        return
+    title = "/".join(plugin_of(name) or (name,))
+    yield from _arguments(tree, path, node, title, found, signature, partial=prefix == "!name:")
+
+
+def _arguments(
+    tree: Tree, path: Path_, node: Node, title: str, found: Any, signature: inspect.Signature, partial: bool
+) -> Iterator[str]:
+    parameters = signature.parameters
+    named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    given: dict[str, Node] = {}
+    if isinstance(node, MappingNode):
+        for argument, value in children(node):
+            if argument in named:
+                given[argument] = value
+            elif not anything:
+                takes = describe_arguments(signature)
+                near = difflib.get_close_matches(argument, named, n=1)
+                guess = f" Did you mean {near[0]!r}?" if near else ""
+                yield (
+                    f"{where(value)}: {dotted((*path, argument))}: {title} takes no argument {argument!r}.{guess} "
+                    f"It takes: {takes}."
+                )
+    elif isinstance(node, SequenceNode):
+        positional = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if len(node.value) > len(positional) and not any(p.kind is p.VAR_POSITIONAL for p in parameters.values()):
+            yield f"{where(node)}: {dotted(path)}: {title} takes at most {len(positional)} arguments."
+        given = dict(zip(positional, node.value))
+    missing = [
+        n
+        for n, p in parameters.items()
+        if p.default is p.empty and n not in given and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if missing and not partial:
+        plural = "s" if len(missing) > 1 else ""
+        yield (
+            f"{where(node)}: {dotted(path)}: {title} needs the argument{plural} {', '.join(missing)}. "
+            f"It takes: {describe_arguments(signature)}."
+        )
+    hints = _type_hints(found)
+    for argument, value in given.items():
+        yield from _argument(tree, (*path, argument), value, title, hints.get(argument))
+
+
+def _argument(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Iterator[str]:
+    """Faults of one value against the type that the signature states."""
+    target = resolve(tree, node)
+    if target is None:
+        return
+    via = "" if target is node else f" (through {node.value.strip()} at {where(target)})"
+    place = f"{where(node)}: {dotted(path)}{via}"
+    kind, allowed = plain_type(target), _allowed(hint)
+    if allowed is None:
+        if kind == "str" and target is node:
+            yield from _word(place, target)
+        return
+    text = target.value if isinstance(target, ScalarNode) else kind
+    called = component(target)
+    if called and called[0] == "!new:":
+        cls = locate(called[1])
+        classes = [one for one in allowed if inspect.isclass(one)]
+        if inspect.isclass(cls) and classes and not issubclass(cls, tuple(classes)) and len(classes) == len(allowed):
+            yield f"{place}: {title} wants {_wanted(allowed)} here, and {called[1]} is none."
+        return
+    if kind not in ("str", "int", "float", "bool", "null"):
+        return
+    word = target.value.lower() if kind == "str" and not target.style else ""
+    meant = _MEANT.get(word)
+    if (meant in ("true", "false") and bool in allowed) or (meant == "null" and type(None) in allowed):
+        quoted = f' (or "{text}" in quotes if the text is meant)' if str in allowed else ""
+        yield f"{place}: {text} is text in YAML. Write {meant}{quoted}."
+    elif kind == "str" and text.lower() in ("true", "false") and bool in allowed and str not in allowed:
+        yield f"{place}: {text!r} in quotes is text. Write {text.lower()}."
+    elif not _fits(kind, allowed):
+        yield f"{place}: {title} wants {_wanted(allowed)} here, not {text or 'nothing'!r} ({_called(kind)})."
+
+
+def _fits(kind: str, allowed: tuple[Any, ...]) -> bool:
+    from pathlib import PurePath
+
+    for one in allowed:
+        if one in {"str": (str,), "int": (int, float, complex), "float": (float, complex), "bool": (bool,)}.get(
+            kind, ()
+        ):
+            return True
+        if kind == "null" and one is type(None):
+            return True
+        if kind == "str" and inspect.isclass(one) and issubclass(one, PurePath):
+            return True
+    return False
+
+
+def _allowed(hint: Any) -> tuple[Any, ...] | None:
+    """The classes that an annotation allows; None where it does not settle what a plain value may be."""
+    if hint is None:
+        return None
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if all(inspect.isclass(one) and typing.get_origin(one) is None for one in options):
+        return None if typing.Any in options or object in options else tuple(options)
+    return None
+
+
+@functools.lru_cache(maxsize=512)
+def _type_hints(found: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(found.__init__ if inspect.isclass(found) else found)
+    except Exception:  # an annotation that only a type checker can read
+        return {}
+
+
+def _wanted(allowed: tuple[Any, ...]) -> str:
+    words = {bool: "true or false", type(None): "null", int: "a whole number", float: "a number", str: "text"}
+    return " or ".join(words.get(one) or f"a {one.__name__}" for one in allowed)
+
+
+def _called(kind: str) -> str:
+    return {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}.get(kind, kind)
+
+
+def describe_arguments(signature: inspect.Signature) -> str:
+    """Arguments as a recipe's author reads them.
+
+    >>> describe_arguments(inspect.signature(lambda a, b=2, **more: None))
+    'a, b=2, and any other'
+    """
+    words = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            words.append("and any other")
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+            words.append(f"{parameter.name}{default}")
+    return ", ".join(words) or "no arguments"
