@@ -1,7 +1,7 @@
 """Pictures: spectrograms over the reliability curve, scores by SNR, distributions, comparisons.
 
 Every function returns a `matplotlib.figure.Figure` that belongs to nobody (no pyplot, no global state); `save` writes
-it and `to_png` gives its bytes.
+it and `to_bytes` gives its bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.evaluation.scoring import Row
-from avse.evaluation.tables import condition_grid, place, read_summary
+from avse.evaluation.tables import condition_grid, place, read_summary, scored_both
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,10 +83,10 @@ def save(figure: Figure, path: str | Path) -> None:
             raise AvseError(f"{path}: cannot be drawn ({error}). Name a .png, .pdf or .svg file.") from None
 
 
-def to_png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
+def to_bytes(figure: Figure, form: str = "png") -> bytes:
+    """A figure as the bytes of a file: `png`, or `webp`, which is far smaller for spectrograms."""
     image = BytesIO()
-    figure.savefig(image, format="png")
+    figure.savefig(image, format=form, **({"pil_kwargs": {"quality": 88}} if form == "webp" else {}))
     return image.getvalue()
 
 
@@ -145,7 +145,7 @@ def _plot_estimate(
     sounds = {"noisy": noisy, "enhanced": enhanced} | ({} if clean is None else {"clean": clean})
     duration = max(len(sound) for sound in sounds.values()) / SAMPLE_RATE
     spectra = {name: _decibels(np.asarray(sound, np.float32), duration) for name, sound in sounds.items()}
-    top = max(float(spectrum.max()) for spectrum in spectra.values())
+    top = max(float(np.quantile(spectrum, 0.999)) for spectrum in spectra.values())
     heights = [1.0] * len(sounds) + ([0.5] if reliability is not None else [])
     figure = Figure(figsize=(8.5, 1.45 * sum(heights) + 0.7))
     rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
@@ -163,7 +163,7 @@ def _plot_estimate(
         axes.set(title=name, ylabel="kHz", facecolor="black")
         axes.yaxis.set_major_locator(MultipleLocator(2))
         axes.grid(False)
-    bar = figure.colorbar(image, ax=list(rows[: len(sounds)]), pad=0.012, aspect=32, label="dB below the loudest point")
+    bar = figure.colorbar(image, ax=list(rows[: len(sounds)]), pad=0.012, aspect=32, label="level (dB)")
     ticks = np.arange(0, _RANGE_DB + 1, 20)
     bar.set_ticks(list(top - ticks), labels=[f"{-tick:.0f}" if tick else "0" for tick in ticks])
     bar.outline.set_visible(False)
@@ -205,7 +205,7 @@ def plot_scores(
     metrics: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
 ) -> Figure:
-    """Scores by SNR with their intervals: a row for each metric, a column for each condition.
+    """Scores by SNR with their intervals: a row for each condition, a column for each metric.
 
     Arguments
     ---------
@@ -226,24 +226,22 @@ def plot_scores(
     labels = labels or [one["system"] for one in read]
     grids = [condition_grid(one["scores"]) for one in read]
     conditions = list(dict.fromkeys(name for grid in grids for name in grid))
-    metrics = list(metrics or scored_both(read[0]) or read[0]["metrics"])
+    metrics = list(metrics or scored_both(read[0]))
     snrs = sorted({snr for grid in grids for cells in grid.values() for snr in cells}, key=lambda one: float(one or 0))
-    figure = Figure(figsize=(max(4.0, 1.0 + 2.5 * len(conditions)), 0.7 + 1.65 * len(metrics)))
-    panels = figure.subplots(len(metrics), len(conditions), sharex=True, sharey="row", squeeze=False)
-    for row, metric in enumerate(metrics):
-        about = read[0]["metrics"][metric]
-        for column, condition in enumerate(conditions):
-            axes = panels[row, column]
+    figure = Figure(figsize=(max(4.5, 0.4 + 2.1 * len(metrics)), 0.8 + 1.7 * len(conditions)))
+    panels = figure.subplots(len(conditions), len(metrics), sharex=True, sharey="col", squeeze=False)
+    for row, condition in enumerate(conditions):
+        for column, metric in enumerate(metrics):
+            axes, about = panels[row, column], read[0]["metrics"][metric]
             cells = [grids[0].get(condition, {}).get(snr, {}).get(metric, {}).get("input") for snr in snrs]
-            _draw_line(axes, cells, INPUT, "noisy", 0.0, marker="s", linestyle="--")
+            _draw_line(axes, cells, INPUT, "noisy", -0.05, marker="s", linestyle="--")
             for index, (label, grid) in enumerate(zip(labels, grids)):
                 cells = [grid.get(condition, {}).get(snr, {}).get(metric, {}).get("output") for snr in snrs]
-                shift = 0.08 * (index - (len(read) - 1) / 2)
-                _draw_line(axes, cells, COLOURS[index % len(COLOURS)], label, shift, marker="o", linestyle="-")
+                _draw_line(axes, cells, COLOURS[index % len(COLOURS)], label, 0.05 + 0.08 * index, marker="o")
             if row == 0:
-                axes.set_title(condition)
+                axes.set_title(about["name"] + (f" ({about['unit']})" if about["unit"] else ""))
             if column == 0:
-                axes.set_ylabel(about["name"] + (f" ({about['unit']})" if about["unit"] else ""))
+                axes.set_ylabel(condition)
             axes.set_xlim(-0.4, len(snrs) - 0.6)
             axes.set_xticks(range(len(snrs)), [snr or "all" for snr in snrs])
     if snrs != [""]:
@@ -333,7 +331,7 @@ def plot_distributions(rows: Sequence[Row], summary: Mapping[str, Any]) -> Figur
     """
     from matplotlib.figure import Figure
 
-    metrics = scored_both(summary) or list(summary["metrics"])
+    metrics = scored_both(summary)
     figure = Figure(figsize=(8.5, 2.5))
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     for axes, metric in zip(panels, metrics):
@@ -344,7 +342,8 @@ def plot_distributions(rows: Sequence[Row], summary: Mapping[str, Any]) -> Figur
             bins = np.histogram_bin_edges(both, bins=min(30, max(8, int(np.sqrt(both.size)))))
             for values, colour, label in ((before, INPUT, "noisy"), (after, COLOURS[0], "enhanced")):
                 if values.size:
-                    axes.hist(values, bins, color=colour, alpha=0.5, label=label)
+                    axes.hist(values, bins, color=colour, alpha=0.25)
+                    axes.hist(values, bins, color=colour, histtype="step", linewidth=1.3, label=label)
                     axes.axvline(values.mean(), color=colour, linestyle="--", linewidth=1.2)
         axes.set(title=about["name"], xlabel=about["unit"] or "score", yticks=[])
         axes.spines["left"].set_visible(False)
@@ -401,7 +400,7 @@ def plot_comparison(result: Mapping[str, Any], metrics: Sequence[str] | None = N
     """
     from matplotlib.figure import Figure
 
-    metrics = list(metrics or scored_both(result) or result["metrics"])
+    metrics = list(metrics or scored_both(result))
     figure = Figure(figsize=(max(5.0, 1.6 + 2.2 * len(metrics)), 2.0))
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     names: list[str] = []
@@ -420,6 +419,7 @@ def plot_comparison(result: Mapping[str, Any], metrics: Sequence[str] | None = N
             _draw_forest(axes, cells, COLOURS[index % len(COLOURS)], shift, label)
         better = "right" if about["higher_is_better"] else "left"
         axes.set_title(about["name"])
+        axes.locator_params(axis="x", nbins=4)
         axes.set_xlabel(f"difference{' (' + about['unit'] + ')' if about['unit'] else ''}, better to the {better}")
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
@@ -430,11 +430,6 @@ def plot_comparison(result: Mapping[str, Any], metrics: Sequence[str] | None = N
     )
     figure.legend(handles, labels, loc="outside upper right", ncols=min(4, len(labels)))
     return figure
-
-
-def scored_both(summary: Mapping[str, Any]) -> list[str]:
-    """Metrics that score the noisy sound as well as the estimate, that is, no improvements."""
-    return [name for name, about in summary["metrics"].items() if not about.get("relative_to_noisy")]
 
 
 def _column(rows: Sequence[Row], name: str) -> np.ndarray:

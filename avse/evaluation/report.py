@@ -16,7 +16,7 @@ from avse.errors import AvseError
 from avse.evaluation import plots
 from avse.evaluation.estimates import file_below, find_estimate, read_sound
 from avse.evaluation.scoring import Row
-from avse.evaluation.tables import condition_grid, number, with_interval
+from avse.evaluation.tables import condition_grid, number, scored_both, with_interval
 from avse.files import atomic_path
 
 _LISTED = 8
@@ -69,7 +69,7 @@ def write_report(
 
 
 def _main_metric(summary: Mapping[str, Any]) -> str:
-    return next(iter(plots.scored_both(summary)), next(iter(summary["metrics"])))
+    return scored_both(summary)[0]
 
 
 def _ranked(rows: Sequence[Row], metric: str) -> list[Row]:
@@ -84,7 +84,7 @@ def _ranked(rows: Sequence[Row], metric: str) -> list[Row]:
 
 def _plots(summary: Mapping[str, Any], rows: Sequence[Row], metric: str) -> list[tuple[str, str, str]]:
     """Heading, explanation and picture (a data URI) of each plot."""
-    both = plots.scored_both(summary)
+    both = scored_both(summary)
     found = [
         ("Scores by SNR", "Before (grey) and after; bars are 95 % bootstrap intervals.", plots.plot_scores(summary))
     ]
@@ -93,7 +93,7 @@ def _plots(summary: Mapping[str, Any], rows: Sequence[Row], metric: str) -> list
     found.append(("Distributions", "Dashed lines are means.", plots.plot_distributions(rows, summary)))
     if metric in both and len(summary["scores"]["by_label"]) > 1:
         found.append(("By noise", "Mean improvement with its interval.", plots.plot_labels(summary, metric)))
-    return [(title, text, _uri(plots.to_png(figure), "image/png")) for title, text, figure in found]
+    return [(title, text, _uri(plots.to_bytes(figure), "image/png")) for title, text, figure in found]
 
 
 def _examples(
@@ -121,7 +121,7 @@ def _examples(
                 "row": row,
                 "rank": picks[index] if count > 2 else "",
                 "score": f"{name} {number(row.get(f'{metric}_input'), unit)} → {number(row[metric], unit)} {unit}",
-                "picture": _uri(plots.to_png(figure), "image/png"),
+                "picture": _uri(plots.to_bytes(figure, "webp"), "image/webp"),
                 "sounds": {
                     key: _uri(_flac(sound), "audio/flac")
                     for key, sound in sounds.items()

@@ -310,12 +310,14 @@ def _model_hash(model: Any) -> str | None:
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(path.read_bytes())
         return digest.hexdigest()
+    import torch
+
     module = getattr(model, "system", model)
     if not hasattr(module, "state_dict"):
         return None
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

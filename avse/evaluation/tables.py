@@ -12,7 +12,7 @@ from avse.errors import AvseError
 if TYPE_CHECKING:
     from rich.table import Table
 
-_DECIMALS = {"dB": 1}
+_DECIMALS = {"dB": 1, "": 3}
 
 
 def read_summary(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
@@ -33,16 +33,19 @@ def read_summary(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         raise AvseError(f"{path}: is no summary of an evaluation ({error}). Run `avse evaluate` first.") from None
 
 
-def number(value: float | None, unit: str = "", sign: bool = False) -> str:
-    """A score with the decimals that its unit deserves: one for dB, two otherwise; a dash for none.
+def number(value: float | None, unit: str = "", sign: bool = False, finer: int = 0) -> str:
+    """A score with the decimals that its unit deserves, and `finer` more; a dash for none.
 
-    >>> number(9.1234, "dB"), number(0.5, sign=True), number(None)
-    ('9.1', '+0.50', '-')
+    >>> number(9.1234, "dB"), number(0.5, sign=True), number(-0.001, "MOS"), number(None)
+    ('9.1', '+0.500', '0.00', '-')
     """
-    return "-" if value is None else f"{value:{'+' if sign else ''}.{_DECIMALS.get(unit, 2)}f}"
+    if value is None:
+        return "-"
+    decimals = _DECIMALS.get(unit, 2) + finer
+    return f"{round(value, decimals) + 0.0:{'+' if sign else ''}.{decimals}f}"  # + 0.0: no negative zero
 
 
-def with_interval(cell: Mapping[str, Any] | None, unit: str = "", sign: bool = False) -> str:
+def with_interval(cell: Mapping[str, Any] | None, unit: str = "", sign: bool = False, finer: int = 0) -> str:
     """A mean and its interval.
 
     >>> with_interval({"mean": 9.12, "low": 8.7, "high": 9.5, "n": 12}, "dB")
@@ -50,10 +53,14 @@ def with_interval(cell: Mapping[str, Any] | None, unit: str = "", sign: bool = F
     """
     if not cell or cell["mean"] is None:
         return "-"
-    mean = number(cell["mean"], unit, sign)
-    if cell["low"] is None:
-        return mean
-    return f"{mean} [{number(cell['low'], unit, sign)}, {number(cell['high'], unit, sign)}]"
+    mean, low, high = (number(cell[name], unit, sign, finer) for name in ("mean", "low", "high"))
+    return mean if cell["low"] is None else f"{mean} [{low}, {high}]"
+
+
+def scored_both(summary: Mapping[str, Any]) -> list[str]:
+    """Metrics that score the noisy sound as well as the estimate; all where none does."""
+    metrics = summary["metrics"]
+    return [name for name, about in metrics.items() if not about.get("relative_to_noisy")] or list(metrics)
 
 
 def condition_grid(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -173,72 +180,77 @@ def score_table(summary: Mapping[str, Any], title: str | None = None) -> Table:
     rich.table.Table
         `rich.print(score_table(summary))` shows it.
     """
-    from rich.table import Table
-
-    table = Table(title=title or f"{summary['system']}: {summary['n']} mixtures", title_justify="left")
+    table = _table(title or f"{summary['system']}: {summary['n']} mixtures")
     table.add_column("")
     table.add_column("n", justify="right")
-    for about in summary["metrics"].values():
-        table.add_column(about["name"] + (f"\n({about['unit']})" if about["unit"] else "\n"), justify="right")
+    metrics = {name: summary["metrics"][name] for name in scored_both(summary)}
+    for about in metrics.values():
+        table.add_column(_header(about), justify="right")
     groups = _places(summary["scores"])
     for name, cell in [*groups, ("overall", summary["scores"]["overall"])]:
         texts = []
-        for metric, about in summary["metrics"].items():
+        for metric, about in metrics.items():
             before, after = cell[metric]["input"], cell[metric]["output"]
             text = number(after["mean"], about["unit"])
             texts.append(text if before is None else f"{number(before['mean'], about['unit'])} → {text}")
-        count = max(cell[metric]["output"]["n"] for metric in summary["metrics"])
+        count = max(cell[metric]["output"]["n"] for metric in metrics)
         table.add_row(name, str(count), *texts, end_section=bool(groups) and name == groups[-1][0])
-    speed = summary.get("rtf")
-    hardware = summary["hardware"]
-    notes = (
-        []
-        if speed is None
-        else [
-            f"RTF {speed['median']:.3f} (enhancement only, {hardware['jobs']} job(s) x {hardware['threads_per_job']} "
-            f"thread(s), {hardware['device']})"
-        ]
-    )
+    speed, hardware = summary.get("rtf"), summary["hardware"]
+    notes = []
+    if speed is not None:
+        where = f"{hardware['jobs']} job(s) x {hardware['threads_per_job']} thread(s), {hardware['device']}"
+        notes.append(f"real-time factor {speed['median']:.3f}: enhancement only, {where}")
     if summary["failures"]:
         notes.append(f"{summary['failed']} failed, {summary['partial']} scored in part, of {summary['n']}")
-    table.caption = "; ".join(notes)
-    table.caption_justify = "left"
+    table.caption = "\n".join(notes)
     return table
 
 
 def comparison_table(result: Mapping[str, Any]) -> Table:
-    """Paired differences of `avse.evaluation.compare` for the terminal."""
-    from rich.table import Table
-
-    table = Table(
-        title=f"Differences from {result['baseline']} on {result['common']} common mixtures", title_justify="left"
-    )
-    for name in ("metric", "system", "where", "n"):
-        table.add_column(name, justify="right" if name == "n" else "left")
-    table.add_column("difference [95 %]", justify="right")
-    table.add_column("p", justify="right")
-    for about in result["metrics"].values():
+    """Paired differences of `avse.evaluation.compare` for the terminal; green is better and red worse."""
+    table = _table(f"Differences from {result['baseline']} on {result['common']} common mixtures")
+    for name in ("metric", "system", "", "n", "difference [95 %]", "p"):
+        table.add_column(name, justify="left" if name in ("metric", "system", "") else "right")
+    for metric in scored_both(result):
+        about = result["metrics"][metric]
         for label, places in about["differences"].items():
             groups = _places(places)
             for where, cell in [("overall", places["overall"]), *groups]:
                 clear = cell["low"] is not None and (cell["low"] > 0 or cell["high"] < 0)
                 better = clear and (cell["mean"] > 0) == about["higher_is_better"]
                 style = "" if not clear else "green" if better else "red"
-                text = with_interval(cell, about["unit"], sign=True)
-                p = "-" if cell["p"] is None else f"{cell['p']:.2g}"
+                text = _escape(with_interval(cell, about["unit"], sign=True, finer=1))
                 first = where == "overall"
                 table.add_row(
-                    about["name"] if first else "",
+                    _header(about) if first else "",
                     label if first else "",
                     where,
                     str(cell["n"]),
-                    f"[{style}]{_escape(text)}[/]" if style else _escape(text),
-                    p,
+                    f"[{style}]{text}[/]" if style else text,
+                    "-" if cell["p"] is None else "<0.001" if cell["p"] < 0.001 else f"{cell['p']:.3f}",
                     end_section=not groups or where == groups[-1][0],
                 )
     table.caption = "p: two-sided Wilcoxon signed-rank test, not corrected for the number of rows"
-    table.caption_justify = "left"
     return table
+
+
+def _table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        header_style="",
+    )
+
+
+def _header(about: Mapping[str, Any]) -> str:
+    return about["name"] + (f" ({about['unit']})" if about["unit"] == "dB" else "")
 
 
 def _places(scores: Mapping[str, Any]) -> list[tuple[str, Any]]:

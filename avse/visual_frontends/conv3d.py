@@ -30,8 +30,10 @@ class Conv3d(VisualFrontend):
         Frames that the first layer sees (odd, centred; past frames only if causal).
     temporal_layers : int
         Residual convolutions over time, of 3 frames each.
+    field : int
+        Side of the square in the middle of the crop that is looked at, in pixels.
     size : int
-        Crops are reduced to `size` x `size` pixels first.
+        That square is reduced to `size` x `size` pixels first.
     causal : bool
         True: no frame looks ahead.
 
@@ -52,13 +54,15 @@ class Conv3d(VisualFrontend):
         channels: Sequence[int] = (16, 32, 64, 96),
         context: int = 5,
         temporal_layers: int = 2,
-        size: int = 44,
+        field: int = 64,
+        size: int = 32,
         causal: bool = False,
     ) -> None:
         super().__init__()
         if context % 2 == 0:
             raise ValueError(f"context must be odd, got {context}.")
-        self.output_dim, self.context, self.size, self.causal = output_dim, context, size, causal
+        self.output_dim, self.context, self.causal = output_dim, context, causal
+        self.field, self.size = field, size
         layers: list[nn.Module] = []
         width, side = context, size
         for index, out in enumerate(channels):
@@ -81,7 +85,9 @@ class Conv3d(VisualFrontend):
 
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """See `VisualFrontend.features`."""
-        small = F.adaptive_avg_pool2d(mouth, self.size)
+        margin = (mouth.shape[-1] - self.field) // 2
+        middle = mouth[..., margin : margin + self.field, margin : margin + self.field]
+        small = F.adaptive_avg_pool2d(middle, self.size)
         before = self.context - 1 if self.causal else self.context // 2
         padded = F.pad(small, (0, 0, 0, 0, before, self.context - 1 - before))
         stacks = padded.unfold(1, self.context, 1).permute(0, 1, 4, 2, 3)
