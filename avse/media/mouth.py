@@ -1,0 +1,391 @@
+"""Mouth crops from pictures: which face to follow, its landmarks over time, and the aligned 88 x 88 crop.
+
+Any `MouthTracker` serves: it is asked for the faces of every fifth picture (and of the last); landmarks between two
+detections are interpolated, and smoothed over time. A frame is valid only if the followed face was found at the
+detections on both sides of it; nothing is carried on beyond them.
+
+The crop is a square around the midpoint of the mouth's corners, turned so that eyes and mouth are level, with a side of
+1.7 times the distance from eyes to mouth (or, where a turned head makes that clearer, as much from the distance between
+the eyes). Mouth corners at rest take about 42 % of its width; nose tip, lower cheeks and chin are inside.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
+
+import numpy as np
+
+from avse.contracts.mouth_tracker import Face, MouthTracker
+from avse.contracts.types import MOUTH_SIZE, VIDEO_RATE
+from avse.errors import AvseError
+
+INTERVAL = 5  # frames between detections
+LOOKAHEAD = 30  # frames seen before one is cropped: half the span of the smoothing
+MAX_ROI_SIDE = 128  # a square video up to this size without a face is taken for mouth crops
+
+_DETECTION_SIDE = 640  # longer side of the pictures in which faces are looked for
+_FULL_INTERVAL = 25  # frames between looks at the whole picture while a face is followed
+_LIFETIME = 25  # frames after which an unseen face is another face
+_CENTRE_SPREAD, _SHAPE_SPREAD = 3.0, 12.0  # standard deviations of the smoothing, in frames
+_SIDE_OF_CROP = 1.7  # in distances from eyes to mouth
+_EYE_TO_MOUTH = 1.15  # that distance, in distances between the eyes, of a frontal face
+# Landmarks as shares of the box, where a tracker gives none: eyes left, right, mouth left, right.
+_IN_BOX = np.array([[0.31, 0.38], [0.69, 0.38], [0.34, 0.77], [0.66, 0.77]])
+
+
+@dataclass
+class Picture:
+    """One video frame.
+
+    Arguments
+    ---------
+    grey : array, shape (height, width), uint8
+        What crops are cut from.
+    rgb : callable
+        Gives the picture in colour, (height, width, 3) uint8, with the longer side at most as long as asked.
+    scale : float
+        Width of `grey` over the width of the picture as it is shown.
+    """
+
+    grey: np.ndarray
+    rgb: Callable[[int], np.ndarray]
+    scale: float = 1.0
+
+    @classmethod
+    def from_array(cls, frame: np.ndarray) -> Picture:
+        """A picture from an array of shape (height, width, 3), uint8, red first."""
+        import cv2
+
+        def rgb(side: int) -> np.ndarray:
+            factor = min(1.0, side / max(frame.shape[:2]))
+            return frame if factor == 1 else cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+        return cls(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), rgb)
+
+
+@dataclass
+class _Track:
+    """One face over time: the frames in which it was detected, with eyes and mouth corners."""
+
+    frames: list[int]
+    faces: list[Face]
+    points: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def last(self) -> Face:
+        return self.faces[-1]
+
+    def add(self, index: int, face: Face) -> None:
+        self.frames.append(index)
+        self.faces.append(face)
+        self.points.append(_points(face))
+
+    def within(self, first: int, last: int) -> list[Face]:
+        return [face for index, face in zip(self.frames, self.faces) if first <= index <= last]
+
+    def forget(self, before: int) -> None:
+        while len(self.frames) > 1 and self.frames[1] < before:
+            del self.frames[0], self.faces[0], self.points[0]
+
+
+class MouthCropper:
+    """Follows one face through a video and crops its mouth.
+
+    Arguments
+    ---------
+    tracker : MouthTracker
+        Finds faces.
+    face : "largest", int, or (x, y, width, height)
+        Which face to follow where there are several: the largest, one by its place from left to right starting at 0,
+        or the one that overlaps a box (in pixels of the picture as it is shown).
+    roi : "auto", "face", or "mouth"
+        "mouth": the pictures already are mouth crops. "auto": so if they are square, at most 128 pixels, and
+        hold no face in the first second.
+
+    Example
+    -------
+    >>> from avse.mouth_trackers.mtcnn import MTCNN
+    >>> grey = Picture.from_array(np.full((120, 160, 3), 128, dtype=np.uint8))
+    >>> crops = list(MouthCropper(MTCNN()).run([grey] * 3))
+    >>> len(crops), crops[0][0].shape, crops[0][1]
+    (3, (88, 88), False)
+    """
+
+    def __init__(
+        self, tracker: MouthTracker, face: str | int | tuple[float, ...] = "largest", roi: str = "auto"
+    ) -> None:
+        self.tracker, self.face, self.roi = tracker, face, roi
+        self._tracks: list[_Track] = []
+        self._followed: _Track | None = None
+        self._detected = -INTERVAL  # frame of the last detection
+        self._scanned = -_FULL_INTERVAL  # frame of the last look at a whole picture
+        self._most_faces, self._most_at = 0, 0
+
+    def run(self, frames: Iterable[Picture | None]) -> Iterator[tuple[np.ndarray, bool]]:
+        """Crop.
+
+        Arguments
+        ---------
+        frames : iterable of Picture or None
+            25 per second; None where the video shows nothing. It may be endless: about one second is held.
+
+        Yields
+        ------
+        crop : array, shape (88, 88), uint8
+            Zero where invalid.
+        valid : bool
+
+        Raises
+        ------
+        AvseError
+            If the face asked for never appears.
+        """
+        frames = iter(frames)
+        if self.roi == "auto":
+            start = list(islice(frames, VIDEO_RATE))
+            self.roi = "mouth" if self._holds_mouths(start) else "face"
+            frames = chain(start, frames)
+        yield from map(_resized, frames) if self.roi == "mouth" else self._follow(frames)
+
+    def _holds_mouths(self, pictures: list[Picture | None]) -> bool:
+        shown = [picture for picture in pictures if picture is not None]
+        small = all(p.grey.shape[0] == p.grey.shape[1] <= MAX_ROI_SIDE for p in shown)
+        return bool(shown) and small and not any(self.tracker.detect(p.rgb(MAX_ROI_SIDE)) for p in shown[::INTERVAL])
+
+    def _follow(self, frames: Iterator[Picture | None]) -> Iterator[tuple[np.ndarray, bool]]:
+        waiting: deque[tuple[int, np.ndarray | None]] = deque()
+        previous: Picture | None = None
+        index, scale = -1, 1.0
+        for index, picture in enumerate(frames):
+            if picture is None:
+                if previous is not None and self._detected < index - 1:
+                    self._detect(index - 1, previous)
+                self._detected = index - INTERVAL
+            elif index - self._detected >= INTERVAL:
+                self._detect(index, picture)
+            previous = picture
+            scale = picture.scale if picture is not None else scale
+            waiting.append((index, None if picture is None else picture.grey))
+            if len(waiting) > LOOKAHEAD:
+                yield self._crop(*waiting.popleft(), scale)
+        if previous is not None and self._detected < index:
+            self._detect(index, previous)
+        while waiting:
+            yield self._crop(*waiting.popleft(), scale)
+        self.finish()
+
+    def _detect(self, index: int, picture: Picture) -> None:
+        """Find the faces of one picture and join them to those seen before."""
+        rgb = picture.rgb(_DETECTION_SIDE)
+        factor = picture.grey.shape[1] / rgb.shape[1]
+        live = [track for track in self._tracks if index - track.frames[-1] <= _LIFETIME]
+        known = [track.last.scaled(1 / factor) for track in live]
+        steady = bool(live) and all(track.frames[-1] == self._detected for track in live)
+        faces = []
+        if steady and index - self._scanned < _FULL_INTERVAL:
+            faces = _look_near(self.tracker, rgb, known)
+        if len(faces) < len(live) or not faces:
+            faces, self._scanned = self.tracker.detect(rgb), index
+        faces = [face.scaled(factor) for face in faces]
+        self._detected = index
+        if len(faces) > self._most_faces:
+            self._most_faces, self._most_at = len(faces), index
+        pairs = sorted(
+            (distance, number, place)
+            for number, track in enumerate(live)
+            for place, face in enumerate(faces)
+            if (distance := _distance(track.last, face)) < 1
+        )
+        taken: set[int] = set()
+        for _, number, place in pairs:
+            if live[number].frames[-1] != index and place not in taken:
+                live[number].add(index, faces[place])
+                taken.add(place)
+        for place, face in enumerate(faces):
+            if place not in taken:
+                track = _Track([], [])
+                track.add(index, face)
+                live.append(track)
+        if self._followed is not None and self._followed not in live:
+            live.append(self._followed)
+        self._tracks = live
+
+    def _crop(self, index: int, grey: np.ndarray | None, scale: float) -> tuple[np.ndarray, bool]:
+        nothing = np.zeros((MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8), False
+        if grey is None:
+            return nothing
+        self._choose(index, scale)
+        if self._followed is None:
+            return nothing
+        self._followed.forget(index - LOOKAHEAD - INTERVAL)
+        placed = _place(self._followed, index)
+        if placed is None:
+            return nothing
+        centre, across, size = placed
+        height, width = grey.shape
+        if not (0 <= centre[0] < width and 0 <= centre[1] < height):
+            return nothing
+        return _cut(grey, centre, across, size * _SIDE_OF_CROP), True
+
+    def _choose(self, index: int, scale: float) -> None:
+        """Decide which face to follow from frame `index` on, knowing the frames ahead."""
+        first, last = index - INTERVAL + 1, index + LOOKAHEAD
+        old = self._followed
+        if old is not None and old.within(first, last):
+            return
+        # A face that was there beside the followed one is known to be another, even when the followed one leaves.
+        tracks = [t for t in self._tracks if t.within(first, last) and (old is None or t.frames[0] > old.frames[-1])]
+        if not tracks:
+            return
+        if old is not None and self.face != "largest":
+            tracks = [track for track in tracks if _distance(old.last, track.faces[0]) < 3]
+            self._followed = min(tracks, key=lambda track: _distance(old.last, track.faces[0]), default=old)
+        elif self.face == "largest":
+            self._followed = max(tracks, key=lambda track: sum(face.size**2 for face in track.within(first, last)))
+        elif isinstance(self.face, int):
+            fullest = max(
+                sorted({frame for track in tracks for frame in track.frames if first <= frame <= last}),
+                key=lambda frame: sum(frame in track.frames for track in tracks),
+            )
+            present = [track for track in tracks if fullest in track.frames]
+            present.sort(key=lambda track: track.faces[track.frames.index(fullest)].centre)
+            if self.face < len(present):
+                self._followed = present[self.face]
+        else:
+            box = Face(tuple(float(value) * scale for value in self.face))  # type: ignore[arg-type]
+            best = max(tracks, key=lambda track: _overlap(box, track.within(first, last)[0]))
+            if _overlap(box, best.within(first, last)[0]) > 0.1:
+                self._followed = best
+
+    def finish(self) -> None:
+        """Raise `AvseError` if the face asked for has not appeared; for whoever stops before the frames end."""
+        if self.face == "largest" or self._followed is not None or self.roi == "mouth":
+            return
+        most = f"at most {self._most_faces} face{'s' * (self._most_faces != 1)} were seen at once"
+        when = f" (first at {self._most_at / VIDEO_RATE:.2f} s)" if self._most_faces else ""
+        if isinstance(self.face, int):
+            raise AvseError(
+                f"face {self.face} was asked for, but {most}{when}; faces count from 0, left to right. "
+                "Choose another index, or --face largest."
+            )
+        raise AvseError(
+            f"no face was found in the box {','.join(f'{v:g}' for v in self.face)}; {most}{when}. "
+            "The box is x,y,width,height in pixels; try --face largest."
+        )
+
+
+def _look_near(tracker: MouthTracker, rgb: np.ndarray, known: list[Face]) -> list[Face]:
+    """Detect around faces seen a moment ago: many times cheaper than a look at the whole picture."""
+    height, width = rgb.shape[:2]
+    found = []
+    for face in known:
+        reach, (x, y) = face.size, face.centre
+        left, top = max(int(x - reach), 0), max(int(y - reach), 0)
+        region = rgb[top : max(int(y + reach), 0), left : max(int(x + reach), 0)]
+        if min(region.shape[:2]) == 0:
+            continue
+        near = [
+            Face(
+                (seen.box[0] + left, seen.box[1] + top, seen.box[2], seen.box[3]),
+                *(
+                    None if point is None else (point[0] + left, point[1] + top)
+                    for point in (seen.mouth_left, seen.mouth_right, seen.eye_left, seen.eye_right)
+                ),
+                seen.score,
+            )
+            for seen in tracker.detect(np.ascontiguousarray(region), min_size=0.6 * reach)
+        ]
+        near = [seen for seen in near if _distance(face, seen) < 1]
+        if near:
+            found.append(min(near, key=lambda seen: _distance(face, seen)))
+    return found
+
+
+def _points(face: Face) -> np.ndarray:
+    """Eyes and mouth corners, shape (4, 2), placed by the box's proportions where they are not known."""
+    x, y, width, height = face.box
+    points = np.array([x, y]) + _IN_BOX * np.array([width, height])
+    for row, known in enumerate((face.eye_left, face.eye_right, face.mouth_left, face.mouth_right)):
+        if known is not None:
+            points[row] = known
+    return points
+
+
+def _distance(one: Face, other: Face) -> float:
+    """How unlikely two faces in pictures a moment apart are the same; below 1: they may be."""
+    size = max(one.size, other.size, 1e-6)
+    apart = np.hypot(one.centre[0] - other.centre[0], one.centre[1] - other.centre[1]) / size
+    return float(apart / 0.6 + abs(np.log(max(one.size, 1e-6) / max(other.size, 1e-6))) / 0.7)
+
+
+def _overlap(one: Face, other: Face) -> float:
+    """Intersection over union of two boxes."""
+    (ax, ay, aw, ah), (bx, by, bw, bh) = one.box, other.box
+    wide, high = min(ax + aw, bx + bw) - max(ax, bx), min(ay + ah, by + bh) - max(ay, by)
+    common = max(wide, 0.0) * max(high, 0.0)
+    return common / max(aw * ah + bw * bh - common, 1e-9)
+
+
+def _place(track: _Track, index: int) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Smoothed mouth centre, direction across the face, and eye-to-mouth distance at a frame; None outside a run."""
+    frames = np.array(track.frames)
+    after = int(np.searchsorted(frames, index))
+    if after == len(frames) or (
+        frames[after] != index and (after == 0 or frames[after] - frames[after - 1] > INTERVAL)
+    ):
+        return None
+    breaks = np.flatnonzero(np.diff(frames) > INTERVAL) + 1  # detections that start a new run
+    begin = int(max([0, *breaks[breaks <= after]]))
+    end = int(min([len(frames), *breaks[breaks > after]]))
+    steps = np.arange(max(index - LOOKAHEAD, frames[begin]), min(index + LOOKAHEAD, frames[end - 1]) + 1)
+    known = np.stack(track.points[begin:end]).reshape(end - begin, 8)
+    points = np.stack([np.interp(steps, frames[begin:end], column) for column in known.T], axis=1).reshape(-1, 4, 2)
+    eyes, mouth = points[:, :2].mean(axis=1), points[:, 2:].mean(axis=1)
+    between = points[:, 1] - points[:, 0]
+    across = between + points[:, 3] - points[:, 2]
+    size = np.maximum(np.hypot(*(mouth - eyes).T), _EYE_TO_MOUTH * np.hypot(*between.T))
+    away = (steps - index).astype(float)
+    fine, coarse = (np.exp(-0.5 * (away / spread) ** 2) for spread in (_CENTRE_SPREAD, _SHAPE_SPREAD))
+    fine, coarse = fine / fine.sum(), coarse / coarse.sum()
+    return fine @ mouth, coarse @ across, float(coarse @ size)
+
+
+def _cut(grey: np.ndarray, centre: np.ndarray, across: np.ndarray, side: float) -> np.ndarray:
+    """The square of `side` pixels around `centre`, its rows along `across`, as an 88 x 88 crop."""
+    import cv2
+
+    reach = int(np.ceil(side * 0.75)) + 2  # holds the square however it is turned
+    left, top = int(centre[0]) - reach, int(centre[1]) - reach
+    x0, y0 = max(left, 0), max(top, 0)
+    patch = grey[y0 : top + 2 * reach, x0 : left + 2 * reach]
+    origin = np.array([x0, y0], dtype=float)
+    shrink = np.ones(2)
+    if side > 1.2 * MOUTH_SIZE:  # reduce by areas first: a warp alone would alias
+        size = np.maximum(np.round(np.array(patch.shape[::-1]) * MOUTH_SIZE / side), 1).astype(int)
+        shrink = size / np.array(patch.shape[::-1])
+        patch = cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
+    unit = across / max(float(np.hypot(*across)), 1e-9)
+    step = side / MOUTH_SIZE * np.array([[unit[0], -unit[1]], [unit[1], unit[0]]])
+    first = centre - step @ np.full(2, (MOUTH_SIZE - 1) / 2)
+    matrix = np.hstack([step * shrink[:, None], (((first - origin + 0.5) * shrink) - 0.5)[:, None]])
+    return cv2.warpAffine(
+        patch,
+        matrix,
+        (MOUTH_SIZE, MOUTH_SIZE),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def _resized(picture: Picture | None) -> tuple[np.ndarray, bool]:
+    import cv2
+
+    if picture is None:
+        return np.zeros((MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8), False
+    if picture.grey.shape == (MOUTH_SIZE, MOUTH_SIZE):
+        return picture.grey, True
+    method = cv2.INTER_AREA if picture.grey.shape[1] > MOUTH_SIZE else cv2.INTER_LINEAR
+    return cv2.resize(picture.grey, (MOUTH_SIZE, MOUTH_SIZE), interpolation=method), True

@@ -1,0 +1,303 @@
+"""`read_clip` and `open_clip`: a media file as `Clip`s, whole or chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avse.contracts.mouth_tracker import MouthTracker
+from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME, Clip, video_frames
+from avse.errors import AvseError
+from avse.media.decode import AudioSource, VideoSource, video_stream
+from avse.media.mouth import MouthCropper
+
+DEFAULT_TRACKER = "mtcnn"
+
+
+@dataclass
+class MediaInfo:
+    """What is known of a file.
+
+    Arguments
+    ---------
+    path : path
+        Where the sound is from.
+    video_path : path, or None
+        Where the pictures are from; None: audio only.
+    sample_rate, channels : int
+        Of the sound as stored.
+    duration : float, or None
+        Seconds of sound that the file states; None where it does not.
+    audio_start, video_start : float
+        Times of the first sample and the first picture on their files' clocks, in seconds.
+    fps, size, rotation : float, (int, int), int
+        Of the video as stored (clockwise degrees); None, None, 0 without one.
+    warnings : list of str
+        What was mended while reading; grows as the file is read.
+    """
+
+    path: Path
+    video_path: Path | None
+    sample_rate: int
+    channels: int
+    duration: float | None
+    audio_start: float
+    video_start: float = 0.0
+    fps: float | None = None
+    size: tuple[int, int] | None = None
+    rotation: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Chunk:
+    """A part of a file.
+
+    Arguments
+    ---------
+    clip : Clip
+        The part.
+    index : int
+        Its number, from 0.
+    start : int
+        Its first sample in the 16 kHz sound of the file; a multiple of 640.
+    overlap : int
+        Samples at its start that the chunk before also held.
+    is_last : bool
+        Whether the file ends with it.
+    """
+
+    clip: Clip
+    index: int
+    start: int
+    overlap: int
+    is_last: bool
+
+
+class ClipReader:
+    """A media file, read once from its beginning to its end in bounded memory. Made by `open_clip`.
+
+    Attributes
+    ----------
+    info : MediaInfo
+        What is known of the file.
+    samples : int
+        Samples at the file's own rate read so far: the length of the sound once the last chunk is out.
+    """
+
+    def __init__(self, audio: AudioSource, video: VideoSource | None, cropper: MouthCropper | None, info: MediaInfo):
+        self.info = info
+        self._audio, self._video, self._cropper = audio, video, cropper
+        self._used = False
+
+    @property
+    def samples(self) -> int:
+        return self._audio.samples
+
+    def chunks(self, seconds: float | None = None, overlap_seconds: float = 0.0) -> Iterator[Chunk]:
+        """Consecutive parts; together they are the file, and one of a file shorter than `seconds` is `read_clip`'s.
+
+        Arguments
+        ---------
+        seconds : float, or None
+            Length of a part, in whole video frames. None: one part, the whole file.
+        overlap_seconds : float
+            How much of a part the next one holds again.
+
+        Yields
+        ------
+        Chunk
+        """
+        if self._used:
+            raise AvseError(f"{self.info.path}: already read; open it again to read it again.")
+        self._used = True
+        size = None if seconds is None else max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME))
+        shared = round(overlap_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)
+        if size is not None and not 0 <= shared < size:
+            raise ValueError(f"overlap_seconds must be at least 0 and less than seconds, got {overlap_seconds}.")
+        blocks, crops = self._audio.blocks(), self._crops()
+        sound, ended = np.zeros(0, np.float32), False
+        mouth, valid = np.zeros((0, MOUTH_SIZE, MOUTH_SIZE), np.uint8), np.zeros(0, bool)
+        start = index = held = 0
+        while True:
+            wanted = np.inf if size is None else size * SAMPLES_PER_FRAME
+            parts = [sound]
+            have = len(sound)
+            while not ended and have <= wanted:  # one sample more than the chunk: is it the last?
+                block = next(blocks, None)
+                ended = block is None
+                parts += [] if block is None else [block]
+                have += 0 if block is None else len(block)
+            sound = np.concatenate(parts)
+            is_last = have <= wanted
+            here = have if is_last else int(wanted)
+            fresh = list(islice(crops, video_frames(here) - len(valid)))
+            if fresh:
+                mouth = np.concatenate([mouth, np.stack([crop for crop, _ in fresh])])
+                valid = np.concatenate([valid, np.array([seen for _, seen in fresh])])
+            if is_last and self._cropper is not None:
+                self._cropper.finish()
+            self._gather_warnings()
+            clip = Clip(sound[:here], mouth, valid, clip_id=self.info.path.stem)
+            yield Chunk(clip, index, start, held, is_last)
+            if is_last:
+                return
+            assert size is not None
+            step, held = size - shared, shared * SAMPLES_PER_FRAME
+            sound, mouth, valid = sound[step * SAMPLES_PER_FRAME :], mouth[step:], valid[step:]
+            start, index = start + step * SAMPLES_PER_FRAME, index + 1
+
+    def _crops(self) -> Iterator[tuple[np.ndarray, bool]]:
+        if self._video is None or self._cropper is None:
+            return iter(())
+        zero = self.info.audio_start if self.info.video_path == self.info.path else self._video.zero
+        return self._cropper.run(self._video.pictures(zero))
+
+    def _gather_warnings(self) -> None:
+        for source in (self._audio, self._video):
+            for message in source.warnings if source is not None else ():
+                if message not in self.info.warnings:
+                    self.info.warnings.append(message)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._audio.container.close()
+        if self._video is not None:
+            self._video.container.close()
+
+    def __enter__(self) -> ClipReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_clip(
+    path: str | Path,
+    *,
+    video: str | Path | None = None,
+    use_video: bool = True,
+    roi: str = "auto",
+    face: str | int | tuple[float, ...] = "largest",
+    tracker: str | MouthTracker | None = None,
+) -> ClipReader:
+    """Open a media file to be read chunk by chunk. Arguments and errors as `read_clip`.
+
+    Example
+    -------
+    >>> import soundfile, tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "long.wav"
+    >>> soundfile.write(path, np.zeros(48000, np.float32), 16000)
+    >>> with open_clip(path) as reader:
+    ...     [(chunk.start, len(chunk.clip.audio), chunk.is_last) for chunk in reader.chunks(2.0, overlap_seconds=1.0)]
+    [(0, 32000, False), (16000, 32000, True)]
+    """
+    face = parse_face(face)
+    if roi not in ("auto", "face", "mouth"):
+        raise AvseError(f"roi {roi!r}: must be auto, face, or mouth.")
+    audio = AudioSource(path)
+    stream = audio.stream
+    duration = None
+    if stream.duration is not None and stream.time_base is not None:
+        duration = float(stream.duration * stream.time_base)
+    elif audio.container.duration is not None:
+        duration = audio.container.duration / 1_000_000
+    info = MediaInfo(audio.path, None, audio.rate, audio.channels, duration, audio.start)
+    source = _video_source(audio, video) if use_video else None
+    if source is None:
+        return ClipReader(audio, None, None, info)
+    info.video_path, info.video_start = source.path, source.start
+    info.fps, info.size, info.rotation = source.fps, source.size, source.rotation
+    return ClipReader(audio, source, MouthCropper(_tracker(tracker), face, roi), info)
+
+
+def read_clip(
+    path: str | Path,
+    *,
+    video: str | Path | None = None,
+    use_video: bool = True,
+    roi: str = "auto",
+    face: str | int | tuple[float, ...] = "largest",
+    tracker: str | MouthTracker | None = None,
+) -> Clip:
+    """Read a media file: its sound at 16 kHz, and the mouth of one face at 25 frames per second.
+
+    Arguments
+    ---------
+    path : path
+        A video with sound, or sound alone; any container and codec that FFmpeg knows.
+    video : path, or None
+        The pictures, where they are in a file of their own that begins together with the sound.
+    use_video : bool
+        False: sound only.
+    roi : "auto", "face", or "mouth"
+        "mouth": the video already shows mouth crops. "auto": so if its pictures are square, at most 128 pixels, and
+        hold no face.
+    face : "largest", int, or "x,y,width,height"
+        Which face to follow where there are several: the largest, one by its place from left to right starting at 0,
+        or the one in a box (pixels).
+    tracker : str, MouthTracker, or None
+        Name of a plugin of kind `mouth_tracker`, or an instance; None: `mtcnn`.
+
+    Returns
+    -------
+    Clip
+        Frames in which the mouth was not seen are invalid. No video at all: none is valid.
+
+    Raises
+    ------
+    AvseError
+        If the file cannot be read, has no sound, or the face asked for does not exist.
+
+    Example
+    -------
+    >>> import soundfile, tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "voice.wav"
+    >>> soundfile.write(path, np.zeros(44100, np.float32), 44100)
+    >>> clip = read_clip(path)
+    >>> clip.audio.shape, clip.mouth.shape, bool(clip.valid.any())
+    ((16000,), (25, 88, 88), False)
+    """
+    with open_clip(path, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker) as reader:
+        return next(reader.chunks()).clip
+
+
+def parse_face(face: str | int | tuple[float, ...]) -> str | int | tuple[float, ...]:
+    """`--face`: "largest", an index, or four numbers x,y,width,height.
+
+    >>> parse_face("largest"), parse_face("1"), parse_face("10,20,30,40")
+    ('largest', 1, (10.0, 20.0, 30.0, 40.0))
+    """
+    wrong = AvseError(
+        f"face {face!r}: must be largest, an index from 0 (left to right), or x,y,width,height in pixels."
+    )
+    if isinstance(face, str) and face != "largest":
+        try:
+            values = tuple(float(part) for part in face.split(","))
+        except ValueError:
+            raise wrong from None
+        face = int(values[0]) if len(values) == 1 and values[0].is_integer() else values
+    if isinstance(face, int) and face >= 0 or face == "largest":
+        return face
+    if isinstance(face, tuple) and len(face) == 4 and face[2] > 0 and face[3] > 0:
+        return face
+    raise wrong
+
+
+def _video_source(audio: AudioSource, video: str | Path | None) -> VideoSource | None:
+    if video is not None:
+        return VideoSource(video)
+    return VideoSource(audio.path) if video_stream(audio.container) is not None else None
+
+
+def _tracker(tracker: str | MouthTracker | None) -> Any:
+    if isinstance(tracker, MouthTracker):
+        return tracker
+    from avse import plugins
+
+    return plugins.get("mouth_tracker", tracker or DEFAULT_TRACKER)()
