@@ -48,7 +48,7 @@ def write_report(
     environment = Environment(loader=PackageLoader("avse", "evaluation"), autoescape=True, trim_blocks=True)
     environment.globals.update(number=number, with_interval=with_interval)
     metric = _main_metric(summary)
-    ranked = _ranked(rows, metric)
+    ranked = _ranked(rows, metric, summary["metrics"][metric]["higher_is_better"])
     examples = []
     if utterances and estimates is not None and Path(estimates).is_dir():
         examples = _examples(ranked, metric, summary, utterances, Path(estimates))
@@ -72,14 +72,14 @@ def _main_metric(summary: Mapping[str, Any]) -> str:
     return scored_both(summary)[0]
 
 
-def _ranked(rows: Sequence[Row], metric: str) -> list[Row]:
+def _ranked(rows: Sequence[Row], metric: str, higher_is_better: bool) -> list[Row]:
     """Scored rows with `gain`, worst first; the gain is over the noisy sound where that is scored."""
     found = [
         {**row, "gain": row[metric] - (row.get(f"{metric}_input") or 0.0)}
         for row in rows
         if row.get(metric) is not None
     ]
-    return sorted(found, key=lambda row: row["gain"])
+    return sorted(found, key=lambda row: row["gain"], reverse=not higher_is_better)
 
 
 def _plots(summary: Mapping[str, Any], rows: Sequence[Row], metric: str) -> list[tuple[str, str, str]]:
@@ -104,11 +104,8 @@ def _examples(
     folder: Path,
 ) -> list[dict[str, Any]]:
     """The worst two, the middle one and the best two, with spectrograms and sounds."""
-    count = len(ranked)
-    picks = {0: "worst", 1: "second worst", count // 2: "median", count - 2: "second best", count - 1: "best"}
     found = []
-    for index in sorted(place for place in picks if 0 <= place < count):
-        row = ranked[index]
+    for rank, row in _picks(ranked):
         try:
             sounds, reliability, valid = _sounds(utterances[row["id"]], folder)
         except (AvseError, KeyError, OSError):
@@ -119,7 +116,7 @@ def _examples(
         found.append(
             {
                 "row": row,
-                "rank": picks[index] if count > 2 else "",
+                "rank": rank,
                 "score": f"{name} {number(row.get(f'{metric}_input'), unit)} → {number(row[metric], unit)} {unit}",
                 "picture": _uri(plots.to_bytes(figure, "webp"), "image/webp"),
                 "sounds": {
@@ -130,6 +127,19 @@ def _examples(
             }
         )
     return found
+
+
+def _picks(ranked: Sequence[Row]) -> list[tuple[str, Row]]:
+    """Worst, second worst, median, second best and best, each of another target."""
+    wanted = [("worst", ranked), ("best", ranked[::-1]), ("median", ranked[len(ranked) // 2 :])]
+    wanted += [("second worst", ranked), ("second best", ranked[::-1])]
+    picked: dict[str, Row] = {}
+    for rank, order in wanted:
+        taken = {row["target"] for row in picked.values()}
+        row = next((one for one in order if one["target"] not in taken), None)
+        if row is not None:
+            picked[rank] = row
+    return sorted(picked.items(), key=lambda pick: ranked.index(pick[1]))
 
 
 def _sounds(utterance: Utterance, folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None, np.ndarray | None]:

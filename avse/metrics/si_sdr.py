@@ -12,9 +12,8 @@ from avse.signal.metrics import check_sounds, si_sdr
 
 @register("metric", "si_sdr")
 class SISDR(Metric):
-    """Scale-invariant signal-to-distortion ratio in dB, means kept, computed in float64.
-
-    `10 log10(|a clean|^2 / |a clean - estimate|^2)` with `a = <estimate, clean> / |clean|^2`.
+    """Scale-invariant signal-to-distortion ratio in dB: `10 log10(|a clean|^2 / |a clean - estimate|^2)` with
+    `a = <estimate, clean> / |clean|^2`, in float64; means are not removed.
 
     Raises
     ------
