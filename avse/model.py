@@ -142,7 +142,14 @@ class Model:
         if tail is not None:
             yield tail
 
-    def save(self, folder: str | Path, *, description: dict[str, Any] | None = None, card: str | None = None) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        description: dict[str, Any] | None = None,
+        card: str | None = None,
+        half: bool = False,
+    ) -> Path:
         """Write a model folder: weights, recipe, description with hashes, and a card.
 
         Arguments
@@ -152,6 +159,8 @@ class Model:
             Added to `model.json` (training data, seed, command, scores).
         card : str, optional
             Text of `README.md`.
+        half : bool
+            Keep the weights in 16 bits, half the size; they are loaded as 32 bits.
 
         Returns
         -------
@@ -164,6 +173,10 @@ class Model:
 
         folder = Path(folder)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.system.state_dict().items()}
+        if half:
+            weights = {
+                name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
+            }
         with atomic_path(folder / _WEIGHTS) as path:
             safetensors.torch.save_file(weights, path)
         with atomic_path(folder / _RECIPE) as path:

@@ -1,0 +1,338 @@
+"""The command `avse`. Each verb reads its options and calls one function of the package, imported only then."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from avse.errors import AvseError
+
+
+class _Group(TyperGroup):
+    """Tells a user's mistake in one message, without a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AvseError as error:
+            typer.secho(f"Error: {error}", fg="red", err=True)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            typer.secho("Interrupted. Nothing half-written is left.", fg="red", err=True)
+            raise typer.Exit(130) from error
+
+
+app = typer.Typer(
+    name="avse",
+    cls=_Group,
+    help="Audio-visual speech enhancement: give back the voice of a person who speaks on video.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+recipe_app = typer.Typer(help="Explain or try out a recipe.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
+
+# Verbs that take any `--key value`.
+_FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from avse import __version__
+
+        typer.echo(f"avse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option(help="Load plugins from this file or folder (may be given again).", metavar="PATH"),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    for path in plugins or []:
+        _load_plugins(path)
+
+
+def _load_plugins(path: str | Path) -> None:
+    from avse import plugins
+
+    for problem in plugins.load_path(path):
+        typer.secho(f"Warning: {problem}", fg="yellow", err=True)
+
+
+@app.command()
+def enhance(
+    inputs: Annotated[list[str], typer.Argument(help="Media files, folders or patterns such as 'talks/*.mp4'.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File or folder to write. Default: NAME.enhanced.EXT beside the input."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Name or folder of a model.")] = "avse-small",
+    video: Annotated[Path | None, typer.Option(help="The video that goes with a sound file.")] = None,
+    no_video: Annotated[bool, typer.Option("--no-video", help="Use the sound only.")] = False,
+    roi: Annotated[str, typer.Option(help="What the frames show: auto, face or mouth.")] = "auto",
+    face: Annotated[str, typer.Option(help="Which face: largest, INDEX from the left, or x,y,w,h.")] = "largest",
+    plot: Annotated[Path | None, typer.Option(help="Write a picture of spectrograms and reliability.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write what was found and how long it took.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    jobs: Annotated[int, typer.Option(min=1, help="Files enhanced at once.")] = 1,
+) -> None:
+    """Enhance clips: talk.mp4 becomes talk.enhanced.mp4, its video untouched."""
+    from avse.enhance_files import enhance_files
+
+    reports, failures = enhance_files(
+        inputs,
+        output=output,
+        model=model,
+        video=video,
+        use_video=not no_video,
+        roi=roi,
+        face=face,
+        plot=plot,
+        json_path=json,
+        device=device,
+        jobs=jobs,
+    )
+    for report in reports:
+        for warning in report.warnings:
+            typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
+        seen = f"mouth seen in {report.valid_share:.0%}" if report.video else "no video"
+        typer.echo(f"{report.input} -> {report.output} ({report.seconds:.1f} s, {seen}, RTF {report.real_time_factor})")
+    if failures:
+        total = len(reports) + len(failures)
+        listed = "".join(f"\n  {message}" for message in failures.values())
+        raise AvseError(next(iter(failures.values())) if total == 1 else f"{len(failures)} of {total} failed:{listed}")
+
+
+@app.command(context_settings=_FREE, options_metavar="RECIPE [--KEY VALUE]... [OPTIONS]")
+def train(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Two epochs of two steps, to see that all runs.")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ... Default: a GPU if there is one.")] = None,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="Show no progress bars.")] = False,
+) -> None:
+    """Train what a recipe describes, or go on where an interrupted run stopped.
+
+    Any key of the recipe can be given: --epochs 5 --fusion cross_attention --fusion.heads 4. A name for a component
+    replaces it and keeps the arguments that both take.
+    """
+    path, overrides, plugins = _recipe_arguments(context)
+    from avse.training import train as run
+
+    folder = run(path, overrides, plugins=plugins, debug=debug, device=device, progress=not no_progress)
+    typer.echo(folder)
+
+
+@app.command()
+def evaluate(
+    manifest: Annotated[Path, typer.Option(help="CSV of the mixtures.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    model: Annotated[str | None, typer.Option(help="Name or folder of the model to score.")] = None,
+    estimates: Annotated[Path | None, typer.Option(help="Score the files of this folder instead.")] = None,
+    no_video: Annotated[bool, typer.Option("--no-video", help="Give the model the sound only.")] = False,
+    corrupt: Annotated[str | None, typer.Option(help="Spoil the video first.", metavar="NAME=SEVERITY")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric (may be given again).")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Score this split only (may be given again).")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many only.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    label: Annotated[str | None, typer.Option(help="Name of the system in tables.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the corruption and of the bootstrap.")] = 0,
+    crops: Annotated[Path | None, typer.Option(help="Folder that keeps tracked mouths for the next time.")] = None,
+    no_estimates: Annotated[bool, typer.Option("--no-estimates", help="Keep no estimated sounds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away earlier results in --out.")] = False,
+) -> None:
+    """Score a system on every mixture of a manifest, with intervals, plots and a report."""
+    from avse.evaluation import evaluate as run
+    from avse.evaluation import score_table
+
+    summary = run(
+        manifest,
+        out,
+        model=model,
+        estimates=estimates,
+        use_video=not no_video,
+        corrupt=corrupt,
+        jobs=jobs,
+        metrics=metric,
+        splits=split,
+        limit=limit,
+        device=device,
+        label=label,
+        seed=seed,
+        crops=crops,
+        keep_estimates=not no_estimates,
+        overwrite=overwrite,
+        progress=sys.stderr.isatty(),
+    )
+    _show(score_table(summary))
+    typer.echo(f"Written to {out}: scores.csv, summary.json, report.html")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `avse evaluate` wrote; the first is the baseline.")],
+    out: Annotated[Path | None, typer.Option(help="Folder that gets compare.json and compare.png.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Name of a run, in order (give one for each).")] = None,
+    common_only: Annotated[bool, typer.Option("--common-only", help="Compare what all runs scored.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+) -> None:
+    """Compare evaluations, utterance by utterance, with intervals."""
+    from avse.evaluation import compare as run
+    from avse.evaluation import comparison_table
+
+    _show(comparison_table(run(runs, out, label, common_only=common_only, seed=seed)))
+
+
+@app.command()
+def scenes(
+    manifest: Annotated[Path, typer.Argument(help="CSV of speech and noises.")],
+    out: Annotated[Path, typer.Option(help="Scene file to write.")],
+    split: Annotated[str, typer.Option(help="Draw from this split.")] = "test",
+    snr: Annotated[list[float] | None, typer.Option(help="In dB (may be given again). Default: -5, 0, 5.")] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(help="recorded, babble, babble4, white, ... (may be given again). Default: recorded, babble."),
+    ] = None,
+    per_condition: Annotated[int | None, typer.Option(min=1, help="Targets in each condition. Default: all.")] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal scenes.")] = 0,
+) -> None:
+    """Draw the scenes of a test set: which voice, which noise, how loud."""
+    from avse.data.scenes import make_scene_file
+
+    drawn = make_scene_file(
+        manifest,
+        split,
+        out,
+        snrs=snr or (-5.0, 0.0, 5.0),
+        conditions=condition or ("recorded", "babble"),
+        per_condition=per_condition,
+        seed=seed,
+    )
+    typer.echo(f"{len(drawn)} scenes written to {out}")
+
+
+@app.command()
+def mix(
+    scene_file: Annotated[Path, typer.Argument(help="Scenes, as `avse scenes` writes them.")],
+    manifest: Annotated[Path, typer.Option(help="CSV of the speech and noises that the scenes name.")],
+    out: Annotated[Path, typer.Option(help="Folder of the mixtures.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Scenes mixed at once.")] = 1,
+) -> None:
+    """Write the noisy test set of a scene file; the same everywhere."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from avse.data.rendering import render_scenes
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("Mixing")
+        path = render_scenes(
+            scene_file,
+            manifest,
+            out,
+            jobs=jobs,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    typer.echo(path)
+
+
+@app.command(context_settings=_FREE, options_metavar="DATASET FOLDER [--OPTION VALUE]... [OPTIONS]")
+def prepare(
+    context: typer.Context,
+    manifest: Annotated[Path | None, typer.Option(help="File to write. Default: manifest.csv in FOLDER.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the corpus into FOLDER first.")] = False,
+) -> None:
+    """Write the manifest of a corpus in FOLDER; `avse plugins dataset` lists corpora and their options."""
+    from avse.cli_tools import build_plugin, split_arguments
+
+    words, options = split_arguments(context.args)
+    if len(words) != 2:
+        raise AvseError("prepare needs a dataset and a folder: avse prepare grid ~/corpora/grid")
+    name, folder = words[0], Path(words[1]).expanduser()
+    dataset = build_plugin("dataset", name, options)
+    typer.echo(dataset.prepare(dataset.download(folder) if download else folder, manifest))
+
+
+@app.command()
+def plugins(
+    what: Annotated[
+        str, typer.Argument(help="A kind (fusion) or a plugin (fusion/concat).", metavar="KIND[/NAME]")
+    ] = "",
+) -> None:
+    """List what can be swapped, or explain a kind or a plugin."""
+    from avse.cli_tools import describe_plugins
+
+    describe_plugins(what)
+
+
+@app.command()
+def check(
+    what: Annotated[list[str], typer.Argument(help="Files or folders of plugins, or names such as fusion/concat.")],
+) -> None:
+    """Put plugins to the conformance checks of their kind."""
+    from avse.cli_tools import check_plugins
+
+    if not check_plugins(what):
+        raise typer.Exit(1)
+
+
+@recipe_app.command(context_settings=_FREE, options_metavar="RECIPE [--KEY VALUE]... [OPTIONS]")
+def explain(context: typer.Context) -> None:
+    """Print components, their arguments and defaults, and what could stand in their place."""
+    from avse.cli_tools import print_explanation
+    from avse.recipe import explain as run
+
+    print_explanation(run(_load_recipe(context)))
+
+
+@recipe_app.command("check", context_settings=_FREE, options_metavar="RECIPE [--KEY VALUE]... [OPTIONS]")
+def check_recipe(
+    context: typer.Context,
+    key: Annotated[str, typer.Option(help="Which key to build.")] = "model",
+) -> None:
+    """Build the model and run it forward and backward on two short random clips."""
+    from avse.cli_tools import print_check
+    from avse.recipe import check as run
+
+    print_check(run(_load_recipe(context), key))
+
+
+def _load_recipe(context: typer.Context) -> Any:
+    from avse.recipe import load_recipe
+
+    return load_recipe(*_recipe_arguments(context))
+
+
+def _recipe_arguments(context: typer.Context) -> tuple[Path, dict[str, str], list[str]]:
+    """Recipe, overrides and paths of plugins from free arguments, in any order."""
+    from avse.cli_tools import split_arguments
+
+    words, options = split_arguments(context.args, several=("plugins",))
+    if len(words) != 1:
+        raise AvseError(f"Give one recipe, then --key value for what to change; got {' '.join(words) or 'none'}.")
+    paths = options.pop("plugins", [])
+    for path in paths:
+        _load_plugins(path)
+    return Path(words[0]), options, paths
+
+
+def _show(table: Any) -> None:
+    from rich.console import Console
+
+    Console().print(table)
