@@ -1,0 +1,51 @@
+# Everything runs in .venv, which is made once and installed anew only when setup.py, pyproject.toml or
+# constraints.txt change.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
+SPECS := setup.py pyproject.toml constraints.txt
+PYTEST_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types docs clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 13) else \
+		"avse needs Python 3.10 to 3.13, not " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python $(SPECS)
+	$(PIP) -e ".[dev]"
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) -e ".[docs]"
+	touch $@
+
+install: $(VENV)/.installed  ## make .venv and install avse in it, with what the tests need
+
+demo: install  ## enhance a synthetic talking face with the embedded model; writes demo/
+	$(BIN)/python -m avse.demo --out demo
+
+test: install  ## run the tests and the examples in docstrings
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: install  ## check style and layout
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: install  ## check the types of the public API
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs  ## build the documentation and run its tutorials; writes docs/_build/html
+	OMP_NUM_THREADS=2 $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:  ## remove what was built, but not .venv
+	rm -rf build dist *.egg-info demo docs/_build docs/api .pytest_cache .ruff_cache .mypy_cache
+	find avse tests -name __pycache__ -prune -exec rm -rf {} +
