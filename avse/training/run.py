@@ -15,7 +15,7 @@ from avse.errors import AvseError
 from avse.files import atomic_path
 
 # Keys that say how long and where to train, not what: a run may be resumed with other values.
-_RUN_KEYS = ("epochs", "patience", "device", "num_workers", "ckpt_interval_minutes", "cache_folder", "manifest")
+_RUN_KEYS = ("epochs", "patience", "device", "num_workers", "ckpt_interval_steps", "cache_folder", "manifest")
 _PACKAGES = ("avse", "torch", "torchaudio", "speechbrain", "hyperpyyaml", "numpy", "opencv-python", "av")
 
 
@@ -131,11 +131,12 @@ def _fit(
         },
         run_opts={
             "device": device or _default_device(),
+            "distributed_backend": "nccl" if _on_gpu(device) else "gloo",
             "debug": debug,
             "noprogressbar": not progress,
             "max_grad_norm": values["max_grad_norm"],
             "precision": values["precision"],
-            "ckpt_interval_minutes": values["ckpt_interval_minutes"],
+            "ckpt_interval_steps": values["ckpt_interval_steps"],
             # A batch without any valid video leaves the visual front-end without a gradient.
             "find_unused_parameters": True,
         },
@@ -183,14 +184,17 @@ def _default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def _on_gpu(device: str | None) -> bool:
+    return (device or _default_device()).startswith("cuda")
+
+
 def _init_distributed(device: str | None) -> bool:
     """Join the processes that `torchrun` started, if it did."""
     if "RANK" not in os.environ or "LOCAL_RANK" not in os.environ:
         return False
     import torch
 
-    gpu = (device or _default_device()).startswith("cuda")
-    torch.distributed.init_process_group("nccl" if gpu else "gloo")
+    torch.distributed.init_process_group("nccl" if _on_gpu(device) else "gloo")
     return True
 
 

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from speechbrain.core import Brain, Stage
-from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.distributed import run_on_main
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from avse.contracts.types import Batch
-
-
-@register_checkpoint_hooks
-class RandomState:
-    """The state of torch's generators, so that a resumed run draws what an uninterrupted one would have drawn."""
-
-    @mark_as_saver
-    def save(self, path: Path) -> None:
-        """Write the states to a file."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        torch.save({"cpu": torch.get_rng_state(), "cuda": cuda}, path)
-
-    @mark_as_loader
-    def load(self, path: Path, end_of_epoch: bool) -> None:
-        """Set the states from a file."""
-        states = torch.load(path, weights_only=True)
-        torch.set_rng_state(states["cpu"])
-        if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(states["cuda"])
 
 
 class SupervisedBrain(Brain):
@@ -67,7 +46,6 @@ class SupervisedBrain(Brain):
             parameter.requires_grad_(False)
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("averaged", self.averaged)
-            self.checkpointer.add_recoverable("random_state", RandomState())
 
     @property
     def model(self) -> torch.nn.Module:
@@ -96,7 +74,8 @@ class SupervisedBrain(Brain):
         return torch.stack(losses).mean()
 
     def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
-        """Set the learning rate of this step."""
+        """Set the learning rate and the random state, both functions of the step alone, so that resuming is exact."""
+        torch.manual_seed(self.hparams.seed + 1_000_003 * (self.optimizer_step + 1) + getattr(self, "rank", 0))
         total = self.hparams.epochs * self.hparams.steps_per_epoch
         factor = learning_rate_factor(self.optimizer_step, self.hparams.warmup_steps, total, self.hparams.final_rate)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates):

@@ -1,0 +1,110 @@
+"""Runs: exact resume, several processes, what a run folder holds, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import avse
+from avse.data.training_set import MixtureSet
+from avse.errors import AvseError
+from avse.training import train
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    [checkpoint] = sorted((folder / "save").glob("CKPT*"), key=lambda path: path.name)[-1:]
+    return torch.load(checkpoint / "model.ckpt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def finished(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    return train(small_recipe, {"output_folder": str(folder)}, device="cpu", progress=False)
+
+
+def test_a_run_folder_holds_what_is_needed_to_repeat_and_use_it(finished: Path) -> None:
+    assert {"recipe.yaml", "environment.json", "train_log.txt", "scores.json", "save", "model"} <= {
+        path.name for path in finished.iterdir()
+    }
+    assert json.loads((finished / "environment.json").read_text())["packages"]["speechbrain"]
+    assert "si_sdr_improvement_without_video" in json.loads((finished / "scores.json").read_text())
+    model = avse.load(finished)
+    assert model.enhance(np.ones(3200, dtype=np.float32)).speech.shape == (3200,)
+
+
+@pytest.mark.parametrize("killed_at", [3, 7, 11])
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(
+    killed_at: int, small_recipe: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "killed"
+    drawn = 0
+    original = MixtureSet.__getitem__
+
+    def dies(self: MixtureSet, index: int):
+        nonlocal drawn
+        drawn += self.size == 8
+        if drawn > killed_at:
+            raise KeyboardInterrupt
+        return original(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MixtureSet, "__getitem__", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(small_recipe, {"output_folder": str(folder)}, device="cpu", progress=False)
+    train(small_recipe, {"output_folder": str(folder)}, device="cpu", progress=False)
+    one, other = _weights(finished), _weights(folder)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    best = [safetensors.torch.load_file(path / "model" / "model.safetensors") for path in (finished, folder)]
+    assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
+
+
+def test_training_learns(finished: Path, small_recipe: Path, tmp_path: Path) -> None:
+    overrides = {"output_folder": str(tmp_path), "epochs": 4, "steps_per_epoch": 15, "optimizer.lr": 0.01}
+    folder = train(small_recipe, overrides, device="cpu", progress=False)
+    losses = [
+        float(line.split("train loss: ")[1].split(" ")[0])
+        for line in (folder / "train_log.txt").read_text().splitlines()
+    ]
+    assert losses[-1] < losses[0] - 1.0
+
+
+def test_two_processes_train_together(small_recipe: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "avse"]
+    command += [
+        "train",
+        str(small_recipe),
+        "--output_folder",
+        str(tmp_path / "two"),
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert avse.load(tmp_path / "two").enhance(np.ones(640, dtype=np.float32)).speech.shape == (640,)
+
+
+def test_another_recipe_in_the_same_folder_is_refused(small_recipe: Path, finished: Path) -> None:
+    with pytest.raises(AvseError, match="channels"):
+        train(small_recipe, {"output_folder": str(finished), "channels": 32}, device="cpu", progress=False)
+
+
+def test_initial_weights_fit_by_name(small_recipe: Path, finished: Path, tmp_path: Path) -> None:
+    overrides = {"output_folder": str(tmp_path), "fusion": "film", "initial_weights": str(finished), "epochs": 1}
+    overrides |= {"optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
+    folder = train(small_recipe, overrides, device="cpu", progress=False)
+    start, end = (safetensors.torch.load_file(run / "model" / "model.safetensors") for run in (finished, folder))
+    assert torch.equal(start["encoder.weight"], end["encoder.weight"])
+    with pytest.raises(AvseError, match="holds no model"):
+        train(small_recipe, {"output_folder": str(tmp_path / "no"), "initial_weights": "nowhere"}, device="cpu")
