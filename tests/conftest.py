@@ -9,6 +9,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+TINY_RECIPE = """\
+visual_frontend: !new:avse.plugins.visual_frontend.pixel_mlp
+    output_dim: 8
+    hidden_dim: 16
+    size: 22
+fusion: !new:avse.plugins.fusion.reliability_attention
+    audio_dim: 16
+    video_dim: 8
+model: !new:avse.plugins.enhancer.tf_masker
+    visual_frontend: !ref <visual_frontend>
+    fusion: !ref <fusion>
+    channels: 16
+    blocks: 2
+    fusion_block: 1
+    heads: 2
+"""
+
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
@@ -17,3 +34,31 @@ def data_folder() -> Path:
     if not (folder / "manifest.csv").is_file():
         pytest.skip(f"no real clips: {folder}/manifest.csv is missing (set AVSE_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with a small random network that uses the video."""
+    import torch
+
+    from avse.model import Model
+    from avse.recipe import load_recipe
+
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "recipe.yaml").write_text(TINY_RECIPE, encoding="utf-8")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        system = load_recipe(folder / "recipe.yaml").build("model")["model"]
+    return Model(system, TINY_RECIPE, "tiny").save(folder / "model")
+
+
+@pytest.fixture(scope="session")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic talking face with sound, 1.2 s, H.264 and AAC. Copy it before changing anything."""
+    from avse.data.synthetic.recording import write_film
+    from avse.datasets.synthetic import synthesize_clip
+
+    audio, frames, _ = synthesize_clip(seed=5, speaker=12, seconds=1.2)
+    path = tmp_path_factory.mktemp("talk") / "talk.mp4"
+    write_film(path, frames, audio)
+    return path
