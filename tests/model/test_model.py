@@ -1,0 +1,135 @@
+"""Models: saving, loading, what is refused, and chunks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import avse
+from avse.contracts.types import Clip
+from avse.errors import AvseError
+from avse.model import Model
+
+RECIPE = """
+visual_frontend: !new:avse.plugins.visual_frontend.pixel_mlp {output_dim: 6, hidden_dim: 8, size: 8}
+fusion: !new:avse.plugins.fusion.reliability_attention {audio_dim: 16, video_dim: 6, heads: 2}
+model: !new:avse.plugins.enhancer.tf_masker
+    visual_frontend: !ref <visual_frontend>
+    fusion: !ref <fusion>
+    channels: 16
+    blocks: 2
+    fusion_block: 1
+    context: 20
+"""
+
+
+@pytest.fixture()
+def folder(tmp_path: Path) -> Path:
+    """A small model with random weights, saved."""
+    from avse.recipe import load_recipe
+
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    torch.manual_seed(0)
+    recipe = load_recipe(path)
+    return Model(recipe.build()["model"].eval(), recipe.subrecipe("model"), "tiny").save(tmp_path / "model")
+
+
+def _clip(seconds: float, seed: int = 0) -> Clip:
+    rng = np.random.default_rng(seed)
+    samples = int(16000 * seconds)
+    mouth = rng.integers(0, 255, (-(-samples // 640), 88, 88), dtype=np.uint8)
+    return Clip(0.1 * rng.standard_normal(samples), mouth, rng.random(len(mouth)) > 0.2)
+
+
+def test_save_and_load_give_the_same_model(folder: Path) -> None:
+    model = avse.load(folder)
+    again = avse.load(model.save(folder.parent / "again"))
+    clip = _clip(1.3)
+    assert torch.equal(model.enhance(clip).speech, again.enhance(clip).speech)
+    half = avse.load(model.save(folder.parent / "half", half=True))
+    assert next(half.system.parameters()).dtype == torch.float32
+    assert torch.allclose(model.enhance(clip).speech, half.enhance(clip).speech, atol=1e-3)
+
+
+def test_a_clip_within_one_chunk_is_the_whole_clip_and_chunks_join_without_a_seam(folder: Path) -> None:
+    model, clip = avse.load(folder), _clip(7.77)
+    whole = model.enhance(clip, chunk_seconds=100)
+    assert torch.equal(whole.speech, model.enhance_batch([clip])[0].speech)
+    chunked = model.enhance(clip, chunk_seconds=4)
+    assert chunked.speech.shape == whole.speech.shape == (len(clip.audio),)
+    assert chunked.reliability.shape == whole.reliability.shape == clip.valid.shape
+    assert torch.allclose(chunked.speech + chunked.noise, torch.from_numpy(clip.audio), atol=1e-5)
+    # The level is that of the chunk, so the two differ a little, and nowhere much.
+    assert float((chunked.speech - whole.speech).abs().max()) < 0.05 * float(whole.speech.abs().max())
+
+
+def test_a_batch_gives_what_its_clips_give(folder: Path) -> None:
+    model = avse.load(folder)
+    clips = [_clip(1.0, 1), _clip(0.51, 2).without_video(), _clip(1.77, 3)]
+    for clip, together in zip(clips, model.enhance_batch(clips)):
+        alone = model.enhance(clip)
+        assert torch.allclose(alone.speech, together.speech, atol=1e-5)
+        assert torch.allclose(alone.reliability, together.reliability, atol=1e-5)
+
+
+def test_without_valid_video_the_result_is_audio_only_bit_for_bit(folder: Path) -> None:
+    model, clip = avse.load(folder), _clip(1.0)
+    clip.valid[:] = False
+    assert torch.equal(model.enhance(clip).speech, model.enhance(clip, use_video=False).speech)
+    assert float(model.enhance(clip).reliability.max()) == 0.0
+
+
+def test_arrays_tensors_and_rates(folder: Path) -> None:
+    model = avse.load(folder)
+    sound = 0.1 * np.random.default_rng(0).standard_normal(4800)
+    by_array = model.enhance(sound).speech
+    assert torch.equal(by_array, model.enhance(torch.from_numpy(sound)).speech)
+    assert model.enhance(sound, sample_rate=48000).speech.shape == (1600,)
+    for wrong in (np.zeros((2, 100)), np.zeros(0), np.array([0.0, np.nan])):
+        with pytest.raises(AvseError):
+            model.enhance(wrong)
+
+
+def test_what_does_not_load_says_why(folder: Path) -> None:
+    with pytest.raises(AvseError, match="avse-smal"):
+        avse.load("avse-smal")
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(AvseError, match="altered"):
+        avse.load(folder)
+    weights.unlink()
+    with pytest.raises(AvseError, match="missing"):
+        avse.load(folder)
+    (folder.parent / "elsewhere").mkdir()
+    with pytest.raises(AvseError, match="not a model folder"):
+        avse.load(folder.parent / "elsewhere")
+
+
+def _rewrite_recipe(folder: Path, old: str, new: str) -> None:
+    """Change a model's recipe, and its hash too, as somebody who wants to harm would."""
+    import hashlib
+
+    path = folder / "recipe.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    description = json.loads((folder / "model.json").read_text())
+    description["sha256"]["recipe.yaml"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps(description))
+
+
+def test_weights_of_another_shape_are_listed(folder: Path) -> None:
+    _rewrite_recipe(folder, "channels: 16", "channels: 16\n    kernel_size: 5")
+    with pytest.raises(AvseError, match="depthwise.weight"):
+        avse.load(folder)
+
+
+def test_a_recipe_that_names_anything_but_plugins_is_refused(folder: Path) -> None:
+    _rewrite_recipe(folder, "context: 20", "context: !apply:os.system [touch hacked]")
+    with pytest.raises(AvseError, match=r"os\.system"):
+        avse.load(folder)
+    assert not Path("hacked").exists()
