@@ -17,7 +17,7 @@ from avse.signal.metrics import check_sounds
 # clips cannot hold 50; longer ones are scored in a process of their own.
 _SAFE_SECONDS = 20
 _CHILD = (
-    "import sys, numpy, pesq; clean, estimate = numpy.load(sys.stdin.buffer);"
+    "import io, sys, numpy, pesq; clean, estimate = numpy.load(io.BytesIO(sys.stdin.buffer.read()));"
     f"print(pesq.pesq({SAMPLE_RATE}, clean, estimate, 'wb'))"
 )
 
@@ -69,9 +69,11 @@ def _in_child(estimate: np.ndarray, clean: np.ndarray) -> float:
     sounds = BytesIO()
     np.save(sounds, np.stack([clean, estimate]))
     child = subprocess.run([sys.executable, "-c", _CHILD], input=sounds.getvalue(), capture_output=True)
-    if child.returncode < 0:
+    said = child.stderr.decode(errors="replace").strip()
+    if "NoUtterancesError" in said:
+        raise AvseError("PESQ finds no speech")
+    if child.returncode and "Error" not in said:
         raise AvseError(f"PESQ cannot score {clean.size / SAMPLE_RATE:.0f} s with so many pauses; cut the clip")
     if child.returncode:
-        last = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise AvseError("PESQ finds no speech" if "NoUtterances" in "".join(last) else f"PESQ failed: {last}")
+        raise AvseError(f"PESQ failed: {said.splitlines()[-1]}")
     return float(child.stdout.split()[-1])
