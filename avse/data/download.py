@@ -1,0 +1,209 @@
+"""Fetching a published record: listed with checksums, resumed where it stopped, unpacked with care."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import shutil
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from avse.errors import AvseError
+from avse.files import atomic_path
+
+_BLOCK = 1 << 18
+_TIMEOUT = 60.0
+_TRIES = 6
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """One file of a record: its name, address, size in bytes and MD5 sum."""
+
+    name: str
+    url: str
+    size: int
+    md5: str
+
+
+def list_record(url: str) -> dict[str, RecordFile]:
+    """The files of a record by name.
+
+    Arguments
+    ---------
+    url : str
+        Address of the record's JSON, which holds a list `files` of `{key, size, checksum: "md5:...", links: {self}}`
+        as Zenodo gives it. Links may be relative.
+
+    Raises
+    ------
+    AvseError
+        If the record cannot be read.
+    """
+    try:
+        with _open(url) as answer:
+            record = json.load(answer)
+        return {
+            one["key"]: RecordFile(
+                name=one["key"],
+                url=urllib.parse.urljoin(url.rstrip("/") + "/", one["links"]["self"]),
+                size=int(one["size"]),
+                md5=one["checksum"].removeprefix("md5:").lower(),
+            )
+            for one in record["files"]
+        }
+    except (OSError, http.client.HTTPException) as error:
+        raise AvseError(f"{url}: the record cannot be reached ({error}). Check the address and the network.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AvseError(f"{url}: this is no record with files and checksums ({error!r}).") from error
+
+
+def fetch(
+    file: RecordFile,
+    target: str | Path,
+    on_progress: Callable[[int], None] | None = None,
+    wait: Callable[[float], None] = time.sleep,
+) -> Path:
+    """Download a file and check it.
+
+    What has arrived is kept in `<target>.part`, so that a later call goes on from there, even in another process.
+
+    Arguments
+    ---------
+    file : RecordFile
+    target : path
+    on_progress : callable, optional
+        Called with the bytes there so far.
+    wait : callable
+        Called with the seconds to wait before a broken transfer is taken up again.
+
+    Raises
+    ------
+    AvseError
+        If the server fails six times in a row, or the file differs from its checksum (it is removed then).
+    """
+    target = Path(target)
+    part = target.with_name(target.name + ".part")
+    if target.is_file() and target.stat().st_size == file.size and _md5(target) == file.md5:
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AvseError(f"{target.parent}: cannot be made ({error.strerror}). Choose another folder.") from error
+    failures = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        if before >= file.size and part.exists():
+            break
+        try:
+            _transfer(file, part, before, on_progress)
+        except urllib.error.HTTPError as error:
+            if error.code < 500 and error.code not in (408, 416, 429):
+                raise AvseError(f"{file.url}: the server refused ({error.code} {error.reason}).") from error
+            if error.code == 416:
+                part.unlink(missing_ok=True)
+            failures = _failed(file, failures, error, wait)
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            now = part.stat().st_size if part.exists() else 0
+            failures = _failed(file, 0 if now > before else failures, error, wait)
+        except OSError as error:
+            raise AvseError(f"{part}: cannot be written ({error.strerror}). What has arrived is kept.") from error
+        else:
+            now = part.stat().st_size if part.exists() else 0
+            if now < file.size:
+                failures = _failed(file, 0 if now > before else failures, "the transfer stopped early", wait)
+    if _md5(part) != file.md5:
+        part.unlink()
+        raise AvseError(f"{file.url}: what arrived differs from the published checksum and was removed. Run it again.")
+    part.replace(target)
+    return target
+
+
+def unpack(archive: str | Path, folder: str | Path) -> None:
+    """Unpack a zip file into a folder, and nowhere else.
+
+    Members outside the folder and links are refused before anything is written. Files that lie in no folder of the
+    archive go to a folder named after it.
+
+    Raises
+    ------
+    AvseError
+        If the archive is broken, unsafe, or larger than the room on the disk.
+    """
+    archive, folder = Path(archive), Path(folder)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [one for one in opened.infolist() if not one.is_dir() and not _is_clutter(one.filename)]
+            for one in members:
+                path = PurePosixPath(one.filename.replace("\\", "/"))
+                link = (one.external_attr >> 16) & 0o170000 == 0o120000
+                if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or link:
+                    raise AvseError(f"{archive}: holds {one.filename!r}, which points outside. Nothing was unpacked.")
+            room = shutil.disk_usage(_existing(folder)).free
+            size = sum(one.file_size for one in members)
+            if size > room:
+                raise AvseError(f"{archive}: needs {size >> 20} MiB, and {folder} has room for {room >> 20} MiB.")
+            flat = all("/" not in one.filename for one in members)
+            into = folder / archive.stem if flat else folder
+            for one in members:
+                with opened.open(one) as source, atomic_path(into / one.filename) as path, open(path, "wb") as file:
+                    shutil.copyfileobj(source, file, _BLOCK)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise AvseError(
+            f"{archive}: is no zip file that can be read ({error}). Remove it and fetch it again."
+        ) from error
+
+
+def _open(url: str, headers: dict[str, str] | None = None):
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise AvseError(f"{url}: give an address that begins with http:// or https://.")
+    return urllib.request.urlopen(
+        urllib.request.Request(url, headers={"User-Agent": "avse", **(headers or {})}), timeout=_TIMEOUT
+    )
+
+
+def _transfer(file: RecordFile, part: Path, have: int, on_progress: Callable[[int], None] | None) -> None:
+    with _open(file.url, {"Range": f"bytes={have}-"} if have else None) as answer:
+        resumed = answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-")
+        with open(part, "ab" if resumed else "wb") as sink:
+            have = have if resumed else 0
+            while have <= file.size and (block := answer.read(_BLOCK)):
+                sink.write(block)
+                have += len(block)
+                if on_progress is not None:
+                    on_progress(have)
+
+
+def _failed(file: RecordFile, failures: int, error: object, wait: Callable[[float], None]) -> int:
+    if failures + 1 >= _TRIES:
+        raise AvseError(
+            f"{file.url}: the transfer failed {_TRIES} times ({error}). "
+            "What has arrived is kept; run it again to go on."
+        )
+    wait(min(2.0**failures, 30.0))
+    return failures + 1
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _is_clutter(name: str) -> bool:
+    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith(".")
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder

@@ -1,0 +1,324 @@
+"""Dataset `grid`: the GRID audio-visual sentence corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from avse.contracts.dataset import Dataset
+from avse.contracts.types import SAMPLE_RATE
+from avse.data.audio import read_audio, write_audio
+from avse.data.manifest import Utterance, write_manifest
+from avse.errors import AvseError
+from avse.plugins import register
+
+RECORD = "https://zenodo.org/api/records/3625687"
+SPEAKERS = tuple(f"s{number}" for number in range(1, 35) if number != 21)
+"""The speakers whose video is published (that of s21 is not)."""
+
+_VIDEOS = {".mpg", ".mpeg", ".mp4", ".mov", ".avi", ".mkv"}
+_SOUNDS = (".flac", ".wav", ".opus", ".ogg")
+_SPEAKER = re.compile(r"([a-z]\d+)(_processed)?")
+_GRAMMAR = (
+    {"b": "bin", "l": "lay", "p": "place", "s": "set"},
+    {"b": "blue", "g": "green", "r": "red", "w": "white"},
+    {"a": "at", "b": "by", "i": "in", "w": "with"},
+    {letter: letter for letter in "abcdefghijklmnopqrstuvxyz"},
+    dict(zip("z123456789", ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])),
+    {"a": "again", "n": "now", "p": "please", "s": "soon"},
+)
+_WRITTEN = "audio_16k"
+_SLACK = 0.1
+
+
+@register("dataset", "grid")
+class Grid(Dataset):
+    """GRID: 33 people filmed while they say 1,000 command sentences each, 3 s long, such as "bin blue at f two now".
+
+    `download` fetches speakers from the public record. `prepare` takes any folder with one video file for each
+    sentence in a folder for each speaker, such as `s1/bbaf2n.mpg`, `video/mpg_6000/s1/bbaf2n.mpg` or
+    `grid/s1/bbaf2n.mp4`; the sound is that of a file beside it (`bbaf2n.flac`, `.wav`, `.opus`), else the video's own,
+    else a file of the same speaker and name elsewhere in the folder if it lasts as long as the video. The corpus's
+    separate 25 kHz sound is cut at the ends of the speech and off the video's clock, so it is not used where it is
+    shorter. Words come from `.align` files, else from the file name.
+
+    Arguments
+    ---------
+    speakers : sequence of str, optional
+        Keep (and download) these only.
+    dev, test : sequence of str, optional
+        Speakers of these splits; no speaker is in two. Default: a fifth of the speakers each, always the same.
+    base_url : str
+        The record to download from.
+
+    Paper: M. Cooke, J. Barker, S. Cunningham, X. Shao, An audio-visual corpus for speech perception and automatic
+    speech recognition, JASA 120, 2006.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> Grid.write_example(folder)
+    >>> print(Grid().prepare(folder).read_text().splitlines()[1].split(",")[8])
+    bin blue at f two now
+    """
+
+    licence = "CC BY 4.0"
+    source = "https://zenodo.org/records/3625687"
+    paper = "https://doi.org/10.1121/1.2229005"
+
+    def __init__(
+        self,
+        speakers: Sequence[str] | None = None,
+        dev: Sequence[str] | None = None,
+        test: Sequence[str] | None = None,
+        base_url: str = RECORD,
+    ) -> None:
+        both = sorted(set(dev or ()) & set(test or ()))
+        if both:
+            raise AvseError(f"grid: {', '.join(both)} cannot be both in dev and in test.")
+        self.speakers, self.dev, self.test, self.base_url = speakers, dev, test, base_url
+
+    @classmethod
+    def write_example(cls, folder: Path) -> None:
+        from avse.data.synthetic.recording import write_film
+
+        rng = np.random.default_rng(0)
+        for speaker in ("s1", "s2", "s3"):
+            frames = rng.integers(0, 255, (10, 48, 64, 3), dtype=np.uint8)
+            write_film(folder / speaker / "bbaf2n.mp4", frames, 0.1 * rng.standard_normal(6400))
+
+    def prepare(self, folder: str | Path, manifest: str | Path | None = None) -> Path:
+        """Write the manifest, and the sound of the videos as `audio_16k/<speaker>/<sentence>.flac` beside it.
+
+        Sound that is already there is kept. Clips that cannot be read are left out and named in a warning.
+        See `avse.contracts.dataset.Dataset.prepare`.
+        """
+        folder = Path(folder)
+        files = _files(folder)
+        videos = self._find(files, folder)
+        splits = self._splits(sorted({speaker for speaker, _ in videos}))
+        target = Path(manifest) if manifest is not None else folder / "manifest.csv"
+        aligned = _index(files, folder, {".align"})
+        sounds = _index(files, folder, set(_SOUNDS))
+
+        def row(item: tuple[tuple[str, str], Path]) -> Utterance | str:
+            (speaker, name), video = item
+            try:
+                sound, seconds = self._sound(video, sounds.get((speaker, name)), target.parent / _WRITTEN / speaker)
+            except AvseError as error:
+                return str(error)
+            return Utterance(
+                f"{speaker}/{name}",
+                clean=sound,
+                video=video,
+                speaker=f"grid_{speaker}",
+                text=_words(aligned.get((speaker, name)), name),
+                split=splits[speaker],
+                dataset="grid",
+                duration=seconds,
+            )
+
+        from rich.console import Console
+        from rich.progress import track
+
+        with ThreadPoolExecutor(4) as pool:
+            found = list(
+                track(
+                    pool.map(row, sorted(videos.items())),
+                    description="GRID",
+                    total=len(videos),
+                    console=Console(stderr=True),
+                    transient=True,
+                    disable=not sys.stderr.isatty(),
+                )
+            )
+        rows = [one for one in found if isinstance(one, Utterance)]
+        problems = [one for one in found if isinstance(one, str)]
+        if problems:
+            text = "\n  ".join([f"grid: {len(problems)} of {len(found)} clips cannot be used.", *problems[:5]])
+            if not rows:
+                raise AvseError(text)
+            logging.getLogger("avse").warning("%s", text)
+        write_manifest(rows, target)
+        return target
+
+    def download(self, folder: str | Path) -> Path:
+        """Fetch the videos of `speakers` (default: all 33) and the alignments, about 480 MB a speaker.
+
+        Takes up a broken download where it stopped, checks each archive against the record's checksum, unpacks it, and
+        removes it. Returns the folder to give to `prepare`.
+        """
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        from avse.data.download import fetch, list_record, unpack
+
+        folder = Path(folder)
+        speakers = list(SPEAKERS if self.speakers is None else self.speakers)
+        unknown = [one for one in speakers if one not in SPEAKERS]
+        if unknown:
+            raise AvseError(f"grid: the record has no video of {', '.join(unknown)}; it has {', '.join(SPEAKERS)}.")
+        record = list_record(self.base_url)
+        names = ["alignments.zip", *(f"{speaker}.zip" for speaker in speakers)]
+        missing = [name for name in names if name not in record]
+        if missing:
+            raise AvseError(f"{self.base_url}: the record lacks {', '.join(missing)}.")
+        archives = folder / "archives"
+        columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+            for name in names:
+                file = record[name]
+                done = archives / f"{name}.done"
+                if done.is_file() and done.read_text() == file.md5:
+                    continue
+                task = progress.add_task(name, total=file.size)
+                archive = fetch(file, archives / name, lambda have, task=task: progress.update(task, completed=have))
+                unpack(archive, folder)
+                done.write_text(file.md5)
+                archive.unlink()
+        return folder
+
+    def _find(self, files: list[Path], folder: Path) -> dict[tuple[str, str], Path]:
+        """Video files by speaker and name."""
+        videos = _index(files, folder, _VIDEOS)
+        if self.speakers is not None:
+            there = {speaker for speaker, _ in videos}
+            gone = [one for one in self.speakers if one not in there]
+            if gone and videos:
+                raise AvseError(f"{folder}: has no clips of {', '.join(gone)}; it has {', '.join(sorted(there))}.")
+            videos = {key: path for key, path in videos.items() if key[0] in self.speakers}
+        if not videos:
+            raise AvseError(
+                f"{folder}: holds no video of GRID. Looked for files such as s1/bbaf2n.mpg or s1/bbaf2n.mp4; "
+                "avse.datasets.grid.Grid(speakers=['s1']).download(folder) fetches them."
+            )
+        return videos
+
+    def _splits(self, speakers: list[str]) -> dict[str, str]:
+        named = {one: "dev" for one in self.dev or ()} | {one: "test" for one in self.test or ()}
+        unknown = sorted(set(named) - set(speakers))
+        if unknown:
+            raise AvseError(f"grid: {', '.join(unknown)} (dev, test) is not among the speakers {', '.join(speakers)}.")
+        if self.dev is None and self.test is None and len(speakers) < 3:
+            raise AvseError(
+                f"grid: splits that share no speaker need three speakers; there is {', '.join(speakers)}. "
+                "Download more, or say dev=[] and test=[] to use all for training."
+            )
+        free = sorted((one for one in speakers if one not in named), key=_shuffled)
+        part = max(1, len(speakers) // 5)
+        for split, given in (("test", self.test), ("dev", self.dev)):
+            if given is None:
+                named |= {one: split for one in free[:part]}
+                free = free[part:]
+        return {one: named.get(one, "train") for one in speakers}
+
+    def _sound(self, video: Path, elsewhere: Path | None, out: Path) -> tuple[Path, float]:
+        """The sound file of a video, and its seconds."""
+        for suffix in _SOUNDS:
+            beside = video.with_suffix(suffix)
+            if beside.is_file():
+                return beside, _seconds(beside)
+        target = out / f"{video.stem}.flac"
+        if target.is_file() and target.stat().st_mtime >= video.stat().st_mtime:
+            return target, _seconds(target)
+        sound, seconds = _film_sound(video)
+        if sound is None and elsewhere is not None:
+            sound = read_audio(elsewhere)
+            if abs(len(sound) / SAMPLE_RATE - seconds) > _SLACK:
+                raise AvseError(f"{elsewhere}: lasts {len(sound) / SAMPLE_RATE:.2f} s, {video} {seconds:.2f} s.")
+        if sound is None:
+            raise AvseError(f"{video}: has no sound, and none lies beside it.")
+        samples = round(seconds * SAMPLE_RATE)
+        sound = np.pad(sound[:samples], (0, max(0, samples - len(sound))))
+        write_audio(target, sound)
+        return target, samples / SAMPLE_RATE
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files of the corpus, sorted; not those that `prepare` wrote."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != _WRITTEN and not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _index(files: list[Path], folder: Path, suffixes: set[str]) -> dict[tuple[str, str], Path]:
+    """Files by speaker (the nearest folder with a speaker's name, else the nearest folder) and name."""
+    found: dict[tuple[str, str], Path] = {}
+    for path in files:
+        if path.suffix.lower() not in suffixes:
+            continue
+        parents = path.relative_to(folder).parts[:-1]
+        named = [match[1] for part in reversed(parents) if (match := _SPEAKER.fullmatch(part))]
+        speaker = named[0] if named else (parents[-1] if parents else folder.name)
+        found.setdefault((speaker, path.stem), path)
+    return found
+
+
+def _shuffled(speaker: str) -> str:
+    return hashlib.sha256(speaker.encode()).hexdigest()
+
+
+def _words(align: Path | None, name: str) -> str:
+    """What is said: from lines `start end word`, else from the six letters of the name."""
+    if align is not None:
+        try:
+            words = [line.split()[-1] for line in align.read_text(encoding="ascii").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise AvseError(f"{align}: cannot be read as an alignment ({error}).") from error
+        return " ".join(word for word in words if word not in ("sil", "sp"))
+    if len(name) == len(_GRAMMAR) and all(letter in words for letter, words in zip(name, _GRAMMAR)):
+        return " ".join(words[letter] for letter, words in zip(name, _GRAMMAR))
+    return ""
+
+
+def _seconds(path: Path) -> float:
+    import soundfile
+
+    try:
+        return round(soundfile.info(str(path)).duration, 6)
+    except soundfile.SoundFileError as error:
+        raise AvseError(f"{path}: cannot be read as sound ({error}).") from error
+
+
+def _film_sound(path: Path) -> tuple[np.ndarray | None, float]:
+    """The sound of a film at 16 kHz from its first picture on, or None; and the seconds that its pictures last."""
+    import av
+
+    try:
+        with av.open(str(path)) as film:
+            if not film.streams.video:
+                raise AvseError(f"{path}: has no pictures.")
+            picture = film.streams.video[0]
+            stamps = [packet.pts for packet in film.demux(picture) if packet.pts is not None]
+            if not stamps or not picture.average_rate:
+                raise AvseError(f"{path}: has no pictures.")
+            start = float(min(stamps) * picture.time_base)
+            seconds = float(len(stamps) / picture.average_rate)
+        with av.open(str(path)) as film:
+            if not film.streams.audio:
+                return None, seconds
+            resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
+            blocks, first = [], None
+            for frame in film.decode(audio=0):
+                if first is None:
+                    first = frame.time if frame.time is not None else start
+                blocks += [block.to_ndarray()[0] for block in resampler.resample(frame)]
+            blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise AvseError(f"{path}: cannot be read as a film ({error}).") from error
+    if first is None or not blocks:
+        return None, seconds
+    sound = np.concatenate(blocks)
+    late = round((first - start) * SAMPLE_RATE)
+    return (np.pad(sound, (late, 0)) if late > 0 else sound[-late:]), seconds

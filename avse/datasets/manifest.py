@@ -1,0 +1,150 @@
+"""Dataset `manifest`: any corpus described by a manifest, no code needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avse.contracts.dataset import Dataset
+from avse.data.audio import write_audio
+from avse.data.manifest import SPLITS, Utterance, check_splits, read_manifest, write_manifest
+from avse.errors import AvseError
+from avse.plugins import register
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What one split holds.
+
+    Arguments
+    ---------
+    split : str
+    speech, talking_faces, noises : int
+        Utterances in all, those of them with a video, and noise files.
+    speech_hours, noise_hours : float
+    speakers, classes, recordings : int
+        Distinct speakers, noise classes and noise recordings.
+    """
+
+    split: str
+    speech: int
+    talking_faces: int
+    noises: int
+    speech_hours: float
+    noise_hours: float
+    speakers: int
+    classes: int
+    recordings: int
+
+
+def summarize(utterances: Sequence[Utterance]) -> list[SplitSummary]:
+    """Hours, speakers and noise classes of each split that is there.
+
+    Example
+    -------
+    >>> summarize([Utterance("a", speaker="bob", split="train", duration=1800.0)])[0].speech_hours
+    0.5
+    """
+    found = []
+    for split in SPLITS:
+        inside = [one for one in utterances if one.split == split]
+        noises = [one for one in inside if one.kind == "noise"]
+        speech = [one for one in inside if one.kind == "speech"]
+        if inside:
+            found.append(
+                SplitSummary(
+                    split=split,
+                    speech=len(speech),
+                    talking_faces=sum(one.video is not None for one in speech),
+                    noises=len(noises),
+                    speech_hours=sum(map(_seconds, speech)) / 3600,
+                    noise_hours=sum(map(_seconds, noises)) / 3600,
+                    speakers=len({one.speaker for one in speech if one.speaker}),
+                    classes=len({one.label for one in noises if one.label}),
+                    recordings=len({one.recording for one in noises if one.recording}),
+                )
+            )
+    return found
+
+
+@register("dataset", "manifest")
+class Manifest(Dataset):
+    """A corpus described by a manifest CSV (columns: see `avse.data.manifest`), which it checks.
+
+    `prepare` reads `folder/<file>` (or `folder` itself, if that is a CSV file), refuses what is wrong in it, and
+    returns it; where another manifest is asked for, it writes that one with paths relative to it.
+
+    Arguments
+    ---------
+    file : str
+        Name of the manifest in the folder.
+    allow_speakers : sequence of str
+        Speakers that may be in more than one split, for speaker-dependent work.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> Manifest.write_example(folder)
+    >>> Manifest().prepare(folder).name
+    'manifest.csv'
+    """
+
+    licence = "that of the corpus"
+
+    def __init__(self, file: str = "manifest.csv", allow_speakers: Sequence[str] = ()) -> None:
+        self.file, self.allow_speakers = file, allow_speakers
+
+    @classmethod
+    def write_example(cls, folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        rows = []
+        for split in SPLITS:
+            for kind in ("speech", "noise"):
+                path = folder / f"{kind}_{split}.wav"
+                write_audio(path, 0.1 * rng.standard_normal(1600))
+                sound = {"noise": path, "recording": split} if kind == "noise" else {"clean": path, "speaker": split}
+                rows.append(Utterance(path.stem, kind=kind, split=split, **sound))
+        write_manifest(rows, folder / "manifest.csv")
+
+    def prepare(self, folder: str | Path, manifest: str | Path | None = None) -> Path:
+        """Check the manifest, and write it anew where `manifest` names another file.
+
+        See `avse.contracts.dataset.Dataset.prepare`.
+        """
+        folder = Path(folder)
+        source = folder if folder.is_file() else folder / self.file
+        utterances = read_manifest(source)
+        check_splits(utterances, self.allow_speakers)
+        if manifest is None or os.path.realpath(manifest) == os.path.realpath(source):
+            return source
+        write_manifest(utterances, manifest)
+        return Path(manifest)
+
+    def report(self, folder: str | Path) -> str:
+        """A table of hours, speakers and noise classes by split, as text."""
+        rows = summarize(read_manifest(self.prepare(folder)))
+        head = ("split", "speech", "with face", "hours", "speakers", "noises", "hours", "classes", "recordings")
+        table = [head] + [
+            (one.split, f"{one.speech}", f"{one.talking_faces}", f"{one.speech_hours:.2f}", f"{one.speakers}")
+            + (f"{one.noises}", f"{one.noise_hours:.2f}", f"{one.classes}", f"{one.recordings}")
+            for one in rows
+        ]
+        widths = [max(map(len, column)) for column in zip(*table)]
+        return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in table)
+
+
+def _seconds(utterance: Utterance) -> float:
+    if utterance.duration is not None:
+        return utterance.duration
+    import soundfile
+
+    path = utterance.clean or utterance.noise or utterance.noisy
+    try:
+        return soundfile.info(str(path)).duration
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AvseError(f"{utterance.place or utterance.id}: {path} cannot be read as sound ({error}).") from error
