@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,6 +44,8 @@ _FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 def main() -> None:
     """Entry point of the command."""
+    # An exception, so that what is half-written is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     app()
 
 

@@ -324,11 +324,13 @@ _WORKER: dict[str, Model] = {}
 
 def _start_worker(model: str, device: str, threads: int) -> None:
     import signal
+    import sys
 
     import torch
 
-    # The parent answers Ctrl-C and ends its workers.
+    # The parent answers Ctrl-C and ends its workers, by an exception so that what is half-written is removed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     torch.set_num_threads(threads)
     _WORKER["model"] = load(model, device)
 

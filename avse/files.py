@@ -23,7 +23,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     Raises
     ------
     AvseError
-        If the folder cannot be written to, or the disk is full.
+        If the folder cannot be written to, the disk is full, or `target` is a folder or a device.
 
     Example
     -------
@@ -39,6 +39,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise AvseError(f"{target}: is a folder; name a file to write.")
+        if target.exists() and not target.is_file():
+            raise AvseError(f"{target}: is a device or a pipe, which would be replaced; name a file to write.")
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
         os.close(handle)
     except OSError as error:

@@ -229,7 +229,10 @@ def load(name_or_folder: str | Path = "avse-small", device: str | torch.device =
     folder = _find(name_or_folder)
     description = _read_description(folder)
     system = load_trusted(folder / _RECIPE)["model"]
-    weights = safetensors.torch.load_file(folder / _WEIGHTS)
+    try:
+        weights = safetensors.torch.load_file(folder / _WEIGHTS)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise AvseError(f"{folder / _WEIGHTS}: holds no weights ({error}). Fetch the model again.") from error
     expected = system.state_dict()
     wrong = sorted(expected.keys() ^ weights.keys())
     wrong += [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]
@@ -353,9 +356,11 @@ def _find(name_or_folder: str | Path) -> Path:
 def _read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-        hashes = description["sha256"]
-    except (OSError, ValueError, KeyError) as error:
-        raise AvseError(f"{folder / _DESCRIPTION}: cannot be read ({error}). Fetch the model again.") from error
+        hashes = dict(description["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AvseError(
+            f"{folder / _DESCRIPTION}: does not describe a model ({type(error).__name__}: {error}). Fetch it again."
+        ) from error
     if description.get("format") != _FORMAT:
         raise AvseError(f"{folder}: has format {description.get('format')}, this avse reads format {_FORMAT}.")
     for name in (_WEIGHTS, _RECIPE):

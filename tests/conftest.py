@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,35 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("talk") / "talk.mp4"
     write_film(path, frames, audio)
     return path
+
+
+@dataclass
+class Outcome:
+    """What a command left behind: exit status, what it printed, and what it wrote on stderr."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def message(self) -> str:
+        """The message of a mistake, without line breaks; fails where there is a traceback or anything else."""
+        assert self.status == 1, f"exit status {self.status}\n{self.out}{self.err}"
+        assert self.err.startswith("Error: ") and "Traceback" not in self.err + self.out, self.err
+        return " ".join(self.err.split())
+
+
+@pytest.fixture(scope="session")
+def avse_command() -> Callable[..., Outcome]:
+    """Runs `avse ARGUMENTS...` in this process."""
+    from typer.testing import CliRunner
+
+    from avse.cli import app
+
+    def run(*arguments: object) -> Outcome:
+        result = CliRunner().invoke(app, [str(one) for one in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return run
