@@ -1,8 +1,9 @@
 """Media files in and out: decode, follow and crop the mouth, resample, write.
 
->>> from avse.media import read_clip, open_clip
+>>> from avse.media import open_clip, read_clip, write_enhanced
 """
 
 from avse.media.reader import Chunk, ClipReader, MediaInfo, open_clip, read_clip
+from avse.media.writer import ClipWriter, write_enhanced
 
-__all__ = ["Chunk", "ClipReader", "MediaInfo", "open_clip", "read_clip"]
+__all__ = ["Chunk", "ClipReader", "ClipWriter", "MediaInfo", "open_clip", "read_clip", "write_enhanced"]

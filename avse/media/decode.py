@@ -35,7 +35,7 @@ def open_container(path: str | Path) -> Any:
         raise AvseError(f"{path}: cannot be read (permission denied).") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise AvseError(
-            f"{path}: not a sound or video file that can be read ({_reason(error)}). "
+            f"{path}: not a sound or video file that can be read ({reason(error)}). "
             "It may be damaged, cut short, or something else under a media name; copy or export it again."
         ) from error
 
@@ -115,23 +115,31 @@ class AudioSource:
             rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)[: max(wanted - given, 0)]
             yield np.pad(rest, (0, max(wanted - given - len(rest), 0)))
 
+    def skip(self) -> None:
+        """Read to the end only to count the samples."""
+        self.samples += sum(len(block) for block in self._mono())
+
     def _mono(self) -> Iterator[np.ndarray]:
         frame, self._first = self._first, None
+        position = 0
         while frame is not None:
             if frame.sample_rate != self.rate:
                 raise AvseError(
                     f"{self.path}: its sound changes from {self.rate} to {frame.sample_rate} Hz at "
-                    f"{self.samples / self.rate:.2f} s. Convert it to one sample rate first."
+                    f"{position / self.rate:.2f} s. Convert it to one sample rate first."
                 )
             if frame.pts is not None:
-                missing = float(frame.time) - self.start - self.samples / self.rate
+                missing = float(frame.time) - self.start - position / self.rate
                 if 0.1 < missing < _LARGEST_GAP:
-                    _warn(self.warnings, f"{missing:.2f} s of sound missing at {self.samples / self.rate:.2f} s")
-                    yield np.zeros(round(missing * self.rate), np.float32)
+                    _warn(self.warnings, f"{missing:.2f} s of sound missing at {position / self.rate:.2f} s")
+                    silence = np.zeros(round(missing * self.rate), np.float32)
+                    position += len(silence)
+                    yield silence
             block = _mono(frame)
             if not np.isfinite(block).all():
                 _warn(self.warnings, "samples that are not finite numbers were replaced by silence")
                 block = np.where(np.isfinite(block), block, np.float32(0))
+            position += len(block)
             yield block
             frame = next(self._frames, None)
 
@@ -170,6 +178,7 @@ class VideoSource:
         self.stream.thread_type = "AUTO"
         self.fps = float(stream.average_rate) if stream.average_rate else None
         self.size = (stream.codec_context.width, stream.codec_context.height)
+        self._reformatters: dict[str, Any] = {}
         self._frames = _decoded(self.container, stream, self.warnings)
         self._first = next(self._frames, None)
         self.start = float(self._first.time or 0.0) if self._first is not None else 0.0
@@ -211,6 +220,7 @@ class VideoSource:
 
     def _picture(self, frame: Any) -> Picture:
         import cv2
+        from av.video.reformatter import VideoReformatter
 
         ratio = float(self.stream.sample_aspect_ratio or 1) or 1.0
         width, height = frame.width * ratio, float(frame.height)
@@ -219,7 +229,9 @@ class VideoSource:
         def reduced(side: int, layout: str) -> np.ndarray:
             factor = min(1.0, side / max(width, height))
             size = max(1, round(width * factor)), max(1, round(height * factor))
-            pixels = frame.reformat(width=size[0], height=size[1], format=layout).to_ndarray()
+            # One for each layout, kept, and one thread: starting threads for each picture costs more than they give.
+            reformatter = self._reformatters.setdefault(layout, VideoReformatter())
+            pixels = reformatter.reformat(frame, size[0], size[1], layout, threads=1).to_ndarray()
             return pixels if code is None else cv2.rotate(pixels, code)
 
         grey = reduced(_WORKING_SIDE, "gray")
@@ -238,12 +250,12 @@ def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
         except StopIteration:
             return
         except (av.error.FFmpegError, OSError) as error:
-            _warn(warnings, f"the {stream.type} ends early: {_reason(error)}")
+            _warn(warnings, f"the {stream.type} ends early: {reason(error)}")
             return
         try:
             yield from packet.decode()
         except (av.error.FFmpegError, OSError) as error:
-            _warn(warnings, f"damaged {stream.type} data was skipped: {_reason(error)}")
+            _warn(warnings, f"damaged {stream.type} data was skipped: {reason(error)}")
 
 
 def _mono(frame: Any) -> np.ndarray:
@@ -272,5 +284,6 @@ def _warn(warnings: list[str], message: str) -> None:
         warnings.append(message)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What a library says went wrong, in few words."""
     return str(getattr(error, "strerror", None) or error)

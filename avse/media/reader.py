@@ -99,6 +99,18 @@ class ClipReader:
     def samples(self) -> int:
         return self._audio.samples
 
+    @property
+    def start(self) -> float:
+        """Time on the clock of the file with the pictures at which the sound begins, in seconds."""
+        paired = self._video is not None and self._video.path != self._audio.path
+        return self._video.zero if paired else self._audio.start  # type: ignore[union-attr]
+
+    def skip(self) -> None:
+        """Read the sound to its end without giving it out, so that `samples` is known."""
+        if not self._used:
+            self._used = True
+            self._audio.skip()
+
     def chunks(self, seconds: float | None = None, overlap_seconds: float = 0.0) -> Iterator[Chunk]:
         """Consecutive parts; together they are the file, and one of a file shorter than `seconds` is `read_clip`'s.
 
@@ -155,8 +167,7 @@ class ClipReader:
     def _crops(self) -> Iterator[tuple[np.ndarray, bool]]:
         if self._video is None or self._cropper is None:
             return iter(())
-        zero = self.info.audio_start if self.info.video_path == self.info.path else self._video.zero
-        return self._cropper.run(self._video.pictures(zero))
+        return self._cropper.run(self._video.pictures(self.start))
 
     def _gather_warnings(self) -> None:
         for source in (self._audio, self._video):

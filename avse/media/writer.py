@@ -1,0 +1,298 @@
+"""Writing enhanced speech: into a copy of the video it came from, or as sound alone."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from avse.contracts.types import SAMPLE_RATE
+from avse.errors import AvseError
+from avse.files import atomic_path
+from avse.media.decode import open_container, reason, video_stream
+from avse.media.reader import ClipReader, open_clip
+
+# Sound alone, by the suffix of the file: libsndfile's format and subtype.
+_SOUND = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".aiff": ("AIFF", "PCM_16"),
+    ".aif": ("AIFF", "PCM_16"),
+}
+# Sound beside a video, by the suffix; FFmpeg's choice for the container elsewhere.
+_CODECS = {
+    ".mp4": "aac",
+    ".m4v": "aac",
+    ".m4a": "aac",
+    ".mov": "aac",
+    ".3gp": "aac",
+    ".flv": "aac",
+    ".ts": "aac",
+    ".mts": "aac",
+    ".mkv": "flac",
+    ".webm": "libopus",
+    ".avi": "pcm_s16le",
+}
+_LIMITED_RATES = {
+    "OPUS": (8000, 12000, 16000, 24000, 48000),
+    "MPEG_LAYER_III": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+}
+_BIT_RATE = 128_000
+_HELD = 256  # samples kept back until the end, where the sound is cut to the input's length
+
+
+class ClipWriter:
+    """Writes enhanced speech block by block, as a context manager; the file appears whole, or not at all.
+
+    `.wav`, `.flac`, `.ogg`, `.opus`, `.mp3`, `.aiff` hold the speech alone. Any other suffix makes a media file with
+    the input's video stream, copied packet by packet, and the speech at the time at which the input's sound begins.
+    The speech is mono, at the input's sample rate (or the nearest that the codec knows), and exactly as long as the
+    input's sound. `.mkv` keeps it without loss.
+
+    Arguments
+    ---------
+    output : path
+        The file to write.
+    reader : ClipReader
+        The input; read to its end before the writer is closed. Its video is copied even if it was read without.
+
+    Attributes
+    ----------
+    rate : int
+        Sample rate of what is written.
+
+    Raises
+    ------
+    AvseError
+        If the output cannot be written, or its container cannot hold the video.
+
+    Example
+    -------
+    >>> import soundfile, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> soundfile.write(folder / "noisy.wav", np.zeros(44100, np.float32), 44100)
+    >>> with open_clip(folder / "noisy.wav") as reader, ClipWriter(folder / "voice.flac", reader) as writer:
+    ...     for chunk in reader.chunks(seconds=0.4):
+    ...         writer.write(chunk.clip.audio)
+    >>> soundfile.info(folder / "voice.flac").frames
+    44100
+    """
+
+    def __init__(self, output: str | Path, reader: ClipReader) -> None:
+        self.output, self._reader = Path(output), reader
+        inputs = [path for path in (reader.info.path, reader.info.video_path) if path is not None]
+        if self.output.exists() and any(path.exists() and self.output.samefile(path) for path in inputs):
+            raise AvseError(f"{self.output}: is the input itself. Choose another output.")
+        self._sink: _SoundFile | _MediaFile
+        self._stack = ExitStack()
+
+    def __enter__(self) -> ClipWriter:
+        import soxr
+
+        with ExitStack() as stack:
+            # The sink is closed, then the temporary file renamed or removed, whatever happens.
+            path = stack.enter_context(atomic_path(self.output))
+            stack.enter_context(_explained(self.output))
+            if self.output.suffix.lower() in _SOUND:
+                self._sink = _SoundFile(path, self.output, self._reader.info.sample_rate)
+            else:
+                self._sink = _MediaFile(path, self.output, self._reader)
+            stack.push(self._sink.close)
+            self.rate = self._sink.rate
+            self._resampler = None
+            if self.rate != SAMPLE_RATE:
+                self._resampler = soxr.ResampleStream(SAMPLE_RATE, self.rate, 1, "float32")
+            self._tail = np.zeros(0, np.float32)
+            self._written = 0
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, speech: np.ndarray) -> None:
+        """Append speech, shape (samples,), float, at 16 kHz."""
+        speech = np.ascontiguousarray(speech, dtype=np.float32)
+        self._put(speech if self._resampler is None else self._resampler.resample_chunk(speech))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            if self._resampler is not None:
+                self._put(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+            info = self._reader.info
+            missing = round(self._reader.samples * self.rate / info.sample_rate) - self._written
+            rest = np.pad(self._tail, (0, max(missing - len(self._tail), 0)))[: max(missing, 0)]
+            self._sink.write(np.clip(rest, -1, 1))
+
+    def _put(self, speech: np.ndarray) -> None:
+        waiting = np.concatenate([self._tail, speech])
+        ready = max(len(waiting) - _HELD, 0)
+        if ready:
+            self._sink.write(np.clip(waiting[:ready], -1, 1))
+            self._written += ready
+        self._tail = waiting[ready:]
+
+
+def write_enhanced(
+    output: str | Path, speech: np.ndarray, source: str | Path, *, video: str | Path | None = None
+) -> None:
+    """Write the enhanced speech of a whole file.
+
+    Arguments
+    ---------
+    output : path
+        The file to write; see `ClipWriter`.
+    speech : array, shape (samples,), float
+        At 16 kHz, as long as `read_clip(source).audio`.
+    source : path
+        The input, whose video, sample rate, start and length are kept.
+    video : path, or None
+        The pictures, where they are in a file of their own.
+
+    Raises
+    ------
+    AvseError
+        As `ClipWriter`.
+
+    Example
+    -------
+    >>> import soundfile, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> soundfile.write(folder / "noisy.wav", np.zeros(16000, np.float32), 16000)
+    >>> write_enhanced(folder / "voice.wav", np.full(16000, 0.25), folder / "noisy.wav")
+    >>> float(soundfile.read(folder / "voice.wav")[0].max())
+    0.25
+    """
+    with open_clip(source, video=video) as reader, ClipWriter(output, reader) as writer:
+        writer.write(speech)
+        reader.skip()
+
+
+class _SoundFile:
+    """Speech alone, by libsndfile."""
+
+    def __init__(self, path: Path, output: Path, rate: int) -> None:
+        import soundfile
+
+        kind, subtype = _SOUND[path.suffix.lower()]
+        self.rate = _allowed(rate, _LIMITED_RATES.get(subtype))
+        self._path, self._output = path, output
+        self._file = soundfile.SoundFile(path, "w", self.rate, 1, subtype, format=kind)
+
+    def write(self, samples: np.ndarray) -> None:
+        # libsndfile's Ogg encoders overflow their stack on very long blocks.
+        for begin in range(0, len(samples), 65536):
+            try:
+                self._file.write(samples[begin : begin + 65536])
+            except AssertionError as error:  # how soundfile says that fewer samples were written than given
+                raise self._full() from error
+
+    def close(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        import soundfile
+
+        wanted = self._file.frames
+        self._file.close()  # says nothing when its last bytes find no room
+        if kind is None and soundfile.info(self._path).frames != wanted:
+            raise self._full()
+
+    def _full(self) -> AvseError:
+        return AvseError(f"{self._output}: writing failed, the disk is full or at its limit. Nothing was left behind.")
+
+
+class _MediaFile:
+    """A copied video stream and encoded speech, by FFmpeg."""
+
+    def __init__(self, path: Path, output: Path, reader: ClipReader) -> None:
+        import av
+
+        suffix = output.suffix.lower()
+        with ExitStack() as stack:
+            try:
+                self._container = av.open(str(path), "w")
+            except ValueError as error:
+                raise AvseError(
+                    f"{output}: {suffix or 'a name without suffix'} is no kind of media file. "
+                    "Use .mp4 or .mkv for a video, .wav or .flac for sound."
+                ) from error
+            stack.callback(self._container.close)
+            codec = av.Codec(_CODECS.get(suffix) or self._container.default_audio_codec, "w")
+            self.rate = _allowed(reader.info.sample_rate, codec.audio_rates)
+            pictures = reader.info.video_path or reader.info.path
+            original = stack.enter_context(open_container(pictures))
+            source = video_stream(original)
+            self._packets: Iterator[Any] = iter(())
+            self._container.metadata.update(original.metadata)
+            try:
+                if source is not None:
+                    self._copy = self._container.add_stream_from_template(source)
+                    self._copy.metadata.update(source.metadata)
+                    self._packets = (packet for packet in original.demux(source) if packet.dts is not None)
+                self._audio = self._container.add_stream(codec.name, rate=self.rate, layout="mono")
+                self._audio.time_base = Fraction(1, self.rate)
+                if codec.name not in ("flac", "pcm_s16le"):
+                    self._audio.bit_rate = _BIT_RATE
+                self._container.start_encoding()
+            except (av.error.FFmpegError, ValueError) as error:
+                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                    raise
+                held = "" if source is None else f"the video of {pictures.name} ({source.codec_context.name}) and "
+                raise AvseError(
+                    f"{output}: a {suffix} file cannot hold {held}sound as {codec.name}. "
+                    f"Write {output.with_suffix('.mkv').name} instead."
+                ) from error
+            self._position = round(reader.start * self.rate)
+            self._pending = next(self._packets, None)
+            self._stack = stack.pop_all()
+
+    def write(self, samples: np.ndarray) -> None:
+        import av
+
+        for begin in range(0, len(samples), self.rate):
+            block = samples[begin : begin + self.rate]
+            frame = av.AudioFrame.from_ndarray(block[None].astype(np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = self.rate, self._position, Fraction(1, self.rate)
+            self._position += len(block)
+            self._container.mux(self._audio.encode(frame))
+            self._copy_video(self._position / self.rate)
+
+    def _copy_video(self, until: float) -> None:
+        while self._pending is not None and self._pending.dts * self._pending.time_base <= until:
+            self._pending.stream = self._copy
+            self._container.mux(self._pending)
+            self._pending = next(self._packets, None)
+
+    def close(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        with self._stack:
+            if kind is None:
+                self._container.mux(self._audio.encode(None))
+                self._copy_video(float("inf"))
+
+
+@contextmanager
+def _explained(output: Path) -> Iterator[None]:
+    """Turn the errors of the encoding libraries into errors for the user."""
+    import av
+    import soundfile
+
+    try:
+        yield
+    except (av.error.FFmpegError, soundfile.LibsndfileError) as error:
+        raise AvseError(f"{output}: writing failed ({reason(error)}). Nothing was left behind.") from error
+
+
+def _allowed(rate: int, rates: Sequence[int] | None) -> int:
+    """The rate, or the next higher (else the highest) that a codec knows."""
+    if not rates or rate in rates:
+        return rate
+    return min((known for known in rates if known > rate), default=max(rates))
