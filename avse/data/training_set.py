@@ -106,6 +106,11 @@ class MixtureSet(Dataset):
         Relative frequency of `recorded`, `babble` and `coloured`.
     talkers : sequence of float
         Relative frequency of 1, 2, 3, ... talkers in babble.
+    rival_share : float or None
+        Share of babble talkers from the speech that has a face, whose recordings sound like the target's. None: as
+        large as its share of all speech.
+    babble_without_video : bool
+        False: targets without a video are never mixed with babble, since nothing there tells who is meant.
     video_share : float
         Share of targets that have a video, where the corpus has both.
     degradation : VideoDegradation or None
@@ -124,6 +129,8 @@ class MixtureSet(Dataset):
         snr: tuple[float, float] = (-10.0, 10.0),
         conditions: dict[str, float] | None = None,
         talkers: Sequence[float] = (0.1, 0.6, 0.15, 0.1, 0.05),
+        rival_share: float | None = None,
+        babble_without_video: bool = False,
         video_share: float = 0.7,
         degradation: VideoDegradation | None = None,
         use_video: bool = True,
@@ -143,7 +150,8 @@ class MixtureSet(Dataset):
             )
         if not self.with_video or not self.without_video:
             video_share = float(bool(self.with_video))
-        self.video_share = video_share
+        self.video_share, self.rival_share = video_share, rival_share
+        self.babble_without_video = babble_without_video or not self.with_video
         conditions = dict(conditions or {"recorded": 0.5, "babble": 0.42, "coloured": 0.08})
         if not self.noises:
             conditions.pop("recorded", None)
@@ -210,6 +218,8 @@ class MixtureSet(Dataset):
 
     def _noise(self, target: Utterance, rng: np.random.Generator) -> np.ndarray:
         condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
+        if condition == "babble" and target.video is None and not self.babble_without_video:
+            condition = "recorded" if self.noises else "coloured"
         if condition == "recorded":
             noise = self._loop(self.noises[rng.integers(len(self.noises))], rng)
             if rng.random() < 0.25:
@@ -223,7 +233,8 @@ class MixtureSet(Dataset):
         total = np.zeros(self.samples, dtype=np.float32)
         count = 1 + int(rng.choice(len(self.talkers), p=self.talkers / self.talkers.sum()))
         for _ in range(count):
-            pool = self.with_video if rng.random() < 0.5 and self.with_video else self.speech
+            rival = self.rival_share is not None and self.with_video and rng.random() < self.rival_share
+            pool = self.with_video if rival else self.speech
             talker = pool[rng.integers(len(pool))]
             while talker.id == target.id or (talker.speaker and talker.speaker == target.speaker):
                 talker = self.speech[rng.integers(len(self.speech))]
