@@ -108,7 +108,7 @@ def enhance_file(
     AvseError
         If the file cannot be read or the output cannot be written; nothing half-written is left.
     """
-    from avse.media import open_clip, write_enhanced
+    from avse.media import ClipWriter, open_clip
 
     source = Path(source)
     output = default_output(source) if output is None else Path(output)
@@ -155,7 +155,9 @@ def enhance_file(
                 yield piece.speech.numpy()
 
         began = time.perf_counter()
-        write_enhanced(reader, output, voice())
+        with ClipWriter(output, reader) as writer:
+            for piece in voice():
+                writer.write(piece)
         timings["write"] = time.perf_counter() - began - timings["read"] - timings["enhance"]
         seconds = reader.samples / reader.info.sample_rate
         if plot is not None:

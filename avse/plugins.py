@@ -220,6 +220,12 @@ def load_path(path: str | Path) -> list[Problem]:
     return [p for p in _PROBLEMS if _inside(p.place.rpartition(":")[0], found)]
 
 
+def of_path(path: str | Path) -> list[tuple[str, str]]:
+    """Kind and name of the plugins that stand in a file or below a folder."""
+    path = Path(path).expanduser().resolve()
+    return [(kind, n) for kind, found in _REGISTRY.items() for n, entry in found.items() if _inside(entry.file, [path])]
+
+
 def forget(kind: str, name: str) -> None:
     """Take a plugin out of the registry (for tests and notebooks)."""
     _REGISTRY[kind].pop(name, None)

@@ -12,7 +12,7 @@ from avse.files import atomic_path
 
 
 def read_audio(path: str | Path) -> np.ndarray:
-    """A sound file (wav, flac, ogg, opus, mp3) as mono at 16 kHz.
+    """A sound file as mono at 16 kHz: wav, flac, ogg and opus by libsndfile, others by FFmpeg.
 
     Arguments
     ---------
@@ -39,8 +39,8 @@ def read_audio(path: str | Path) -> np.ndarray:
 
     try:
         samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AvseError(f"{path}: cannot be read as sound ({error}). Give wav, flac, ogg or opus.") from error
+    except (soundfile.SoundFileError, OSError):
+        return _by_ffmpeg(path)
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     if not len(mono) or not np.isfinite(mono).all():
         raise AvseError(f"{path}: holds {'samples that are not finite' if len(mono) else 'no samples'}.")
@@ -49,6 +49,14 @@ def read_audio(path: str | Path) -> np.ndarray:
 
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def _by_ffmpeg(path: str | Path) -> np.ndarray:
+    from avse.media.decode import AudioSource
+
+    source = AudioSource(path)
+    with source.container:
+        return np.concatenate(list(source.blocks()))
 
 
 def write_audio(path: str | Path, samples: np.ndarray) -> None:

@@ -32,6 +32,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from avse.errors import AvseError
 from avse.files import atomic_path
@@ -39,8 +40,7 @@ from avse.files import atomic_path
 SPLITS = ("train", "dev", "test")
 _PATHS = ("clean", "noisy", "noise", "video")
 _TEXTS = ("speaker", "text", "split", "kind", "label", "recording", "dataset")
-_COLUMNS = ("id", "kind", "split", "clean", "noisy", "noise", "video", "speaker", "text", "label", "recording")
-_COLUMNS += ("dataset", "duration", "snr")
+_COLUMNS = ("id", "kind", "split", *_PATHS, "speaker", "text", "label", "recording", "dataset", "duration", "snr")
 _SPLIT_HINTS = {"val": "dev", "valid": "dev", "validation": "dev", "eval": "test", "training": "train", "tr": "train"}
 _SHOWN = 5
 
@@ -276,15 +276,16 @@ def _utterance(row: dict[str, str], folder: Path, place: str, problems: list[str
         problems.append(f"{place}: speech {name!r} names no sound (clean or noisy).")
     if row["kind"] == "noise" and not row.get("noise"):
         problems.append(f"{place}: noise {name!r} names no sound.")
-    files = {column: _path(folder, cell) if (cell := row.pop(column, "")) else None for column in _PATHS}
+    fields: dict[str, Any] = {column: _path(folder, row[column]) if row.get(column) else None for column in _PATHS}
+    fields |= {column: row.get(column, "") for column in _TEXTS}
+    row = {key: cell for key, cell in row.items() if key not in fields}
     if image := row.pop("image", ""):
         row["image"] = str(_path(folder, image))
     duration = row.pop("duration", "") or row.pop("duration_s", "")
     row.pop("duration_s", None)
     return Utterance(
         id=name,
-        **files,
-        **{column: row.pop(column, "") for column in _TEXTS},
+        **fields,
         duration=_number(duration, "duration", place, problems),
         snr=_number(row.pop("snr", ""), "snr", place, problems),
         extra={key: cell for key, cell in row.items() if key and cell},

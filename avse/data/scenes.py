@@ -120,12 +120,13 @@ def make_scenes(
         for index, target in enumerate(targets):
             rng = np.random.default_rng([seed, zlib.crc32(target.id.encode()), zlib.crc32(condition.encode())])
             samples = len(audio(target.id))
+            sources: tuple[Source, ...]
             if condition == "recorded":
                 recording = order[index].id
                 sources = (Source((recording,), draw_offset(audio(recording), samples, rng)),)
             else:
                 sources = _draw_talkers(target, speech, talkers, samples, audio, rng)
-            room = (None, None)
+            room: tuple[float | None, float | None] = (None, None)
             if reverb is not None:
                 room = (round(float(rng.uniform(*reverb)), 3), round(float(rng.uniform(0, 10)), 2))
             noise_seed = int(rng.integers(2**31))
@@ -222,7 +223,7 @@ def read_scenes(path: str | Path) -> tuple[list[Scene], dict]:
 
 def _header(path: Path, line: str) -> dict:
     try:
-        header = json.loads(line.removeprefix(_MARK)) if line.startswith(_MARK) else None
+        header: dict = json.loads(line.removeprefix(_MARK)) if line.startswith(_MARK) else {}
         version, split = int(header["version"]), header["split"]
     except (ValueError, KeyError, TypeError):
         raise AvseError(

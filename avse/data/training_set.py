@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,11 @@ class VideoDegradation:
     augment: bool = True
 
     def __call__(
-        self, mouth: np.ndarray, valid: np.ndarray, other: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+        self,
+        mouth: np.ndarray,
+        valid: np.ndarray,
+        other: Callable[[], tuple[np.ndarray, np.ndarray]],
+        rng: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Degrade one clip's video.
 
@@ -57,8 +61,8 @@ class VideoDegradation:
         ---------
         mouth : array, shape (frames, 88, 88), uint8
         valid : array, shape (frames,), bool
-        other : pair of arrays like these
-            Another clip's video, for `wrong_clip`.
+        other : callable
+            Gives another clip's `mouth` and `valid`, for `wrong_clip`.
         rng : numpy.random.Generator
 
         Returns
@@ -68,7 +72,7 @@ class VideoDegradation:
         if rng.random() < self.drop_clip:
             return mouth, np.zeros_like(valid)
         if rng.random() < self.wrong_clip:
-            mouth, valid = other
+            mouth, valid = other()
         if self.augment:
             mouth = _augment(mouth, rng)
         if len(self.corruptions) and rng.random() < self.corrupt:
@@ -187,7 +191,7 @@ class MixtureSet(Dataset):
             mouth, valid = self._video(target, start)
             if self.degradation is not None:
                 other = self.with_video[rng.integers(len(self.with_video))]
-                mouth, valid = self.degradation(mouth, valid, self._video(other, 0), rng)
+                mouth, valid = self.degradation(mouth, valid, lambda: self._video(other, 0), rng)
         clean = (level * speech).astype(np.float32)
         return Clip(noisy, mouth, valid, clip_id=target.id), clean, noise
 
@@ -274,10 +278,11 @@ def _coloured(samples: int, rng: np.random.Generator) -> np.ndarray:
 def _augment(mouth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         mouth = mouth[:, :, ::-1]
-    down, right = rng.integers(-5, 6, size=2)
+    import cv2
+
+    down, right = rng.integers(0, 11, size=2)
     height, width = mouth.shape[1:]
-    rows = np.clip(np.arange(height) + down, 0, height - 1)
-    columns = np.clip(np.arange(width) + right, 0, width - 1)
-    mouth = mouth[:, rows[:, None], columns]
+    padded = np.pad(mouth, ((0, 0), (5, 5), (5, 5)), mode="edge")
+    shifted = np.ascontiguousarray(padded[:, down : down + height, right : right + width])
     table = (np.arange(256) - 128) * rng.uniform(0.7, 1.3) + 128 + rng.uniform(-25, 25)
-    return np.clip(table, 0, 255).astype(np.uint8)[mouth]
+    return cv2.LUT(shifted.reshape(-1, width), np.clip(table, 0, 255).astype(np.uint8)).reshape(mouth.shape)

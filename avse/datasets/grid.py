@@ -18,6 +18,7 @@ from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import read_audio, write_audio
 from avse.data.manifest import Utterance, write_manifest
 from avse.errors import AvseError
+from avse.media.decode import AudioSource, open_container, video_stream
 from avse.plugins import register
 
 RECORD = "https://zenodo.org/api/records/3625687"
@@ -296,29 +297,19 @@ def _film_sound(path: Path) -> tuple[np.ndarray | None, float]:
     import av
 
     try:
-        with av.open(str(path)) as film:
-            if not film.streams.video:
-                raise AvseError(f"{path}: has no pictures.")
-            picture = film.streams.video[0]
-            stamps = [packet.pts for packet in film.demux(picture) if packet.pts is not None]
-            if not stamps or not picture.average_rate:
+        with open_container(path) as film:
+            picture = video_stream(film)
+            stamps = [] if picture is None else [one.pts for one in film.demux(picture) if one.pts is not None]
+            if picture is None or not stamps or not picture.average_rate:
                 raise AvseError(f"{path}: has no pictures.")
             start = float(min(stamps) * picture.time_base)
             seconds = float(len(stamps) / picture.average_rate)
-        with av.open(str(path)) as film:
             if not film.streams.audio:
                 return None, seconds
-            resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
-            blocks, first = [], None
-            for frame in film.decode(audio=0):
-                if first is None:
-                    first = frame.time if frame.time is not None else start
-                blocks += [block.to_ndarray()[0] for block in resampler.resample(frame)]
-            blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except av.FFmpegError as error:
         raise AvseError(f"{path}: cannot be read as a film ({error}).") from error
-    if first is None or not blocks:
-        return None, seconds
-    sound = np.concatenate(blocks)
-    late = round((first - start) * SAMPLE_RATE)
+    source = AudioSource(path)
+    with source.container:
+        sound = np.concatenate(list(source.blocks()))
+    late = round((source.start - start) * SAMPLE_RATE)
     return (np.pad(sound, (late, 0)) if late > 0 else sound[-late:]), seconds

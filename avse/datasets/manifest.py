@@ -107,8 +107,10 @@ class Manifest(Dataset):
             for kind in ("speech", "noise"):
                 path = folder / f"{kind}_{split}.wav"
                 write_audio(path, 0.1 * rng.standard_normal(1600))
-                sound = {"noise": path, "recording": split} if kind == "noise" else {"clean": path, "speaker": split}
-                rows.append(Utterance(path.stem, kind=kind, split=split, **sound))
+                if kind == "noise":
+                    rows.append(Utterance(path.stem, noise=path, recording=split, kind=kind, split=split))
+                else:
+                    rows.append(Utterance(path.stem, clean=path, speaker=split, split=split))
         write_manifest(rows, folder / "manifest.csv")
 
     def prepare(self, folder: str | Path, manifest: str | Path | None = None) -> Path:

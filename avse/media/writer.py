@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,7 @@ from avse.contracts.types import SAMPLE_RATE
 from avse.errors import AvseError
 from avse.files import atomic_path
 from avse.media.decode import open_container, reason, video_stream
-from avse.media.reader import ClipReader, open_clip
+from avse.media.reader import ClipReader
 
 # Sound alone, by the suffix of the file: libsndfile's format and subtype.
 _SOUND = {
@@ -78,6 +78,7 @@ class ClipWriter:
     Example
     -------
     >>> import soundfile, tempfile
+    >>> from avse.media import open_clip
     >>> folder = Path(tempfile.mkdtemp())
     >>> soundfile.write(folder / "noisy.wav", np.zeros(44100, np.float32), 44100)
     >>> with open_clip(folder / "noisy.wav") as reader, ClipWriter(folder / "voice.flac", reader) as writer:
@@ -144,21 +145,17 @@ class ClipWriter:
         self._tail = waiting[ready:]
 
 
-def write_enhanced(
-    output: str | Path, speech: np.ndarray, source: str | Path, *, video: str | Path | None = None
-) -> None:
-    """Write the enhanced speech of a whole file.
+def write_enhanced(reader: ClipReader, output: str | Path, blocks: Iterable[np.ndarray]) -> None:
+    """Write enhanced speech as it comes.
 
     Arguments
     ---------
+    reader : ClipReader
+        The input, whose video, sample rate, start and length are kept; it may be read while the blocks are made.
     output : path
         The file to write; see `ClipWriter`.
-    speech : array, shape (samples,), float
-        At 16 kHz, as long as `read_clip(source).audio`.
-    source : path
-        The input, whose video, sample rate, start and length are kept.
-    video : path, or None
-        The pictures, where they are in a file of their own.
+    blocks : iterable of array, each of shape (samples,), float
+        Speech at 16 kHz; together as long as the input's.
 
     Raises
     ------
@@ -168,14 +165,17 @@ def write_enhanced(
     Example
     -------
     >>> import soundfile, tempfile
+    >>> from avse.media import open_clip
     >>> folder = Path(tempfile.mkdtemp())
-    >>> soundfile.write(folder / "noisy.wav", np.zeros(16000, np.float32), 16000)
-    >>> write_enhanced(folder / "voice.wav", np.full(16000, 0.25), folder / "noisy.wav")
+    >>> soundfile.write(folder / "noisy.wav", np.full(16000, 0.5, np.float32), 16000)
+    >>> with open_clip(folder / "noisy.wav") as reader:
+    ...     write_enhanced(reader, folder / "voice.wav", (chunk.clip.audio / 2 for chunk in reader.chunks(0.4)))
     >>> float(soundfile.read(folder / "voice.wav")[0].max())
     0.25
     """
-    with open_clip(source, video=video) as reader, ClipWriter(output, reader) as writer:
-        writer.write(speech)
+    with ClipWriter(output, reader) as writer:
+        for block in blocks:
+            writer.write(block)
         reader.skip()
 
 
@@ -207,7 +207,8 @@ class _SoundFile:
             raise self._full()
 
     def _full(self) -> AvseError:
-        return AvseError(f"{self._output}: writing failed, the disk is full or at its limit. Nothing was left behind.")
+        why = "No space left on device, or a limit on file sizes was reached"
+        return AvseError(f"{self._output}: writing failed ({why}). Nothing was left behind.")
 
 
 class _MediaFile:

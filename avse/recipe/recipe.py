@@ -87,6 +87,16 @@ class Recipe:
         """Top-level keys, in order."""
         return self.tree.keys()
 
+    def __getitem__(self, key: str) -> Any:
+        """One of `values`."""
+        if key not in self.keys:
+            raise AvseError(f"{self.path}: {registry.unknown('key', key, self.keys)}")
+        return self.values[key]
+
+    def scalar(self, key: str) -> Any:
+        """The value of one key, without building the others (the seed, before anything draws from it)."""
+        return self.build(key)[key]
+
     def build(self, *keys: str) -> dict[str, Any]:
         """Build everything anew, or only some top-level keys with what they refer to.
 
@@ -170,7 +180,7 @@ class Recipe:
 def load_recipe(
     path: str | Path,
     overrides: Mapping[str, Any] | None = None,
-    plugins: Sequence[str | Path] = (),
+    plugins: Sequence[str | Path] | None = None,
 ) -> Recipe:
     """Read a recipe, apply overrides, load its plugins, and check it. Nothing is built yet.
 
@@ -209,7 +219,7 @@ def load_recipe(
     if "plugins" in changes:
         apply_overrides(tree, {"plugins": changes.pop("plugins")})
     _absolute_paths(tree, path)
-    for source in [*plugins, *_plugin_paths(tree)]:
+    for source in [*(plugins or ()), *_plugin_paths(tree)]:
         registry.load_path(source)
     apply_overrides(tree, changes)
     faults = find_faults(tree)

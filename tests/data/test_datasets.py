@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from avse.data.audio import write_audio
-from avse.data.manifest import check_splits, read_manifest
+from avse.data.manifest import check_splits, read_manifest, write_manifest
 from avse.data.synthetic.recording import write_film
 from avse.datasets.grid import Grid
 from avse.datasets.manifest import Manifest
@@ -92,15 +93,8 @@ def test_manifest_reports_and_refuses(tmp_path):
         row.clean for row in read_manifest(tmp_path / "manifest.csv")
     ]
     source = tmp_path / "manifest.csv"
-    source.write_text(source.read_text().replace(",test,,,,", ",bob,,,,").replace(",dev,,,,", ",bob,,,,"))
-    text = source.read_text().splitlines()
-    text = [
-        line.replace("speech_dev.wav,,,,dev", "speech_dev.wav,,,,bob").replace(
-            "speech_test.wav,,,,test", "speech_test.wav,,,,bob"
-        )
-        for line in text
-    ]
-    source.write_text("\n".join(text) + "\n")
+    rows = [replace(row, speaker="bob") if row.kind == "speech" else row for row in read_manifest(source)]
+    write_manifest(rows, source)
     with pytest.raises(AvseError, match="speaker 'bob'"):
         Manifest().prepare(tmp_path)
     assert Manifest(allow_speakers=["bob"]).prepare(tmp_path) == source

@@ -144,7 +144,9 @@ def test_wrong_sizes_are_refused(wrong):
         Synthetic(**wrong)
 
 
-def test_a_clip_too_short_to_speak_is_refused():
+def test_short_clips_still_speak():
+    for speaker in range(10):
+        audio, frames, text = synthesize_clip(0, speaker, 0.5)
+        assert len(audio) == 7680 and len(frames) == 12 and text
     with pytest.raises(AvseError, match="0.5"):
         synthesize_clip(0, 0, 0.2)
-    assert synthesize_clip(0, 0, 0.5)[0].shape == (7680,)

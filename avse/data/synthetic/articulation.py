@@ -79,6 +79,10 @@ def _hissing(centre: float, width: float, level: float, lips: Phone, voiced: boo
     return (replace(lips, seconds=seconds, voicing=voicing, hiss=level, hiss_hz=centre, hiss_width=width),)
 
 
+def _nasal(place: Phone) -> tuple[Phone, ...]:
+    return (replace(place, seconds=0.08, f1=260.0, voicing=0.42, hiss=0.0, bandwidth=2.2),)
+
+
 _LIPS = Phone(300, 900, 2300, 0.07, 0.0, 0.5, closed=True, hiss=0.35, hiss_hz=900, hiss_width=900, teeth=0.0)
 _RIDGE = Phone(320, 1750, 2650, 0.07, 0.22, 0.6, hiss=0.6, hiss_hz=4500, hiss_width=1500, teeth=0.7)
 _VELUM = Phone(300, 2000, 2400, 0.07, 0.32, 0.55, hiss=0.5, hiss_hz=1900, hiss_width=600)
@@ -93,7 +97,6 @@ _AA, _IY, _EH = (
     _vowel(530, 1840, 2480, 0.58, 0.72),
 )
 _AO, _UW, _SH = _vowel(570, 840, 2410, 0.75, 0.25), _vowel(300, 870, 2240, 0.2, 0.05), (3000, 900, 0.55, _PURSED)
-_NASAL = {"voicing": 0.42, "hiss": 0.0, "bandwidth": 2.2, "f1": 260.0}
 
 PHONES: dict[str, tuple[Phone, ...]] = {
     "AA": _AA,
@@ -117,9 +120,9 @@ PHONES: dict[str, tuple[Phone, ...]] = {
     "D": _stop(_RIDGE, voiced=True),
     "K": _stop(_VELUM, voiced=False),
     "G": _stop(_VELUM, voiced=True),
-    "M": (replace(_LIPS, seconds=0.085, **_NASAL),),
-    "N": (replace(_RIDGE, seconds=0.075, **_NASAL),),
-    "NG": (replace(_VELUM, seconds=0.085, **_NASAL),),
+    "M": _nasal(_LIPS),
+    "N": _nasal(_RIDGE),
+    "NG": _nasal(_VELUM),
     "F": _hissing(5000, 3500, 0.22, _BITE, voiced=False),
     "V": _hissing(5000, 3500, 0.22, _BITE, voiced=True),
     "TH": _hissing(5500, 3000, 0.2, _TEETH, voiced=False),
@@ -175,7 +178,7 @@ def articulate(seconds: float, rng: np.random.Generator, rate: float = 1.0) -> t
     Arguments
     ---------
     seconds : float
-        Length; silence of a tenth of a second or more is at both ends, and there are pauses.
+        Length; there is silence at both ends, and pauses.
     rng : numpy.random.Generator
     rate : float
         Speaking rate; 1 is about four syllables a second.
@@ -226,31 +229,33 @@ def _segments(points: int, rng: np.random.Generator, rate: float) -> tuple[list[
     """Phones with their number of points and their stress, `points` in all."""
 
     def silence(seconds: float) -> tuple[Phone, int, float]:
-        return _SILENCE, max(1, round(seconds * TRACK_RATE)), 0.3
+        return _SILENCE, round(seconds * TRACK_RATE), 0.3
 
-    segments = [silence(float(rng.uniform(0.1, 0.3)))]
+    ends = min(1.0, points / TRACK_RATE / 1.5)
+    last = round(0.12 * ends * TRACK_RATE)
+    segments = [silence(ends * float(rng.uniform(0.1, 0.3)))]
     words: list[str] = []
-    last = 0.12
     while True:
-        word = str(rng.choice(sorted(WORDS)))
-        spoken = _word(word, rng, rate)
-        used = sum(count for _, count, _ in segments) + sum(count for _, count, _ in spoken)
-        if used + last * TRACK_RATE > points:
+        room = points - last - sum(count for _, count, _ in segments)
+        tried = rng.permutation(sorted(WORDS))[: 6 if words else None]
+        fitting = ((str(word), _word(str(word), rng, rate)) for word in tried)
+        word, spoken = next(((w, s) for w, s in fitting if sum(count for _, count, _ in s) <= room), ("", []))
+        if not word:
             break
         segments += spoken
         words.append(word)
         if rng.random() < 0.22:
             segments.append(silence(float(rng.uniform(0.08, 0.35))))
+    if segments[-1][0] is _SILENCE and words:
+        segments.pop()
     left = points - sum(count for _, count, _ in segments)
-    while left < 1 or (words and left < last * TRACK_RATE and len(segments) > 1 and segments[-1][0] is _SILENCE):
-        left += segments.pop()[1]
-    segments.append(silence(left / TRACK_RATE))
+    segments.append((_SILENCE, left, 0.3))
     return segments, words
 
 
 def _word(word: str, rng: np.random.Generator, rate: float) -> list[tuple[Phone, int, float]]:
     names = WORDS[word].split()
-    vowels = [index for index, name in enumerate(names) if len(PHONES[name]) and PHONES[name][0].voicing > 0.7]
+    vowels = [index for index, name in enumerate(names) if PHONES[name][0].voicing > 0.7]
     stressed = next((index for index in vowels if names[index] not in ("AH", "ER")), vowels[0])
     accent = float(rng.uniform(0.75, 1.15))
     spoken = []

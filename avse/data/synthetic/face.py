@@ -95,7 +95,8 @@ def film(tracks: Tracks, face: Face, rng: np.random.Generator) -> np.ndarray:
     grain = rng.normal(0, 2.0, (8, SIZE, SIZE, 1)).astype(np.float32)
     film = np.empty((frames, SIZE, SIZE, 3), dtype=np.uint8)
     for index in range(frames):
-        picture = painter.frame(*(float(track[index]) for track in mouth), float(lids[index]), motion[index])
+        opening, width, teeth = (float(track[index]) for track in mouth)
+        picture = painter.frame(opening, width, teeth, float(lids[index]), motion[index])
         film[index] = np.clip(picture + grain[rng.integers(len(grain))], 0, 255)
     return film
 
@@ -147,7 +148,7 @@ class _Painter:
         head = cv2.GaussianBlur(head, (0, 0), 0.7)
         shift_x, shift_y, turn, scale = (float(value) for value in motion)
         matrix = cv2.getRotationMatrix2D((SIZE / 2, SIZE * 0.8), turn, scale)
-        matrix[:, 2] += shift_x, shift_y
+        matrix[:, 2] += np.array([shift_x, shift_y])
         head = cv2.warpAffine(head, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)
         alpha = cv2.warpAffine(alpha, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)[..., None]
         return self.wall + alpha * (head.astype(np.float32) - self.wall)
@@ -224,8 +225,8 @@ class _Painter:
         for side in (-1, 1):
             x = side * face.eye_distance
             top = np.array([(-14, -3), (-5, -6.5), (6, -7), (15, -1.5)])
-            under = np.array([(6, -7 + face.brow), (-5, -6.5 + face.brow), (-14, -1 + face.brow / 2)])
-            brow = np.concatenate([top, under]) * [side, 1] + [x, self.eyes_y - 11]
+            bottom = np.array([(6, -7 + face.brow), (-5, -6.5 + face.brow), (-14, -1 + face.brow / 2)])
+            brow = np.concatenate([top, bottom]) * [side, 1] + [x, self.eyes_y - 11]
             self._fill(picture, _smooth_polygon(brow), _mix(face.hair, face.skin, 0.25))
             self._fill(picture, _ellipse(side * 4.6, self.nose_y + 0.5, 2.6, 1.5), dark)
             wing = [(side * 8.2, self.nose_y - 6), (side * 10.2, self.nose_y - 1), (side * 7.5, self.nose_y + 2.4)]
