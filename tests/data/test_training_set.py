@@ -1,0 +1,132 @@
+"""Training mixtures: what they hold, that they depend on seed, epoch and index alone, and what the video loses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from avse.data.cache import ClipCache
+from avse.data.manifest import Utterance
+from avse.data.mixing import active_samples, mix_at_snr
+from avse.data.training_set import MixtureSet, VideoDegradation
+from avse.errors import AvseError
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Utterance], ClipCache]:
+    """Three speakers (one with a face) and one noise, each a tone of its own."""
+    folder = tmp_path_factory.mktemp("tones")
+    cache = ClipCache(folder / "cache")
+    utterances = []
+    for index, name in enumerate(("face", "voice", "other", "noise")):
+        time = np.arange(24000) / 16000
+        soundfile.write(folder / f"{name}.wav", 0.3 * np.sin(2 * np.pi * 200 * 2**index * time), 16000)
+        kind = {"noise": folder / f"{name}.wav"} if name == "noise" else {"clean": folder / f"{name}.wav"}
+        video = folder / f"{name}.mp4" if name == "face" else None
+        utterances.append(
+            Utterance(name, **kind, video=video, speaker=name, kind="noise" if name == "noise" else "speech")
+        )
+        if video is not None:
+            video.touch()
+            target = cache._path(video, "mouth.npz")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            mouth = np.repeat(np.arange(38, dtype=np.uint8), 88 * 88).reshape(38, 88, 88)
+            np.savez(target, mouth=mouth, valid=np.ones(38, bool))
+    return utterances, cache
+
+
+def _power_at(signal: np.ndarray, hertz: float) -> float:
+    spectrum = np.abs(np.fft.rfft(signal * np.hanning(len(signal)))) ** 2
+    near = np.abs(np.fft.rfftfreq(len(signal), 1 / 16000) - hertz) < 15
+    return float(spectrum[near].sum() / spectrum.sum())
+
+
+def test_mixtures_are_the_sum_of_their_parts_at_an_snr_in_range(corpus) -> None:
+    mixtures = MixtureSet(*corpus, size=20, seconds=0.8, snr=(-3.0, 4.0), seed=1)
+    for index in range(20):
+        clip, clean, noise = mixtures[index]
+        np.testing.assert_allclose(clip.audio, clean + noise, atol=1e-6)
+        active = active_samples(clean)
+        snr = 10 * np.log10(np.mean(clean[active] ** 2) / np.mean(noise[active] ** 2))
+        assert -3.01 <= snr <= 4.01
+
+
+def test_a_mixture_depends_on_seed_epoch_and_index_alone(corpus) -> None:
+    one, other = MixtureSet(*corpus, size=9, seed=5), MixtureSet(*corpus, size=30, seed=5)
+    other[0], other[4]
+    assert np.array_equal(one[7][0].audio, other[7][0].audio)
+    other.set_epoch(1)
+    assert not np.array_equal(one[7][0].audio, other[7][0].audio)
+    assert not np.array_equal(one[7][0].audio, MixtureSet(*corpus, size=9, seed=6)[7][0].audio)
+
+
+def test_the_mouth_is_cut_where_the_sound_is(corpus) -> None:
+    mixtures = MixtureSet(*corpus, size=12, seconds=0.4, video_share=1.0)
+    for index in range(12):
+        clip, _, _ = mixtures[index]
+        first = int(clip.mouth[0, 0, 0])
+        assert clip.valid.all()
+        assert clip.mouth[:, 0, 0].tolist() == list(range(first, first + 10))
+
+
+def test_babble_without_a_face_is_replaced_unless_asked_for(corpus) -> None:
+    utterances, cache = corpus
+    arguments = {"size": 12, "seconds": 0.8, "conditions": {"babble": 1.0}, "talkers": [1.0], "video_share": 0.0}
+    for index in range(12):
+        noise = MixtureSet(utterances, cache, **arguments)[index][2]
+        assert _power_at(noise, 1600) > 0.8
+        babble = MixtureSet(utterances, cache, babble_without_video=True, **arguments)[index][2]
+        assert _power_at(babble, 1600) < 0.2
+
+
+def test_a_rival_share_of_one_draws_talkers_with_a_face_alone(corpus) -> None:
+    utterances, cache = corpus
+    arguments = {"size": 8, "seconds": 0.8, "conditions": {"babble": 1.0}, "talkers": [1.0], "video_share": 0.0}
+    mixtures = MixtureSet(utterances, cache, babble_without_video=True, rival_share=1.0, **arguments)
+    assert all(_power_at(mixtures[index][2], 200) > 0.8 for index in range(8))
+
+
+def test_nothing_to_train_on_is_said(corpus) -> None:
+    utterances, cache = corpus
+    with pytest.raises(AvseError, match="no clean speech"):
+        MixtureSet([u for u in utterances if u.kind == "noise"], cache, size=1)
+    with pytest.raises(AvseError, match="No training condition"):
+        MixtureSet([u for u in utterances if u.kind != "noise"], cache, size=1, conditions={"recorded": 1.0})
+    with pytest.raises(AvseError, match="recorded, babble and coloured"):
+        MixtureSet(utterances, cache, size=1, conditions={"cafe": 1.0})[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("drop_clip", 0.0), ("drop_frames", 0.9), ("drop_span", None), ("wrong_clip", 1.0)]
+)
+def test_each_way_to_lose_the_video(name: str, share: float | None) -> None:
+    never = {"drop_clip": 0.0, "drop_span": 0.0, "drop_frames": 0.0, "wrong_clip": 0.0, "corrupt": 0.0}
+    degradation = VideoDegradation(**{**never, name: 1.0}, augment=False)
+    mouth, valid = np.full((200, 88, 88), 7, np.uint8), np.ones(200, bool)
+    other = lambda: (np.full((200, 88, 88), 9, np.uint8), np.ones(200, bool))
+    given = mouth.copy()
+    seen, kept = degradation(mouth, valid, other, np.random.default_rng(0))
+    assert np.array_equal(mouth, given) and valid.all()
+    assert np.all(seen == (9 if name == "wrong_clip" else 7))
+    if share is None:
+        lost = np.flatnonzero(~kept)
+        assert 0 < len(lost) < 200 and lost[-1] - lost[0] + 1 == len(lost)
+    else:
+        assert abs(kept.mean() - share) < 0.07
+
+
+def test_silence_stays_finite() -> None:
+    for speech, noise in ((np.zeros(1600), np.ones(1600)), (np.ones(1600), np.zeros(1600))):
+        noisy, scaled = mix_at_snr(speech, noise, 0.0)
+        assert np.isfinite(noisy).all() and np.isfinite(scaled).all()
+
+
+def test_a_decoded_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    cache, path = ClipCache(tmp_path / "cache"), tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(1000), 16000)
+    assert len(cache.sound(Utterance("a", clean=path))) == 1000
+    soundfile.write(path, np.zeros(4000), 8000)
+    assert len(cache.sound(Utterance("a", clean=path))) == 8000

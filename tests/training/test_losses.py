@@ -1,0 +1,80 @@
+"""Losses against the same sums written out in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from avse.contracts.types import Batch, Estimate
+from avse.training.lip_reading import BandLevelLoss
+from avse.training.losses import EnhancementLoss, si_sdr
+
+
+def _batch() -> tuple[Estimate, Batch]:
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(2, 3200, generator=generator)
+    clean[1, 1600:] = 0
+    noisy = clean + 0.5 * torch.randn(2, 3200, generator=generator)
+    noisy[1, 1600:] = 0
+    lengths = torch.tensor([3200, 1600])
+    valid = torch.tensor([[True] * 5, [True, False, True, False, False]])
+    batch = Batch(noisy, lengths, torch.zeros(2, 5, 88, 88, dtype=torch.uint8), valid, clean=clean)
+    return Estimate(noisy, clean, torch.zeros(2, 5), lengths), batch
+
+
+def test_si_sdr() -> None:
+    estimate, batch = _batch()
+    for row, length in enumerate((3200, 1600)):
+        s, e = (x[row, :length].double().numpy() for x in (batch.clean, estimate.speech))
+        target = (e @ s) / (s @ s) * s
+        expected = 10 * np.log10((target @ target) / ((e - target) @ (e - target)))
+        np.testing.assert_allclose(si_sdr(estimate.speech, batch.clean)[row], expected, atol=1e-3)
+
+
+def test_enhancement_loss_ignores_padding_and_level() -> None:
+    estimate, batch = _batch()
+    loss = EnhancementLoss(spectral_weight=0.0)
+    expected = -si_sdr(estimate.speech, batch.clean).mean()
+    assert torch.allclose(loss(estimate, batch), expected)
+    spectral = EnhancementLoss()
+    before = spectral(estimate, batch)
+    louder = Estimate(10 * estimate.speech, estimate.noise, estimate.reliability, batch.lengths)
+    batch.clean = 10 * batch.clean
+    assert torch.allclose(spectral(louder, batch), before, atol=1e-3)
+
+
+def test_spectral_term() -> None:
+    estimate, batch = _batch()
+    clean = batch.clean.double().numpy() / np.sqrt(
+        (batch.clean.double() ** 2).sum(1, keepdim=True).numpy() / [[3200], [1600]]
+    )
+    noisy = batch.noisy.double().numpy() / np.sqrt(
+        (batch.clean.double() ** 2).sum(1, keepdim=True).numpy() / [[3200], [1600]]
+    )
+    size, distance = 320, []
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+
+    def spectrum(signal: np.ndarray) -> np.ndarray:
+        padded = np.pad(signal, size // 2)
+        frames = [padded[k : k + size] * window for k in range(0, len(padded) - size + 1, size // 2)]
+        return (np.abs(np.fft.rfft(frames)) ** 2 / size + 1e-6) ** 0.15
+
+    for row in range(2):
+        distance.append(np.abs(spectrum(noisy[row]) - spectrum(clean[row])).mean())
+    with_term = EnhancementLoss(spectral_weight=2.0, fft_sizes=(size,))(estimate, batch)
+    without = EnhancementLoss(spectral_weight=0.0)(estimate, batch)
+    np.testing.assert_allclose(float(with_term - without), 2.0 * np.mean(distance), rtol=1e-4)
+
+
+def test_band_levels_follow_the_sound_and_only_valid_frames_count() -> None:
+    _, batch = _batch()
+    loss = BandLevelLoss(bands=6)
+    levels = loss.levels(batch)
+    assert float(levels[1, 3:].abs().max()) == 0.0
+    np.testing.assert_allclose(levels[0].mean(dim=0).sum(), 0.0, atol=1e-4)
+    wrong = levels.clone()
+    wrong[~batch.valid] += 100.0
+    assert float(loss(wrong, batch)) == 0.0
+    assert loss.scores(levels, batch)["correlation"][0] > 0.999
+    wrong[0, 0] += 1.0
+    np.testing.assert_allclose(float(loss(wrong, batch)), 1.0 / batch.valid.sum(), rtol=1e-5)
