@@ -216,7 +216,8 @@ class VideoSource:
             yield None
 
     def _last_hold(self) -> float:
-        return min(_LONGEST_HOLD, 1 / self.fps if self.fps else 1 / VIDEO_RATE)
+        # One frame more than its own: lossy codecs pad the sound to whole packets, a little beyond the last picture.
+        return min(_LONGEST_HOLD, (1 / self.fps if self.fps else 1 / VIDEO_RATE) + 1 / VIDEO_RATE)
 
     def _picture(self, frame: Any) -> Picture:
         import cv2

@@ -191,11 +191,13 @@ class _SoundFile:
         self._file = soundfile.SoundFile(path, "w", self.rate, 1, subtype, format=kind)
 
     def write(self, samples: np.ndarray) -> None:
+        import soundfile
+
         # libsndfile's Ogg encoders overflow their stack on very long blocks.
         for begin in range(0, len(samples), 65536):
             try:
                 self._file.write(samples[begin : begin + 65536])
-            except AssertionError as error:  # how soundfile says that fewer samples were written than given
+            except (AssertionError, soundfile.LibsndfileError) as error:  # fewer samples written than given
                 raise self._full() from error
 
     def close(self, kind: type[BaseException] | None = None, *_: object) -> None:
