@@ -115,7 +115,7 @@ def score_table(demo: Demo) -> Table:
 
     from avse import plugins
 
-    table = Table("", "noisy", "enhanced", title=f"A synthetic talker in {_NOISE} noise at {_SNR:g} dB")
+    table = Table(f"{_NOISE} noise at {_SNR:g} dB", "noisy", "enhanced")
     for name in METRICS:
         metric = plugins.get("metric", name)
         table.add_row(
