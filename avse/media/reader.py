@@ -153,7 +153,10 @@ class ClipReader:
                 mouth = np.concatenate([mouth, np.stack([crop for crop, _ in fresh])])
                 valid = np.concatenate([valid, np.array([seen for _, seen in fresh])])
             if is_last and self._cropper is not None:
-                self._cropper.finish()
+                try:
+                    self._cropper.finish()
+                except AvseError as error:
+                    raise AvseError(f"{self.info.video_path}: {error}") from None
             self._gather_warnings()
             clip = Clip(sound[:here], mouth, valid, clip_id=self.info.path.stem)
             yield Chunk(clip, index, start, held, is_last)
