@@ -1,0 +1,5 @@
+"""`python -m avse`: the same as the command `avse`."""
+
+from avse.cli import main
+
+main()

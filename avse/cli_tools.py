@@ -1,0 +1,207 @@
+"""What the command line needs besides options: free `--key value` arguments, and plain data as tables."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from avse import plugins
+from avse.errors import AvseError
+
+
+def split_arguments(words: Sequence[str], several: Sequence[str] = ()) -> tuple[list[str], dict[str, Any]]:
+    """Split free arguments into words and options.
+
+    Arguments
+    ---------
+    words : sequence of str
+    several : sequence of str
+        Options that may be given more than once; their values are lists.
+
+    Raises
+    ------
+    AvseError
+        If an option has no value or is given twice.
+
+    Example
+    -------
+    >>> split_arguments(["recipe.yaml", "--epochs", "5", "--fusion.heads=4", "--output-folder", "x"])
+    (['recipe.yaml'], {'epochs': '5', 'fusion.heads': '4', 'output_folder': 'x'})
+    """
+    rest: list[str] = []
+    options: dict[str, Any] = {}
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("--"):
+            if word.startswith("-") and len(word) > 1 and not word[1].isdigit():
+                raise AvseError(f"{word}: options are written --key value.")
+            rest.append(word)
+            continue
+        key, equals, value = word[2:].partition("=")
+        key = key.replace("-", "_")
+        if not equals:
+            if not waiting or waiting[0].startswith("--"):
+                raise AvseError(f"--{key} needs a value.")
+            value = waiting.pop(0)
+        if key in several:
+            options.setdefault(key, []).append(value)
+        elif key in options:
+            raise AvseError(f"--{key} is given twice.")
+        else:
+            options[key] = value
+    return rest, options
+
+
+def build_plugin(kind: str, name: str, options: Mapping[str, str]) -> Any:
+    """A plugin from its name and its arguments as YAML text, checked as a recipe's would be."""
+    import tempfile
+
+    from avse.recipe import load_recipe
+
+    plugins.get(kind, name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plugin.yaml"
+        path.write_text(f"{name}: !new:avse.plugins.{kind}.{name}\n", encoding="utf-8")
+        try:
+            recipe = load_recipe(path, {f"{name}.{key}": value for key, value in options.items()})
+            return recipe[name]
+        except AvseError as error:
+            raise AvseError(str(error).replace(f"{path}:\n  ", "").replace(f"--{name}.", "--")) from None
+
+
+def describe_plugins(what: str = "") -> None:
+    """Print all kinds, one kind, or one plugin; then what is wrong with plugins."""
+    kind, _, name = what.partition("/")
+    if not what:
+        for one in plugins.KINDS:
+            typer.echo(f"{one:16} {', '.join(plugins.names(one)) or '(none)'}")
+        typer.echo("\nMore: avse plugins KIND, avse plugins KIND/NAME")
+    elif not name:
+        _describe_kind(kind)
+    else:
+        _describe_plugin(kind, name)
+    found = [p for p in plugins.problems() if not what or p.subject.startswith((f"{kind}/", plugins.KINDS[kind]))]
+    for problem in found:
+        typer.secho(f"Warning: {problem}", fg="yellow", err=True)
+
+
+def check_plugins(what: Sequence[str]) -> bool:
+    """Run the conformance checks of plugins, print what they found, and say whether all passed."""
+    from avse.contracts.checks import checks_of, run_check
+
+    chosen: list[tuple[str, str]] = []
+    good = True
+    for one in what:
+        kind, _, name = one.partition("/")
+        if kind in plugins.KINDS and not Path(one).exists():
+            chosen += [(kind, name)] if name else [(kind, each) for each in plugins.names(kind)]
+            continue
+        problems = plugins.load_path(one)
+        for problem in problems:
+            typer.secho(f"FAIL  {problem}", fg="red")
+            good = False
+        below = plugins.of_path(one)
+        if not below and not problems:
+            raise AvseError(f"{one}: registers no plugin. Put @register(kind, name) above a class.")
+        chosen += below
+    for kind, name in chosen:
+        cls = plugins.get(kind, name)
+        typer.secho(f"{kind}/{name}  ({plugins.place(kind, name)})", bold=True)
+        for conformance in checks_of(kind):
+            result = run_check(conformance, cls)
+            good &= result.passed
+            typer.secho(textwrap.indent(str(result), "  "), fg=None if result.passed else "red")
+    return good
+
+
+def print_explanation(explained: Mapping[str, Any]) -> None:
+    """Print what `avse.recipe.explain` gives."""
+    for one in explained["components"]:
+        title = f"{one['kind']}/{one['name']}" if one["kind"] else one["name"]
+        typer.secho(f"{one['key']}: {title}", bold=True, nl=False)
+        typer.echo(f"   ({one['place']})")
+        if one["summary"]:
+            typer.echo(_wrapped(one["summary"], "    "))
+        width = max((len(row["name"]) for row in one["arguments"]), default=0)
+        for row in one["arguments"]:
+            kind = f"   {row['type']}" if row["type"] else ""
+            if row["given"] is not None:
+                default = f" (default {row['default']})" if row["default"] is not None else ""
+                typer.echo(f"    {row['name']:{width}} = {row['given']}{default}{kind}")
+            elif row["default"] is not None:
+                typer.secho(f"    {row['name']:{width}}   default {row['default']}{kind}", dim=True)
+            else:
+                typer.secho(f"    {row['name']:{width}}   given when it is called{kind}", dim=True)
+        if one["alternatives"]:
+            typer.echo(_wrapped(f"instead: {', '.join(one['alternatives'])}   (--{one['key']} NAME)", "    "))
+        typer.echo()
+    if explained["settings"]:
+        typer.secho("settings", bold=True)
+        width = max(map(len, explained["settings"]))
+        for key, value in explained["settings"].items():
+            typer.echo(f"    {key:{width}} = {value}")
+    if explained["missing"]:
+        typer.secho(f"\nmust be given: {', '.join(f'--{key} VALUE' for key in explained['missing'])}", fg="yellow")
+
+
+def print_check(found: Mapping[str, Any]) -> None:
+    """Print what `avse.recipe.check` gives."""
+    typer.echo(f"parameters   {found['parameters']:,} ({found['trainable']:,} trainable)")
+    for name, shape in found["shapes"].items():
+        typer.echo(f"{name:12} {shape}")
+    typer.echo(f"loss         {found['loss']:.5g}")
+    typer.echo(f"forward      {found['forward_seconds']:.2f} s, backward {found['backward_seconds']:.2f} s")
+    if found["idle"]:
+        idle = found["idle"]
+        more = " ..." if len(idle) > 5 else ""
+        typer.secho(f"no gradient reaches {len(idle)} parameters: {', '.join(idle[:5])}{more}", fg="yellow")
+
+
+def _describe_kind(kind: str) -> None:
+    from avse.recipe.report import summary_of
+
+    base = plugins.contract(kind)
+    typer.secho(f"{kind}: {summary_of(base)}\n", bold=True)
+    names = plugins.names(kind)
+    for name in names:
+        typer.echo(f"  {name:24} {summary_of(plugins.get(kind, name))}")
+    if not names:
+        typer.echo("  (no plugins)")
+    typer.echo(f"\nWrite one: subclass {base.__module__}.{base.__name__} and put @register({kind!r}, NAME) above it.")
+
+
+def _describe_plugin(kind: str, name: str) -> None:
+    cls = plugins.get(kind, name)
+    typer.secho(f"{kind}/{name}", bold=True, nl=False)
+    typer.echo(f"   {cls.__name__} ({plugins.place(kind, name)})\n")
+    typer.echo(inspect.getdoc(cls) or "(no description)")
+    parameters = inspect.signature(cls).parameters.values()
+    written = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    typer.echo("\nIn a recipe:\n")
+    typer.echo(f"    {kind}: !new:avse.plugins.{kind}.{name}")
+    for parameter in written:
+        value = "!PLACEHOLDER" if parameter.default is parameter.empty else _yaml(parameter.default)
+        typer.echo(f"        {parameter.name}: {value}")
+    if cls.paper:
+        typer.echo(f"\nPaper: {cls.paper}")
+
+
+def _yaml(value: Any) -> str:
+    import json
+
+    try:
+        return json.dumps(list(value) if isinstance(value, tuple) else value)
+    except TypeError:
+        return str(value)
+
+
+def _wrapped(text: str, indent: str) -> str:
+    width = max(40, min(shutil.get_terminal_size().columns, 120))
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
