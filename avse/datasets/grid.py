@@ -9,7 +9,9 @@ import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -182,7 +184,7 @@ class Grid(Dataset):
                 if done.is_file() and done.read_text() == file.md5:
                     continue
                 task = progress.add_task(name, total=file.size)
-                archive = fetch(file, archives / name, lambda have, task=task: progress.update(task, completed=have))
+                archive = fetch(file, archives / name, partial(_show, progress, task))
                 unpack(archive, folder)
                 done.write_text(file.md5)
                 archive.unlink()
@@ -242,6 +244,10 @@ class Grid(Dataset):
         sound = np.pad(sound[:samples], (0, max(0, samples - len(sound))))
         write_audio(target, sound)
         return target, samples / SAMPLE_RATE
+
+
+def _show(progress: Any, task: Any, have: int) -> None:
+    progress.update(task, completed=have)
 
 
 def _files(folder: Path) -> list[Path]:

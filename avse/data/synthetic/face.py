@@ -188,8 +188,8 @@ class _Painter:
                   (1.0 * w, -0.5 * h), (1.02 * w, 0.05 * h), (0.9 * w, -0.3 * h), (0.62 * w, -0.6 * h),
                   (-0.2 * w, -0.66 * h), (-0.72 * w, -0.52 * h), (-0.9 * w, -0.3 * h)]  # fmt: skip
         both(_smooth_polygon(fringe), face.hair)
-        alpha = cv2.GaussianBlur(cv2.erode(alpha, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
-        return picture, alpha.astype(np.float32) / 255
+        edge = cv2.GaussianBlur(cv2.erode(alpha, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
+        return picture, edge.astype(np.float32) / 255
 
     def _outline(self) -> np.ndarray:
         """The edge of the face: a wide forehead and a narrower chin."""
@@ -201,7 +201,7 @@ class _Painter:
     def _shaded(self, picture: np.ndarray, outline: np.ndarray) -> np.ndarray:
         """Light from one side, darker towards the edge, sockets, cheeks, and the grain of skin."""
         face, h = self.face, self.face.half_height
-        mask = np.zeros((SIZE, SIZE), np.uint8)
+        mask: np.ndarray = np.zeros((SIZE, SIZE), np.uint8)
         self._fill(mask, outline, 255)
         inside = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
         y, x = np.mgrid[:SIZE, :SIZE] - self.centre[::-1, None, None]

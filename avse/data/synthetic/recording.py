@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +30,13 @@ def write_film(path: str | Path, frames: np.ndarray, audio: np.ndarray | None = 
     with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
         video_codec, audio_codec = _CODECS[Path(path).suffix]
         options = {"crf": "20", "preset": "veryfast"} if video_codec == "libx264" else {}
-        video = container.add_stream(video_codec, rate=VIDEO_RATE, options=options)
+        video: Any = container.add_stream(video_codec, rate=VIDEO_RATE, options=options)
         video.height, video.width = frames.shape[1:3]
         video.pix_fmt = "yuv420p"
         video.thread_count = 1
         if video_codec == "mpeg1video":
             video.bit_rate = 1_000_000
-        sound = None
+        sound: Any = None
         if audio is not None:
             sound = container.add_stream(audio_codec, rate=SAMPLE_RATE, layout="mono")
             sound.bit_rate = 96_000
@@ -48,7 +49,7 @@ def write_film(path: str | Path, frames: np.ndarray, audio: np.ndarray | None = 
             _write_sound(container, sound, np.asarray(audio, dtype=np.float32))
 
 
-def _write_sound(container, sound, audio: np.ndarray) -> None:
+def _write_sound(container: Any, sound: Any, audio: np.ndarray) -> None:
     import av
 
     resampler = av.AudioResampler(format=sound.format, layout="mono", rate=sound.rate)
