@@ -139,16 +139,14 @@ def _plot_estimate(
     valid: np.ndarray | None,
     title: str | None,
 ) -> Figure:
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MultipleLocator
 
     sounds = {"noisy": noisy, "enhanced": enhanced} | ({} if clean is None else {"clean": clean})
     duration = max(len(sound) for sound in sounds.values()) / SAMPLE_RATE
     spectra = {name: _decibels(np.asarray(sound, np.float32), duration) for name, sound in sounds.items()}
     top = max(float(np.quantile(spectrum, 0.999)) for spectrum in spectra.values())
-    heights = [1.0] * len(sounds) + ([0.5] if reliability is not None else [])
-    figure = Figure(figsize=(8.5, 1.45 * sum(heights) + 0.7))
-    rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    heights = [1.15] * len(sounds) + ([0.55] if reliability is not None else [])
+    figure, rows, bar_axes = _stack(heights, len(sounds), title)
     for axes, (name, sound) in zip(rows, sounds.items()):
         image = axes.imshow(
             spectra[name],
@@ -163,16 +161,39 @@ def _plot_estimate(
         axes.set(title=name, ylabel="kHz", facecolor="black")
         axes.yaxis.set_major_locator(MultipleLocator(2))
         axes.grid(False)
-    bar = figure.colorbar(image, ax=list(rows[: len(sounds)]), pad=0.012, aspect=32, label="level (dB)")
+    bar = figure.colorbar(image, cax=bar_axes, label="level (dB)")
     ticks = np.arange(0, _RANGE_DB + 1, 20)
     bar.set_ticks(list(top - ticks), labels=[f"{-tick:.0f}" if tick else "0" for tick in ticks])
     bar.outline.set_visible(False)
     if reliability is not None:
         _draw_reliability(rows[-1], np.asarray(reliability, np.float64), valid)
-    rows[-1].set(xlim=(0, duration), xlabel="seconds")
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    for axes in rows:
+        axes.set_xlim(0, duration)
+        axes.tick_params(labelbottom=axes is rows[-1])
+    rows[-1].set_xlabel("seconds")
     return figure
+
+
+def _stack(heights: Sequence[float], spectra: int, title: str | None) -> tuple[Figure, list[Axes], Axes]:
+    """Axes one above the other, `heights` in inches, and beside the first `spectra` of them one for the colours.
+
+    Placed by hand: the automatic layout takes longer than all the drawing.
+    """
+    from matplotlib.figure import Figure
+
+    width, gap, bottom, top = 8.5, 0.3, 0.45, 0.55 if title else 0.3
+    height = bottom + top + sum(heights) + gap * (len(heights) - 1)
+    figure = Figure(figsize=(width, height), layout="none")
+    rows = []
+    upper = height - top
+    for inches in heights:
+        rows.append(figure.add_axes((0.5 / width, (upper - inches) / height, 7.1 / width, inches / height)))
+        upper -= inches + gap
+    low, high = rows[spectra - 1].get_position().y0, rows[0].get_position().y1
+    bar = figure.add_axes((7.75 / width, low, 0.13 / width, high - low))
+    if title:
+        figure.text(0.12 / width, 1 - 0.1 / height, title, va="top", fontsize=10.5, fontweight="bold")
+    return figure, rows, bar
 
 
 def _draw_reliability(axes: Axes, reliability: np.ndarray, valid: np.ndarray | None) -> None:

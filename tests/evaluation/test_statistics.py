@@ -1,0 +1,57 @@
+"""Bootstrap and paired tests against other ways to reach the same numbers."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from avse.evaluation.statistics import bootstrap_means, wilcoxon_p
+
+
+def test_intervals_are_those_of_scipy() -> None:
+    values = np.random.default_rng(0).gamma(2.0, 3.0, 60)
+    [mine] = bootstrap_means(values[:, None], seed=1)
+    other = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=10_000, rng=2).confidence_interval
+    width = other.high - other.low
+    assert mine.mean == pytest.approx(values.mean()) and mine.n == 60
+    assert (mine.low, mine.high) == pytest.approx((other.low, other.high), abs=0.05 * width)
+    assert bootstrap_means(values[:, None], seed=1) == [mine]
+
+
+def test_targets_are_drawn_with_all_their_mixtures() -> None:
+    """Scores that repeat within a target say no more than its mean does."""
+    means = np.random.default_rng(3).normal(0.0, 2.0, 40)
+    alone = bootstrap_means(means[:, None])
+    repeated = bootstrap_means(np.repeat(means, 6)[:, None], np.repeat([f"t{i}" for i in range(40)], 6))
+    naive = bootstrap_means(np.repeat(means, 6)[:, None])
+    assert (repeated[0].low, repeated[0].high) == pytest.approx((alone[0].low, alone[0].high), abs=0.1)
+    assert naive[0].high - naive[0].low < 0.5 * (repeated[0].high - repeated[0].low)
+
+
+def test_missing_scores_leave_the_others_alone() -> None:
+    values = np.array([[1.0, np.nan], [2.0, np.nan], [6.0, 5.0]])
+    first, second = bootstrap_means(values)
+    assert (first.mean, first.n) == (3.0, 3) and first.low >= 1.0 and first.high <= 6.0
+    assert (second.mean, second.low, second.high, second.n) == (5.0, None, None, 1)
+    [none] = bootstrap_means(np.zeros((0, 1)))
+    assert (none.mean, none.n) == (None, 0)
+
+
+def test_one_target_has_no_interval() -> None:
+    [one] = bootstrap_means(np.array([[1.0], [2.0]]), ["a", "a"])
+    assert (one.mean, one.low, one.high, one.n) == (1.5, None, None, 2)
+
+
+def test_wilcoxon_by_counting_all_signs() -> None:
+    differences = np.array([0.3, -1.1, 2.0, 2.7, 3.1, -0.2, 4.4])
+    ranks = stats.rankdata(np.abs(differences))
+    middle = ranks.sum() / 2
+    seen = abs(ranks[differences > 0].sum() - middle)
+    sums = [sum(r for r, up in zip(ranks, signs) if up) for signs in product((0, 1), repeat=len(ranks))]
+    expected = np.mean([abs(one - middle) >= seen - 1e-9 for one in sums])
+    assert wilcoxon_p(differences) == pytest.approx(expected)
+    assert wilcoxon_p(np.append(differences, np.nan)) == pytest.approx(expected)
+    assert wilcoxon_p(np.array([1.0])) is None
