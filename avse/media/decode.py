@@ -15,7 +15,7 @@ from avse.media.mouth import Picture
 _WORKING_SIDE = 1920  # larger pictures are reduced before crops are cut from them
 _LONGEST_HOLD = 0.25  # seconds for which a picture stands before it counts as a frozen or missing video
 _LARGEST_GAP = 600.0  # seconds of missing sound that are filled with silence
-_RIGHT_TURNS = {0: None, 90: 2, 180: 1, 270: 0}  # clockwise degrees still needed -> cv2 rotation code
+_TURNS = {90: 0, 180: 1, 270: 2}  # clockwise degrees -> codes of cv2.rotate
 
 
 def open_container(path: str | Path) -> Any:
@@ -42,10 +42,12 @@ def open_container(path: str | Path) -> Any:
 
 def video_stream(container: Any) -> Any | None:
     """The first real video stream: no cover art, no still picture."""
+    from av.stream import Disposition
+
     if container.format.name.endswith("_pipe") or container.format.name == "image2":
         return None
     for stream in container.streams.video:
-        if "attached_pic" not in str(stream.disposition) and stream.codec_context is not None:
+        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             return stream
     return None
 
@@ -225,7 +227,7 @@ class VideoSource:
 
         ratio = float(self.stream.sample_aspect_ratio or 1) or 1.0
         width, height = frame.width * ratio, float(frame.height)
-        code = _RIGHT_TURNS.get(self.rotation)
+        code = _TURNS.get(self.rotation)
 
         def reduced(side: int, layout: str) -> np.ndarray:
             factor = min(1.0, side / max(width, height))
