@@ -1,0 +1,49 @@
+"""Sphinx configuration. API, plugin and command pages are written by `generate.py` from the package itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+# Tutorials run `avse` as a command, and draw no progress bars.
+os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+os.environ.update(TERM="dumb", NO_COLOR="1", COLUMNS="110", OMP_NUM_THREADS="2")
+
+import generate  # noqa: E402
+
+import avse  # noqa: E402
+
+project = "avse"
+author = "the avse developers"
+copyright = author
+release = version = avse.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build", "README.md"]
+html_theme = "furo"
+html_title = f"avse {release}"
+html_static_path: list[str] = []
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = False
+napoleon_numpy_docstring = True
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Hyper-parameters", "params_style")]
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+
+def setup(app) -> None:
+    app.connect("builder-inited", lambda app: generate.write_all(HERE / "api"))

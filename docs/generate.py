@@ -1,0 +1,175 @@
+"""Writes the pages that follow the code: the API, one page a kind of plugin, and the commands."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from pathlib import Path
+from typing import Any
+
+from avse import plugins
+
+# Title, introduction, and modules with the names to document; empty names mean all public ones.
+API = {
+    "front-door": (
+        "The front door",
+        "What `import avse` gives. Everything is imported on first use.",
+        {
+            "avse": ["enhance"],
+            "avse.model": ["load", "Model"],
+            "avse.enhance_files": ["enhance_file", "enhance_files", "Report"],
+            "avse.training": ["train"],
+            "avse.errors": [],
+        },
+    ),
+    "types": ("What flows", "", {"avse.contracts.types": ["Clip", "Batch", "Estimate", "video_frames"]}),
+    "media": ("Media files", "", {"avse.media": []}),
+    "data": (
+        "Data",
+        "Manifests, scenes, noises, mixtures.",
+        {
+            f"avse.data.{name}": []
+            for name in (
+                "manifest",
+                "scenes",
+                "rendering",
+                "mixing",
+                "noises",
+                "reverb",
+                "audio",
+                "cache",
+                "training_set",
+            )
+        },
+    ),
+    "evaluation": ("Evaluation", "", {"avse.evaluation": []}),
+    "recipes": ("Recipes and the registry", "", {"avse.recipe": [], "avse.plugins": []}),
+    "signal": (
+        "Signal processing and losses",
+        "",
+        {"avse.signal.stft": [], "avse.signal.metrics": [], "avse.training.losses": []},
+    ),
+}
+
+
+def write_all(folder: Path) -> None:
+    """Write all pages to `folder`, which is emptied first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, (title, text, modules) in API.items():
+        (folder / f"{name}.md").write_text(_api_page(title, text, modules), encoding="utf-8")
+    for kind in plugins.KINDS:
+        (folder / f"kind-{kind}.md").write_text(_kind_page(kind), encoding="utf-8")
+    (folder / "kinds.md").write_text(_kinds_page(), encoding="utf-8")
+    (folder / "commands.md").write_text(_commands_page(), encoding="utf-8")
+
+
+def _autodoc(directive: str, name: str, *options: str) -> str:
+    lines = "".join(f"   :{option}:\n" for option in options)
+    return f"```{{eval-rst}}\n.. {directive}:: {name}\n{lines}```\n"
+
+
+def _api_page(title: str, text: str, modules: dict[str, list[str]]) -> str:
+    import importlib
+
+    parts = [f"# {title}\n\n{text}\n"]
+    for module, names in modules.items():
+        found = importlib.import_module(module)
+        parts.append(f"## `{module}`\n")
+        if not names:
+            parts.append(f"{_escaped(_first_paragraph(found))}\n")
+            names = getattr(found, "__all__", None) or [
+                name
+                for name, value in vars(found).items()
+                if not name.startswith("_") and getattr(value, "__module__", None) == module
+            ]
+        parts += [_member(found, name) for name in names]
+    return "\n".join(parts)
+
+
+def _member(module: Any, name: str) -> str:
+    value = getattr(module, name)
+    dotted = f"{module.__name__}.{name}"
+    if inspect.isclass(value):
+        return _autodoc("autoclass", dotted, "members")
+    if callable(value):
+        return _autodoc("autofunction", dotted)
+    return ""
+
+
+def _kinds_page() -> str:
+    rows = [
+        f"| [{kind}](kind-{kind}.md) | {_escaped(_first_line(plugins.contract(kind)))} | "
+        + (", ".join(f"`{name}`" for name in plugins.names(kind)) or "none yet")
+        + " |"
+        for kind in plugins.KINDS
+    ]
+    pages = "\n".join(f"kind-{kind}" for kind in plugins.KINDS)
+    return (
+        "# Kinds and plugins\n\nEverything that a recipe can swap. `avse plugins` prints the same; "
+        "`avse check KIND/NAME` puts a plugin to the checks of its kind.\n\n"
+        "| kind | what it is | plugins |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + f"\n\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
+    )
+
+
+def _kind_page(kind: str) -> str:
+    from avse.contracts.checks import checks_of
+
+    base = plugins.contract(kind)
+    parts = [f"# {kind}\n", "## The contract\n", _autodoc("autoclass", f"{base.__module__}.{base.__name__}", "members")]
+    parts.append("Every plugin of the kind must pass these checks:\n")
+    parts += [f"- `{check.name}`: {_escaped(check.expected)}" for check in checks_of(kind)]
+    parts.append("\n## Plugins\n")
+    for name in plugins.names(kind):
+        cls = plugins.get(kind, name)
+        parts.append(f"### `{name}`\n\nIn a recipe: `!new:avse.plugins.{kind}.{name}`\n")
+        parts.append(_autodoc("autoclass", f"{cls.__module__}.{cls.__name__}"))
+        if cls.paper:
+            parts.append(f"Paper: {_escaped(cls.paper)}\n")
+    if not plugins.names(kind):
+        parts.append("None yet: the contract is declared for what is to come.\n")
+    return "\n".join(parts)
+
+
+def _commands_page() -> str:
+    import typer
+
+    from avse.cli import app
+
+    parts = ["# Commands\n", "`avse COMMAND --help` says the same.\n"]
+
+    def describe(command: Any, path: str) -> None:
+        if getattr(command, "commands", None):
+            for name, below in command.commands.items():
+                describe(below, f"{path} {name}")
+            return
+        parts.append(f"## `{path}`\n\n{_escaped(inspect.cleandoc(command.help or ''))}\n")
+        rows = []
+        for parameter in command.params:
+            if parameter.name == "help":
+                continue
+            options = [option for option in parameter.opts if option.startswith("-")]
+            name = ", ".join(options) or (parameter.name or "").upper()
+            default = parameter.default
+            plain = not callable(default) and default not in (None, False, (), [], "")
+            shown = f" Default: `{default}`." if plain and getattr(parameter, "show_default", True) else ""
+            rows.append(f"| `{name}` | {_escaped(getattr(parameter, 'help', '') or '')}{shown} |")
+        if rows:
+            parts.append("| argument | |\n|---|---|\n" + "\n".join(rows) + "\n")
+
+    describe(typer.main.get_command(app), "avse")
+    return "\n".join(parts)
+
+
+def _first_line(found: Any) -> str:
+    return (inspect.getdoc(found) or "").partition("\n")[0]
+
+
+def _first_paragraph(found: Any) -> str:
+    return (inspect.getdoc(found) or "").partition("\n\n")[0]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
