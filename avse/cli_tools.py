@@ -60,20 +60,30 @@ def split_arguments(words: Sequence[str], several: Sequence[str] = ()) -> tuple[
 
 
 def build_plugin(kind: str, name: str, options: Mapping[str, str]) -> Any:
-    """A plugin from its name and its arguments as YAML text, checked as a recipe's would be."""
-    import tempfile
+    """A plugin from its name and its arguments as YAML text, held to the rules of recipes.
 
-    from avse.recipe import load_recipe
+    Example
+    -------
+    >>> build_plugin("corruption", "blur", {"severity": "5"}).severity
+    5
+    """
+    from avse.recipe.build import load_tree
+    from avse.recipe.overrides import apply_overrides
+    from avse.recipe.rules import find_faults
+    from avse.recipe.tree import Tree
 
-    plugins.get(kind, name)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "plugin.yaml"
-        path.write_text(f"{name}: !new:avse.plugins.{kind}.{name}\n", encoding="utf-8")
-        try:
-            recipe = load_recipe(path, {f"{name}.{key}": value for key, value in options.items()})
-            return recipe[name]
-        except AvseError as error:
-            raise AvseError(str(error).replace(f"{path}:\n  ", "").replace(f"--{name}.", "--")) from None
+    cls = plugins.get(kind, name)
+    arguments = Tree.parse("".join(f"{key}: 0\n" for key in options) or "{}", name)
+    apply_overrides(arguments, options)
+    call = Tree.parse(f"{name}: !new:avse.plugins.{kind}.{name}", name)
+    apply_overrides(call, {f"{name}.{key}": value for key, value in options.items()})
+    faults = find_faults(call)
+    if faults:
+        text = "\n".join(faults)
+        for key in options:
+            text = text.replace(f"--{name}.{key}: {name}.{key}: ", f"--{key}: ")
+        raise AvseError(text)
+    return cls(**load_tree(arguments, trusted_only=False))
 
 
 def describe_plugins(what: str = "") -> None:
