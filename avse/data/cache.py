@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from avse.contracts.types import SAMPLE_RATE, Clip
+from avse.contracts.types import Clip
+from avse.data.audio import read_audio
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
 from avse.files import atomic_path
@@ -51,7 +52,7 @@ class ClipCache:
         source = utterance.clean or utterance.noise or utterance.noisy
         target = self._path(source, "sound.npy")
         if not target.is_file():
-            audio = _read_sound(source)
+            audio = read_audio(source)
             with atomic_path(target) as path:
                 np.save(path, np.round(np.clip(audio, -1, 1) * _PCM).astype(np.int16))
         return np.load(target, mmap_mode="r")
@@ -115,17 +116,3 @@ class ClipCache:
             raise AvseError(f"{source}: cannot be read ({error.strerror}). Check the manifest's paths.") from error
         name = hashlib.sha1(f"{source.resolve()}|{state.st_size}|{state.st_mtime_ns}".encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.{kind}"
-
-
-def _read_sound(path: Path) -> np.ndarray:
-    import soundfile
-    import soxr
-
-    try:
-        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError:
-        from avse.media import read_clip
-
-        return read_clip(path, use_video=False).audio
-    mono = audio.mean(axis=1)
-    return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE).astype(np.float32)
