@@ -21,7 +21,7 @@ class NoiseModel(nn.Module, Plugin):
 
     The M-step sees only two non-negative statistics, the parts of the objective's gradient with respect to the
     variance, d objective / d V = denominator - numerator. They cover the ways in which inferences of the field
-    fit noise: with draws r of speech, numerator = mean_r |x|^2 / Vx_r^2 and denominator = mean_r 1 / Vx_r
+    fit noise: with draws r of speech, `numerator = mean_r |x|^2 / Vx_r^2` and denominator = mean_r 1 / Vx_r
     (Monte-Carlo EM); with a posterior noise power P, numerator = P / V^2 and denominator = 1 / V (variational EM).
     A factorisation turns them into multiplicative rules, another model into gradient steps.
     """
@@ -33,7 +33,7 @@ class NoiseModel(nn.Module, Plugin):
         Arguments
         ---------
         power : tensor, shape (batch, steps, bins)
-            |x|^2 of the noisy sound.
+            `|x|^2` of the noisy sound.
         inside : tensor, shape (batch, steps), bool
             False beyond each clip's end; those steps must not count.
         scene : tensor, shape (batch, dim), or None
@@ -71,7 +71,7 @@ class NoiseModel(nn.Module, Plugin):
         ---------
         state : State
         power : tensor, shape (batch, steps, bins)
-            E |n|^2 under the posterior.
+            `E |n|^2` under the posterior.
         inside : tensor, shape (batch, steps), bool
         """
         weight = inside[..., None] / self.variance(state)

@@ -1,0 +1,93 @@
+"""What the README and the guide say is so: tables, commands, links and the example of a plugin."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from avse import plugins
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("recipes/*/README.md"))]
+
+
+def _blocks(page: Path, *languages: str) -> list[str]:
+    return [
+        body
+        for language, body in re.findall(r"```(\S*)[^\n]*\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        if language in languages
+    ]
+
+
+def _commands(page: Path) -> list[list[str]]:
+    """`avse ...` lines of shell blocks, split into words; also `!avse` of notebooks, and code in tables."""
+    text = "\n".join(_blocks(page, "shell", "{code-cell}"))
+    text = text.replace("\\\n", " ").replace(".venv/bin/", "")
+    lines = re.findall(r"^[ !]*(avse .*)$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def _page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_table_of_plugins_is_complete() -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## What is in the box")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([\w ,-]+?) +\| (.*) \|$", table, re.MULTILINE))
+    listed = {title.removesuffix(" of the video"): set(re.findall(r"`(\w+)`", names)) for title, names in rows.items()}
+    for kind in plugins.KINDS:
+        title = {"visual_frontend": "visual front-end"}.get(kind, kind.replace("_", " "))
+        names = set(plugins.names(kind))
+        if names:
+            assert listed[title] == names, kind
+        else:
+            assert title in "prior, noise model, inference, embedding", kind
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_page_id)
+def test_commands_are_understood(page: Path) -> None:
+    """Every verb and option exists; recipes load with the overrides given."""
+    import typer
+
+    from avse.cli import app
+    from avse.cli_tools import split_arguments
+    from avse.recipe import load_recipe
+
+    for words in _commands(page):
+        command, rest = typer.main.get_command(app), words[1:]
+        while getattr(command, "commands", None) and rest and rest[0] in command.commands:
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {option for parameter in command.params for option in parameter.opts}
+        free = command.context_settings.get("ignore_unknown_options", False)
+        unknown = [word for word in rest if word.startswith("-") and not word.partition("=")[0].lstrip("-").isdigit()]
+        unknown = [word for word in unknown if word not in known | {"--help", "--version"}]
+        assert free or not unknown, f"{page.name}: {' '.join(words)}: {unknown}"
+        if words[1] in ("train", "recipe") and not {"--plugins", "filn"} & set(words) and "{small}" not in words:
+            rest = rest[: rest.index("|")] if "|" in rest else rest
+            [recipe], overrides = split_arguments(rest)
+            load_recipe(ROOT / recipe, overrides)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_page_id)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        generated = page.parent.name == "docs" and target.startswith("api/")
+        assert generated or (page.parent / target).exists(), target
+
+
+def test_example_of_a_plugin_passes_its_checks(tmp_path: Path) -> None:
+    from avse.contracts.checks import run_checks
+
+    [shown] = [block for block in _blocks(ROOT / "README.md", "python") if "@register" in block]
+    assert shown in _blocks(ROOT / "docs" / "plugins.md", "python")
+    (tmp_path / "my_fusion.py").write_text(shown)
+    try:
+        assert not plugins.load_path(tmp_path / "my_fusion.py")
+        failed = [str(result) for result in run_checks(plugins.get("fusion", "scaled_sum")) if not result.passed]
+        assert not failed, "\n".join(failed)
+    finally:
+        plugins.forget("fusion", "scaled_sum")
