@@ -9,6 +9,7 @@ place and never stops the others.
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -20,9 +21,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from avse.errors import AvseError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 KINDS = {
     "mouth_tracker": "avse.mouth_trackers",
@@ -290,10 +294,15 @@ def _import(module: str) -> None:
     _guarded(module, lambda: importlib.import_module(module), module)
 
 
-def _import_entry_points() -> None:
+@functools.lru_cache(maxsize=4)
+def _entry_points(search_path: tuple[str, ...]) -> list[EntryPoint]:
     from importlib import metadata
 
-    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+    return list(metadata.entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _import_entry_points() -> None:
+    for point in _entry_points(tuple(sys.path)):
         owner = point.dist.name if point.dist else "?"
         subject = f"entry point {point.name} = {point.value} of {owner}"
         if subject not in _TRIED:
