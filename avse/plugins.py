@@ -19,9 +19,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from avse.errors import AvseError
 
@@ -114,7 +115,7 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     file, line = frame.f_code.co_filename, frame.f_lineno
 
     def decorate(cls: T) -> T:
-        cls.plugin_kind, cls.plugin_name = kind, name
+        cls.plugin_kind, cls.plugin_name = kind, name  # type: ignore[attr-defined]
         entry = _Entry(cls, file, line)
         if kind in KINDS and not cls.__module__.startswith(f"{KINDS[kind]}."):
             _import_package(kind)  # the toolkit's own plugins come first, whatever is imported first
@@ -128,7 +129,7 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     return decorate
 
 
-def get(kind: str, name: str) -> type:
+def get(kind: str, name: str) -> type[Any]:
     """The class registered as `kind`/`name`.
 
     Raises
@@ -170,7 +171,7 @@ def place(kind: str, name: str) -> str:
     return _REGISTRY[kind][name].place
 
 
-def contract(kind: str) -> type:
+def contract(kind: str) -> type[Any]:
     """The abstract class of a kind.
 
     Example
@@ -338,7 +339,7 @@ def _load_file(path: Path) -> None:
     _guarded(path.name, lambda: importlib.import_module(module), module)
     if path.is_dir() and module in sys.modules:
         for part in pkgutil.iter_modules([str(path)], f"{module}."):
-            _guarded(f"{path.name}.{part.name}", lambda name=part.name: importlib.import_module(name), part.name)
+            _guarded(f"{path.name}.{part.name}", partial(importlib.import_module, part.name), part.name)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -387,7 +388,7 @@ class _Kind:
     def __init__(self, kind: str) -> None:
         self._kind = kind
 
-    def __getattr__(self, name: str) -> type:
+    def __getattr__(self, name: str) -> type[Any]:
         if name.startswith("__"):
             raise AttributeError(name)
         try:

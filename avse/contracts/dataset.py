@@ -104,9 +104,9 @@ def _writes_manifest(cls: type) -> None:
         for row in rows:
             files = {column: row[column] for column in ("clean", "noisy", "noise", "video") if row.get(column)}
             expect(files, f"row {row['id']} names no file")
-            for column, file in files.items():
-                expect(not Path(file).is_absolute(), f"row {row['id']}: {column} is an absolute path")
-                expect((folder / file).is_file(), f"row {row['id']}: {column} {file} does not exist")
+            for column, cell in files.items():
+                expect(not Path(cell).is_absolute(), f"row {row['id']}: {column} is an absolute path")
+                expect((folder / cell).is_file(), f"row {row['id']}: {column} {cell} does not exist")
 
 
 def _repeats(cls: type) -> None:

@@ -164,7 +164,7 @@ class Batch:
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """The same batch on another device (arguments of `torch.Tensor.to`; no dtype)."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(*args, **kwargs) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
         }
         return replace(self, **moved)

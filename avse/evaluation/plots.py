@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 INPUT = "#7f8790"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b4a9f", "#8c6d31")  # told apart by all
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 9,
@@ -86,7 +86,7 @@ def save(figure: Figure, path: str | Path) -> None:
 def to_bytes(figure: Figure, form: str = "png") -> bytes:
     """A figure as the bytes of a file: `png`, or `webp`, which is far smaller for spectrograms."""
     image = BytesIO()
-    figure.savefig(image, format=form, **({"pil_kwargs": {"quality": 88}} if form == "webp" else {}))
+    figure.savefig(image, format=form, pil_kwargs={"quality": 88} if form == "webp" else None)
     return image.getvalue()
 
 
@@ -183,7 +183,7 @@ def _stack(heights: Sequence[float], spectra: int, title: str | None) -> tuple[F
 
     width, gap, bottom, top = 8.5, 0.3, 0.45, 0.55 if title else 0.3
     height = bottom + top + sum(heights) + gap * (len(heights) - 1)
-    figure = Figure(figsize=(width, height), layout="none")
+    figure = Figure(figsize=(width, height), layout="none")  # type: ignore[arg-type]  # known to matplotlib, not to its types
     rows = []
     upper = height - top
     for inches in heights:

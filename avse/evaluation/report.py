@@ -142,8 +142,8 @@ def _picks(ranked: Sequence[Row]) -> list[tuple[str, Row]]:
     return sorted(picked.items(), key=lambda pick: ranked.index(pick[1]))
 
 
-def _sounds(utterance: Utterance, folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None, np.ndarray | None]:
-    sounds = {
+def _sounds(utterance: Utterance, folder: Path) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray | None]:
+    sounds: dict[str, Any] = {
         "noisy": read_sound(utterance.noisy)[0],
         "enhanced": read_sound(find_estimate(folder, utterance))[0],
         "clean": read_sound(utterance.clean)[0],

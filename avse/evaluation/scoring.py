@@ -97,7 +97,7 @@ class Scorer:
     def __call__(self, utterances: Sequence[Utterance]) -> Iterator[Row]:
         """A row for each utterance. Those that share a video should come one after the other: it is tracked once."""
         for utterance in utterances:
-            row = {
+            row: Row = {
                 "id": utterance.id,
                 "status": "ok",
                 "reason": "",

@@ -130,9 +130,9 @@ def versions() -> dict[str, str]:
 def _cell(rows: list[Row], metrics: dict[str, Any], seed: int) -> dict[str, Any]:
     scores = []
     for name in metrics:
-        before = np.array([_number(row.get(f"{name}_input")) for row in rows])
-        after = np.array([_number(row.get(name)) for row in rows])
-        scores += [before, after, after - before]
+        given = np.array([_number(row.get(f"{name}_input")) for row in rows])
+        found = np.array([_number(row.get(name)) for row in rows])
+        scores += [given, found, found - given]
     intervals = bootstrap_means(np.stack(scores, axis=1), [row["target"] for row in rows], seed=seed)
     cells = {}
     for index, name in enumerate(metrics):

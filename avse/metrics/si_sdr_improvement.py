@@ -34,7 +34,7 @@ class SISDRImprovement(Metric):
 
     def __call__(self, estimate: np.ndarray, clean: np.ndarray, noisy: np.ndarray) -> float:
         check_sounds(clean=clean, estimate=estimate, noisy=noisy)
-        estimate, clean, noisy = (
+        found, reference, given = (
             torch.from_numpy(np.asarray(one, dtype=np.float64)) for one in (estimate, clean, noisy)
         )
-        return (si_sdr(estimate, clean) - si_sdr(noisy, clean)).item()
+        return (si_sdr(found, reference) - si_sdr(given, reference)).item()

@@ -38,7 +38,7 @@ class Haar(MouthTracker):
 
     def __init__(self, min_face: float = 0.15, neighbours: int = 4) -> None:
         self.min_face, self.neighbours = min_face, neighbours
-        self._cascades: tuple[Any, Any] | None = None
+        self._cascades: tuple[Any, ...] | None = None
 
     def detect(self, frame: np.ndarray, min_size: float = 0.0) -> list[Face]:
         import cv2

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 
+_Count = TypeVar("_Count", int, torch.Tensor)
 
-def stft_steps(samples: torch.Tensor | int, fft_size: int, hop: int) -> torch.Tensor | int:
+
+def stft_steps(samples: _Count, fft_size: int, hop: int) -> _Count:
     """Steps whose window touches a signal of `samples` samples.
 
     Example
