@@ -11,7 +11,7 @@ from ruamel.yaml.nodes import Node
 
 from avse.errors import AvseError
 from avse.recipe.rules import component, plugin_of
-from avse.recipe.tree import Tree, dotted, tag, where
+from avse.recipe.tree import TUPLE, Tree, dotted, know_tuples, tag, where
 
 _BUILDING = threading.Lock()
 
@@ -37,6 +37,7 @@ def load_tree(tree: Tree, trusted_only: bool) -> dict[str, Any]:
         finally:
             for function in defaults:
                 function.__defaults__ = (False,)
+            know_tuples()
 
 
 def _built_at(tree: Tree, failed: str | None) -> str:
@@ -69,7 +70,7 @@ class _TrustedLoader(_Remembers, ruamel.yaml.SafeLoader):
 
     @classmethod
     def add_constructor(cls, tag: str, constructor: Any) -> None:
-        if tag == "!tuple":  # HyperPyYAML's own reads its text with a loader that can call anything
+        if tag == TUPLE:  # HyperPyYAML's own reads its text with a loader that can call anything
             constructor = _numbers
         super().add_constructor(tag, constructor)
 

@@ -18,6 +18,7 @@ from ruamel.yaml.tag import Tag
 from avse.errors import AvseError
 
 STANDARD = "tag:yaml.org,2002:"
+TUPLE = "!tuple"
 REFERENCE = re.compile(r"<[^>]*>")
 Path_ = tuple[str, ...]
 
@@ -91,6 +92,21 @@ class Tree:
         return stream.getvalue()
 
 
+def know_tuples() -> None:
+    """Let plain text such as `(3, 4)` be a tuple, once.
+
+    HyperPyYAML adds this rule to the YAML library anew at every load: without this, text would be read one way before
+    the first load and another way after it.
+    """
+    rules = ruamel.yaml.resolver.implicit_resolvers
+    first = next((rule for rule in rules if rule[1] == TUPLE), None)
+    rules[:] = [rule for rule in rules if rule[1] != TUPLE]
+    rules.append(first or ([(1, 2), (1, 1)], TUPLE, re.compile(r"^\(.*\)$"), "("))
+
+
+know_tuples()
+
+
 def parse_node(text: str, name: str) -> Node | None:
     """One YAML document as a node; None if it is empty.
 
@@ -130,16 +146,14 @@ def read_text(path: str | Path) -> str:
 def tag(node: Node) -> str:
     """A node's own tag (`!new:...`, `!ref`); empty for plain YAML."""
     name = str(node.tag or "")
-    return "" if name.startswith(STANDARD) and "python" not in name else name
+    return "" if name == TUPLE or name.startswith(STANDARD) and "python" not in name else name
 
 
 def plain_type(node: Node) -> str:
     """What a plain node is: `str`, `int`, `float`, `bool`, `null`, `map`, `seq`, `tuple`; empty for a tagged one."""
     if tag(node):
         return ""
-    if isinstance(node, ScalarNode) and not node.style and re.fullmatch(r"\(.*\)", node.value):
-        return "tuple"
-    return str(node.tag).removeprefix(STANDARD)
+    return str(node.tag).removeprefix(STANDARD).removeprefix("!")
 
 
 def children(node: Node) -> list[tuple[str, Node]]:
@@ -261,29 +275,42 @@ def _last_leaf(node: Node) -> Node:
     return _last_leaf(below[-1][1]) if below else node
 
 
-def _expand(node: Node, seen: set[int]) -> Iterator[str]:
-    """Write merge keys (`<<`) out; yield a fault for every key given twice, or that is no text."""
-    if id(node) in seen:
+def _expand(node: Node, done: set[int], trail: tuple[int, ...] = ()) -> Iterator[str]:
+    """Write merge keys (`<<`) out; yield a fault for every key given twice, or that is no text.
+
+    Raises
+    ------
+    AvseError
+        If a node is an alias of one that it stands in.
+    """
+    if id(node) in trail:
+        raise AvseError(f"{where(node)}: the alias *{node.anchor} stands inside of what it names.")
+    if id(node) in done:
         return
-    seen.add(id(node))
     if isinstance(node, MappingNode):
-        pairs, merged, first = [], [], {}
+        pairs: dict[str, tuple[Node, Node]] = {}
+        merged: list[Node] = []
         for key, value in node.value:
             if str(key.tag) == f"{STANDARD}merge":
                 merged += value.value if isinstance(value, SequenceNode) else [value]
-                continue
-            if not isinstance(key, ScalarNode):
+            elif not isinstance(key, ScalarNode):
                 yield f"{where(key)}: a key must be a word."
-                continue
-            if key.value in first:
-                yield f"{where(key)}: the key {key.value!r} is given twice (first at {where(first[key.value])})."
-            first[key.value] = key
-            pairs.append((key, value))
+            elif key.value in pairs:
+                first = where(pairs[key.value][0])
+                yield f"{where(key)}: the key {key.value!r} is given twice (first at {first})."
+            else:
+                pairs[key.value] = (key, value)
         for source in merged:
-            pairs += [(k, v) for k, v in source.value if k.value not in first]
-        node.value = pairs
+            if not isinstance(source, MappingNode):
+                yield f"{where(source)}: only keys and values can be merged (<<)."
+                continue
+            yield from _expand(source, done, (*trail, id(node)))
+            for key, value in source.value:
+                pairs.setdefault(key.value, (key, value))
+        node.value = list(pairs.values())
     for _, below in children(node):
-        yield from _expand(below, seen)
+        yield from _expand(below, done, (*trail, id(node)))
+    done.add(id(node))
 
 
 def _yaml() -> ruamel.yaml.YAML:

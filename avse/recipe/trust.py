@@ -11,8 +11,10 @@ from avse.recipe.rules import component, locate, plugin_of
 from avse.recipe.tree import (
     REFERENCE,
     STANDARD,
+    TUPLE,
     Path_,
     Tree,
+    children,
     dotted,
     plain_type,
     references,
@@ -31,15 +33,28 @@ def untrusted(tree: Tree) -> list[str]:
     HyperPyYAML calls whatever a tag names, reads `(...)` with a loader that can call anything as well, and computes
     powers of any size in a reference. So only what is known to be harmless passes.
     """
+    anchored = list(_anchors(tree.root, set()))
+    if anchored:  # before anything walks a tree that aliases can make as large as they like
+        return [
+            f"{where(node)}: anchors and aliases (&, *) are refused in a recipe from elsewhere." for node in anchored
+        ]
     return [fault for path, node in tree.walk() for fault in _untrusted_node(tree, path, node)]
+
+
+def _anchors(node: Node, seen: set[int]) -> Iterator[Node]:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if node.anchor:
+        yield node
+    for _, below in children(node):
+        yield from _anchors(below, seen)
 
 
 def _untrusted_node(tree: Tree, path: Path_, node: Node) -> Iterator[str]:
     place, own = f"{where(node)}: {dotted(path)}", tag(node)
     if path == ("plugins",):
         yield f"{place}: a recipe from elsewhere may not load plugins."
-    if node.anchor or str(node.tag) == f"{STANDARD}merge":
-        yield f"{place}: anchors and merges (&, *, <<) are not allowed in a recipe from elsewhere."
     if not re.fullmatch(r"[\w-]+", path[-1]):
         yield f"{place}: a key must be a word."
     called = component(node)
@@ -54,7 +69,7 @@ def _untrusted_node(tree: Tree, path: Path_, node: Node) -> Iterator[str]:
     elif own:
         yield f"{place}: the tag {own} is refused in a recipe from elsewhere."
     elif isinstance(node, ScalarNode):
-        if str(node.tag).removeprefix(STANDARD) not in ("str", "int", "float", "bool", "null"):
+        if str(node.tag).removeprefix(STANDARD) not in ("str", "int", "float", "bool", "null", TUPLE):
             yield f"{place}: a value of this type ({node.tag}) is refused in a recipe from elsewhere."
         if REFERENCE.search(node.value) or (node.value.startswith("(") and not _NUMBERS.fullmatch(node.value)):
             yield f"{place}: the text {node.value!r} is refused in a recipe from elsewhere."
