@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -91,6 +92,14 @@ class _Track:
             del self.frames[0], self.faces[0], self.points[0]
 
 
+class Place(NamedTuple):
+    """Where a mouth is: its centre (x, y), the direction across the face, and the distance from eyes to mouth."""
+
+    centre: np.ndarray
+    across: np.ndarray
+    size: float
+
+
 class MouthCropper:
     """Follows one face through a video and crops its mouth.
 
@@ -105,6 +114,11 @@ class MouthCropper:
         "mouth": the pictures already are mouth crops. "auto": so if they are square, at most 128 pixels, and
         hold no face in the first second.
 
+    Attributes
+    ----------
+    place : Place, or None
+        Where the mouth of the last crop is, in pixels of `Picture.grey`; None where it is not valid.
+
     Example
     -------
     >>> from avse.mouth_trackers.mtcnn import MTCNN
@@ -118,6 +132,7 @@ class MouthCropper:
         self, tracker: MouthTracker, face: str | int | tuple[float, ...] = "largest", roi: str = "auto"
     ) -> None:
         self.tracker, self.face, self.roi = tracker, face, roi
+        self.place: Place | None = None
         self._tracks: list[_Track] = []
         self._followed: _Track | None = None
         self._detected = -INTERVAL  # frame of the last detection
@@ -215,20 +230,19 @@ class MouthCropper:
 
     def _crop(self, index: int, grey: np.ndarray | None, scale: float) -> tuple[np.ndarray, bool]:
         nothing = np.zeros((MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8), False
+        self.place = None
         if grey is None:
             return nothing
         self._choose(index, scale)
         if self._followed is None:
             return nothing
         self._followed.forget(index - LOOKAHEAD - INTERVAL)
-        placed = _place(self._followed, index)
-        if placed is None:
-            return nothing
-        centre, across, size = placed
+        place = _place(self._followed, index)
         height, width = grey.shape
-        if not (0 <= centre[0] < width and 0 <= centre[1] < height):
+        if place is None or not (0 <= place.centre[0] < width and 0 <= place.centre[1] < height):
             return nothing
-        return _cut(grey, centre, across, size * _SIDE_OF_CROP), True
+        self.place = place
+        return _cut(grey, place), True
 
     def _choose(self, index: int, scale: float) -> None:
         """Decide which face to follow from frame `index` on, knowing the frames ahead."""
@@ -329,7 +343,7 @@ def _overlap(one: Face, other: Face) -> float:
     return common / max(aw * ah + bw * bh - common, 1e-9)
 
 
-def _place(track: _Track, index: int) -> tuple[np.ndarray, np.ndarray, float] | None:
+def _place(track: _Track, index: int) -> Place | None:
     """Smoothed mouth centre, direction across the face, and eye-to-mouth distance at a frame; None outside a run."""
     frames = np.array(track.frames)
     after = int(np.searchsorted(frames, index))
@@ -350,13 +364,14 @@ def _place(track: _Track, index: int) -> tuple[np.ndarray, np.ndarray, float] | 
     away = (steps - index).astype(float)
     fine, coarse = (np.exp(-0.5 * (away / spread) ** 2) for spread in (_CENTRE_SPREAD, _SHAPE_SPREAD))
     fine, coarse = fine / fine.sum(), coarse / coarse.sum()
-    return fine @ mouth, coarse @ across, float(coarse @ size)
+    return Place(fine @ mouth, coarse @ across, float(coarse @ size))
 
 
-def _cut(grey: np.ndarray, centre: np.ndarray, across: np.ndarray, side: float) -> np.ndarray:
-    """The square of `side` pixels around `centre`, its rows along `across`, as an 88 x 88 crop."""
+def _cut(grey: np.ndarray, place: Place) -> np.ndarray:
+    """The square around a mouth, its rows along the face, as an 88 x 88 crop."""
     import cv2
 
+    centre, across, side = place.centre, place.across, place.size * _SIDE_OF_CROP
     reach = int(np.ceil(side * 0.75)) + 2  # holds the square however it is turned
     left, top = int(centre[0]) - reach, int(centre[1]) - reach
     x0, y0 = max(left, 0), max(top, 0)

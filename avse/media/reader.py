@@ -298,7 +298,7 @@ def parse_face(face: str | int | tuple[float, ...]) -> str | int | tuple[float, 
         face = int(values[0]) if len(values) == 1 and values[0].is_integer() else values
     if isinstance(face, int) and face >= 0 or face == "largest":
         return face
-    if isinstance(face, tuple) and len(face) == 4 and face[2] > 0 and face[3] > 0:
+    if isinstance(face, tuple) and len(face) == 4 and np.isfinite(face).all() and min(face[2:]) > 0:
         return face
     raise wrong
 

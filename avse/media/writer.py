@@ -47,6 +47,7 @@ _LIMITED_RATES = {
     "MPEG_LAYER_III": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
 }
 _BIT_RATE = 128_000
+_REORDERED = 32  # packets without a decoding time before the first that has one
 _HELD = 256  # samples kept back until the end, where the sound is cut to the input's length
 
 
@@ -240,7 +241,7 @@ class _MediaFile:
                 if source is not None:
                     self._copy = self._container.add_stream_from_template(source)
                     self._copy.metadata.update(source.metadata)
-                    self._packets = (packet for packet in original.demux(source) if packet.dts is not None)
+                    self._packets = _timed(original.demux(source), source)
                 self._audio = self._container.add_stream(codec.name, rate=self.rate, layout="mono")
                 self._audio.time_base = Fraction(1, self.rate)
                 if codec.name not in ("flac", "pcm_s16le"):
@@ -280,6 +281,30 @@ class _MediaFile:
             if kind is None:
                 self._container.mux(self._audio.encode(None))
                 self._copy_video(float("inf"))
+
+
+def _timed(packets: Iterable[Any], stream: Any) -> Iterator[Any]:
+    """Packets with a decoding time each; Matroska leaves out the first ones of a video with reordered frames."""
+    step = 0
+    if stream.average_rate:
+        step = max(1, round(1 / (stream.average_rate * stream.time_base)))
+    waiting: list[Any] = []
+    last = None
+    for packet in packets:
+        if not packet.size:
+            continue  # the empty one that ends a demuxed stream
+        if packet.dts is None and last is not None:
+            packet.dts = last + (packet.duration or step)
+        waiting.append(packet)
+        if packet.dts is None and len(waiting) < _REORDERED:
+            continue
+        last = packet.dts if packet.dts is not None else packet.pts
+        for place, early in enumerate(waiting):
+            if early.dts is None and last is not None:
+                early.dts = last - (len(waiting) - 1 - place) * (packet.duration or step)
+        yield from waiting
+        waiting = []
+    yield from waiting
 
 
 @contextmanager
