@@ -285,7 +285,8 @@ def _argument(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Ite
     elif kind == "str" and text.lower() in ("true", "false") and bool in allowed and str not in allowed:
         yield f"{place}: {text!r} in quotes is text. Write {text.lower()}."
     elif not _fits(kind, allowed):
-        yield f"{place}: {title} wants {_wanted(allowed)} here, not {text or 'nothing'!r} ({_called(kind)})."
+        given = "nothing (null)" if kind == "null" else f"{text!r} ({_called(kind)})"
+        yield f"{place}: {title} wants {_wanted(allowed)} here, not {given}."
 
 
 def _fits(kind: str, allowed: tuple[Any, ...]) -> bool:

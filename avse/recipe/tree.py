@@ -300,6 +300,8 @@ def _expand(node: Node, done: set[int], trail: tuple[int, ...] = ()) -> Iterator
                 yield f"{where(key)}: the key {key.value!r} is given twice (first at {first})."
             else:
                 pairs[key.value] = (key, value)
+                if str(value.tag) == f"{STANDARD}null" and not value.value:
+                    value.start_mark = key.end_mark  # an empty value is marked where the next thing begins
         for source in merged:
             if not isinstance(source, MappingNode):
                 yield f"{where(source)}: only keys and values can be merged (<<)."

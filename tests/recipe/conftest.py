@@ -46,13 +46,13 @@ epochs: 3
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """Write a recipe, the one above unless another text is given, with lines replaced."""
+    """Write a recipe, the one above unless another text is given, the first line of each key given replaced."""
 
     def make(text: str = RECIPE, **lines: str) -> Path:
         for key, line in lines.items():
             found = [old for old in text.splitlines() if old.strip().startswith(f"{key}:")]
             assert found, key
-            text = text.replace(found[0], line)
+            text = text.replace(found[0], line, 1)
         path = tmp_path / "recipe.yaml"
         path.write_text(text)
         return path
