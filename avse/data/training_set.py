@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ from avse.errors import AvseError
 
 if TYPE_CHECKING:
     from avse.contracts.corruption import Corruption
+
+_MOST_CUTS = 8
+_LONGEST = 6.0
 
 
 @dataclass
@@ -115,6 +119,9 @@ class MixtureSet(Dataset):
         large as its share of all speech.
     babble_without_video : bool
         False: targets without a video are never mixed with babble, since nothing there tells who is meant.
+    speed : (float, float) or None
+        Range of speeds at which speech is played, mouth and sound together; pitch and formants follow, so that no
+        voice belongs to a face.
     video_share : float
         Share of targets that have a video, where the corpus has both.
     degradation : VideoDegradation or None
@@ -135,12 +142,14 @@ class MixtureSet(Dataset):
         talkers: Sequence[float] = (0.1, 0.6, 0.15, 0.1, 0.05),
         rival_share: float | None = None,
         babble_without_video: bool = False,
+        speed: tuple[float, float] | None = None,
         video_share: float = 0.7,
         degradation: VideoDegradation | None = None,
         use_video: bool = True,
         seed: int = 0,
     ) -> None:
         self.cache, self.size, self.seed, self.epoch = cache, size, seed, 0
+        self.speed = None if speed is None else tuple(speed)
         self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
         self.snr, self.talkers = tuple(snr), np.asarray(talkers, dtype=float)
         self.degradation, self.use_video = degradation, use_video
@@ -168,6 +177,11 @@ class MixtureSet(Dataset):
             )
         self.conditions = list(conditions)
         self.weights = np.array(list(conditions.values())) / sum(conditions.values())
+        self.hours = {id(pool): _shares(pool) for pool in (self.speech, self.with_video, self.without_video)}
+        self.mates: dict[tuple[str, bool], list[Utterance]] = {}
+        for utterance in self.speech:
+            if utterance.speaker:
+                self.mates.setdefault((utterance.speaker, utterance.video is not None), []).append(utterance)
 
     def __len__(self) -> int:
         return self.size
@@ -179,19 +193,18 @@ class MixtureSet(Dataset):
     def __getitem__(self, index: int) -> tuple[Clip, np.ndarray, np.ndarray]:
         """Mixture `index` of the epoch: noisy clip, clean speech, noise, each of `samples` samples."""
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        pool = self.with_video if rng.random() < self.video_share else self.without_video
-        target = pool[rng.integers(len(pool))]
-        speech, start = self._speech(target, rng, align=SAMPLES_PER_FRAME)
-        noise = self._noise(target, rng)
-        speech = _equalise(speech, rng)
+        target = self._draw(self.with_video if rng.random() < self.video_share else self.without_video, rng)
+        cuts = self._cuts(target, rng)
+        speech = _equalise(self._sound(cuts), rng)
+        noise = _equalise(self._noise(target, rng), rng)
         level = 10 ** (rng.uniform(-35, -15) / 20) / (np.sqrt(np.mean(speech**2)) + 1e-6)
-        noisy, noise = mix_at_snr(level * speech, _equalise(noise, rng), rng.uniform(*self.snr))
+        noisy, noise = mix_at_snr(level * speech, noise, rng.uniform(*self.snr))
         mouth = valid = None
         if self.use_video and target.video is not None:
-            mouth, valid = self._video(target, start)
+            mouth, valid = self._video(cuts)
             if self.degradation is not None:
-                other = self.with_video[rng.integers(len(self.with_video))]
-                mouth, valid = self.degradation(mouth, valid, lambda: self._video(other, 0), rng)
+                wrong = lambda: self._video(self._cuts(self._draw(self.with_video, rng), rng))
+                mouth, valid = self.degradation(mouth, valid, wrong, rng)
         clean = (level * speech).astype(np.float32)
         return Clip(noisy, mouth, valid, clip_id=target.id), clean, noise
 
@@ -201,23 +214,59 @@ class MixtureSet(Dataset):
         clips, clean, noise = zip(*items)
         return Batch.from_clips(clips, clean, noise)
 
-    def _speech(self, utterance: Utterance, rng: np.random.Generator, align: int = 1) -> tuple[np.ndarray, int]:
-        # A cut that holds no sound would leave nothing to learn; look again a few times.
-        length = len(self.cache.sound(utterance))
-        for _ in range(4):
-            start = int(rng.integers(0, max(0, length - self.samples) // align + 1)) * align
-            cut = self.cache.excerpt(utterance, start, self.samples)
-            if np.mean(cut**2) > 1e-7:
-                break
-        speech = np.zeros(self.samples, dtype=np.float32)
-        speech[: len(cut)] = cut
-        return speech, start
+    def _draw(self, pool: list[Utterance], rng: np.random.Generator) -> Utterance:
+        """An utterance, longer ones more often."""
+        return pool[min(len(pool) - 1, int(np.searchsorted(self.hours[id(pool)], rng.random(), side="right")))]
 
-    def _video(self, utterance: Utterance, start: int) -> tuple[np.ndarray, np.ndarray]:
-        mouth, valid = self.cache.mouth(utterance)
-        first = start // SAMPLES_PER_FRAME
-        last = first + self.samples // SAMPLES_PER_FRAME
-        clip = Clip(np.zeros(self.samples, dtype=np.float32), mouth[first:last], valid[first:last])
+    def _cuts(self, utterance: Utterance, rng: np.random.Generator) -> list[_Cut]:
+        """Where a target is cut from: one utterance, and if it is too short, more of the same speaker after it.
+
+        Silence after a short utterance would teach that speech ends where the video does.
+        """
+        speed = 1.0 if self.speed is None else float(rng.uniform(*self.speed))
+        mates = self.mates.get((utterance.speaker, utterance.video is not None), [utterance])
+        cuts: list[_Cut] = []
+        wanted = self.samples // SAMPLES_PER_FRAME
+        while wanted > 0 and len(cuts) < _MOST_CUTS:
+            frames = int(len(self.cache.sound(utterance)) / speed) // SAMPLES_PER_FRAME
+            if frames > 0:
+                spare = max(0, len(self.cache.sound(utterance)) - int(wanted * SAMPLES_PER_FRAME * speed))
+                # A cut that holds no sound would leave nothing to learn; look again a few times.
+                for _ in range(4):
+                    start = int(rng.integers(0, spare // SAMPLES_PER_FRAME + 1)) * SAMPLES_PER_FRAME
+                    cut = _Cut(utterance, start, min(frames, wanted), speed)
+                    if np.mean(self._sound([cut]) ** 2) > 1e-7:
+                        break
+                cuts.append(cut)
+                wanted -= cut.frames
+            elif not cuts:
+                break
+            utterance = mates[rng.integers(len(mates))]
+        return cuts
+
+    def _sound(self, cuts: list[_Cut]) -> np.ndarray:
+        """Sound of cuts, shape (samples,), silent after the last."""
+        speech = np.zeros(self.samples, dtype=np.float32)
+        filled = 0
+        for cut in cuts:
+            size = cut.frames * SAMPLES_PER_FRAME
+            part = self.cache.excerpt(cut.utterance, cut.start, math.ceil(size * cut.speed))
+            part = _at_speed(part, cut.speed)[:size]
+            speech[filled : filled + len(part)] = part
+            filled += size
+        return speech
+
+    def _video(self, cuts: list[_Cut]) -> tuple[np.ndarray, np.ndarray]:
+        """Mouth crops of cuts at the speed of their sound, and their validity."""
+        mouths, valids = [], []
+        for cut in cuts:
+            mouth, valid = self.cache.mouth(cut.utterance)
+            rows = cut.start // SAMPLES_PER_FRAME + ((np.arange(cut.frames) + 0.5) * cut.speed).astype(int)
+            inside = rows < len(valid)
+            rows = np.minimum(rows, len(valid) - 1)
+            mouths.append(mouth[rows])
+            valids.append(valid[rows] & inside)
+        clip = Clip(np.zeros(self.samples, dtype=np.float32), np.concatenate(mouths), np.concatenate(valids))
         return clip.mouth, clip.valid
 
     def _noise(self, target: Utterance, rng: np.random.Generator) -> np.ndarray:
@@ -239,19 +288,47 @@ class MixtureSet(Dataset):
         for _ in range(count):
             rival = self.rival_share is not None and self.with_video and rng.random() < self.rival_share
             pool = self.with_video if rival else self.speech
-            talker = pool[rng.integers(len(pool))]
+            talker = self._draw(pool, rng)
             while talker.id == target.id or (talker.speaker and talker.speaker == target.speaker):
-                talker = self.speech[rng.integers(len(self.speech))]
-            voice = self._loop(talker, rng)
+                talker = self._draw(self.speech, rng)
+            voice = self._loop(talker, rng, self.speed)
             total += voice / (np.sqrt(np.mean(voice**2)) + 1e-6)
         return total
 
-    def _loop(self, utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
-        sound = self.cache.sound(utterance)
-        if len(sound) >= self.samples:
-            return self.cache.excerpt(utterance, int(rng.integers(0, len(sound) - self.samples + 1)), self.samples)
-        whole = self.cache.excerpt(utterance, 0, len(sound))
-        return np.roll(np.resize(whole, self.samples), int(rng.integers(0, self.samples)))
+    def _loop(
+        self, utterance: Utterance, rng: np.random.Generator, speeds: tuple[float, float] | None = None
+    ) -> np.ndarray:
+        speed = 1.0 if speeds is None else float(rng.uniform(*speeds))
+        wanted = math.ceil(self.samples * speed)
+        length = len(self.cache.sound(utterance))
+        start = int(rng.integers(0, max(0, length - wanted) + 1))
+        sound = _at_speed(self.cache.excerpt(utterance, start, wanted), speed)[: self.samples]
+        return np.roll(np.resize(sound, self.samples), int(rng.integers(0, self.samples)) if length < wanted else 0)
+
+
+@dataclass
+class _Cut:
+    """Part of an utterance: `frames` video frames from sample `start` on, played `speed` times as fast."""
+
+    utterance: Utterance
+    start: int
+    frames: int
+    speed: float
+
+
+def _at_speed(sound: np.ndarray, speed: float) -> np.ndarray:
+    """Sound played faster: pitch and formants rise with it, so that one speaker becomes many."""
+    if speed == 1.0:
+        return sound
+    import soxr
+
+    return soxr.resample(sound, SAMPLE_RATE * speed, SAMPLE_RATE, quality="LQ")
+
+
+def _shares(pool: list[Utterance]) -> np.ndarray:
+    """Cumulative shares of an utterance's length in its pool, at most as much as `_LONGEST` seconds would have."""
+    lengths = np.array([min(utterance.duration or 1.0, _LONGEST) for utterance in pool])
+    return np.cumsum(lengths) / max(lengths.sum(), 1e-9) if len(pool) else lengths
 
 
 def _equalise(signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -30,6 +30,9 @@ class Conv3d(VisualFrontend):
         Frames that the first layer sees (odd, centred; past frames only if causal).
     temporal_layers : int
         Residual convolutions over time, of 3 frames each.
+    centred : bool
+        Subtract the features' mean over the clip's valid frames (those so far, if causal): what stays is motion, and
+        little of who the face belongs to.
     field : int
         Side of the square in the middle of the crop that is looked at, in pixels.
     size : int
@@ -54,6 +57,7 @@ class Conv3d(VisualFrontend):
         channels: Sequence[int] = (16, 32, 64, 96),
         context: int = 5,
         temporal_layers: int = 2,
+        centred: bool = True,
         field: int = 64,
         size: int = 32,
         causal: bool = False,
@@ -62,7 +66,7 @@ class Conv3d(VisualFrontend):
         if context % 2 == 0:
             raise ValueError(f"context must be odd, got {context}.")
         self.output_dim, self.context, self.causal = output_dim, context, causal
-        self.field, self.size = field, size
+        self.field, self.size, self.centred = field, size, centred
         layers: list[nn.Module] = []
         width, side = context, size
         for index, out in enumerate(channels):
@@ -94,9 +98,18 @@ class Conv3d(VisualFrontend):
         seen = self.space(stacks[valid])
         hidden = mouth.new_zeros(*valid.shape, self.output_dim)
         hidden[valid] = self.norm(self.project(seen.flatten(1))).to(hidden.dtype)
+        if self.centred:
+            hidden = torch.where(valid[..., None], hidden - self._mean(hidden, valid), hidden.new_zeros(()))
         ahead = 0 if self.causal else 1
         for convolution, norm in zip(self.time, self.time_norms):
             shifted = F.pad(F.silu(hidden).transpose(1, 2), (2 - ahead, ahead))
             hidden = hidden + norm(convolution(shifted).transpose(1, 2))
             hidden = torch.where(valid[..., None], hidden, hidden.new_zeros(()))
         return hidden
+
+    def _mean(self, hidden: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Mean over valid frames of `hidden`, which is zero in the others."""
+        count = valid[..., None].to(hidden.dtype)
+        if self.causal:
+            return hidden.cumsum(dim=1) / count.cumsum(dim=1).clamp(min=1)
+        return hidden.sum(dim=1, keepdim=True) / count.sum(dim=1, keepdim=True).clamp(min=1)
