@@ -130,3 +130,20 @@ def test_a_decoded_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert len(cache.sound(Utterance("a", clean=path))) == 1000
     soundfile.write(path, np.zeros(4000), 8000)
     assert len(cache.sound(Utterance("a", clean=path))) == 8000
+
+
+def test_mouth_and_sound_are_sped_up_together(corpus) -> None:
+    mixtures = MixtureSet(*corpus, size=6, seconds=0.8, video_share=1.0, speed=(1.5, 1.5))
+    for index in range(6):
+        clip, clean, _ = mixtures[index]
+        assert _power_at(clean, 300) > 0.9  # the tone of 200 Hz
+        rows = clip.mouth[:, 0, 0].astype(int)
+        assert clip.valid.all() and rows[-1] - rows[0] in (28, 29)
+
+
+def test_a_short_target_goes_on_with_its_speaker(corpus) -> None:
+    mixtures = MixtureSet(*corpus, size=4, seconds=4.0, video_share=1.0)
+    for index in range(4):
+        clip, clean, _ = mixtures[index]
+        assert clip.valid.all()
+        assert all(np.abs(part).max() > 0.001 for part in np.split(clean, 100))
