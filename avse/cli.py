@@ -16,7 +16,7 @@ from avse.errors import AvseError
 class _Group(TyperGroup):
     """Tells a user's mistake in one message, without a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except AvseError as error:
@@ -322,7 +322,7 @@ def _load_recipe(context: typer.Context) -> Any:
     return load_recipe(*_recipe_arguments(context))
 
 
-def _recipe_arguments(context: typer.Context) -> tuple[Path, dict[str, str], list[str]]:
+def _recipe_arguments(context: typer.Context) -> tuple[Path, dict[str, str], list[str | Path]]:
     """Recipe, overrides and paths of plugins from free arguments, in any order."""
     from avse.cli_tools import split_arguments
 
