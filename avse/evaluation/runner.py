@@ -190,8 +190,12 @@ def _check_arguments(
         level = float(severity)
     except ValueError:
         raise AvseError(f"corrupt={corrupt!r} is not NAME=SEVERITY; for example blur=3.") from None
-    plugins.get("corruption", name)
-    return name, int(level) if level.is_integer() else level
+    level = int(level) if level.is_integer() else level
+    try:
+        plugins.get("corruption", name)(level)
+    except ValueError as error:
+        raise AvseError(f"corrupt={corrupt!r}: {error}") from None
+    return name, level
 
 
 def _mixtures(manifest: str | Path, splits: Collection[str] | None, limit: int | None) -> list[Utterance]:

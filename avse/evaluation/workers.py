@@ -6,7 +6,9 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+from avse import plugins
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
 from avse.evaluation.scoring import Row, Scorer, Task
@@ -42,7 +44,9 @@ def score_all(task: Task, utterances: Sequence[Utterance], jobs: int) -> Iterato
     jobs = min(jobs, len(groups))
     threads = threads_per_job(jobs)
     with _limited_threads(threads):
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(threads,))
+        pool = ProcessPoolExecutor(
+            jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(threads, plugins.loaded_files())
+        )
         try:
             for future in as_completed([pool.submit(_work, task, group) for group in groups]):
                 yield from future.result()
@@ -87,13 +91,15 @@ def _limited_threads(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _start(threads: int) -> None:
+def _start(threads: int, plugin_files: list[Path]) -> None:
     import signal
 
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(threads)
+    for path in plugin_files:
+        plugins.load_path(path)
 
 
 def _work(task: Task, utterances: list[Utterance]) -> list[Row]:

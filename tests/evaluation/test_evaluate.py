@@ -263,6 +263,9 @@ def test_processes_give_what_one_process_gives(make_mixtures, tmp_path: Path) ->
         ({"model": Smoother(), "jobs": 0}, "at least 1"),
         ({"estimates": ".", "corrupt": "blur=3"}, "needs a model"),
         ({"model": Smoother(), "corrupt": "blur=3", "use_video": False}, "needs a model"),
+        ({"model": Smoother(), "corrupt": "blur=9"}, "severity must be 1, 2, 3, 4 or 5"),
+        ({"model": Smoother(), "corrupt": "blurr=3"}, "blurr"),
+        ({"model": Smoother(), "metrics": ["si_sdrr"]}, "si_sdrr"),
     ],
 )
 def test_arguments_that_contradict(make_mixtures, tmp_path: Path, arguments: dict, message: str) -> None:
