@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avse import plugins
 from avse.contracts.types import SAMPLE_RATE
 from avse.errors import AvseError
 from avse.files import atomic_path
@@ -324,7 +325,7 @@ def _one_by_one(
 _WORKER: dict[str, Model] = {}
 
 
-def _start_worker(model: str, device: str, threads: int) -> None:
+def _start_worker(model: str, device: str, threads: int, plugin_files: list[Path]) -> None:
     import signal
     import sys
 
@@ -334,11 +335,18 @@ def _start_worker(model: str, device: str, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     torch.set_num_threads(threads)
+    for path in plugin_files:
+        plugins.load_path(path)
     _WORKER["model"] = load(model, device)
 
 
 def _work(source: Path, arguments: dict[str, Any]) -> Report:
-    return enhance_file(_WORKER["model"], source, **arguments)
+    import os
+
+    try:
+        return enhance_file(_WORKER["model"], source, **arguments)
+    except SystemExit:
+        os._exit(1)  # the pool's own loop would go on with the next file
 
 
 def _in_processes(
@@ -354,7 +362,10 @@ def _in_processes(
     threads = max(1, (os.cpu_count() or 1) // jobs)
     reports, failures = [], {}
     pool = ProcessPoolExecutor(
-        min(jobs, len(options)), multiprocessing.get_context("spawn"), _start_worker, (str(model), device, threads)
+        min(jobs, len(options)),
+        multiprocessing.get_context("spawn"),
+        _start_worker,
+        (str(model), device, threads, plugins.loaded_files()),
     )
     try:
         futures = {pool.submit(_work, source, arguments): source for source, arguments in options}

@@ -225,6 +225,11 @@ def load_path(path: str | Path) -> list[Problem]:
     return [p for p in _PROBLEMS if _inside(p.place.rpartition(":")[0], found)]
 
 
+def loaded_files() -> list[Path]:
+    """What `load_path` has loaded, for other processes to load as well."""
+    return list(_LOADED_FILES)
+
+
 def of_path(path: str | Path) -> list[tuple[str, str]]:
     """Kind and name of the plugins that stand in a file or below a folder."""
     path = Path(path).expanduser().resolve()

@@ -145,5 +145,57 @@ def test_interrupted_in_the_middle(sent: signal.Signals, talk: Path, tiny_model:
     assert _left(tmp_path) == []
 
 
+_PAUSING = """
+import signal
+
+import torch
+
+from avse import register
+from avse.contracts.enhancer import Enhancer
+
+
+@register("enhancer", "pausing")
+class Pausing(Enhancer):
+    '''Waits for a signal.'''
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, batch):
+        print("in the middle", flush=True)
+        signal.pause()
+"""
+
+
+def test_several_workers_interrupted_in_the_middle(voice: Path, tmp_path: Path) -> None:
+    """Workers know the plugins of `--plugins`; Ctrl-C ends them, and they clean up behind them."""
+    import shutil
+
+    import torch
+
+    from avse.model import Model
+
+    (tmp_path / "pausing.py").write_text(_PAUSING)
+    system = torch.nn.Module()
+    system.gain = torch.nn.Parameter(torch.ones(1))
+    Model(system, "model: !new:avse.plugins.enhancer.pausing\n", "pausing").save(tmp_path / "model")
+    for name in "bcd":
+        shutil.copy(voice, voice.with_name(f"{name}.wav"))
+    before = _left(tmp_path)
+    options = ["--model", tmp_path / "model", "-o", tmp_path / "out", "--jobs", "2"]
+    command = [sys.executable, "-m", "avse", "--plugins", tmp_path / "pausing.py", "enhance", voice.parent, *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert [process.stdout.readline().strip() for _ in range(2)] == ["in the middle"] * 2
+        assert len(_left(tmp_path / "out")) == 2  # begun
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in err and "Interrupted" in err
+    assert _left(tmp_path) == before
+
+
 def _run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
