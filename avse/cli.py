@@ -185,6 +185,9 @@ def evaluate(
     )
     _show(score_table(summary))
     typer.echo(f"Written to {out}: scores.csv, summary.json, report.html")
+    if summary["failures"]:
+        typer.echo(f"{len(summary['failures'])} of {summary['n']} mixtures lack scores; see report.html.", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
