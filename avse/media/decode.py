@@ -66,6 +66,8 @@ class AudioSource:
         Of the file.
     start : float
         Time of the first sample, in seconds of the file's clock.
+    duration : float, or None
+        Seconds of sound that the file states.
     samples : int
         Samples at the file's own rate read so far; after the last block, all.
     warnings : list of str
@@ -96,6 +98,8 @@ class AudioSource:
             detail = f" ({self.warnings[0]})" if self.warnings else ""
             raise AvseError(f"{self.path}: its sound is empty: not one sample could be decoded{detail}.")
         self.rate = int(self._first.sample_rate)
+        whole = self.container.duration  # of all streams, in microseconds
+        self.duration = _stated(self.stream) or (whole / 1_000_000 if whole else None)
         self.channels = len(self._first.layout.channels)
         self.start = float(self._first.time) if self._first.pts is not None else 0.0
 
@@ -144,6 +148,9 @@ class AudioSource:
             position += len(block)
             yield block
             frame = next(self._frames, None)
+        heard, stated = position / self.rate, _stated(self.stream)
+        if stated is not None and heard < stated - 1.0:
+            _warn(self.warnings, f"the sound ends at {heard:.2f} s of the {stated:.2f} s that the file states")
 
 
 class VideoSource:
@@ -259,6 +266,12 @@ def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
             yield from packet.decode()
         except (av.error.FFmpegError, OSError) as error:
             _warn(warnings, f"damaged {stream.type} data was skipped: {reason(error)}")
+
+
+def _stated(stream: Any) -> float | None:
+    """Seconds that a stream says it lasts."""
+    known = stream.duration is not None and stream.time_base is not None
+    return float(stream.duration * stream.time_base) if known else None
 
 
 def _mono(frame: Any) -> np.ndarray:

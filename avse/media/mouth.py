@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -160,15 +160,20 @@ class MouthCropper:
         """
         frames = iter(frames)
         if self.roi == "auto":
-            start = list(islice(frames, VIDEO_RATE))
+            start: list[Picture | None] = []
+            for picture in frames:
+                start.append(picture)
+                if len(start) == VIDEO_RATE or picture is not None and not _may_be_mouth(picture):
+                    break  # large pictures are not gathered: nothing is held longer than needed
             self.roi = "mouth" if self._holds_mouths(start) else "face"
             frames = chain(start, frames)
         yield from map(_resized, frames) if self.roi == "mouth" else self._follow(frames)
 
     def _holds_mouths(self, pictures: list[Picture | None]) -> bool:
         shown = [picture for picture in pictures if picture is not None]
-        small = all(p.grey.shape[0] == p.grey.shape[1] <= MAX_ROI_SIDE for p in shown)
-        return bool(shown) and small and not any(self.tracker.detect(p.rgb(MAX_ROI_SIDE)) for p in shown[::INTERVAL])
+        if not shown or not all(map(_may_be_mouth, shown)):
+            return False
+        return not any(self.tracker.detect(picture.rgb(MAX_ROI_SIDE)) for picture in shown[::INTERVAL])
 
     def _follow(self, frames: Iterator[Picture | None]) -> Iterator[tuple[np.ndarray, bool]]:
         waiting: deque[tuple[int, np.ndarray | None]] = deque()
@@ -393,6 +398,11 @@ def _cut(grey: np.ndarray, place: Place) -> np.ndarray:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+
+
+def _may_be_mouth(picture: Picture) -> bool:
+    height, width = picture.grey.shape
+    return height == width <= MAX_ROI_SIDE
 
 
 def _resized(picture: Picture | None) -> tuple[np.ndarray, bool]:

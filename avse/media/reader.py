@@ -215,13 +215,7 @@ def open_clip(
     if roi not in ("auto", "face", "mouth"):
         raise AvseError(f"roi {roi!r}: must be auto, face, or mouth.")
     audio = AudioSource(path)
-    stream = audio.stream
-    duration = None
-    if stream.duration is not None and stream.time_base is not None:
-        duration = float(stream.duration * stream.time_base)
-    elif audio.container.duration is not None:
-        duration = audio.container.duration / 1_000_000
-    info = MediaInfo(audio.path, None, audio.rate, audio.channels, duration, audio.start)
+    info = MediaInfo(audio.path, None, audio.rate, audio.channels, audio.duration, audio.start)
     source = _video_source(audio, video) if use_video else None
     if source is None:
         return ClipReader(audio, None, None, info)

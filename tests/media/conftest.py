@@ -27,17 +27,19 @@ def make_media(tmp_path: Path) -> Callable[..., Path]:
         video_codec: str = "mpeg4",
         layout: str = "mono",
         audio_start: float = 0.0,
+        faststart: bool = False,
     ) -> Path:
         import av
 
         path = tmp_path / name
         clock = Fraction(1, 600)
-        with av.open(str(path), "w") as container:
+        with av.open(str(path), "w", options={"movflags": "faststart"} if faststart else {}) as container:
             if len(frames):
                 video = container.add_stream(video_codec, rate=Fraction(fps).limit_denominator(1000))
                 video.height, video.width = frames[0].shape[:2]
                 video.pix_fmt = "yuvj420p" if video_codec == "mjpeg" else "yuv420p"
                 video.bit_rate = 2_000_000
+                video.codec_context.thread_count = 1
                 if times is not None:
                     video.codec_context.time_base = clock
             if sound is not None:

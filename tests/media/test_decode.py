@@ -283,3 +283,13 @@ def test_truncated_sound_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     content = (tmp_path / "voice.flac").read_bytes()
     (tmp_path / "voice.flac").write_bytes(content[: len(content) // 2])
     assert 12_000 < len(read_clip(tmp_path / "voice.flac").audio) < 20_000
+
+
+def test_a_film_cut_short_behind_its_index_gives_what_is_there(make_media: Callable[..., Path]) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 44_100)
+    path = make_media("talk.mp4", noise, 44_100, flat_frames([90] * 75), audio_codec="aac", faststart=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with open_clip(path, roi="mouth") as reader:
+        clip = next(reader.chunks()).clip
+    assert 1.0 < len(clip.audio) / 16_000 < 2.5 and clip.valid[:20].all()
+    assert any("the sound ends at" in warning for warning in reader.info.warnings)
