@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from avse.contracts.types import Batch, Estimate
+from avse.signal.metrics import si_sdr
 
 
 class EnhancementLoss(nn.Module):
@@ -69,20 +70,3 @@ class EnhancementLoss(nn.Module):
         spectrum = torch.stft(signal, size, size // 2, window=window, pad_mode="constant", return_complex=True)
         power = spectrum.real.square() + spectrum.imag.square()
         return (power / size + 1e-6).pow(self.compression / 2)
-
-
-def si_sdr(estimate: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """Scale-invariant signal-to-distortion ratio in dB, without removing means (Le Roux et al., 2019).
-
-    Arguments
-    ---------
-    estimate, clean : tensor, shape (batch, samples)
-        Zero beyond each clip's end.
-
-    Returns
-    -------
-    tensor, shape (batch,)
-    """
-    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
-
-    return scale_invariant_signal_distortion_ratio(estimate, clean)
