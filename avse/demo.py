@@ -1,6 +1,7 @@
 """`python -m avse.demo`: a noisy talking face made by code, enhanced from file to file, with scores and a picture.
 
-Needs no data and no download. The clip is synthetic, of a talker and a noise that no corpus of `avse` holds.
+Needs no data and no download. The clip is synthetic; for a while its camera sees nothing, so that the reliability of
+the video drops.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from avse.enhance_files import Report
 
 METRICS = ("si_sdr", "pesq_wb", "estoi")
-_SECONDS, _SNR, _SEED, _SPEAKER, _NOISE = 4.0, -5.0, 2026, 9001, "engine"
+_SECONDS, _SNR, _SEED, _SPEAKER, _NOISE = 4.0, -5.0, 2026, 9002, "white"
+_HIDDEN = slice(50, 66)  # frames in which the camera sees nothing
 
 
 @dataclass
@@ -83,6 +85,7 @@ def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo
     files = {name: out / name for name in ("noisy.mp4", "enhanced.mp4", "clean.wav", "demo.png")}
     loaded = load(model)
     clean, frames, _ = synthesize_clip(_SEED, _SPEAKER, _SECONDS)
+    frames[_HIDDEN] = 40
     noise = make_noise(_NOISE, _SECONDS, np.random.default_rng(_SEED))
     noisy, _ = mix_at_snr(clean, noise, _SNR)
     scale = np.float32(0.9 / np.abs(noisy).max())
