@@ -40,7 +40,7 @@ napoleon_custom_sections = [("Hyper-parameters", "params_style")]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
-nb_execution_timeout = 300
+nb_execution_timeout = 900  # seconds a cell; a machine may be busy
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
