@@ -95,7 +95,8 @@ class TFMasker(Enhancer):
         if fusion is not None and (fusion.audio_dim, fusion.video_dim) != (channels, visual_frontend.output_dim):
             raise ValueError(
                 f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but the enhancer has "
-                f"{channels} channels and the visual front-end output_dim {visual_frontend.output_dim}."
+                f"{channels} channels and the visual front-end output_dim {visual_frontend.output_dim}. They must "
+                f"agree: set the fusion's audio_dim to {channels} and video_dim to {visual_frontend.output_dim}."
             )
         if causal and not all(getattr(part, "causal", True) for part in (visual_frontend, fusion) if part is not None):
             raise ValueError("a causal enhancer needs a causal visual front-end and a causal fusion.")
