@@ -153,10 +153,11 @@ class MixtureSet(Dataset):
         self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
         self.snr, self.talkers = tuple(snr), np.asarray(talkers, dtype=float)
         self.degradation, self.use_video = degradation, use_video
-        self.speech = [u for u in utterances if u.kind != "noise" and u.clean is not None]
+        speech = [u for u in utterances if u.kind != "noise" and u.clean is not None]
         self.noises = [u for u in utterances if u.kind == "noise"]
-        self.with_video = [u for u in self.speech if u.video is not None]
-        self.without_video = [u for u in self.speech if u.video is None]
+        self.speech = _Pool(speech)
+        self.with_video = _Pool([u for u in speech if u.video is not None])
+        self.without_video = _Pool([u for u in speech if u.video is None])
         if not self.speech:
             raise AvseError(
                 "The training split of the manifest has no clean speech. Check its columns clean and split."
@@ -168,7 +169,7 @@ class MixtureSet(Dataset):
         conditions = dict(conditions or {"recorded": 0.5, "babble": 0.42, "coloured": 0.08})
         if not self.noises:
             conditions.pop("recorded", None)
-        if len({u.speaker or u.dataset for u in self.speech}) < 2:
+        if len({u.speaker or u.dataset for u in speech}) < 2:
             conditions.pop("babble", None)
         if not sum(conditions.values()) > 0:
             raise AvseError(
@@ -177,9 +178,8 @@ class MixtureSet(Dataset):
             )
         self.conditions = list(conditions)
         self.weights = np.array(list(conditions.values())) / sum(conditions.values())
-        self.hours = {id(pool): _shares(pool) for pool in (self.speech, self.with_video, self.without_video)}
         self.mates: dict[tuple[str, bool], list[Utterance]] = {}
-        for utterance in self.speech:
+        for utterance in speech:
             if utterance.speaker:
                 self.mates.setdefault((utterance.speaker, utterance.video is not None), []).append(utterance)
 
@@ -193,7 +193,7 @@ class MixtureSet(Dataset):
     def __getitem__(self, index: int) -> tuple[Clip, np.ndarray, np.ndarray]:
         """Mixture `index` of the epoch: noisy clip, clean speech, noise, each of `samples` samples."""
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        target = self._draw(self.with_video if rng.random() < self.video_share else self.without_video, rng)
+        target = (self.with_video if rng.random() < self.video_share else self.without_video).draw(rng)
         cuts = self._cuts(target, rng)
         speech = _equalise(self._sound(cuts), rng)
         noise = _equalise(self._noise(target, rng), rng)
@@ -203,7 +203,7 @@ class MixtureSet(Dataset):
         if self.use_video and target.video is not None:
             mouth, valid = self._video(cuts)
             if self.degradation is not None:
-                wrong = lambda: self._video(self._cuts(self._draw(self.with_video, rng), rng))
+                wrong = lambda: self._video(self._cuts(self.with_video.draw(rng), rng))
                 mouth, valid = self.degradation(mouth, valid, wrong, rng)
         clean = (level * speech).astype(np.float32)
         return Clip(noisy, mouth, valid, clip_id=target.id), clean, noise
@@ -213,10 +213,6 @@ class MixtureSet(Dataset):
         """A `Batch` of items, for a `DataLoader`."""
         clips, clean, noise = zip(*items)
         return Batch.from_clips(clips, clean, noise)
-
-    def _draw(self, pool: list[Utterance], rng: np.random.Generator) -> Utterance:
-        """An utterance, longer ones more often."""
-        return pool[min(len(pool) - 1, int(np.searchsorted(self.hours[id(pool)], rng.random(), side="right")))]
 
     def _cuts(self, utterance: Utterance, rng: np.random.Generator) -> list[_Cut]:
         """Where a target is cut from: one utterance, and if it is too short, more of the same speaker after it.
@@ -287,10 +283,9 @@ class MixtureSet(Dataset):
         count = 1 + int(rng.choice(len(self.talkers), p=self.talkers / self.talkers.sum()))
         for _ in range(count):
             rival = self.rival_share is not None and self.with_video and rng.random() < self.rival_share
-            pool = self.with_video if rival else self.speech
-            talker = self._draw(pool, rng)
+            talker = (self.with_video if rival else self.speech).draw(rng)
             while talker.id == target.id or (talker.speaker and talker.speaker == target.speaker):
-                talker = self._draw(self.speech, rng)
+                talker = self.speech.draw(rng)
             voice = self._loop(talker, rng, self.speed)
             total += voice / (np.sqrt(np.mean(voice**2)) + 1e-6)
         return total
@@ -304,6 +299,21 @@ class MixtureSet(Dataset):
         start = int(rng.integers(0, max(0, length - wanted) + 1))
         sound = _at_speed(self.cache.excerpt(utterance, start, wanted), speed)[: self.samples]
         return np.roll(np.resize(sound, self.samples), int(rng.integers(0, self.samples)) if length < wanted else 0)
+
+
+class _Pool:
+    """Utterances of which longer ones are drawn more often, up to `_LONGEST` seconds."""
+
+    def __init__(self, utterances: list[Utterance]) -> None:
+        self.utterances = utterances
+        self.ends = np.cumsum([min(utterance.duration or 1.0, _LONGEST) for utterance in utterances])
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def draw(self, rng: np.random.Generator) -> Utterance:
+        place = np.searchsorted(self.ends, rng.random() * self.ends[-1], side="right")
+        return self.utterances[min(int(place), len(self) - 1)]
 
 
 @dataclass
@@ -323,12 +333,6 @@ def _at_speed(sound: np.ndarray, speed: float) -> np.ndarray:
     import soxr
 
     return soxr.resample(sound, SAMPLE_RATE * speed, SAMPLE_RATE, quality="LQ")
-
-
-def _shares(pool: list[Utterance]) -> np.ndarray:
-    """Cumulative shares of an utterance's length in its pool, at most as much as `_LONGEST` seconds would have."""
-    lengths = np.array([min(utterance.duration or 1.0, _LONGEST) for utterance in pool])
-    return np.cumsum(lengths) / max(lengths.sum(), 1e-9) if len(pool) else lengths
 
 
 def _equalise(signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
