@@ -110,6 +110,7 @@ def enhance(
         json_path=json,
         device=device,
         jobs=jobs,
+        show_progress=sys.stderr.isatty(),
     )
     for report in reports:
         for warning in report.warnings:

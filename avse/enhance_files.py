@@ -309,11 +309,13 @@ def _targets(sources: list[Path], given: str | Path | None, name: Any, what: str
 def _one_by_one(
     options: list[tuple[Path, dict[str, Any]]], model: Model, show_progress: bool
 ) -> tuple[list[Report], dict[str, str]]:
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     reports, failures = [], {}
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn()
-    with Progress(*columns, disable=not show_progress, transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not show_progress, transient=True) as progress:
         for source, arguments in options:
             try:
                 reports.append(enhance_file(model, source, progress=progress, **arguments))
@@ -356,6 +358,7 @@ def _in_processes(
     import os
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
+    from rich.console import Console
     from rich.progress import Progress
 
     load(model, device)  # a model that cannot be loaded is told once, here
@@ -369,7 +372,7 @@ def _in_processes(
     )
     try:
         futures = {pool.submit(_work, source, arguments): source for source, arguments in options}
-        with Progress(disable=not show_progress, transient=True) as progress:
+        with Progress(console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
             task = progress.add_task("Enhancing", total=len(futures))
             for future in as_completed(futures):
                 progress.advance(task)

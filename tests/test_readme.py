@@ -23,10 +23,10 @@ def _blocks(page: Path, *languages: str) -> list[str]:
 
 
 def _commands(page: Path) -> list[list[str]]:
-    """`avse ...` lines of shell blocks, split into words; also `!avse` of notebooks, and code in tables."""
+    """`avse ...` lines of shell blocks, split into words; also those of notebooks."""
     text = "\n".join(_blocks(page, "shell", "{code-cell}"))
     text = text.replace("\\\n", " ").replace(".venv/bin/", "")
-    lines = re.findall(r"^[ !]*(avse .*)$", text, re.MULTILINE)
+    lines = re.findall(r"^ *(avse .*)$", text, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -65,7 +65,7 @@ def test_commands_are_understood(page: Path) -> None:
         unknown = [word for word in rest if word.startswith("-") and not word.partition("=")[0].lstrip("-").isdigit()]
         unknown = [word for word in unknown if word not in known | {"--help", "--version"}]
         assert free or not unknown, f"{page.name}: {' '.join(words)}: {unknown}"
-        if words[1] in ("train", "recipe") and not {"--plugins", "filn"} & set(words) and "{small}" not in words:
+        if words[1] in ("train", "recipe") and not {"--plugins", "filn"} & set(words) and "$small" not in words:
             rest = rest[: rest.index("|")] if "|" in rest else rest
             [recipe], overrides = split_arguments(rest)
             load_recipe(ROOT / recipe, overrides)
