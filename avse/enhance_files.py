@@ -109,12 +109,10 @@ def enhance_file(
     AvseError
         If the file cannot be read or the output cannot be written; nothing half-written is left.
     """
-    from avse.media import ClipWriter, open_clip
+    from avse.media import open_clip, write_enhanced
 
     source = Path(source)
     output = default_output(source) if output is None else Path(output)
-    if output.exists() and source.exists() and output.samefile(source):
-        raise AvseError(f"{output}: is the input itself. Choose another output.")
     timings = {"read": 0.0, "enhance": 0.0, "write": 0.0}
     shown: dict[str, list[Any]] = {"noisy": [], "enhanced": [], "valid": []}
     reliability: list[float] = []
@@ -156,9 +154,7 @@ def enhance_file(
                 yield piece.speech.numpy()
 
         began = time.perf_counter()
-        with ClipWriter(output, reader) as writer:
-            for piece in voice():
-                writer.write(piece)
+        write_enhanced(reader, output, voice())
         timings["write"] = time.perf_counter() - began - timings["read"] - timings["enhance"]
         seconds = reader.samples / reader.info.sample_rate
         if plot is not None:
