@@ -80,9 +80,13 @@ class Gaussian:
         >>> one.divergence(Gaussian(torch.ones(1, 2, 3), torch.zeros(1, 2, 3)))
         tensor([[1.5000, 1.5000]])
         """
+        return self.divergence_by_unit(other).sum(dim=-1)
+
+    def divergence_by_unit(self, other: Gaussian) -> torch.Tensor:
+        """Kullback-Leibler divergence to another, unit by unit; shape (batch, steps, dim)."""
         ratio = (self.log_variance - other.log_variance).exp()
         distance = (self.mean - other.mean).square() * (-other.log_variance).exp()
-        return 0.5 * (ratio + distance - 1.0 - self.log_variance + other.log_variance).sum(dim=-1)
+        return 0.5 * (ratio + distance - 1.0 - self.log_variance + other.log_variance)
 
 
 class Prior(nn.Module, Plugin):
@@ -162,9 +166,12 @@ class LatentPrior(Prior):
     ----------
     latent_dim : int
         Features of z per step.
+    dynamical : bool
+        Whether `prior` looks at `latent`. False: it depends on the context alone, and may be asked once for many draws.
     """
 
     latent_dim: int
+    dynamical: bool = True
 
     @abstractmethod
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
@@ -209,6 +216,12 @@ class LatentPrior(Prior):
         -------
         Gaussian, shape (batch, steps, latent_dim)
         """
+
+    def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
+        """How far the video was trusted in `decode`, in [0, 1], zero where it was not valid; shape (batch, steps)."""
+        if context.video is None:
+            return latent.new_zeros(latent.shape[:2])
+        return context.valid.to(latent.dtype)
 
 
 class ScorePrior(Prior):

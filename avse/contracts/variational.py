@@ -1,0 +1,215 @@
+"""What all variational auto-encoders of speech have in common: where video enters, and the training objective."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from avse.contracts.fusion import Fusion
+from avse.contracts.prior import Context, Gaussian, LatentPrior
+from avse.contracts.types import Batch
+from avse.contracts.visual_frontend import VisualFrontend
+
+# Mean power of a bin of the windowed transform of white noise is the noise's variance times the window's energy.
+_WINDOW_ENERGY = 0.5
+
+
+class VariationalPrior(LatentPrior):
+    """A variational auto-encoder of speech power, with or without video.
+
+        q(z | s, v):  log power -> linear -> tanh -> fusion with v -> `encode_stream` -> mean, log-variance
+        p(s | z, v):  z         -> linear -> tanh -> fusion with v -> `decode_stream` -> log-variance
+
+    A subclass implements the two streams and `prior`, p(z | v); the base class holds the layers around them and the
+    training objective. The power is compared with a noise floor, so that silence asks for no infinitely small variance.
+
+    Arguments
+    ---------
+    latent_dim : int
+        Features of z per step.
+    hidden_dim : int
+        Features per step of either stream.
+    visual_frontend : VisualFrontend or None
+        Mouth crops to features. None: audio only.
+    fusion : Fusion or None
+        How video enters: one copy of it in the encoder, one in the decoder. Its `audio_dim` must be `hidden_dim`, its
+        `video_dim` the front-end's `output_dim`.
+    prior_weight : float
+        Weight of the reconstruction from p(z | v) beside the evidence bound, where there is video (in [0, 1)).
+    free_bits : float
+        Divergence in nats up to which a latent unit is not pressed towards the prior.
+    fft_size, hop : int
+        The domain's transform, in samples.
+    floor_db : float
+        Level of the noise floor, relative to full scale.
+
+    Attributes
+    ----------
+    kl_weight : float
+        Weight of the divergence in `loss`; the Brain raises it to 1 over the first epochs.
+
+    Raises
+    ------
+    ValueError
+        If dimensions do not fit.
+    """
+
+    kl_weight: float = 1.0
+
+    def __init__(
+        self,
+        latent_dim: int,
+        hidden_dim: int,
+        visual_frontend: VisualFrontend | None = None,
+        fusion: Fusion | None = None,
+        prior_weight: float = 0.0,
+        free_bits: float = 0.1,
+        fft_size: int = 1024,
+        hop: int = 320,
+        floor_db: float = -80.0,
+    ) -> None:
+        super().__init__(fft_size, hop)
+        if (visual_frontend is None) != (fusion is None):
+            raise ValueError("give both visual_frontend and fusion, or neither (audio only).")
+        if fusion is not None and (fusion.audio_dim, fusion.video_dim) != (hidden_dim, visual_frontend.output_dim):
+            raise ValueError(
+                f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but the prior has "
+                f"hidden_dim {hidden_dim} and the visual front-end output_dim {visual_frontend.output_dim}. They must "
+                f"agree: set the fusion's audio_dim to {hidden_dim} and video_dim to {visual_frontend.output_dim}."
+            )
+        if not 0.0 <= prior_weight < 1.0:
+            raise ValueError(f"prior_weight must be at least 0 and less than 1, got {prior_weight}.")
+        self.latent_dim, self.prior_weight, self.free_bits = latent_dim, prior_weight, free_bits
+        self.floor = 10.0 ** (floor_db / 10.0) * _WINDOW_ENERGY * fft_size
+        self.visual_frontend = visual_frontend
+        self.encoder_fusion, self.decoder_fusion = fusion, deepcopy(fusion)
+        self.power_in = nn.Linear(self.bins, hidden_dim)
+        self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
+        self.latent_in = nn.Linear(latent_dim, hidden_dim)
+        self.log_variance = nn.Linear(hidden_dim, self.bins)
+
+    @abstractmethod
+    def encode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
+        """From log power, fused with the video, to what the posterior is read from.
+
+        Arguments
+        ---------
+        hidden : tensor, shape (batch, steps, hidden_dim)
+        context : Context
+
+        Returns
+        -------
+        tensor, shape (batch, steps, hidden_dim), bounded
+        """
+
+    @abstractmethod
+    def decode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
+        """From z, fused with the video, to what the log-variance is read from.
+
+        Arguments
+        ---------
+        hidden : tensor, shape (batch, steps, hidden_dim)
+        context : Context
+
+        Returns
+        -------
+        tensor, shape (batch, steps, hidden_dim), bounded
+        """
+
+    def visual_features(self, batch: Batch) -> torch.Tensor | None:
+        """See `Prior.visual_features`."""
+        if self.visual_frontend is None:
+            return None
+        return self.visual_frontend(batch.mouth, batch.valid).to(self.power_in.weight.dtype)
+
+    def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
+        """See `LatentPrior.encode`."""
+        # From -1 at the floor to about 2 for loud speech.
+        level = torch.log1p(power / self.floor) / 6.0 - 1.0
+        hidden, _ = self._fuse(self.encoder_fusion, torch.tanh(self.power_in(level)), context)
+        return self.gaussian(self.posterior(self.encode_stream(hidden, context)))
+
+    def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
+        """See `LatentPrior.decode`."""
+        hidden, _ = self._fuse(self.decoder_fusion, torch.tanh(self.latent_in(latent)), context)
+        return self.log_variance(self.decode_stream(hidden, context))
+
+    def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
+        """See `LatentPrior.reliability`."""
+        return self._fuse(self.decoder_fusion, torch.tanh(self.latent_in(latent)), context)[1]
+
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Negative evidence bound per bin, and its terms; see `Prior.loss`.
+
+        Returns
+        -------
+        dict of str to scalar tensor
+            `loss`; `misfit`: Itakura-Saito reconstruction per bin, up to a constant; `divergence`: of the posterior
+            from the prior, in nats per step; and, where `prior_weight` asks for it, `prior_misfit`: the reconstruction
+            from p(z | v).
+        """
+        context = self.context(batch)
+        power = self.analyse(batch.clean).abs().square()
+        posterior = self.encode(power, context)
+        latent = posterior.sample()
+        prior = self.prior(latent, context)
+        inside = context.inside
+        misfit = self._misfit(power, latent, context)[inside].mean()
+        divergence = divergence_with_free_bits(posterior, prior, inside, self.free_bits)
+        loss = misfit + self.kl_weight * divergence / self.bins
+        terms = {"misfit": misfit, "divergence": divergence}
+        if self.prior_weight and context.video is not None:
+            seen = self._misfit(power, prior.sample(), context)[context.valid].mean()
+            loss = (1.0 - self.prior_weight) * loss + self.prior_weight * seen
+            terms["prior_misfit"] = seen
+        return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
+
+    def gaussian(self, parameters: torch.Tensor) -> Gaussian:
+        """Mean and log-variance side by side, shape (batch, steps, 2 * latent_dim), as a Gaussian."""
+        return Gaussian(*parameters.chunk(2, dim=-1))
+
+    def _fuse(self, fusion: Fusion | None, hidden: torch.Tensor, context: Context) -> tuple[torch.Tensor, torch.Tensor]:
+        if fusion is None or context.video is None:
+            return hidden, hidden.new_zeros(hidden.shape[:2])
+        return fusion(hidden, context.video, context.valid)
+
+    def _misfit(self, power: torch.Tensor, latent: torch.Tensor, context: Context) -> torch.Tensor:
+        log_variance = self.decode(latent, context)
+        return ((power + self.floor) * (-log_variance).exp() + log_variance).mean(dim=-1)
+
+
+def divergence_with_free_bits(
+    posterior: Gaussian, prior: Gaussian, inside: torch.Tensor, free_bits: float
+) -> torch.Tensor:
+    """Divergence of posterior from prior, summed over units and averaged over steps, in nats.
+
+    A unit whose average is below `free_bits` is not pressed further: no gradient reaches its posterior, while its prior
+    still learns to predict it (Kingma et al., 2016, with the prior learned). The value is that of the plain divergence.
+
+    Arguments
+    ---------
+    posterior, prior : Gaussian, shape (batch, steps, dim)
+    inside : tensor, shape (batch, steps), bool
+        Steps that count.
+    free_bits : float
+        Nats per unit.
+
+    Returns
+    -------
+    scalar tensor
+
+    Example
+    -------
+    >>> one = Gaussian(torch.ones(1, 2, 3, requires_grad=True), torch.zeros(1, 2, 3))
+    >>> zero = Gaussian(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
+    >>> value = divergence_with_free_bits(one, zero, torch.ones(1, 2, dtype=torch.bool), free_bits=0.6)
+    >>> value.item(), torch.autograd.grad(value, one.mean)[0].abs().sum().item()
+    (1.5, 0.0)
+    """
+    pressed = posterior.divergence_by_unit(prior)[inside].mean(dim=0)
+    held = Gaussian(posterior.mean.detach(), posterior.log_variance.detach())
+    free = held.divergence_by_unit(prior)[inside].mean(dim=0)
+    return torch.where(pressed.detach() > free_bits, pressed, free).sum()
