@@ -78,8 +78,9 @@ def _load_plugins(path: str | Path) -> None:
         typer.secho(f"Warning: {problem}", fg="yellow", err=True)
 
 
-@app.command()
+@app.command(context_settings=_FREE)
 def enhance(
+    context: typer.Context,
     inputs: Annotated[list[str], typer.Argument(help="Media files, folders or patterns such as 'talks/*.mp4'.")],
     output: Annotated[
         Path | None,
@@ -95,11 +96,15 @@ def enhance(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     jobs: Annotated[int, typer.Option(min=1, help="Files enhanced at once.")] = 1,
 ) -> None:
-    """Enhance clips: talk.mp4 becomes talk.enhanced.mp4, its video untouched."""
+    """Enhance clips: talk.mp4 becomes talk.enhanced.mp4, its video untouched.
+
+    Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
+    """
+    words, overrides = _overrides(context, inputs)
     from avse.enhance_files import enhance_files
 
     reports, failures = enhance_files(
-        inputs,
+        words,
         output=output,
         model=model,
         video=video,
@@ -110,6 +115,7 @@ def enhance(
         json_path=json,
         device=device,
         jobs=jobs,
+        overrides=overrides,
         show_progress=sys.stderr.isatty(),
     )
     for report in reports:
@@ -142,8 +148,9 @@ def train(
     typer.echo(folder)
 
 
-@app.command()
+@app.command(context_settings=_FREE)
 def evaluate(
+    context: typer.Context,
     manifest: Annotated[Path, typer.Option(help="CSV of the mixtures.")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
     model: Annotated[str | None, typer.Option(help="Name or folder of the model to score.")] = None,
@@ -161,7 +168,13 @@ def evaluate(
     no_estimates: Annotated[bool, typer.Option("--no-estimates", help="Keep no estimated sounds.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away earlier results in --out.")] = False,
 ) -> None:
-    """Score a system on every mixture of a manifest, with intervals, plots and a report."""
+    """Score a system on every mixture of a manifest, with intervals, plots and a report.
+
+    Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
+    """
+    words, overrides = _overrides(context, context.args)
+    if words:
+        raise AvseError(f"{' '.join(words)}: belongs to no option.")
     from avse.evaluation import evaluate as run
     from avse.evaluation import score_table
 
@@ -182,6 +195,7 @@ def evaluate(
         crops=crops,
         keep_estimates=not no_estimates,
         overwrite=overwrite,
+        overrides=overrides,
         progress=sys.stderr.isatty(),
     )
     _show(score_table(summary))
@@ -299,6 +313,25 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="A kind of plugin (fusion, prior, ...), or recipe.")],
+    name: Annotated[str, typer.Argument(help="Such as my_fusion; of a recipe, the corpus.")],
+    package: Annotated[
+        bool, typer.Option("--package", help="Write a folder to install, with tests, in place of one file.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are already there.")] = False,
+) -> None:
+    """Write a plugin that already works, or a recipe for a corpus, to start from."""
+    from avse.new import create
+
+    created = create(kind, name, out, package=package, force=force)
+    typer.echo(f"Written: {created.path}")
+    for what, command in created.commands:
+        typer.echo(f"\n{what}:\n    {command}")
+
+
 @recipe_app.command(context_settings=_FREE, options_metavar="RECIPE [--KEY VALUE]... [OPTIONS]")
 def explain(context: typer.Context) -> None:
     """Print components, their arguments and defaults, and what could stand in their place."""
@@ -318,6 +351,21 @@ def check_recipe(
     from avse.recipe import check as run
 
     print_check(run(_load_recipe(context), key))
+
+
+def _overrides(context: typer.Context, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Words, and changes of a model's recipe, from arguments that are no option of the command."""
+    from difflib import get_close_matches
+
+    from avse.cli_tools import split_arguments
+
+    own = [option for parameter in context.command.params for option in parameter.opts if option.startswith("--")]
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        near = get_close_matches(option, own, n=1, cutoff=0.8)
+        if option.startswith("--") and near:
+            raise AvseError(f"There is no option {option}. Did you mean {near[0]}?")
+    return split_arguments(arguments)
 
 
 def _load_recipe(context: typer.Context) -> Any:

@@ -187,6 +187,7 @@ def enhance_files(
     json_path: str | Path | None = None,
     device: str = "cpu",
     jobs: int = 1,
+    overrides: dict[str, Any] | None = None,
     show_progress: bool = True,
 ) -> tuple[list[Report], dict[str, str]]:
     """Enhance files, folders and patterns.
@@ -208,6 +209,8 @@ def enhance_files(
     device : str
     jobs : int
         Worker processes.
+    overrides : dict, optional
+        Changes of the model's recipe: see `avse.load`.
     show_progress : bool
 
     Returns
@@ -242,9 +245,9 @@ def enhance_files(
         for source in sources
     ]
     if jobs > 1 and several:
-        reports, failures = _in_processes(options, model, device, jobs, show_progress)
+        reports, failures = _in_processes(options, (model, device, overrides), jobs, show_progress)
     else:
-        reports, failures = _one_by_one(options, load(model, device), show_progress)
+        reports, failures = _one_by_one(options, load(model, device, overrides), show_progress)
     if json_path is not None:
         with atomic_path(json_path) as path:
             path.write_text(json.dumps([asdict(report) for report in reports], indent=2) + "\n", encoding="utf-8")
@@ -323,7 +326,7 @@ def _one_by_one(
 _WORKER: dict[str, Model] = {}
 
 
-def _start_worker(model: str, device: str, threads: int, plugin_files: list[Path]) -> None:
+def _start_worker(model: tuple[Any, ...], threads: int, plugin_files: list[Path]) -> None:
     import signal
     import sys
 
@@ -335,7 +338,7 @@ def _start_worker(model: str, device: str, threads: int, plugin_files: list[Path
     torch.set_num_threads(threads)
     for path in plugin_files:
         plugins.load_path(path)
-    _WORKER["model"] = load(model, device)
+    _WORKER["model"] = load(*model)
 
 
 def _work(source: Path, arguments: dict[str, Any]) -> Report:
@@ -348,7 +351,7 @@ def _work(source: Path, arguments: dict[str, Any]) -> Report:
 
 
 def _in_processes(
-    options: list[tuple[Path, dict[str, Any]]], model: str | Path, device: str, jobs: int, show_progress: bool
+    options: list[tuple[Path, dict[str, Any]]], model: tuple[Any, ...], jobs: int, show_progress: bool
 ) -> tuple[list[Report], dict[str, str]]:
     import multiprocessing
     import os
@@ -357,14 +360,14 @@ def _in_processes(
     from rich.console import Console
     from rich.progress import Progress
 
-    load(model, device)  # a model that cannot be loaded is told once, here
+    load(*model)  # a model that cannot be loaded is told once, here
     threads = max(1, (os.cpu_count() or 1) // jobs)
     reports, failures = [], {}
     pool = ProcessPoolExecutor(
         min(jobs, len(options)),
         multiprocessing.get_context("spawn"),
         _start_worker,
-        (str(model), device, threads, plugins.loaded_files()),
+        (model, threads, plugins.loaded_files()),
     )
     try:
         futures = {pool.submit(_work, source, arguments): source for source, arguments in options}

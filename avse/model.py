@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from avse.files import atomic_path
 PRETRAINED = Path(__file__).parent / "pretrained"
 CHUNK_SECONDS = 20.0
 OVERLAP_SECONDS = 2.0
+SYSTEM = "inference"  # the recipe's key of a system that wraps what was trained, its key `model`
 _FORMAT = 1
 _WEIGHTS, _RECIPE, _DESCRIPTION = "model.safetensors", "recipe.yaml", "model.json"
 
@@ -198,14 +199,24 @@ class Model:
         return folder
 
 
-def load(name_or_folder: str | Path = "avse-small", device: str | torch.device = "cpu") -> Model:
+def load(
+    name_or_folder: str | Path = "avse-small",
+    device: str | torch.device = "cpu",
+    overrides: Mapping[str, Any] | None = None,
+) -> Model:
     """Load a model.
+
+    The system is what the recipe calls `inference`, where it has this key (a trained prior with a noise model), else
+    `model`.
 
     Arguments
     ---------
     name_or_folder : str or path
         A name that `avse` carries (`avse-small`), or a model folder, such as `<run folder>/model`.
     device : str or torch.device
+    overrides : mapping, optional
+        Changes of the model's recipe, as for training: `{"inference": "vem", "inference.iterations": 20}`. What stays
+        keeps its weights.
 
     Returns
     -------
@@ -214,8 +225,8 @@ def load(name_or_folder: str | Path = "avse-small", device: str | torch.device =
     Raises
     ------
     AvseError
-        If there is no such model, a file is missing or altered, the recipe names anything but registered plugins, or
-        the weights do not fit the recipe.
+        If there is no such model, a file is missing or altered, the recipe names anything but registered plugins, the
+        weights do not fit the recipe, or an override fits nowhere or brings in a part that would have to be trained.
 
     Example
     -------
@@ -228,23 +239,35 @@ def load(name_or_folder: str | Path = "avse-small", device: str | torch.device =
 
     folder = _find(name_or_folder)
     description = _read_description(folder)
-    system = load_trusted(folder / _RECIPE)["model"]
+    recipe = load_trusted(folder / _RECIPE, overrides)
+    key = SYSTEM if SYSTEM in recipe.keys else "model"
+    system = recipe.build(key)[key]
     try:
         weights = safetensors.torch.load_file(folder / _WEIGHTS)
     except (safetensors.SafetensorError, OSError) as error:
         raise AvseError(f"{folder / _WEIGHTS}: holds no weights ({error}). Fetch the model again.") from error
     expected = system.state_dict()
+    if overrides:
+        # A part that was put in brings buffers of its own, and leaves weights of what it replaced behind.
+        learned = {name for name, _ in system.named_parameters()}
+        weights = {
+            name: weights.get(name, value) for name, value in expected.items() if name in weights or name not in learned
+        }
     wrong = sorted(expected.keys() ^ weights.keys())
     wrong += [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]
     if wrong:
+        listed = f"{len(wrong)} differ: {', '.join(wrong[:8])}{' ...' if len(wrong) > 8 else ''}"
+        if overrides:
+            raise AvseError(
+                f"{folder}: the weights do not fit the recipe with {', '.join(f'--{name}' for name in overrides)}; "
+                f"{listed}. Only parts that need no training can be replaced in a trained model."
+            )
         raise AvseError(
-            f"{folder}: the weights do not fit the recipe; {len(wrong)} differ: {', '.join(wrong[:8])}"
-            f"{' ...' if len(wrong) > 8 else ''}. Were they made with another version of a plugin? The folder was "
-            f"written by avse {description.get('avse')}."
+            f"{folder}: the weights do not fit the recipe; {listed}. Were they made with another version of a plugin? "
+            f"The folder was written by avse {description.get('avse')}."
         )
     system.load_state_dict(weights)
-    recipe = (folder / _RECIPE).read_text(encoding="utf-8")
-    return Model(system.to(device).eval(), recipe, description.get("name", folder.name), description)
+    return Model(system.to(device).eval(), recipe.text, description.get("name", folder.name), description)
 
 
 def as_clip(
@@ -328,7 +351,8 @@ def _inference(system: nn.Module) -> Iterator[None]:
     training = system.training
     system.eval()
     try:
-        with torch.inference_mode():
+        # Not `inference_mode`, whose tensors could take no part in an inference that follows gradients.
+        with torch.no_grad():
             yield
     finally:
         system.train(training)

@@ -39,6 +39,7 @@ def evaluate(
     crops: str | Path | None = None,
     keep_estimates: bool = True,
     overwrite: bool = False,
+    overrides: dict[str, Any] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Score a system on every mixture of a manifest.
@@ -79,6 +80,8 @@ def evaluate(
         False: nothing goes to `estimates/`, and the report shows no spectrograms.
     overwrite : bool
         Throw away what an earlier evaluation left in `out`.
+    overrides : dict, optional
+        Changes of the model's recipe: see `avse.load`.
     progress : bool
         Show a progress bar on stderr.
 
@@ -99,6 +102,8 @@ def evaluate(
     out = Path(out)
     names = tuple(dict.fromkeys(metrics or METRICS))
     corruption = _check_arguments(model, estimates, use_video, corrupt, jobs, limit)
+    if overrides and not isinstance(model, str | Path):
+        raise AvseError(f"{', '.join(f'--{key}' for key in overrides)}: only the recipe of a model can be changed.")
     built = build_metrics(names)
     utterances = _mixtures(manifest, splits, limit)
     label = label or _label(model, estimates)
@@ -115,6 +120,7 @@ def evaluate(
         "limit": limit,
         "device": device,
         "seed": seed,
+        **({"overrides": {key: str(value) for key, value in overrides.items()}} if overrides else {}),
     }
     header = columns(built)
     done = _resume(out, settings, header, overwrite)
@@ -129,6 +135,7 @@ def evaluate(
         device=device,
         keep=out / _KEPT if keep_estimates and estimates is None else None,
         crops=None if crops is None else Path(crops),
+        overrides=overrides,
     )
     done.update(_run(task, todo, jobs, out / "scores.csv", header, progress, label))
     _write_rows(out / "scores.csv", [done[one.id] for one in utterances], header)

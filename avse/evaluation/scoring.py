@@ -34,6 +34,8 @@ class Task:
         Folder that gets what the model gives: `<id>.flac`, and `<id>.npz` with `reliability` and `valid`.
     crops : path, optional
         Folder that keeps tracked mouths between runs.
+    overrides : dict, optional
+        Changes of the model's recipe: see `avse.load`.
     """
 
     metrics: tuple[str, ...]
@@ -45,6 +47,7 @@ class Task:
     device: str = "cpu"
     keep: Path | None = None
     crops: Path | None = None
+    overrides: dict[str, Any] | None = None
 
 
 def build_metrics(names: Sequence[str]) -> dict[str, Any]:
@@ -88,7 +91,7 @@ class Scorer:
         if isinstance(task.model, str | Path):
             from avse.model import load
 
-            self.model = load(task.model, device=task.device)
+            self.model = load(task.model, task.device, task.overrides)
         self.corruption = None
         if task.corrupt is not None:
             self.corruption = plugins.get("corruption", task.corrupt[0])(task.corrupt[1])

@@ -228,8 +228,14 @@ def load_recipe(
     return Recipe(tree, path)
 
 
-def load_trusted(path: str | Path) -> Recipe:
+def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe from elsewhere (a downloaded model): only registered plugins, plain values and references.
+
+    Arguments
+    ---------
+    path : path
+    overrides : mapping, optional
+        As in `load_recipe`, held to the same rules as the recipe.
 
     Raises
     ------
@@ -240,7 +246,8 @@ def load_trusted(path: str | Path) -> Recipe:
     text = read_text(path)
     check_trusted(text, path)
     tree = Tree.parse(text, str(path))
-    faults = find_faults(tree)
+    apply_overrides(tree, overrides or {})
+    faults = untrusted(tree) or find_faults(tree)
     if faults:
         raise AvseError(_message(str(path), faults))
     return Recipe(tree, path, trusted_only=True)

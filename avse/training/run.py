@@ -15,7 +15,16 @@ from avse.errors import AvseError
 from avse.files import atomic_path
 
 # Keys that say how long and where to train, not what: a run may be resumed with other values.
-_RUN_KEYS = ("epochs", "patience", "device", "num_workers", "ckpt_interval_steps", "cache_folder", "manifest")
+_RUN_KEYS = (
+    "epochs",
+    "patience",
+    "device",
+    "num_workers",
+    "ckpt_interval_steps",
+    "cache_folder",
+    "manifest",
+    "inference",
+)
 _PACKAGES = ("avse", "torch", "torchaudio", "speechbrain", "hyperpyyaml", "numpy", "opencv-python", "av")
 
 
@@ -94,7 +103,6 @@ def _fit(
 
     from avse.data.cache import ClipCache
     from avse.data.manifest import check_splits, read_manifest
-    from avse.training.supervised import SupervisedBrain
 
     check_splits(read_manifest(values["manifest"]), values.get("allow_speakers", ()))
     cache = ClipCache(values["cache_folder"])
@@ -106,7 +114,7 @@ def _fit(
         utterances = read_manifest(values["manifest"], splits=[split])
         mixtures = values[key](utterances, cache, size=min(size, 4) if debug else size, seed=data_seed)
         if not debug:
-            run_on_main(cache.fill, args=[utterances], kwargs={"video": mixtures.use_video})
+            run_on_main(cache.fill, args=[mixtures.utterances], kwargs={"video": mixtures.use_video})
         sets[split] = mixtures
     model = values["model"]
     counter = EpochCounter(limit=values["epochs"])
@@ -117,9 +125,9 @@ def _fit(
     def on_best(averaged: Any, scores: dict[str, float]) -> None:
         with atomic_path(folder / "scores.json") as path:
             path.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-        _export(averaged, recipe, folder, scores)
+        _export(averaged, values, recipe, folder, scores)
 
-    brain = SupervisedBrain(
+    brain = _brain_of(model)(
         modules={"model": model},
         opt_class=values["optimizer"],
         hparams={
@@ -148,6 +156,15 @@ def _fit(
         "collate_fn": sets["train"].collate,
     }
     brain.fit(counter, sets["train"], sets["dev"], train_loader_kwargs=dict(loader), valid_loader_kwargs=dict(loader))
+
+
+def _brain_of(model: Any) -> type:
+    """The Brain that trains a model: the objective comes with a prior, and from the recipe for everything else."""
+    from avse.contracts.prior import Prior
+    from avse.training.prior import PriorBrain
+    from avse.training.supervised import SupervisedBrain
+
+    return PriorBrain if isinstance(model, Prior) else SupervisedBrain
 
 
 class _RunLog:
@@ -264,16 +281,22 @@ def _load_initial(model: Any, sources: str | list[str]) -> None:
         print(f"Initial weights: {len(fitting)} of {len(given)} tensors of {path}")
 
 
-def _export(model: Any, recipe: Any, folder: Path, scores: dict[str, float]) -> None:
-    """The best model so far as a model folder; of a pretraining network, the weights alone."""
+def _export(averaged: Any, values: dict[str, Any], recipe: Any, folder: Path, scores: dict[str, float]) -> None:
+    """The best model so far as a model folder: inside the recipe's `inference`, or itself; else its weights alone."""
+    import copy
+
     import safetensors.torch
 
     from avse.contracts.enhancer import Enhancer
-    from avse.model import Model
+    from avse.contracts.inference import Inference
+    from avse.model import SYSTEM, Model
 
-    if isinstance(model, Enhancer):
+    key, system = "model", averaged
+    if values.get(SYSTEM) is not None:
+        key, system = SYSTEM, copy.deepcopy(values[SYSTEM], {id(values["model"]): averaged})
+    if isinstance(system, Enhancer | Inference):
         description = {"validation": scores, "seed": recipe.scalar("seed")}
-        Model(model, recipe.subrecipe("model"), folder.name).save(folder / "model", description=description)
+        Model(system, recipe.subrecipe(key), folder.name).save(folder / "model", description=description)
         return
     with atomic_path(folder / "model" / "model.safetensors") as path:
-        safetensors.torch.save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
+        safetensors.torch.save_file({k: v.contiguous() for k, v in averaged.state_dict().items()}, path)

@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-from speechbrain.core import Brain, Stage
-from speechbrain.utils.distributed import run_on_main
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from speechbrain.core import Stage
 
 from avse.contracts.types import Batch
+from avse.training.brain import ScheduledBrain
 
 
-class SupervisedBrain(Brain):
+class SupervisedBrain(ScheduledBrain):
     """Trains `modules.model` (an `Enhancer`, or any network that takes a `Batch`) with `hparams.loss`.
-
-    The learning rate rises over `warmup_steps` and falls on a cosine to `final_rate` of it at the last step.
-    Validation uses an exponential moving average of the weights, with the video and without it.
 
     Hyper-parameters
     ----------------
     loss : module (prediction, Batch) -> scalar
         With a method `scores(prediction, batch)` that returns a list of numbers by name for validation, and an
         attribute `compares_without_video`: whether validation also runs without the video.
-    epochs, steps_per_epoch, warmup_steps : int
-    final_rate : float
-        Learning rate of the last step, relative to the highest.
-    ema_decay : float
-    patience : int
-        Epochs without improvement before training stops.
-    logger : speechbrain.utils.train_logger.TrainLogger
-    on_best : callable (model, scores: dict) -> None
-        Called on the main process with the averaged model whenever validation improves.
+    others
+        See `ScheduledBrain`.
     """
-
-    def init_optimizers(self) -> None:
-        """Set up the optimizer, the averaged weights and what a checkpoint holds."""
-        super().init_optimizers()
-        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.averaged = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(self.hparams.ema_decay), use_buffers=True
-        )
-        for parameter in self.averaged.parameters():
-            parameter.requires_grad_(False)
-        if self.checkpointer is not None:
-            self.checkpointer.add_recoverable("averaged", self.averaged)
-
-    @property
-    def model(self) -> torch.nn.Module:
-        """The network, out of its distributed wrapper."""
-        model = self.modules.model
-        return getattr(model, "module", model)
 
     def compute_forward(self, batch: Batch, stage: Stage) -> tuple[Batch, list[Any]]:
         """Run the network; in validation also without the video, where the loss asks for it."""
@@ -72,58 +42,3 @@ class SupervisedBrain(Brain):
                 for name, values in self.hparams.loss.scores(result, batch).items():
                     self.scores.setdefault(name + suffix, []).extend(values)
         return torch.stack(losses).mean()
-
-    def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
-        """Set the learning rate and the random state, both functions of the step alone, so that resuming is exact."""
-        torch.manual_seed(self.hparams.seed + 1_000_003 * (self.optimizer_step + 1) + getattr(self, "rank", 0))
-        total = self.hparams.epochs * self.hparams.steps_per_epoch
-        factor = learning_rate_factor(self.optimizer_step, self.hparams.warmup_steps, total, self.hparams.final_rate)
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates):
-            group["lr"] = rate * factor
-
-    def on_fit_batch_end(self, batch: Batch, outputs: Any, loss: torch.Tensor, should_step: bool) -> None:
-        """Follow the weights with their average."""
-        if should_step:
-            self.averaged.update_parameters(self.model)
-
-    def on_stage_start(self, stage: Stage, epoch: int | None = None) -> None:
-        """Choose the epoch's mixtures; begin a validation's scores."""
-        self.scores: dict[str, list[float]] = {}
-        if stage == Stage.TRAIN:
-            self.hparams.mixtures.set_epoch(epoch)
-            # Until the first update the average is the model itself.
-            if self.optimizer_step == 0:
-                self.averaged.module.load_state_dict(self.model.state_dict())
-        if stage == Stage.VALID:
-            self.averaged.eval()
-
-    def on_stage_end(self, stage: Stage, stage_loss: float, epoch: int | None = None) -> None:
-        """Log, keep the latest and the best checkpoint, stop when nothing improves."""
-        if stage == Stage.TRAIN:
-            self.train_loss = stage_loss
-            return
-        scores = {"loss": float(stage_loss), **{name: sum(v) / len(v) for name, v in self.scores.items()}}
-        best = self.checkpointer.find_checkpoint(min_key="loss")
-        improved = best is None or scores["loss"] < best.meta["loss"]
-        self.hparams.logger.log_stats(
-            {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"]},
-            train_stats={"loss": self.train_loss},
-            valid_stats=scores,
-        )
-        self.checkpointer.save_and_keep_only(meta={"epoch": epoch, **scores}, min_keys=["loss"])
-        if improved:
-            run_on_main(self.hparams.on_best, args=[self.averaged.module, {"epoch": epoch, **scores}])
-        elif epoch - best.meta["epoch"] >= self.hparams.patience:
-            self.hparams.epoch_counter.current = self.hparams.epoch_counter.limit
-
-
-def learning_rate_factor(step: int, warmup_steps: int, total_steps: int, final_rate: float) -> float:
-    """Linear warm-up to one, then a cosine to `final_rate`.
-
-    >>> [round(learning_rate_factor(step, 10, 110, 0.1), 3) for step in (0, 9, 10, 60, 110)]
-    [0.1, 1.0, 1.0, 0.55, 0.1]
-    """
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
-    return final_rate + (1 - final_rate) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,230 @@
+"""Clean speech drawn on the fly for training, with the mouth that says it: each item by itself, or to be mixed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip
+from avse.data.cache import ClipCache
+from avse.data.manifest import Utterance
+from avse.errors import AvseError
+
+_MOST_CUTS = 8
+_LONGEST = 6.0
+
+Degradation = Callable[
+    [np.ndarray, np.ndarray, Callable[[], tuple[np.ndarray, np.ndarray]], np.random.Generator],
+    tuple[np.ndarray, np.ndarray],
+]
+
+
+class SpeechSet(Dataset):
+    """Clean speech for priors, each item a function of seed, epoch and index alone.
+
+    An utterance is cut to `seconds` (a short one is continued by others of its speaker) and played at a random level
+    and with a random tilt of its spectrum. Nothing depends on how many were drawn before, so that a resumed run sees
+    what an uninterrupted one would have seen.
+
+    Arguments
+    ---------
+    utterances : sequence of Utterance
+        Speech of one split; noise is passed over.
+    cache : ClipCache
+    size : int
+        Items in an epoch.
+    seconds : float
+        Length of each, rounded to whole video frames.
+    speed : (float, float) or None
+        Range of speeds at which speech is played, mouth and sound together; pitch and formants follow, so that no
+        voice belongs to a face.
+    video_share : float
+        Share of items that have a video, where the corpus has both.
+    degradation : callable or None
+        See `avse.data.training_set.VideoDegradation`. None: the video is left as it is.
+    use_video : bool
+        False: no video is read, for audio-only systems.
+    seed : int
+
+    Attributes
+    ----------
+    utterances : list of Utterance
+        All that items are drawn from.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        cache: ClipCache,
+        size: int,
+        seconds: float = 2.0,
+        speed: tuple[float, float] | None = None,
+        video_share: float = 0.7,
+        degradation: Degradation | None = None,
+        use_video: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.cache, self.size, self.seed, self.epoch = cache, size, seed, 0
+        self.speed = None if speed is None else tuple(speed)
+        self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
+        self.degradation, self.use_video = degradation, use_video
+        self.utterances = [u for u in utterances if u.kind != "noise" and u.clean is not None]
+        self.speech = Pool(self.utterances)
+        self.with_video = Pool([u for u in self.utterances if u.video is not None])
+        self.without_video = Pool([u for u in self.utterances if u.video is None])
+        if not self.speech:
+            raise AvseError(
+                "The training split of the manifest has no clean speech. Check its columns clean and split."
+            )
+        if not self.with_video or not self.without_video:
+            video_share = float(bool(self.with_video))
+        self.video_share = video_share
+        self.mates: dict[tuple[str, bool], list[Utterance]] = {}
+        for utterance in self.utterances:
+            if utterance.speaker:
+                self.mates.setdefault((utterance.speaker, utterance.video is not None), []).append(utterance)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose items `__getitem__` gives."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> Clip:
+        """Item `index` of the epoch: clean sound of `samples` samples, and its mouth."""
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        target, cuts = self._draw(rng)
+        speech = equalise(self._sound(cuts), rng)
+        mouth, valid = self._seen(target, cuts, rng)
+        return Clip(at_random_level(speech, rng), mouth, valid, clip_id=target.id)
+
+    @staticmethod
+    def collate(items: Sequence[Clip]) -> Batch:
+        """A `Batch` of items, `clean` and `noisy` the same sound, for a `DataLoader`."""
+        return Batch.from_clips(items, [clip.audio for clip in items])
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Utterance, list[Cut]]:
+        """An utterance, and where to cut it."""
+        target = (self.with_video if rng.random() < self.video_share else self.without_video).draw(rng)
+        return target, self._cuts(target, rng)
+
+    def _seen(
+        self, target: Utterance, cuts: list[Cut], rng: np.random.Generator
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Degraded mouth crops and their validity, where there is a video."""
+        if not self.use_video or target.video is None:
+            return None, None
+        mouth, valid = self._video(cuts)
+        if self.degradation is None:
+            return mouth, valid
+        wrong = lambda: self._video(self._cuts(self.with_video.draw(rng), rng))
+        return self.degradation(mouth, valid, wrong, rng)
+
+    def _cuts(self, utterance: Utterance, rng: np.random.Generator) -> list[Cut]:
+        """Where a target is cut from: one utterance, and if it is too short, more of the same speaker after it.
+
+        Silence after a short utterance would teach that speech ends where the video does.
+        """
+        speed = 1.0 if self.speed is None else float(rng.uniform(*self.speed))
+        mates = self.mates.get((utterance.speaker, utterance.video is not None), [utterance])
+        cuts: list[Cut] = []
+        wanted = self.samples // SAMPLES_PER_FRAME
+        while wanted > 0 and len(cuts) < _MOST_CUTS:
+            frames = int(len(self.cache.sound(utterance)) / speed) // SAMPLES_PER_FRAME
+            if frames > 0:
+                spare = max(0, len(self.cache.sound(utterance)) - int(wanted * SAMPLES_PER_FRAME * speed))
+                # A cut that holds no sound would leave nothing to learn; look again a few times.
+                for _ in range(4):
+                    start = int(rng.integers(0, spare // SAMPLES_PER_FRAME + 1)) * SAMPLES_PER_FRAME
+                    cut = Cut(utterance, start, min(frames, wanted), speed)
+                    if np.mean(self._sound([cut]) ** 2) > 1e-7:
+                        break
+                cuts.append(cut)
+                wanted -= cut.frames
+            elif not cuts:
+                break
+            utterance = mates[rng.integers(len(mates))]
+        return cuts
+
+    def _sound(self, cuts: list[Cut]) -> np.ndarray:
+        """Sound of cuts, shape (samples,), silent after the last."""
+        speech = np.zeros(self.samples, dtype=np.float32)
+        filled = 0
+        for cut in cuts:
+            size = cut.frames * SAMPLES_PER_FRAME
+            part = self.cache.excerpt(cut.utterance, cut.start, math.ceil(size * cut.speed))
+            part = at_speed(part, cut.speed)[:size]
+            speech[filled : filled + len(part)] = part
+            filled += size
+        return speech
+
+    def _video(self, cuts: list[Cut]) -> tuple[np.ndarray, np.ndarray]:
+        """Mouth crops of cuts at the speed of their sound, and their validity."""
+        mouths, valids = [], []
+        for cut in cuts:
+            mouth, valid = self.cache.mouth(cut.utterance)
+            rows = cut.start // SAMPLES_PER_FRAME + ((np.arange(cut.frames) + 0.5) * cut.speed).astype(int)
+            inside = rows < len(valid)
+            rows = np.minimum(rows, len(valid) - 1)
+            mouths.append(mouth[rows])
+            valids.append(valid[rows] & inside)
+        clip = Clip(np.zeros(self.samples, dtype=np.float32), np.concatenate(mouths), np.concatenate(valids))
+        return clip.mouth, clip.valid
+
+
+class Pool:
+    """Utterances of which longer ones are drawn more often, up to `_LONGEST` seconds."""
+
+    def __init__(self, utterances: list[Utterance]) -> None:
+        self.utterances = utterances
+        self.ends = np.cumsum([min(utterance.duration or 1.0, _LONGEST) for utterance in utterances])
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def draw(self, rng: np.random.Generator) -> Utterance:
+        place = np.searchsorted(self.ends, rng.random() * self.ends[-1], side="right")
+        return self.utterances[min(int(place), len(self) - 1)]
+
+
+@dataclass
+class Cut:
+    """Part of an utterance: `frames` video frames from sample `start` on, played `speed` times as fast."""
+
+    utterance: Utterance
+    start: int
+    frames: int
+    speed: float
+
+
+def at_speed(sound: np.ndarray, speed: float) -> np.ndarray:
+    """Sound played faster: pitch and formants rise with it, so that one speaker becomes many."""
+    if speed == 1.0:
+        return sound
+    import soxr
+
+    return soxr.resample(sound, SAMPLE_RATE * speed, SAMPLE_RATE, quality="LQ")
+
+
+def equalise(signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A gentle random tilt, and now and then a random low-pass, so that no codec's cut-off tells speech from noise."""
+    if rng.random() < 0.4:
+        return signal
+    spectrum = np.fft.rfft(signal)
+    octaves = np.log2(np.arange(1, len(spectrum) + 1) / len(spectrum))
+    gain_db = rng.uniform(-1.0, 1.0) * octaves
+    if rng.random() < 0.4:
+        cutoff = rng.uniform(0.4, 1.0)
+        gain_db = gain_db - 60.0 * np.clip((np.linspace(0, 1, len(spectrum)) - cutoff) / 0.03, 0, 1)
+    return np.fft.irfft(spectrum * 10 ** (gain_db / 20), len(signal)).astype(np.float32)
+
+
+def at_random_level(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Speech at a level between -35 and -15 dB of full scale."""
+    level = 10 ** (rng.uniform(-35, -15) / 20) / (np.sqrt(np.mean(speech**2)) + 1e-6)
+    return (level * speech).astype(np.float32)
