@@ -1,0 +1,500 @@
+"""What inferences with a latent prior have in common: the E/M loop, gains, stopping, warm start, and the estimate."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from avse.contracts.inference import Inference
+from avse.contracts.noise_model import NoiseModel, State
+from avse.contracts.prior import Context, Gaussian, LatentPrior
+from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
+from avse.signal.mixture import Mixture
+from avse.signal.nmf import clip_generators, update_ratio
+from avse.signal.stft import length_mask
+
+# Clips are brought to this root mean square: about the level of speech that priors are trained on.
+LEVEL = 0.05
+_LEAST_GAIN, _LARGEST_GAIN = 1e-8, 1e8
+_PATIENCE = 3  # iterations in a row with hardly a change, after which a clip stops
+
+
+@dataclass
+class Fit:
+    """What is known of the clips that still run; everything has the batch first.
+
+    Arguments
+    ---------
+    power : tensor, shape (batch, steps, bins)
+        |x|^2 of the noisy sound.
+    context : Context
+    gain : tensor, shape (batch, steps, 1)
+        Of the speech variance; zero beyond each clip's end.
+    variance : tensor, shape (batch, steps, bins)
+        Of the noise.
+    latent : dict of str to tensor, shape (batch, chains, steps, dim)
+        What the E-step carries from iteration to iteration; `z` at least. It may change these tensors in place.
+    generators : list of torch.Generator
+        One for each clip.
+    """
+
+    power: torch.Tensor
+    context: Context
+    gain: torch.Tensor
+    variance: torch.Tensor
+    latent: dict[str, torch.Tensor]
+    generators: list[torch.Generator]
+    _folded: dict[int, Context] = field(default_factory=dict)
+    _prior: Gaussian | None = None
+
+    def select(self, rows: torch.Tensor) -> Fit:
+        """Some of the clips."""
+        return Fit(
+            self.power[rows],
+            _select(self.context, rows),
+            self.gain[rows],
+            self.variance[rows],
+            {name: value[rows] for name, value in self.latent.items()},
+            [self.generators[row] for row in rows.tolist()],
+        )
+
+    def between(self, first: int, last: int) -> Fit:
+        """Some of the steps, as views."""
+        context = self.context
+        return Fit(
+            self.power[:, first:last],
+            Context(
+                context.inside[:, first:last],
+                context.valid[:, first:last],
+                None if context.video is None else context.video[:, first:last],
+            ),
+            self.gain[:, first:last],
+            self.variance[:, first:last],
+            {name: value[:, :, first:last] for name, value in self.latent.items()},
+            self.generators,
+        )
+
+    def folded(self, chains: int) -> Context:
+        """The context of `chains` draws of each clip, folded into the batch."""
+        if chains not in self._folded:
+            rows = torch.arange(len(self.power), device=self.power.device).repeat_interleave(chains)
+            self._folded[chains] = self.context if chains == 1 else _select(self.context, rows)
+        return self._folded[chains]
+
+    def mixture(self, log_variance: torch.Tensor) -> Mixture:
+        """Speech of some log-variance, shape (batch, chains, steps, bins), in this noise."""
+        return Mixture.of(log_variance, self.gain[:, None], self.variance[:, None], self.power[:, None])
+
+    def normal(self, draws: int, *shape: int) -> torch.Tensor:
+        """Standard normal draws, shape (draws, batch, chains, steps, dim), for `shape` = (chains, dim).
+
+        Each clip draws by itself, in its own length and in 32 bits, so that neither the batch nor the precision
+        changes its draws; zero beyond its end.
+        """
+        return self._draw(torch.randn, draws, *shape)
+
+    def uniform(self, draws: int, *shape: int) -> torch.Tensor:
+        """Draws between 0 and 1; see `normal`."""
+        return self._draw(torch.rand, draws, *shape)
+
+    def _draw(self, random: Callable[..., torch.Tensor], draws: int, chains: int, dim: int) -> torch.Tensor:
+        counts = self.context.inside.sum(dim=1).tolist()
+        if len(counts) == 1 and counts[0] == self.power.shape[1]:
+            return random(draws, 1, chains, counts[0], dim, generator=self.generators[0]).to(self.power)
+        drawn = self.power.new_zeros(draws, len(counts), chains, self.power.shape[1], dim)
+        for row, (count, generator) in enumerate(zip(counts, self.generators)):
+            drawn[:, row, :, :count] = random(draws, chains, count, dim, generator=generator).to(drawn)
+        return drawn
+
+
+@dataclass
+class Expectation:
+    """What an E-step tells the M-step.
+
+    Arguments
+    ---------
+    wiener : tensor, shape (batch, steps, bins)
+        Expected share of speech, by which the noisy spectrum is multiplied.
+    numerator, denominator : tensor, shape (batch, steps, bins)
+        The two parts of the objective's derivative with respect to the noise variance: see `NoiseModel`.
+    gain_numerator, gain_denominator : tensor, shape (batch, steps, 1)
+        The same with respect to the gain, times the gain.
+    misfit : tensor, shape (batch, steps)
+        The objective at each step: negative log-likelihood summed over bins, and what the prior adds.
+    """
+
+    wiener: torch.Tensor
+    numerator: torch.Tensor
+    denominator: torch.Tensor
+    gain_numerator: torch.Tensor
+    gain_denominator: torch.Tensor
+    misfit: torch.Tensor
+
+    @classmethod
+    def of(cls, mixture: Mixture, misfit: torch.Tensor, slope: torch.Tensor | None = None) -> Expectation:
+        """The mean over draws of speech; `mixture` (batch, draws, steps, bins), `misfit` (batch, draws, steps)."""
+        slope = mixture.slope() if slope is None else slope
+        share = mixture.wiener.sum(dim=-1, keepdim=True)
+        return cls(
+            mixture.wiener.mean(dim=1),
+            (mixture.ratio * mixture.precision).mean(dim=1),
+            mixture.precision.mean(dim=1),
+            (share - slope.sum(dim=-1, keepdim=True)).mean(dim=1),
+            share.mean(dim=1),
+            misfit.mean(dim=1),
+        )
+
+    @classmethod
+    def mean(cls, parts: Sequence[Expectation]) -> Expectation:
+        """Of several expectations."""
+        return cls(*[torch.stack(values).mean(dim=0) for values in zip(*[vars(part).values() for part in parts])])
+
+
+class LatentInference(Inference):
+    """Expectation maximisation between the latent variables of a speech prior and a noise model.
+
+        x = sqrt(g) s + n,   s ~ N_c(0, exp(prior.decode(z))),   n ~ N_c(0, V),   z ~ prior.prior
+
+    A subclass says how z is found or drawn (`e_step`). The base class owns the rest: gains g and noise V are updated
+    from one gradient by rules that do not let the expected objective rise; each clip stops when its objective hardly
+    changes (and its row leaves the batch); the voice is the noisy spectrum times the expected Wiener filter. Sound is
+    brought to the level of the prior before, so that the result does not depend on the clip's level.
+
+    Chance belongs to the clip: its draws depend on `seed` and its length alone.
+
+    Arguments
+    ---------
+    prior : LatentPrior
+    noise_model : NoiseModel
+    iterations : int
+        At most so many.
+    warm_start : int
+        Cheap iterations before the first, in which the encoder follows the current estimate of the voice.
+    gain_rate : float
+        Rate of an exponential prior of the gain of each step (1 is published); 0: none.
+    tolerance : float
+        A clip stops when its objective, in nats per bin, changes by less in several iterations in a row; 0: never.
+    chunk_seconds : float
+        Longer clips are decoded and sampled in pieces of this length, in bounded memory; the noise model sees them
+        whole.
+    seed : int
+    """
+
+    accepts = (LatentPrior,)
+    prior: LatentPrior
+
+    def __init__(
+        self,
+        prior: LatentPrior,
+        noise_model: NoiseModel,
+        iterations: int = 100,
+        warm_start: int = 5,
+        gain_rate: float = 0.0,
+        tolerance: float = 1e-5,
+        chunk_seconds: float = 30.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(prior, noise_model, iterations)
+        for name, value in (("warm_start", warm_start), ("gain_rate", gain_rate), ("tolerance", tolerance)):
+            if value < 0:
+                raise ValueError(f"{name} must not be negative, got {value}.")
+        if chunk_seconds <= 0:
+            raise ValueError(f"chunk_seconds must be above 0, got {chunk_seconds}.")
+        self.warm_start, self.gain_rate, self.tolerance, self.seed = warm_start, gain_rate, tolerance, seed
+        self.chunk_steps = max(1, round(chunk_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * (
+            SAMPLES_PER_FRAME // prior.hop
+        )
+
+    @abstractmethod
+    def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
+        """Where the E-step begins.
+
+        Arguments
+        ---------
+        posterior : Gaussian, shape (batch, steps, dim)
+            What the encoder makes of the voice as it is known so far.
+        fit : Fit
+            With an empty `latent`.
+
+        Returns
+        -------
+        dict of str to tensor, shape (batch, chains, steps, ...)
+            Among them `z`.
+        """
+
+    @abstractmethod
+    def e_step(self, fit: Fit) -> Expectation:
+        """Move `fit.latent` and say what follows for the M-step; shapes in `Fit` and `Expectation`."""
+
+    def iterate(
+        self,
+        batch: Batch,
+        scene: torch.Tensor | None = None,
+        speakers: Sequence[Batch] = (),
+        previous: Estimate | None = None,
+    ) -> Iterator[Estimate]:
+        """One `Estimate` after each iteration, until all clips have stopped; see `Inference.iterate`.
+
+        Arguments
+        ---------
+        batch, scene, speakers :
+            As in `Inference.iterate`.
+        previous : Estimate, optional
+            Of the same batch, to begin from; otherwise the noisy sound.
+        """
+        for run in self._runs(batch, scene, previous):
+            yield run.estimate(self.prior, batch)
+
+    def forward(
+        self,
+        batch: Batch,
+        scene: torch.Tensor | None = None,
+        speakers: Sequence[Batch] = (),
+        seconds: float | None = None,
+        previous: Estimate | None = None,
+    ) -> Estimate:
+        """Iterate to the end, or until the time is up; see `Inference.forward` and `iterate`."""
+        begun = time.perf_counter()
+        for run in self._runs(batch, scene, previous):
+            latest = run
+            if seconds is not None and time.perf_counter() - begun > seconds:
+                break
+        return latest.estimate(self.prior, batch)
+
+    def decode(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
+        """Log-variance of (batch, chains, steps, dim) latents, shape (batch, chains, steps, bins)."""
+        chains = latent.shape[1]
+        return self.prior.decode(latent.flatten(0, 1), fit.folded(chains)).unflatten(0, (-1, chains))
+
+    def prior_of(self, fit: Fit, latent: torch.Tensor) -> Gaussian:
+        """p(z | v) that broadcasts against latents of shape (batch, chains, steps, dim)."""
+        if self.prior.dynamical:
+            chains = latent.shape[1]
+            found = self.prior.prior(latent.flatten(0, 1), fit.folded(chains))
+            return Gaussian(*[part.unflatten(0, (-1, chains)) for part in (found.mean, found.log_variance)])
+        if fit._prior is None:
+            found = self.prior.prior(latent[:, 0], fit.context)
+            fit._prior = Gaussian(found.mean[:, None], found.log_variance[:, None])
+        return fit._prior
+
+    def encode_step(self, fit: Fit) -> Expectation:
+        """E-step by the encoder: z is the mean of its posterior given the expected power of the voice.
+
+        Arguments
+        ---------
+        fit : Fit
+            `latent["speech"]`, shape (batch, 1, steps, bins), holds that power; it is brought up to date.
+        """
+        posterior = self.prior.encode(fit.latent["speech"][:, 0], fit.context)
+        latent = posterior.mean[:, None]
+        mixture = fit.mixture(self.decode(fit, latent))
+        divergence = Gaussian(latent, posterior.log_variance[:, None]).divergence(self.prior_of(fit, latent))
+        # E|s|^2 = |w x|^2 + w V, without the gain: as the encoder knows speech.
+        speech = mixture.wiener * (mixture.wiener * fit.power[:, None] + fit.variance[:, None])
+        fit.latent = {"speech": speech / fit.gain[:, None].clamp(min=_LEAST_GAIN), "z": latent}
+        return Expectation.of(mixture, mixture.misfit() + divergence)
+
+    def energy(self, fit: Fit, latent: torch.Tensor, smoothness: float = 0.0) -> tuple[Expectation, torch.Tensor]:
+        """What follows from draws of z, and the gradient of their energy U(z) = -log p(x, z) + total variation.
+
+        The derivative with respect to the log-variance is written out, so that gradients pass back through the decoder
+        alone.
+
+        Arguments
+        ---------
+        fit : Fit
+        latent : tensor, shape (batch, chains, steps, dim)
+        smoothness : float
+            Weight of sum_n |z_n - z_(n-1)|_1.
+
+        Returns
+        -------
+        expectation : Expectation
+            Its misfit is the energy by step, averaged over chains.
+        gradient : tensor, shape (batch, chains, steps, dim)
+            Zero beyond each clip's end.
+        """
+        inside = fit.context.inside[:, None]
+        with torch.enable_grad():
+            latent = latent.detach().requires_grad_()
+            outputs = [self.decode(fit, latent)]
+            if self.prior.dynamical:
+                outputs.append(-self.prior_of(fit, latent).log_prob(latent))
+        mixture = fit.mixture(outputs[0].detach())
+        slope = mixture.slope()
+        with _recurrent_backward(latent):
+            [gradient] = torch.autograd.grad(outputs, latent, [slope, *[inside.to(slope) for _ in outputs[1:]]])
+        latent = latent.detach()
+        if self.prior.dynamical:
+            misfit = outputs[1].detach()
+        else:
+            prior = self.prior_of(fit, latent)
+            misfit = -prior.log_prob(latent)
+            gradient = gradient + (latent - prior.mean) * (-prior.log_variance).exp()
+        if smoothness:
+            jump = latent.diff(dim=2) * inside[:, :, 1:, None]
+            misfit[:, :, 1:] += smoothness * jump.abs().sum(dim=-1)
+            turn = smoothness * jump.sign()
+            gradient[:, :, 1:] += turn
+            gradient[:, :, :-1] -= turn
+        return Expectation.of(mixture, mixture.misfit() + misfit, slope), gradient * inside[..., None]
+
+    def _runs(self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None) -> Iterator[_Run]:
+        with _no_gradient():
+            run = self._start(batch, scene, previous)
+        for _ in range(self.iterations):
+            with _no_gradient():
+                expectation = self._in_chunks(run.fit, self.e_step)
+                run.note(expectation, self.gain_rate)
+                self._m_step(run, expectation)
+                run.drop_stopped(self.prior, self.tolerance)
+            yield run
+            if not len(run.rows):
+                return
+
+    def _start(self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None) -> _Run:
+        noisy = batch.noisy.clone()  # takes part in gradients also where the batch was made in inference mode
+        scale = _scale(noisy, batch.lengths)
+        context = self.prior.context(batch)
+        inside = context.inside[..., None]
+        power = self.prior.analyse(noisy * scale).abs().square() * inside
+        speech = power
+        if previous is not None:
+            speech = self.prior.analyse(previous.speech.clone().to(noisy) * scale).abs().square() * inside
+        state = self.noise_model.initial_state(power, context.inside, scene)
+        fit = Fit(
+            power=power,
+            context=context,
+            gain=torch.ones_like(power[..., :1]) * inside,
+            variance=self.noise_model.variance(state),
+            latent={"speech": speech[:, None]},
+            generators=clip_generators(context.inside, self.seed),
+        )
+        run = _Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
+        for _ in range(self.warm_start):
+            self._m_step(run, self._in_chunks(fit, self.encode_step))
+        self._in_chunks(fit, self._begin)
+        return run
+
+    def _begin(self, fit: Fit) -> None:
+        posterior = self.prior.encode(fit.latent["speech"][:, 0], fit.context)
+        fit.latent = self.begin(posterior, fit)
+
+    def _m_step(self, run: _Run, found: Expectation) -> None:
+        fit, inside = run.fit, run.fit.context.inside[..., None]
+        run.state = self.noise_model.update(run.state, found.numerator * inside, found.denominator * inside)
+        fit.variance = self.noise_model.variance(run.state)
+        ratio = update_ratio(found.gain_numerator, found.gain_denominator + self.gain_rate * fit.gain)
+        fit.gain = (fit.gain * ratio).clamp_(_LEAST_GAIN, _LARGEST_GAIN) * inside
+
+    def _in_chunks(self, fit: Fit, step: Callable[[Fit], Expectation | None]) -> Expectation | None:
+        """Run a step on pieces of long clips that bound its memory, and put together what it gives."""
+        steps = fit.power.shape[1]
+        if steps <= self.chunk_steps:
+            return step(fit)
+        latent: dict[str, torch.Tensor] = {}
+        whole: dict[str, torch.Tensor] = {}
+        for first in range(0, steps, self.chunk_steps):
+            piece = slice(first, first + self.chunk_steps)
+            rows = fit.context.inside[:, first].nonzero()[:, 0]  # clips that reach so far
+            part = fit.between(first, first + self.chunk_steps).select(rows)
+            found = step(part)
+            for name, value in part.latent.items():
+                if name not in latent:
+                    latent[name] = value.new_zeros(len(fit.power), value.shape[1], steps, *value.shape[3:])
+                latent[name][rows, :, piece] = value
+            for name, value in vars(found).items() if found is not None else ():
+                if name not in whole:
+                    whole[name] = value.new_zeros(len(fit.power), steps, *value.shape[2:])
+                whole[name][rows, piece] = value
+        fit.latent = latent
+        return Expectation(**whole) if whole else None
+
+
+@dataclass
+class _Run:
+    """A batch under way: the fit of the clips that still run, and what was found of all."""
+
+    fit: Fit
+    state: State
+    spectrum: torch.Tensor
+    rows: torch.Tensor  # of the clips that still run
+    trace: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        count, steps = self.fit.power.shape[:2]
+        self.wiener = torch.zeros_like(self.fit.power)
+        self.trusted = self.fit.power.new_zeros(count, steps)
+        self.objective = self.fit.power.new_full((count,), torch.inf, dtype=torch.float64)
+        self.calm = torch.zeros(count, dtype=torch.int64, device=self.rows.device)
+
+    def note(self, found: Expectation, gain_rate: float) -> None:
+        """Keep what an E-step found."""
+        inside = self.fit.context.inside
+        per_step = found.misfit + gain_rate * self.fit.gain[..., 0]
+        total = torch.where(inside, per_step, per_step.new_zeros(())).sum(dim=1, dtype=torch.float64)
+        objective = total / (inside.sum(dim=1) * self.fit.power.shape[2])
+        self.change = (objective - self.objective[self.rows]).abs()
+        self.objective[self.rows] = objective
+        self.wiener[self.rows] = found.wiener
+        self.trace.append(self.objective.mean().item())
+
+    def drop_stopped(self, prior: LatentPrior, tolerance: float) -> None:
+        """Leave the clips behind whose objective hardly changes any more."""
+        if not tolerance:
+            return
+        self.calm[self.rows] = torch.where(self.change < tolerance, self.calm[self.rows] + 1, 0)
+        going = self.calm[self.rows] < _PATIENCE
+        if bool(going.all()):
+            return
+        self._trust(prior)
+        kept = going.nonzero()[:, 0]
+        self.rows, self.fit = self.rows[kept], self.fit.select(kept)
+        self.state = {name: value[kept] for name, value in self.state.items()}
+
+    def estimate(self, prior: LatentPrior, batch: Batch) -> Estimate:
+        """What is known so far."""
+        with _no_gradient():
+            self._trust(prior)
+            samples = batch.noisy.shape[1]
+            noisy = batch.noisy.clone()
+            speech = prior.synthesise(self.wiener * self.spectrum, samples) * length_mask(batch.lengths, samples)
+            frames, ratio = batch.valid.shape[1], SAMPLES_PER_FRAME // prior.hop
+            reliability = self.trusted[:, : frames * ratio].unflatten(1, (frames, ratio)).mean(dim=2)
+            return Estimate(speech, noisy - speech, reliability, batch.lengths, trace=list(self.trace))
+
+    def _trust(self, prior: LatentPrior) -> None:
+        if len(self.rows) and self.fit.context.video is not None:
+            latent = self.fit.latent["z"].mean(dim=1)
+            self.trusted[self.rows] = prior.reliability(latent, self.fit.context).to(self.trusted)
+
+
+def _scale(noisy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """What brings each clip to `LEVEL`, shape (batch, 1); one for silence."""
+    peak = noisy.abs().amax(dim=1, keepdim=True)
+    silent = peak < 1e-15
+    peak = torch.where(silent, torch.ones_like(peak), peak)
+    root = ((noisy / peak).square().sum(dim=1, keepdim=True) / lengths[:, None]).sqrt()
+    return torch.where(silent, torch.ones_like(peak), LEVEL / (root * peak).clamp(min=1e-30))
+
+
+def _select(context: Context, rows: torch.Tensor) -> Context:
+    video = None if context.video is None else context.video[rows]
+    return Context(context.inside[rows], context.valid[rows], video)
+
+
+def _recurrent_backward(latent: torch.Tensor) -> contextlib.AbstractContextManager:
+    """On a GPU, recurrent layers in evaluation mode have a gradient only without cuDNN."""
+    return torch.backends.cudnn.flags(enabled=False) if latent.is_cuda else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _no_gradient() -> Iterator[None]:
+    """Record no gradient, but leave tensors that can take part in one (unlike those of inference mode)."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield

@@ -1,0 +1,106 @@
+"""Inference `langevin`: EM with draws of the latent variables by Langevin dynamics, several chains at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from avse.contracts.latent_inference import Expectation, Fit, LatentInference
+from avse.contracts.noise_model import NoiseModel
+from avse.contracts.prior import Gaussian, LatentPrior
+from avse.plugins import register
+
+
+@register("inference", "langevin")
+class Langevin(LatentInference):
+    """EM whose E-step follows the gradient of the log-posterior of z, with noise: z - e dU + sqrt(2 e) n.
+
+        U(z) = sum_fn [ |x|^2 / Vx + log Vx ] - log p(z | v) + smoothness * sum_n |z_n - z_(n-1)|_1
+
+    Every step of every chain is one pass through the decoder, forth and back, and the same pass gives the M-step its
+    averages over chains.
+
+    Arguments
+    ---------
+    prior : LatentPrior
+    noise_model : NoiseModel
+    iterations : int
+        At most so many.
+    chains : int
+        Draws of each clip that run side by side.
+    steps : int
+        Langevin steps in each iteration.
+    step_size : float
+        e above.
+    smoothness : float
+        Weight of the total variation of z over time.
+    warm_start : int
+        Iterations of the encoder before the first.
+    gain_rate : float
+        Rate of an exponential prior of the gain of each step; 0: none.
+    tolerance : float
+        A clip stops when its objective changes by less, in nats per bin, in several iterations in a row; 0: never.
+    chunk_seconds : float
+        Longer clips are sampled in pieces of this length that share the noise model.
+    seed : int
+
+    Example
+    -------
+    >>> inference = Langevin(**Langevin.example_arguments())
+    >>> from avse.contracts.checks import example_batch
+    >>> batch = example_batch((3200, 1600))
+    >>> inference(batch).speech.shape
+    torch.Size([2, 3200])
+    """
+
+    paper = "Sadeghi and Serizel, Fast and efficient speech enhancement with variational autoencoders, 2023"
+
+    def __init__(
+        self,
+        prior: LatentPrior,
+        noise_model: NoiseModel,
+        iterations: int = 100,
+        chains: int = 4,
+        steps: int = 1,
+        step_size: float = 5e-3,
+        smoothness: float = 0.0,
+        warm_start: int = 5,
+        gain_rate: float = 0.0,
+        tolerance: float = 1e-5,
+        chunk_seconds: float = 30.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(prior, noise_model, iterations, warm_start, gain_rate, tolerance, chunk_seconds, seed)
+        if chains < 1 or steps < 1:
+            raise ValueError(f"chains and steps must be at least 1, got {chains} and {steps}.")
+        if step_size <= 0 or smoothness < 0:
+            raise ValueError(
+                f"step_size must be above 0 and smoothness not negative, got {step_size} and {smoothness}."
+            )
+        self.chains, self.steps, self.step_size, self.smoothness = chains, steps, step_size, smoothness
+
+    @classmethod
+    def example_arguments(cls) -> dict:
+        from avse import plugins
+
+        prior = plugins.get("prior", "vae")
+        noise_model = plugins.get("noise_model", "nmf")(rank=2)
+        return {"prior": prior.example(), "noise_model": noise_model, "iterations": 3, "chains": 2}
+
+    def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
+        """Draws from the encoder's posterior; shapes in `LatentInference.begin`."""
+        spread = fit.normal(1, self.chains, posterior.mean.shape[-1])[0]
+        return {"z": posterior.mean[:, None] + (0.5 * posterior.log_variance).exp()[:, None] * spread}
+
+    def e_step(self, fit: Fit) -> Expectation:
+        """A few steps of every chain; shapes in `Fit` and `Expectation`."""
+        latent = fit.latent["z"]
+        noise = fit.normal(self.steps, self.chains, latent.shape[-1])
+        found = []
+        for step in range(self.steps):
+            expectation, gradient = self.energy(fit, latent, self.smoothness)
+            found.append(expectation)
+            latent = latent - self.step_size * gradient + math.sqrt(2 * self.step_size) * noise[step]
+        fit.latent = {"z": latent}
+        return Expectation.mean(found)

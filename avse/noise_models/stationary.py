@@ -1,0 +1,63 @@
+"""Noise model `stationary`: one spectrum for the whole clip."""
+
+from __future__ import annotations
+
+import torch
+
+from avse.contracts.noise_model import NoiseModel, State
+from avse.plugins import register
+from avse.signal.nmf import update_ratio
+
+_FLOOR = 1e-10
+
+
+@register("noise_model", "stationary")
+class Stationary(NoiseModel):
+    """Noise whose spectrum does not change: V is the same at every step of a clip.
+
+    It begins with a low quantile of the clip's power over time, which speech with its pauses hardly reaches, times what
+    makes the quantile of exponentially distributed power (of Gaussian noise) its mean.
+
+    Arguments
+    ---------
+    quantile : float
+        In (0, 1).
+
+    State: `spectrum` (batch, 1, bins) and `like` (batch, steps, 1), ones that give the number of steps.
+
+    Example
+    -------
+    >>> model = Stationary()
+    >>> power, inside = torch.rand(1, 30, 9), torch.ones(1, 30, dtype=torch.bool)
+    >>> variance = model.variance(model.initial_state(power, inside))
+    >>> variance.shape, bool((variance == variance[:, :1]).all())
+    (torch.Size([1, 30, 9]), True)
+    """
+
+    def __init__(self, quantile: float = 0.3) -> None:
+        super().__init__()
+        if not 0.0 < quantile < 1.0:
+            raise ValueError(f"quantile must be between 0 and 1, got {quantile}.")
+        self.quantile = quantile
+
+    def initial_state(self, power: torch.Tensor, inside: torch.Tensor, scene: torch.Tensor | None = None) -> State:
+        """See `NoiseModel.initial_state`."""
+        to_mean = -1.0 / torch.log1p(torch.tensor(-self.quantile)).item()
+        low = [one[seen].quantile(self.quantile, dim=0) for one, seen in zip(power, inside)]
+        spectrum = torch.stack(low)[:, None] * to_mean
+        return {"spectrum": spectrum.clamp(min=_FLOOR), "like": torch.ones_like(power[..., :1])}
+
+    def variance(self, state: State) -> torch.Tensor:
+        """See `NoiseModel.variance`: shape (batch, steps, bins)."""
+        return state["spectrum"] * state["like"]
+
+    def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
+        """See `NoiseModel.update`."""
+        ratio = update_ratio(numerator.sum(dim=1, keepdim=True), denominator.sum(dim=1, keepdim=True))
+        return {"spectrum": (state["spectrum"] * ratio).clamp(min=_FLOOR), "like": state["like"]}
+
+    def update_from_power(self, state: State, power: torch.Tensor, inside: torch.Tensor) -> State:
+        """The mean over steps, which is the exact M-step; shapes as in `NoiseModel.update_from_power`."""
+        counted = torch.where(inside[..., None], power, power.new_zeros(()))
+        mean = counted.sum(dim=1, keepdim=True) / inside.sum(dim=1)[:, None, None]
+        return {"spectrum": mean.clamp(min=_FLOOR), "like": state["like"]}

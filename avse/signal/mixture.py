@@ -1,0 +1,59 @@
+"""Speech and noise as complex Gaussians that add up: the Wiener filter and what an EM needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+# Variances stay where their squares and reciprocals are finite in 32 bits.
+_LOWEST, _HIGHEST = 1e-15, 1e15
+
+
+@dataclass
+class Mixture:
+    """x = s + n with s ~ N_c(0, S), n ~ N_c(0, V), seen bin by bin; all of one shape.
+
+    Arguments
+    ---------
+    wiener : tensor
+        S / (S + V), the share of speech.
+    precision : tensor
+        1 / (S + V).
+    ratio : tensor
+        |x|^2 / (S + V), about one where the model fits.
+
+    Example
+    -------
+    >>> one = Mixture.of(torch.zeros(3), torch.ones(1), torch.ones(3), torch.full((3,), 4.0))
+    >>> one.wiener.tolist(), one.ratio.tolist()
+    ([0.5, 0.5, 0.5], [2.0, 2.0, 2.0])
+    """
+
+    wiener: torch.Tensor
+    precision: torch.Tensor
+    ratio: torch.Tensor
+
+    @classmethod
+    def of(cls, log_variance: torch.Tensor, gain: torch.Tensor, noise: torch.Tensor, power: torch.Tensor) -> Mixture:
+        """The mixture with S = gain * exp(log_variance).
+
+        Arguments
+        ---------
+        log_variance : tensor, shape (..., steps, bins)
+        gain, noise, power : tensor
+            Broadcast against it: gain (not negative), V (positive) and |x|^2.
+        """
+        # In place on own tensors: this runs in every step of every inference and is bound by memory.
+        wiener = log_variance.exp().clamp_(_LOWEST, _HIGHEST).mul_(gain)
+        precision = (wiener + noise).reciprocal_()
+        wiener.mul_(precision)
+        return cls(wiener, precision, power * precision)
+
+    def misfit(self) -> torch.Tensor:
+        """|x|^2 / (S + V) + log(S + V), summed over bins: the negative log-likelihood up to a constant."""
+        return (self.ratio - self.precision.log()).sum(dim=-1)
+
+    def slope(self) -> torch.Tensor:
+        """Derivative of `misfit` with respect to log S, of the shape of the mixture."""
+        return torch.addcmul(self.wiener, self.wiener, self.ratio, value=-1.0)

@@ -1,0 +1,88 @@
+"""Non-negative matrix factorisation under the Itakura-Saito divergence, on batches of clips."""
+
+from __future__ import annotations
+
+import torch
+
+_TINY = 1e-20  # keeps ratios and their gradients finite where nothing was observed
+_FLOOR = 1e-12
+
+
+def multiply(
+    gains: torch.Tensor,
+    spectra: torch.Tensor,
+    numerator: torch.Tensor,
+    denominator: torch.Tensor,
+    exponent: float = 0.5,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One multiplicative update of both factors of the variance `gains @ spectra`.
+
+    With `exponent` one half both factors minimise, one after the other, one and the same majorant of the objective that
+    `numerator` and `denominator` are the gradient of. It therefore never rises, although the gradient is taken once:
+    the spectra are weighted by `gains^2 / updated gains` in their numerator and by the updated gains in their
+    denominator. Other summands of the variance (the speech) may be updated from the same gradient.
+
+    Arguments
+    ---------
+    gains : tensor, shape (batch, steps, rank)
+    spectra : tensor, shape (batch, rank, bins)
+    numerator, denominator : tensor, shape (batch, steps, bins)
+        The two parts of the gradient, as in `NoiseModel.update`. Where both are zero, nothing was observed.
+    exponent : float
+        Of the ratio of the two. One half is safe; one is faster, and mostly falls too.
+
+    Returns
+    -------
+    gains, spectra : tensor
+        The spectra sum to one over bins; the gains hold their level.
+
+    Example
+    -------
+    >>> power = torch.rand(1, 20, 9)
+    >>> gains, spectra = torch.rand(1, 20, 2), torch.rand(1, 2, 9)
+    >>> def misfit():
+    ...     variance = gains @ spectra
+    ...     return (power / variance + variance.log()).sum()
+    >>> before = misfit()
+    >>> variance = gains @ spectra
+    >>> gains, spectra = multiply(gains, spectra, power / variance.square(), 1 / variance)
+    >>> bool(misfit() < before)
+    True
+    """
+    ratio = update_ratio(numerator @ spectra.mT, denominator @ spectra.mT, exponent)
+    updated = (gains * ratio).clamp(min=_FLOOR)
+    weights = gains / ratio
+    spectra = spectra * update_ratio(weights.mT @ numerator, updated.mT @ denominator, exponent)
+    return normalise(updated, spectra.clamp(min=_FLOOR))
+
+
+def update_ratio(numerator: torch.Tensor, denominator: torch.Tensor, exponent: float = 0.5) -> torch.Tensor:
+    """`(numerator / denominator) ** exponent`, one where both are zero.
+
+    >>> update_ratio(torch.tensor([4.0, 0.0]), torch.tensor([1.0, 0.0])).tolist()
+    [2.0, 1.0]
+    """
+    ratio = (numerator + _TINY) / (denominator + _TINY)
+    return ratio.sqrt() if exponent == 0.5 else ratio.pow(exponent)
+
+
+def normalise(gains: torch.Tensor, spectra: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same product with spectra that sum to one over bins; shapes as in `multiply`."""
+    level = spectra.sum(dim=-1)
+    return gains * level[:, None], spectra / level[..., None]
+
+
+def clip_generators(inside: torch.Tensor, seed: int) -> list[torch.Generator]:
+    """One random generator for each clip that depends on the seed and the clip's length alone, not on its batch.
+
+    Arguments
+    ---------
+    inside : tensor, shape (batch, steps), bool
+    seed : int
+    """
+    generators = []
+    for steps in inside.sum(dim=1).tolist():
+        generator = torch.Generator()
+        generator.manual_seed((seed * 1_000_003 + int(steps)) % 2**63)
+        generators.append(generator)
+    return generators
