@@ -6,8 +6,6 @@ from abc import abstractmethod
 
 from torch import nn
 
-from avse.contracts.checks import DOCUMENTED
-from avse.contracts.estimate_checks import ESTIMATE_CHECKS
 from avse.contracts.plugin import Plugin
 from avse.contracts.types import Batch, Estimate
 
@@ -34,6 +32,3 @@ class Enhancer(nn.Module, Plugin):
             `speech` and `noise` of shape (batch, samples), zero beyond each clip's end; `reliability` of shape
             (batch, frames).
         """
-
-
-CHECKS = [DOCUMENTED, *ESTIMATE_CHECKS]

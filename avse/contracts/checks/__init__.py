@@ -81,7 +81,7 @@ class CheckResult:
 
 def checks_of(kind: str) -> list[Check]:
     """The checks of a kind, from its contract file."""
-    return list(importlib.import_module(f"avse.contracts.{kind}").CHECKS)
+    return list(importlib.import_module(f"avse.contracts.checks.{kind}").CHECKS)
 
 
 def run_checks(cls: type, kind: str | None = None) -> list[CheckResult]:

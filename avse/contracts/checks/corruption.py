@@ -1,0 +1,101 @@
+"""Checks of the kind `corruption`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avse.contracts.checks import (
+    DOCUMENTED,
+    Check,
+    build,
+    expect,
+)
+from avse.contracts.corruption import SEVERITIES, Corruption
+from avse.contracts.types import MOUTH_SIZE
+
+
+def _example_clip(frames: int = 25, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Crops with a dark opening that grows and shrinks on a textured face, and a validity mask with a gap."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:MOUTH_SIZE, :MOUTH_SIZE] - MOUTH_SIZE / 2
+    opening = 4 + 10 * np.abs(np.sin(np.arange(frames) / 3.0))
+    lips = (rows[None] / opening[:, None, None]) ** 2 + (columns[None] / 25.0) ** 2 < 1
+    mouth = np.where(lips, 40.0, 150.0) + 10 * rng.standard_normal((1, MOUTH_SIZE, MOUTH_SIZE))
+    valid = np.ones(frames, dtype=bool)
+    valid[frames // 2 : frames // 2 + 3] = False
+    return np.clip(mouth, 0, 255).astype(np.uint8), valid
+
+
+def _keeps_shapes(cls: type) -> None:
+    for frames in (0, 1, 2, 25, 60):
+        for severity in SEVERITIES:
+            mouth, valid = _example_clip(frames)
+            out, seen = _severe(cls, severity)(mouth, valid, np.random.default_rng(1))
+            expect(
+                out.shape == mouth.shape and out.dtype == np.uint8,
+                f"{frames} frames at severity {severity} gave crops {out.dtype} {out.shape}",
+            )
+            expect(
+                seen.shape == valid.shape and seen.dtype == bool,
+                f"{frames} frames at severity {severity} gave valid {seen.dtype} {seen.shape}",
+            )
+
+
+def _leaves_input(cls: type) -> None:
+    mouth, valid = _example_clip()
+    kept_mouth, kept_valid = mouth.copy(), valid.copy()
+    _severe(cls, 5)(mouth, valid, np.random.default_rng(1))
+    expect(np.array_equal(mouth, kept_mouth), "the crops given were changed in place")
+    expect(np.array_equal(valid, kept_valid), "the validity given was changed in place")
+
+
+def _repeats(cls: type) -> None:
+    corruption = _severe(cls, 4)
+    runs = [corruption(*_example_clip(), np.random.default_rng(7)) for _ in range(2)]
+    expect(np.array_equal(runs[0][0], runs[1][0]), "equal generators gave different crops")
+    expect(np.array_equal(runs[0][1], runs[1][1]), "equal generators gave different validity")
+
+
+def _does_something(cls: type) -> None:
+    corruption = _severe(cls, 5)
+    mouth, valid = _example_clip()
+    for seed in range(8):
+        out, seen = corruption(mouth, valid, np.random.default_rng(seed))
+        if not (np.array_equal(out[seen], mouth[seen]) and np.array_equal(seen, valid)):
+            return
+    raise_unchanged = "at severity 5, eight seeds left the clip as it was"
+    expect(False, raise_unchanged)
+
+
+def _refuses_severity(cls: type) -> None:
+    for severity in (0, 6, 2.5):
+        try:
+            _severe(cls, severity)
+        except ValueError:
+            continue
+        expect(False, f"severity {severity} was accepted")
+
+
+def _severe(cls: type, severity: float) -> Corruption:
+    build(cls)
+    return cls(**{**cls.example_arguments(), "severity": severity})
+
+
+CHECKS = [
+    DOCUMENTED,
+    Check(
+        "keeps_shapes",
+        _keeps_shapes,
+        "clips of 0, 1, 2, 25 and 60 frames keep their shape and dtype at every severity",
+        "return (frames, 88, 88) uint8 and (frames,) bool; look at clips shorter than what is drawn",
+    ),
+    Check("leaves_input", _leaves_input, "the arrays given are not changed", "work on mouth.copy() and valid.copy()"),
+    Check("repeatable", _repeats, "equal generators give equal results", "draw only from the `rng` given"),
+    Check("does_something", _does_something, "severity 5 changes a clip", "make the effect grow with the severity"),
+    Check(
+        "refuses_severity",
+        _refuses_severity,
+        "a severity that is not 1, 2, 3, 4 or 5 raises ValueError",
+        "call super().__init__(severity)",
+    ),
+]
