@@ -14,8 +14,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=find_packages(include=["avse", "avse.*"]),
-    package_data={"avse": ["pretrained/*/*", "evaluation/*.html", "py.typed"]},
+    packages=[*find_packages(include=["avse", "avse.*"]), "avse.templates"],
+    package_dir={"avse.templates": "templates"},  # what `avse new` copies; data, never imported
+    package_data={"avse": ["pretrained/*/*", "evaluation/*.html", "py.typed"], "avse.templates": ["**/*"]},
     install_requires=[
         # torch and torchaudio must match: torchaudio 2.11 is the last release and loads with torch 2.11 to 2.14.
         "torch>=2.11,<2.15",

@@ -29,7 +29,7 @@ LAYERS = (
     ("model",),
     ("training", "evaluation"),
     ("enhance_files",),
-    ("cli_tools", "demo"),
+    ("cli_tools", "demo", "new"),
     ("cli",),
     ("__main__",),
 )

@@ -1,0 +1,293 @@
+"""`avse new`: a plugin that already works, a package of one, or a recipe for a corpus, from the templates."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import keyword
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from avse import plugins
+from avse.errors import AvseError
+from avse.files import atomic_path
+
+RECIPE = "recipe"
+MAX_NAME = 40
+
+# The name that templates carry in place of the plugin's.
+_PLUGIN, _CORPUS = "my_plugin", "MY_CORPUS"
+_EVALUATE = "avse evaluate --manifest MANIFEST --model avse-small --out results/scores"
+# How a plugin of a kind is used, where it is not a part of a recipe that stands under the kind's name.
+_USES = {
+    "prior": "avse train RECIPE --model {name}",
+    "noise_model": "avse enhance talk.mp4 --model MODEL --noise_model {name}",
+    "inference": "avse enhance talk.mp4 --model MODEL --inference {name}",
+    "enhancer": "avse train RECIPE --model {name}",
+    "corruption": _EVALUATE + " --corrupt {name}=3",
+    "metric": _EVALUATE + " --metric {name}",
+    "dataset": "avse prepare {name} FOLDER",
+    "mouth_tracker": 'python -c \'import avse; avse.read_clip("talk.mp4", tracker="{name}")\'',
+}
+
+
+@dataclass(frozen=True)
+class Created:
+    """What `create` wrote.
+
+    Arguments
+    ---------
+    path : Path
+        The file, or the folder of a package or a recipe.
+    commands : list of (str, str)
+        What to do next, and the command that does it.
+    """
+
+    path: Path
+    commands: list[tuple[str, str]]
+
+
+def create(kind: str, name: str, out: str | Path = ".", *, package: bool = False, force: bool = False) -> Created:
+    """Write a plugin, a package of one, or a recipe for a corpus.
+
+    Arguments
+    ---------
+    kind : str
+        A kind of plugin, or `recipe`.
+    name : str
+        Of the plugin, in small letters, digits and underscores; or of the corpus.
+    out : path
+        The folder to write into; made if missing.
+    package : bool
+        Write a folder that `pip install` takes, with its tests, in place of one file.
+    force : bool
+        Replace files that are already there; others in their folder stay.
+
+    Returns
+    -------
+    Created
+
+    Raises
+    ------
+    AvseError
+        If the kind is unknown, the name cannot be used or is taken, or there are files already.
+
+    Example
+    -------
+    >>> created = create("fusion", "example_fusion", tempfile.mkdtemp())
+    >>> created.path.name, created.commands[0][1].startswith("avse check ")
+    ('example_fusion.py', True)
+    """
+    if kind not in (*plugins.KINDS, RECIPE):
+        raise AvseError(plugins.unknown("template", kind, (*plugins.KINDS, RECIPE)))
+    if kind == RECIPE and package:
+        raise AvseError("A recipe is a folder that is used where it is; --package is for plugins.")
+    plugin = _plugin_of_corpus(name) if kind == RECIPE else name
+    if kind != RECIPE:
+        _refuse_bad_name(kind, name)
+    target = Path(out).expanduser() / (name if package or kind == RECIPE else f"{name}.py")
+    _refuse_existing(target, force)
+    _refuse_taken("dataset" if kind == RECIPE else kind, plugin, target)
+    if kind == RECIPE:
+        files = _render_folder("recipe", {_CORPUS: name, _PLUGIN: plugin})
+        files[f"{plugin}.py"] = _render_plugin("dataset", plugin)
+        _write_folder(target, files)
+        return Created(target, _recipe_commands(target, plugin))
+    if not package:
+        with atomic_path(target) as path:
+            path.write_text(_render_plugin(kind, name), encoding="utf-8")
+        return Created(target, _plugin_commands(kind, name, target))
+    tokens = {_PLUGIN: name, "my-plugin": name.replace("_", "-"), "MyPlugin": _class_name(kind, name)}
+    files = _render_folder("package", {**tokens, "my_kind": kind, "my_use_command": _use(kind, name)})
+    files[f"{name}/{name}.py"] = _render_plugin(kind, name)
+    _write_folder(target, files)
+    return Created(target, _package_commands(kind, name, target))
+
+
+def _refuse_bad_name(kind: str, name: str) -> None:
+    reason = ""
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
+        reason = "is written in small letters, digits and single underscores, and begins with a letter"
+    elif keyword.iskeyword(name):
+        reason = "is none of Python's own words"
+    elif name.startswith("test_") or name in ("setup", "conftest"):
+        reason = "is not that of a test or of a setup, which folders of plugins pass over"
+    elif len(name) > MAX_NAME:
+        reason = f"has at most {MAX_NAME} letters"
+    if reason:
+        raise AvseError(f"The name of a plugin {reason}; got {name!r}. Try {_suggestion(kind, name)!r}.")
+
+
+def _plugin_of_corpus(name: str) -> str:
+    """Name of the dataset plugin that goes with a corpus: LRS3-TED becomes lrs3_ted."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*", name) or len(name) > MAX_NAME:
+        suggestion = _plain(name, r"[^A-Za-z0-9_-]+")[:MAX_NAME].strip("_-") or "MY_CORPUS"
+        suggestion = suggestion if suggestion[0].isalpha() else f"MY_{suggestion}"[:MAX_NAME]
+        raise AvseError(
+            f"The name of a corpus is written in at most {MAX_NAME} letters, digits, hyphens and underscores, and "
+            f"begins with a letter; got {name!r}. Try {re.sub('[_-]{2,}', '_', suggestion)!r}."
+        )
+    plugin = name.lower().replace("-", "_")
+    _refuse_bad_name("dataset", plugin)
+    return plugin
+
+
+def _suggestion(kind: str, name: str) -> str:
+    """The nearest name that can be used."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _plain(name, r"[^A-Za-z0-9]+")).lower()
+    words = re.sub(r"_+", "_", words).strip("_") or kind
+    words = re.sub(r"^(test_)+", "", words)
+    if not words[0].isalpha() or keyword.iskeyword(words) or words in ("setup", "conftest", "test", kind):
+        words = f"my_{words}"
+    return words[:MAX_NAME].strip("_")
+
+
+def _plain(name: str, others: str) -> str:
+    """A name without accents, each run of `others` an underscore."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(others, "_", plain).strip("_")
+
+
+def _refuse_existing(target: Path, force: bool) -> None:
+    if target.exists() and not force:
+        raise AvseError(
+            f"{target}: is there already. Choose another name or --out, or give --force to replace what avse wrote."
+        )
+
+
+def _refuse_taken(kind: str, name: str, target: Path) -> None:
+    """Refuse the name of another plugin, and of a module that a file of that name would hide."""
+    own = target.resolve()
+    if name in plugins.names(kind):
+        place = Path(plugins.place(kind, name).rpartition(":")[0]).resolve()
+        if place != own and own not in place.parents:
+            raise AvseError(
+                f"There is already a {kind} plugin {name!r} ({plugins.place(kind, name)}). Try {f'my_{name}'!r}."
+            )
+    module = importlib.util.find_spec(name)
+    hidden = name in sys.stdlib_module_names or (module is not None and module.origin is not None)
+    if hidden and not (module and module.origin and _is_inside(Path(module.origin), own)):
+        raise AvseError(
+            f"{name!r} is a module that others import, and a file of that name may hide it. Try {f'my_{name}'!r}."
+        )
+
+
+def _is_inside(path: Path, target: Path) -> bool:
+    path = path.resolve()
+    return path == target or target in path.parents
+
+
+def _class_name(kind: str, name: str) -> str:
+    """MyFusion for my_fusion; another where the template or Python already means something by that."""
+    made = "".join(word.capitalize() for word in name.split("_"))
+    used = set(re.findall(r"\w+", (_templates() / kind / f"{_PLUGIN}.py").read_text(encoding="utf-8")))
+    return f"{made}Plugin" if keyword.iskeyword(made) or hasattr(builtins, made) or made in used else made
+
+
+def _render_plugin(kind: str, name: str) -> str:
+    text = (_templates() / kind / f"{_PLUGIN}.py").read_text(encoding="utf-8")
+    title = name.replace("_", " ")
+    tokens = {_PLUGIN: name, "MyPlugin": _class_name(kind, name), "My plugin": title[0].upper() + title[1:]}
+    return _replace(text, tokens)
+
+
+def _render_folder(template: str, tokens: dict[str, str]) -> dict[str, str]:
+    """Texts of a folder's files by relative path."""
+    folder = _templates() / template
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {
+        _replace(path.relative_to(folder).as_posix(), tokens): _replace(path.read_text(encoding="utf-8"), tokens)
+        for path in found
+    }
+
+
+def _replace(text: str, tokens: dict[str, str]) -> str:
+    pattern = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
+    return re.sub(rf"(?<![A-Za-z0-9])({pattern})(?![A-Za-z0-9])", lambda found: tokens[found[1]], text)
+
+
+def _templates() -> Path:
+    """The folder of templates: inside the package where it is installed, beside it in a checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "templates", package.parent / "templates"):
+        if (folder / "fusion" / f"{_PLUGIN}.py").is_file():
+            return folder
+    raise AvseError(f"{package}: the templates are missing from this installation. Install avse anew.")
+
+
+def _write_folder(target: Path, files: dict[str, str]) -> None:
+    """Write files beside and move them to their place when all are whole."""
+    with _beside(target) as folder:
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        if not target.exists():
+            folder.rename(target)
+            return
+        for name in files:
+            place = target / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).replace(place)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A folder beside `target`, to be renamed; removed on any failure or interruption."""
+    folder = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.is_dir():
+            raise AvseError(f"{target}: is a file where a folder would be written. Choose another name or --out.")
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        inner = folder / target.name  # with the rights that the user's settings give, other than a temporary folder
+        inner.mkdir()
+        yield inner
+    except OSError as error:
+        raise AvseError(f"{target}: cannot be written ({error.strerror or error}). Choose another --out.") from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _use(kind: str, name: str, path: Path | None = None) -> str:
+    """The command that uses a plugin; of a file, if `path` is given, else of an installed package."""
+    text = _USES.get(kind, f"avse train RECIPE --{kind} {{name}}").format(name=name)
+    if path is None:
+        return text
+    quoted = shlex.quote(str(path))
+    if kind == "mouth_tracker":
+        return text.replace("import avse; ", f'import avse, avse.plugins; avse.plugins.load_path("{path}"); ')
+    if text.startswith("avse train RECIPE"):
+        return text.replace("avse train RECIPE", f"avse train RECIPE --plugins {quoted}")
+    return text.replace("avse ", f"avse --plugins {quoted} ", 1)
+
+
+def _plugin_commands(kind: str, name: str, path: Path) -> list[tuple[str, str]]:
+    return [("Check it", f"avse check {shlex.quote(str(path))}"), ("Use it", _use(kind, name, path))]
+
+
+def _package_commands(kind: str, name: str, path: Path) -> list[tuple[str, str]]:
+    folder = str(path) if path.is_absolute() else f"./{path}"
+    return [
+        ("Check it", f"avse check {shlex.quote(str(path))}"),
+        ("Install it", f"pip install -e {shlex.quote(folder)}"),
+        ("Use it", _use(kind, name)),
+    ]
+
+
+def _recipe_commands(path: Path, plugin: str) -> list[tuple[str, str]]:
+    file, recipe = shlex.quote(str(path / f"{plugin}.py")), shlex.quote(str(path / "hparams" / "tf_masker.yaml"))
+    return [
+        ("Change and check how the corpus is read", f"avse check {file}"),
+        ("Write its manifest", f"avse --plugins {file} prepare {plugin} FOLDER"),
+        ("Train", f"avse train {recipe} --manifest FOLDER/manifest.csv"),
+    ]
