@@ -29,7 +29,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,15 @@ class Utterance:
 
 
 def read_manifest(
-    path: str | Path, splits: Collection[str] | None = None, kinds: Collection[str] | None = None
+    path: str | Path | Sequence[str | Path],
+    splits: Collection[str] | None = None,
+    kinds: Collection[str] | None = None,
 ) -> list[Utterance]:
-    """Read and check a manifest.
+    """Read and check a manifest, or several that together describe one corpus.
 
     Arguments
     ---------
-    path : path of a CSV file
+    path : path of a CSV file, or a list of them
     splits : collection of str, optional
         Keep these splits only.
     kinds : collection of str, optional
@@ -118,6 +120,8 @@ def read_manifest(
     >>> utterance.id, utterance.speaker, utterance.clean.name
     ('a', 'bob', 'a.wav')
     """
+    if isinstance(path, (list, tuple)):
+        return [utterance for one in path for utterance in read_manifest(one, splits, kinds)]
     path = Path(path)
     problems: list[str] = []
     seen: dict[str, int] = {}

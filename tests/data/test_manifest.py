@@ -130,3 +130,12 @@ def test_the_real_manifest(data_folder):
     with pytest.raises(AvseError, match="grid_s1"):
         check_splits(utterances)
     assert sum(one.video is not None for one in utterances if one.split == "test") == 176
+
+
+def test_several_manifests_read_as_one(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.wav").touch()
+        (tmp_path / name / "manifest.csv").write_text(f"id,clean,speaker,split\n{name},a.wav,{name},train\n")
+    found = read_manifest([tmp_path / "one" / "manifest.csv", tmp_path / "two" / "manifest.csv"])
+    assert [(each.id, each.clean.parent.name) for each in found] == [("one", "one"), ("two", "two")]
