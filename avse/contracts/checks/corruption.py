@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from avse.contracts.checks import (
-    DOCUMENTED,
-    Check,
-    build,
-    expect,
-)
+from avse.contracts.checks.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.contracts.checks.core import Check, build, expect
+from avse.contracts.checks.growth import grows_without_torch
 from avse.contracts.corruption import SEVERITIES, Corruption
 from avse.contracts.types import MOUTH_SIZE
 
@@ -26,7 +25,7 @@ def _example_clip(frames: int = 25, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     return np.clip(mouth, 0, 255).astype(np.uint8), valid
 
 
-def _keeps_shapes(cls: type) -> None:
+def _shapes(cls: type) -> None:
     for frames in (0, 1, 2, 25, 60):
         for severity in SEVERITIES:
             mouth, valid = _example_clip(frames)
@@ -51,7 +50,7 @@ def _leaves_input(cls: type) -> None:
 
 def _repeats(cls: type) -> None:
     corruption = _severe(cls, 4)
-    runs = [corruption(*_example_clip(), np.random.default_rng(7)) for _ in range(2)]
+    runs = [corruption(*_example_clip(), np.random.default_rng(seed)) for seed in (7, 8, 7)][::2]
     expect(np.array_equal(runs[0][0], runs[1][0]), "equal generators gave different crops")
     expect(np.array_equal(runs[0][1], runs[1][1]), "equal generators gave different validity")
 
@@ -81,15 +80,51 @@ def _severe(cls: type, severity: float) -> Corruption:
     return cls(**{**cls.example_arguments(), "severity": severity})
 
 
+def _invalid_frames(cls: type) -> None:
+    mouth, valid = _example_clip()
+    for start in (0, 8):
+        hidden = valid.copy()
+        hidden[start : start + 6] = False
+        other = np.where(hidden[:, None, None], mouth, 255 - mouth)
+        for seed in range(4):
+            runs = [_severe(cls, 4)(given, hidden, np.random.default_rng(seed)) for given in (mouth, other)]
+            expect(np.array_equal(runs[0][1], runs[1][1]), "other crops in the invalid frames changed the validity")
+            same = np.array_equal(runs[0][0][runs[0][1]], runs[1][0][runs[1][1]])
+            expect(same, "other crops in the invalid frames changed those of valid frames")
+
+
+def _hostile(cls: type) -> None:
+    mouth, valid = _example_clip()
+    cases = {
+        "black crops": (mouth * 0, valid),
+        "white crops": (mouth * 0 + 255, valid),
+        "no valid frame": (mouth, np.zeros_like(valid)),
+    }
+    for name, (crops, seen) in cases.items():
+        out, still = _severe(cls, 5)(crops, seen, np.random.default_rng(1))
+        expect(out.shape == crops.shape and out.dtype == np.uint8, f"{name} gave crops {out.dtype} {out.shape}")
+        expect(seen.any() or not still.any(), f"{name} became valid")
+
+
+def _long_run(corruption: Corruption, times: int) -> object:
+    return corruption(*_example_clip(100 * times), np.random.default_rng(1))
+
+
 CHECKS = [
     DOCUMENTED,
     Check(
-        "keeps_shapes",
-        _keeps_shapes,
+        "shapes",
+        _shapes,
         "clips of 0, 1, 2, 25 and 60 frames keep their shape and dtype at every severity",
         "return (frames, 88, 88) uint8 and (frames,) bool; look at clips shorter than what is drawn",
     ),
     Check("leaves_input", _leaves_input, "the arrays given are not changed", "work on mouth.copy() and valid.copy()"),
+    Check(
+        "invalid_frames_ignored",
+        _invalid_frames,
+        "what invalid frames hold reaches no valid frame",
+        "copy, mix and measure valid frames only",
+    ),
     Check("repeatable", _repeats, "equal generators give equal results", "draw only from the `rng` given"),
     Check("does_something", _does_something, "severity 5 changes a clip", "make the effect grow with the severity"),
     Check(
@@ -98,4 +133,27 @@ CHECKS = [
         "a severity that is not 1, 2, 3, 4 or 5 raises ValueError",
         "call super().__init__(severity)",
     ),
+    RECIPE_ROUND_TRIP,
+    Check(
+        "hostile_input",
+        _hostile,
+        "black and white crops keep their shape and dtype; without a valid frame none becomes valid",
+        "clip to 0 ... 255 before .astype(np.uint8); divide by max(spread, small)",
+    ),
+    Check(
+        "growth",
+        partial(grows_without_torch, run=_long_run),
+        "time and memory grow no faster with the frames of a clip than the attribute `growth` says",
+        "work frame by frame",
+    ),
 ]
+DOES_NOT_APPLY = {
+    "padding": "takes one clip, without padding",
+    "batch_equals_singles": "takes one clip, without padding",
+    "no_video_is_audio_only": "gives video, no sound",
+    "gradients": "nothing to learn",
+    "precision": "crops are uint8",
+    "weights_round_trip": "nothing to learn",
+    "causal": "spoils whole recordings, before anything listens",
+    "devices": "works on NumPy arrays",
+}

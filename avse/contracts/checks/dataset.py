@@ -6,13 +6,8 @@ import csv
 import tempfile
 from pathlib import Path
 
-from avse.contracts.checks import (
-    DOCUMENTED,
-    Check,
-    NotApplicable,
-    build,
-    expect,
-)
+from avse.contracts.checks.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.contracts.checks.core import Check, NotApplicable, build, expect
 from avse.errors import AvseError
 
 
@@ -82,6 +77,7 @@ CHECKS = [
         "prepare writes a manifest with unique ids and existing files, relative to it",
         "write paths relative to the manifest's folder; override write_example to make a tiny corpus",
     ),
+    RECIPE_ROUND_TRIP,
     Check("repeatable", _repeats, "the same corpus gives the same manifest", "sort what is listed; seed what is drawn"),
     Check(
         "chosen_manifest",
@@ -96,3 +92,18 @@ CHECKS = [
         "raise AvseError that says which files were looked for",
     ),
 ]
+_FILES = "reads and writes files"
+DOES_NOT_APPLY = {
+    "shapes": "writes a table: see writes_manifest",
+    "padding": _FILES,
+    "batch_equals_singles": _FILES,
+    "no_video_is_audio_only": _FILES,
+    "invalid_frames_ignored": _FILES,
+    "gradients": "nothing to learn",
+    "precision": _FILES,
+    "weights_round_trip": "nothing to learn",
+    "causal": _FILES,
+    "devices": _FILES,
+    "hostile_input": "see refuses_empty_folder",
+    "growth": "prepared once, file by file",
+}

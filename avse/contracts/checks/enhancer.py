@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from avse.contracts.checks import (
-    DOCUMENTED,
-)
-from avse.contracts.checks.estimate import ESTIMATE_CHECKS
+from avse.contracts.checks.estimate import estimate_checks
 
-CHECKS = [DOCUMENTED, *ESTIMATE_CHECKS]
+CHECKS = estimate_checks(draws=False)
+DOES_NOT_APPLY: dict[str, str] = {}

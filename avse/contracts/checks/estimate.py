@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from avse.contracts.checks import (
+from avse.contracts.checks.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.contracts.checks.core import (
     Check,
-    CheckFailed,
-    NotApplicable,
     build,
-    every_parameter_learns,
     example_batch,
     expect,
     expect_close,
     expect_equal,
     expect_finite,
-    repeatable,
     seeded,
+)
+from avse.contracts.checks.devices import moves_to_devices
+from avse.contracts.checks.growth import grows_as_declared
+from avse.contracts.checks.modules import (
+    autocast,
+    causal_instance,
+    every_parameter_learns,
+    repeatable,
     weights_round_trip,
 )
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frames
@@ -31,10 +37,22 @@ def _run(module: torch.nn.Module, batch: Batch) -> Estimate:
         return module(batch)
 
 
-def _outputs(module: torch.nn.Module) -> list[torch.Tensor]:
+def _inputs(module: Any, times: int = 1) -> tuple[Batch]:
+    return (example_batch((3840 * times, 3200 * times), gap=(2, 4)),)
+
+
+def _long_inputs(module: Any, times: int) -> tuple[Batch]:
+    return (example_batch((48_000 * times,)),)
+
+
+def _outputs(module: torch.nn.Module, batch: Batch | None = None) -> list[torch.Tensor]:
+    estimate = module(_inputs(module)[0] if batch is None else batch)
+    return [estimate.speech, estimate.noise, estimate.reliability]
+
+
+def _seeded_outputs(module: torch.nn.Module) -> list[torch.Tensor]:
     with seeded(11):
-        estimate = module(example_batch(gap=(2, 4)))
-    return [estimate.speech, estimate.reliability]
+        return _outputs(module)
 
 
 def _double(batch: Batch) -> Batch:
@@ -92,15 +110,26 @@ def _padding(cls: type) -> None:
 
 
 def _batches(cls: type) -> None:
-    lengths = (9600, 6400, 1700)
     model = build(cls, dtype=torch.float64)
-    together = _run(model, _double(example_batch(lengths, gap=(2, 4))))
-    for row, length in enumerate(lengths):
-        alone = _run(model, _double(example_batch((length,), gap=(2, 4))))
-        what = f"a clip of {length} samples alone and in a batch of clips up to {max(lengths)}"
-        expect_close(alone.speech[0], together.speech[row, :length], f"speech of {what}", 1e-5)
-        frames = video_frames(length)
-        expect_close(alone.reliability[0], together.reliability[row, :frames], f"reliability of {what}", 1e-5)
+    for lengths, seeds in (((9600, 6400, 1700), (0, 0, 0)), ((3840, 3840), (0, 1))):
+        clips = [_double(example_batch((n,), seed, gap=(2, 4))) for n, seed in zip(lengths, seeds)]
+        together = _run(model, _side_by_side(clips))
+        for row, (length, clip) in enumerate(zip(lengths, clips)):
+            alone = _run(model, clip)
+            what = f"a clip of {length} samples alone and in a batch of clips of {', '.join(map(str, lengths))}"
+            expect_close(alone.speech[0], together.speech[row, :length], f"speech of {what}", 1e-5)
+            frames = video_frames(length)
+            expect_close(alone.reliability[0], together.reliability[row, :frames], f"reliability of {what}", 1e-5)
+
+
+def _side_by_side(clips: list[Batch]) -> Batch:
+    samples, frames = max(len(c.noisy[0]) for c in clips), max(len(c.valid[0]) for c in clips)
+    return Batch(
+        noisy=torch.cat([F.pad(c.noisy, (0, samples - c.noisy.shape[1])) for c in clips]),
+        lengths=torch.cat([c.lengths for c in clips]),
+        mouth=torch.cat([F.pad(c.mouth, (0, 0, 0, 0, 0, frames - c.mouth.shape[1])) for c in clips]),
+        valid=torch.cat([F.pad(c.valid, (0, frames - c.valid.shape[1])) for c in clips]),
+    )
 
 
 def _no_video(cls: type) -> None:
@@ -126,13 +155,19 @@ def _invalid_frames(cls: type) -> None:
     )
 
 
-def _precision(cls: type) -> None:
-    batch = example_batch(gap=(2, 4))
-    single = _run(build(cls), batch)
+def _precision(cls: type, draws: bool) -> None:
+    batch = example_batch((3840, 3200), gap=(2, 4))
+    model = build(cls)
+    single = _run(model, batch)
     double = _run(build(cls, dtype=torch.float64), _double(batch))
     expect(single.speech.dtype == torch.float32, f"float32 in gave {single.speech.dtype} out")
     expect(double.speech.dtype == torch.float64, f"float64 in gave {double.speech.dtype} out")
     expect_close(single.speech, double.speech, "speech in float32 and float64", 1e-3)
+    with autocast():
+        mixed = _run(model, batch)
+    expect_finite(mixed.speech, "speech in mixed precision (bfloat16)")
+    if not draws:
+        expect_close(single.speech, mixed.speech, "speech in float32 and in mixed precision (bfloat16)", 0.2)
 
 
 def _hostile(cls: type) -> None:
@@ -167,96 +202,105 @@ def _causal(cls: type) -> None:
     expect_close(one.speech[:, :end], two.speech[:, :end], what, 1e-7)
 
 
-def causal_instance(cls: type) -> torch.nn.Module:
-    """An example that declares itself causal; the variant `causal=True` where the plain one is not.
+def estimate_checks(draws: bool, others: str = "") -> list[Check]:
+    """What enhancers and inferences share.
 
-    Raises
-    ------
-    NotApplicable
-        If there is none.
+    Arguments
+    ---------
+    draws : bool
+        Whether the kind may draw at random when it is not trained.
+    others : str
+        Names of submodules that are plugins of other kinds and need not learn.
     """
-    instance = build(cls)
-    if instance.causal:
-        return instance
-    if "causal" in inspect.signature(cls).parameters:
-        try:
-            with seeded():
-                variant = cls(**{**cls.example_arguments(), "causal": True}).eval()
-        except ValueError as error:
-            raise NotApplicable(f"the example has no causal variant: {error}") from error
-        if not variant.causal:
-            raise CheckFailed("built with causal=True, its attribute `causal` is False")
-        return variant
-    raise NotApplicable("does not claim to be causal")
-
-
-ESTIMATE_CHECKS = [
-    Check(
-        "shapes",
-        _shapes,
-        "speech and noise (batch, samples), reliability (batch, frames), zero beyond each clip's end, for any length",
-        "cut or pad the inverse transform to the samples of the batch; multiply by a mask of `lengths`",
-    ),
-    Check("sums_to_noisy", _sums_to_noisy, "speech + noise is the noisy sound", "return noisy - speech as noise"),
-    Check(
-        "reliability",
-        _reliability,
-        "reliability is in [0, 1] and zero in frames without a mouth",
-        "pass on what the fusion returned, averaged to video frames",
-    ),
-    Check(
-        "padding",
-        _padding,
-        "padding beyond a clip's end changes nothing",
-        "mask means, normalisations, attention, convolutions and recurrences by `lengths`",
-    ),
-    Check(
-        "batch_equals_singles",
-        _batches,
-        "a batch gives what its clips give one by one",
-        "no statistics over the batch or its padding; normalise each clip by itself",
-    ),
-    Check(
-        "no_video_is_audio_only",
-        _no_video,
-        "with no valid frame the result is bit for bit that of the clip without video",
-        "add the video as audio + r * delta with r = 0 where invalid, gated after any normalisation",
-    ),
-    Check(
-        "invalid_frames_ignored",
-        _invalid_frames,
-        "what crops of invalid frames hold changes nothing",
-        "read crops only through a VisualFrontend, which blanks them",
-    ),
-    Check(
-        "gradients",
-        lambda cls: every_parameter_learns(cls, _outputs),
-        "a gradient reaches every parameter",
-        "remove unused layers; detach nothing that should learn; freeze what should not (requires_grad_(False))",
-    ),
-    Check("precision", _precision, "float32 and float64 in, the same out", "create tensors with dtype and device of x"),
-    Check(
-        "weights_round_trip",
-        lambda cls: weights_round_trip(cls, _outputs),
-        "weights saved as safetensors and loaded strictly give the same result",
-        "keep all that is learnt in parameters or persistent buffers; share no tensor under two names",
-    ),
-    Check(
-        "repeatable",
-        lambda cls: repeatable(cls, _outputs),
-        "one seed gives one result, and evaluation mode draws nothing",
-        "draw from torch's global generator only, and in training mode only",
-    ),
-    Check(
-        "causal",
-        _causal,
-        "with `causal` true nothing depends on later input than the own frame (or `latency` samples)",
-        "use causal convolutions and attention; no normalisation over time; or set causal = False",
-    ),
-    Check(
-        "hostile_input",
-        _hostile,
-        "silence, clipping, impulses, huge and tiny input give finite results",
-        "divide by max(level, small); take logarithms and roots of value + small",
-    ),
-]
+    seed = "one seed gives one result" if draws else "one seed gives one result, and evaluation mode draws nothing"
+    return [
+        DOCUMENTED,
+        Check(
+            "shapes",
+            _shapes,
+            "speech and noise (batch, samples), reliability (batch, frames), zero beyond each clip's end, for any "
+            "length",
+            "cut or pad the inverse transform to the samples of the batch; multiply by a mask of `lengths`",
+        ),
+        Check("sums_to_noisy", _sums_to_noisy, "speech + noise is the noisy sound", "return noisy - speech as noise"),
+        Check(
+            "reliability",
+            _reliability,
+            "reliability is in [0, 1] and zero in frames without a mouth",
+            "pass on what the fusion returned, averaged to video frames",
+        ),
+        Check(
+            "padding",
+            _padding,
+            "padding beyond a clip's end changes nothing",
+            "mask means, normalisations, attention, convolutions and recurrences by `lengths`",
+        ),
+        Check(
+            "batch_equals_singles",
+            _batches,
+            "a batch gives what its clips give one by one",
+            "no statistics over the batch or its padding; normalise each clip by itself",
+        ),
+        Check(
+            "no_video_is_audio_only",
+            _no_video,
+            "with no valid frame the result is bit for bit that of the clip without video",
+            "add the video as audio + r * delta with r = 0 where invalid, gated after any normalisation",
+        ),
+        Check(
+            "invalid_frames_ignored",
+            _invalid_frames,
+            "what crops of invalid frames hold changes nothing",
+            "read crops only through a VisualFrontend, which blanks them",
+        ),
+        Check(
+            "gradients",
+            partial(every_parameter_learns, outputs=_seeded_outputs, others=others),
+            "a gradient reaches every parameter" + (" of its own" if others else ""),
+            "remove unused layers; detach nothing that should learn; freeze what should not (requires_grad_(False))",
+        ),
+        Check(
+            "precision",
+            partial(_precision, draws=draws),
+            "float32 and float64 in, the same out; mixed precision in bfloat16 stays "
+            + ("finite" if draws else "close"),
+            "create tensors with dtype and device of x; transform and divide in the dtype of the sound",
+        ),
+        Check(
+            "weights_round_trip",
+            partial(weights_round_trip, outputs=_seeded_outputs),
+            "weights saved by torch.save or as safetensors and loaded strictly give the same result",
+            "keep all that is learnt in parameters or persistent buffers; share no tensor under two names",
+        ),
+        Check(
+            "repeatable",
+            partial(repeatable, outputs=_outputs, draws=draws),
+            f"{seed}; one clip leaves nothing behind for the next",
+            "draw from torch's global generator only" + (", and in training mode only" if not draws else ""),
+        ),
+        RECIPE_ROUND_TRIP,
+        Check(
+            "causal",
+            _causal,
+            "with `causal` true nothing depends on later input than the own frame (or `latency` samples)",
+            "use causal convolutions and attention; no normalisation over time; or set causal = False",
+        ),
+        Check(
+            "devices",
+            partial(moves_to_devices, inputs=_inputs, outputs=_outputs, draws=draws),
+            "moved to another device with its input, it gives its result there",
+            "make tensors with device=x.device; keep constants in buffers (register_buffer)",
+        ),
+        Check(
+            "hostile_input",
+            _hostile,
+            "silence, clipping, impulses, huge and tiny input give finite results",
+            "divide by max(level, small); take logarithms and roots of value + small",
+        ),
+        Check(
+            "growth",
+            partial(grows_as_declared, inputs=_long_inputs, outputs=_outputs),
+            "time and memory grow no faster with the length of a clip than the attribute `growth` says",
+            "look at parts of a clip at a time; or set growth = 'quadratic'",
+        ),
+    ]

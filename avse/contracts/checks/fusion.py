@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import nn
 
-from avse.contracts.checks import (
-    DOCUMENTED,
-    Check,
-    build,
+from avse.contracts.checks.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.contracts.checks.core import Check, build, expect, expect_close, expect_equal, expect_finite
+from avse.contracts.checks.devices import moves_to_devices
+from avse.contracts.checks.growth import grows_as_declared
+from avse.contracts.checks.modules import (
+    autocast,
+    causal_instance,
     every_parameter_learns,
-    expect,
-    expect_close,
-    expect_equal,
-    expect_finite,
     repeatable,
-    seeded,
+    stir,
     weights_round_trip,
 )
-from avse.contracts.checks.estimate import causal_instance
 from avse.contracts.fusion import Fusion
 
 
 def _streams(
-    fusion: Fusion, batch: int = 2, steps: int = 12, gap: tuple[int, int] = (0, 0), dtype: torch.dtype = torch.float32
+    fusion: Fusion,
+    batch: int = 2,
+    steps: int = 12,
+    gap: tuple[int, int] = (0, 0),
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(batch * 1000 + steps)
+    generator = torch.Generator().manual_seed(seed * 100_000 + batch * 1000 + steps)
     audio = torch.randn(batch, steps, fusion.audio_dim, generator=generator, dtype=torch.float64)
     video = torch.randn(batch, steps, fusion.video_dim, generator=generator, dtype=torch.float64)
     valid = torch.ones(batch, steps, dtype=torch.bool)
@@ -33,14 +38,21 @@ def _streams(
     return audio.to(dtype), video.to(dtype), valid
 
 
-def _outputs(fusion: Fusion) -> list[torch.Tensor]:
-    return list(fusion(*_streams(fusion, gap=(3, 5))))
+def _inputs(fusion: Fusion) -> tuple[torch.Tensor, ...]:
+    return _streams(fusion, gap=(3, 5))
+
+
+def _long_inputs(fusion: Fusion, times: int) -> tuple[torch.Tensor, ...]:
+    return _streams(fusion, steps=400 * times)
+
+
+def _outputs(fusion: Fusion, *streams: torch.Tensor) -> list[torch.Tensor]:
+    return list(fusion(*(streams or _inputs(fusion))))
 
 
 def _shapes(cls: type) -> None:
     for sizes in ({}, {"audio_dim": 16, "video_dim": 4}):
-        with seeded():
-            fusion = cls(**{**cls.example_arguments(), **sizes}).eval()
+        fusion = build(cls, **sizes)
         for batch, steps in ((1, 1), (1, 7), (3, 12)):
             streams = _streams(fusion, batch, steps)
             with torch.no_grad():
@@ -87,35 +99,52 @@ def _invalid_steps(cls: type) -> None:
 
 def _padding(cls: type) -> None:
     fusion = _trained(cls).double()
-    lengths = (12, 9, 4)
-    clips = [_streams(fusion, 1, length, dtype=torch.float64) for length in lengths]
-    together = [
-        torch.cat([nn.functional.pad(clip[part], padding(max(lengths) - clip[part].shape[1])) for clip in clips])
-        for part, padding in enumerate((lambda n: (0, 0, 0, n), lambda n: (0, 0, 0, n), lambda n: (0, n)))
-    ]
+    streams = _streams(fusion, 1, 9, dtype=torch.float64)
     with torch.no_grad():
-        fused, reliability = fusion(*together)
+        for more in (1, 6):
+            one, two = fusion(*streams), fusion(*_padded(streams, 9 + more))
+            for alone, padded, what in zip(one, two, ("fused features", "reliability")):
+                what = f"{what} of 9 steps alone and padded to {9 + more}"
+                expect_close(alone[0], padded[0, :9], what, 1e-6)
+
+
+def _batches(cls: type) -> None:
+    fusion = _trained(cls).double()
+    lengths = (12, 12, 9, 4)
+    clips = [_streams(fusion, 1, n, dtype=torch.float64, seed=row) for row, n in enumerate(lengths)]
+    together = [torch.cat(parts) for parts in zip(*(_padded(clip, max(lengths)) for clip in clips))]
+    with torch.no_grad():
+        outputs = fusion(*together)
         for row, (clip, length) in enumerate(zip(clips, lengths)):
-            alone = fusion(*clip)
-            what = f"{length} steps alone and padded to {max(lengths)} in a batch"
-            expect_close(alone[0][0], fused[row, :length], f"fused features of {what}", 1e-6)
-            expect_close(alone[1][0], reliability[row, :length], f"reliability of {what}", 1e-6)
+            what = f"of {length} steps alone and in a batch of clips of {', '.join(map(str, lengths))}"
+            for alone, beside, name in zip(fusion(*clip), outputs, ("fused features", "reliability")):
+                expect_close(alone[0], beside[row, :length], f"{name} {what}", 1e-6)
+
+
+def _padded(streams: tuple[torch.Tensor, ...], steps: int) -> list[torch.Tensor]:
+    more = steps - streams[0].shape[1]
+    return [nn.functional.pad(stream, (0, 0, 0, more) if stream.ndim == 3 else (0, more)) for stream in streams]
 
 
 def _precision(cls: type) -> None:
     fusion = _trained(cls)
     with torch.no_grad():
-        single = fusion(*_streams(fusion, gap=(3, 5)))
-        double = fusion.double()(*_streams(fusion, gap=(3, 5), dtype=torch.float64))
-    for one, two, what in zip(single, double, ("fused features", "reliability")):
+        single = fusion(*_inputs(fusion))
+        with autocast():
+            mixed = fusion(*_inputs(fusion))
+        for dtype, tolerance in ((torch.float64, 1e-3), (torch.bfloat16, 0.1)):
+            other = fusion.to(dtype)(*_streams(fusion, gap=(3, 5), dtype=dtype))
+            for one, two, what in zip(single, other, ("fused features", "reliability")):
+                expect(two.dtype == dtype, f"{what}: {dtype} in gave {two.dtype}")
+                expect_close(one, two, f"{what} in float32 and {dtype}", tolerance)
+    for one, two, what in zip(single, mixed, ("fused features", "reliability")):
         expect(one.dtype == torch.float32, f"{what}: float32 in gave {one.dtype}")
-        expect(two.dtype == torch.float64, f"{what}: float64 in gave {two.dtype}")
-        expect_close(one, two, f"{what} in float32 and float64", 1e-3)
+        expect_close(one, two, f"{what} in float32 and in mixed precision (bfloat16)", 0.1)
 
 
 def _causal(cls: type) -> None:
     fusion = causal_instance(cls).double()
-    _stir(fusion)
+    stir(fusion)
     audio, video, valid = _streams(fusion, steps=20, dtype=torch.float64)
     later = [stream.clone() for stream in (audio, video, valid)]
     later[0][:, 12:] *= -3.0
@@ -140,15 +169,8 @@ def _hostile(cls: type) -> None:
 
 def _trained(cls: type) -> Fusion:
     fusion = build(cls)
-    _stir(fusion)
+    stir(fusion)
     return fusion
-
-
-def _stir(fusion: Fusion) -> None:
-    """As if trained: layers that start at zero, and so would hide a fault, say something."""
-    with torch.no_grad(), seeded(5):
-        for parameter in fusion.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
 
 
 CHECKS = [
@@ -167,7 +189,7 @@ CHECKS = [
         "implement `delta` and leave `forward` to the contract",
     ),
     Check(
-        "invalid_steps_ignored",
+        "invalid_frames_ignored",
         _invalid_steps,
         "what the video holds in invalid steps changes nothing",
         "implement `delta` and leave `forward` to the contract, which blanks them",
@@ -175,28 +197,40 @@ CHECKS = [
     Check(
         "padding",
         _padding,
-        "a padded batch gives what its clips give one by one",
+        "padding beyond a clip's end changes nothing",
         "mask attention, means and recurrences by `valid`; run no recurrence or convolution backwards from padding",
     ),
     Check(
+        "batch_equals_singles",
+        _batches,
+        "a batch gives what its clips give one by one",
+        "take no statistics over the batch; see `padding` for clips of different lengths",
+    ),
+    Check(
         "gradients",
-        lambda cls: every_parameter_learns(cls, _outputs),
+        partial(every_parameter_learns, outputs=_outputs),
         "a gradient reaches every parameter",
         "remove unused layers",
     ),
-    Check("precision", _precision, "float32 and float64 in, the same out", "create tensors with dtype and device of x"),
+    Check(
+        "precision",
+        _precision,
+        "float32, bfloat16 and float64 in, the same out; mixed precision in bfloat16 stays close",
+        "create tensors with dtype and device of x",
+    ),
     Check(
         "weights_round_trip",
-        lambda cls: weights_round_trip(cls, _outputs),
-        "weights saved as safetensors and loaded strictly give the same result",
+        partial(weights_round_trip, outputs=_outputs),
+        "weights saved by torch.save or as safetensors and loaded strictly give the same result",
         "keep all that is learnt in parameters or persistent buffers",
     ),
     Check(
         "repeatable",
-        lambda cls: repeatable(cls, _outputs),
+        partial(repeatable, outputs=_outputs),
         "one seed gives one result, and evaluation mode draws nothing",
         "draw in training mode only",
     ),
+    RECIPE_ROUND_TRIP,
     Check(
         "causal",
         _causal,
@@ -204,9 +238,22 @@ CHECKS = [
         "mask attention to the past, use causal convolutions; or set causal = False",
     ),
     Check(
+        "devices",
+        partial(moves_to_devices, inputs=_inputs, outputs=_outputs),
+        "moved to another device with its input, it gives its result there",
+        "make tensors with device=audio.device; keep constants in buffers (register_buffer)",
+    ),
+    Check(
         "hostile_input",
         _hostile,
         "zeros, huge and tiny features give finite results",
         "normalise with an epsilon; subtract the maximum before an exponential",
     ),
+    Check(
+        "growth",
+        partial(grows_as_declared, inputs=_long_inputs, outputs=_outputs),
+        "time and memory grow no faster with the steps of a clip than the attribute `growth` says",
+        "attend to the steps around only; or set growth = 'quadratic'",
+    ),
 ]
+DOES_NOT_APPLY: dict[str, str] = {}

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from avse.contracts.checks import (
-    DOCUMENTED,
-    Check,
-    build,
-    example_batch,
-    expect,
-    expect_equal,
-)
-from avse.contracts.checks.estimate import ESTIMATE_CHECKS
+from avse.contracts.checks.core import Check, build, example_batch, expect, expect_equal, seeded
+from avse.contracts.checks.estimate import estimate_checks
 
 
 def _anytime(cls: type) -> None:
     inference = build(cls)
     batch = example_batch()
-    torch.manual_seed(0)
-    estimates = list(inference.iterate(batch))
+    with torch.no_grad(), seeded():
+        estimates = list(inference.iterate(batch))
     expect(
         len(estimates) == inference.iterations,
         f"{inference.iterations} iterations were asked for, {len(estimates)} estimates came",
@@ -27,13 +20,13 @@ def _anytime(cls: type) -> None:
     for number, estimate in enumerate(estimates, start=1):
         expect(estimate.speech.shape == batch.noisy.shape, f"estimate {number} has {tuple(estimate.speech.shape)}")
         expect(len(estimate.trace) == number, f"the trace of estimate {number} has {len(estimate.trace)} values")
-    torch.manual_seed(0)
-    expect_equal(inference(batch).speech, estimates[-1].speech, "forward and the last estimate of iterate")
+    with torch.no_grad(), seeded():
+        last = inference(batch)
+    expect_equal(last.speech, estimates[-1].speech, "forward and the last estimate of iterate")
 
 
 CHECKS = [
-    DOCUMENTED,
-    *[check for check in ESTIMATE_CHECKS if check.name not in ("gradients", "repeatable")],
+    *estimate_checks(draws=True, others="prior noise_model"),
     Check(
         "anytime",
         _anytime,
@@ -41,3 +34,4 @@ CHECKS = [
         "yield an Estimate inside the loop, with list(trace)",
     ),
 ]
+DOES_NOT_APPLY: dict[str, str] = {}

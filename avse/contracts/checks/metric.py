@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from avse.contracts.checks import (
-    DOCUMENTED,
-    Check,
-    build,
-    expect,
-)
+from avse.contracts.checks.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.contracts.checks.core import Check, build, expect
+from avse.contracts.checks.growth import grows_without_torch
+from avse.contracts.metric import Metric
 from avse.errors import AvseError
 
 
@@ -31,11 +31,20 @@ def _declares_itself(cls: type) -> None:
 
 def _returns_float(cls: type) -> None:
     clean, noisy = _example_sounds()
-    for sounds in ((noisy, clean, noisy), tuple(s.astype(np.float32) for s in (noisy, clean, noisy))):
-        kept = [sound.copy() for sound in sounds]
-        score = build(cls)(*sounds)
-        expect(isinstance(score, float) and np.isfinite(score), f"the score is {score!r} ({type(score).__name__})")
-        expect(all(np.array_equal(a, b) for a, b in zip(sounds, kept)), "an input array was changed")
+    sounds = noisy, clean, noisy
+    kept = [sound.copy() for sound in sounds]
+    score = build(cls)(*sounds)
+    expect(isinstance(score, float) and np.isfinite(score), f"the score is {score!r} ({type(score).__name__})")
+    expect(all(np.array_equal(a, b) for a, b in zip(sounds, kept)), "an input array was changed")
+
+
+def _precision(cls: type) -> None:
+    clean, noisy = _example_sounds()
+    metric = build(cls)
+    double = metric(noisy, clean, noisy)
+    single = metric(*(sound.astype(np.float32) for sound in (noisy, clean, noisy)))
+    close = np.isfinite(single) and abs(single - double) <= 1e-3 * max(1.0, abs(double))
+    expect(close, f"the score is {double!r} of float64 and {single!r} of float32 arrays")
 
 
 def _prefers_clean(cls: type) -> None:
@@ -48,11 +57,12 @@ def _prefers_clean(cls: type) -> None:
 
 def _repeats(cls: type) -> None:
     clean, noisy = _example_sounds()
-    scores = [build(cls)(noisy, clean, noisy) for _ in range(2)]
-    expect(scores[0] == scores[1], f"two calls on the same sounds gave {scores[0]!r} and {scores[1]!r}")
+    metric = build(cls)
+    scores = [metric(*sounds) for sounds in ((noisy, clean, noisy), (clean, noisy, noisy), (noisy, clean, noisy))]
+    expect(scores[0] == scores[2], f"two calls on the same sounds gave {scores[0]!r} and {scores[2]!r}")
 
 
-def _hostile_sounds(cls: type) -> None:
+def _hostile(cls: type) -> None:
     clean, noisy = _example_sounds()
     silent, broken = np.zeros_like(clean), np.where(np.arange(len(clean)) == 100, np.nan, clean)
     cases = {
@@ -72,13 +82,18 @@ def _hostile_sounds(cls: type) -> None:
         expect(np.isfinite(score), f"{name} scores {score!r}")
 
 
+def _long_run(metric: Metric, times: int) -> float:
+    clean, noisy = _example_sounds(seconds=1.5 * times)
+    return metric(noisy, clean, noisy)
+
+
 CHECKS = [
     DOCUMENTED,
     Check("declares_itself", _declares_itself, "name, unit and higher_is_better are set", "set the class attributes"),
     Check(
         "returns_float",
         _returns_float,
-        "arrays of float32 or float64 in, a finite Python float out, inputs untouched",
+        "arrays in, a finite Python float out, inputs untouched",
         "wrap the result in float(...); work on copies",
     ),
     Check(
@@ -87,11 +102,35 @@ CHECKS = [
         "a nearly clean estimate scores better than the noisy sound",
         "look at the order of the arguments (estimate, clean, noisy) and at higher_is_better",
     ),
-    Check("repeatable", _repeats, "the same sounds give the same score", "draw nothing at random, or seed it"),
+    Check("precision", _precision, "float32 and float64 arrays give one score", "compute in float64"),
     Check(
-        "hostile_sounds",
-        _hostile_sounds,
+        "repeatable",
+        _repeats,
+        "the same sounds give the same score, whatever was scored before",
+        "draw nothing at random, or seed it; keep nothing from one clip to the next",
+    ),
+    RECIPE_ROUND_TRIP,
+    Check(
+        "hostile_input",
+        _hostile,
         "silence, NaN, clipping and empty sounds give a finite score or an AvseError that says why",
         "raise AvseError where the score is not defined",
     ),
+    Check(
+        "growth",
+        partial(grows_without_torch, run=_long_run),
+        "time and memory grow no faster with the length of a clip than the attribute `growth` says",
+        "correlate by FFT, or within a window",
+    ),
 ]
+DOES_NOT_APPLY = {
+    "shapes": "gives one number: see returns_float",
+    "padding": "scores one clip, without padding",
+    "batch_equals_singles": "scores one clip, without padding",
+    "no_video_is_audio_only": "sees no video",
+    "invalid_frames_ignored": "sees no video",
+    "gradients": "a number for people; losses are part of training",
+    "weights_round_trip": "nothing to learn",
+    "causal": "scores whole recordings",
+    "devices": "works on NumPy arrays",
+}

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse.contracts.checks import (
-    DOCUMENTED,
-    Check,
-    build,
-    expect,
-)
+from avse.contracts.checks.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.contracts.checks.core import Check, build, expect
 from avse.contracts.mouth_tracker import Face
 
 
@@ -32,16 +28,28 @@ def _pictures() -> list[np.ndarray]:
 
 def _gives_faces(cls: type) -> None:
     tracker = build(cls)
-    for frame in _pictures():
+    for frame in _pictures()[:2]:
         for min_size in (0.0, 1000.0):
-            found = tracker.detect(frame, min_size)
-            expect(isinstance(found, list), f"a picture of {frame.shape[:2]} gave a {type(found).__name__}")
-            for face in found:
-                expect(isinstance(face, Face), f"the list holds a {type(face).__name__}")
-                points = [face.mouth_left, face.mouth_right, face.eye_left, face.eye_right]
-                values = [*face.box, face.score, *(value for point in points if point is not None for value in point)]
-                expect(np.isfinite(values).all(), f"a face holds numbers that are not finite: {face}")
-                expect(face.box[2] > 0 and face.box[3] > 0 and 0 <= face.score <= 1, f"impossible face: {face}")
+            _expect_faces(tracker.detect(frame, min_size), f"a picture of {frame.shape[1]} x {frame.shape[0]} pixels")
+
+
+def _expect_faces(found: object, what: str) -> None:
+    expect(isinstance(found, list), f"{what} gave a {type(found).__name__}")
+    for face in found:
+        expect(isinstance(face, Face), f"{what}: the list holds a {type(face).__name__}")
+        points = [face.mouth_left, face.mouth_right, face.eye_left, face.eye_right]
+        values = [*face.box, face.score, *(value for point in points if point is not None for value in point)]
+        expect(np.isfinite(values).all(), f"{what}: a face holds numbers that are not finite: {face}")
+        expect(face.box[2] > 0 and face.box[3] > 0 and 0 <= face.score <= 1, f"{what}: impossible face: {face}")
+
+
+def _hostile(cls: type) -> None:
+    tracker = build(cls)
+    drawn, grey, *noise = _pictures()
+    cases = [(frame, f"noise of {frame.shape[1]} x {frame.shape[0]} pixels") for frame in noise]
+    cases += [(grey * 0, "a black picture"), (grey * 0 + 255, "a white picture"), (drawn[:, ::-1], "a mirrored view")]
+    for frame, name in cases:
+        _expect_faces(tracker.detect(frame), name)
 
 
 def _leaves_picture(cls: type) -> None:
@@ -52,7 +60,7 @@ def _leaves_picture(cls: type) -> None:
         expect(np.array_equal(frame, kept), "the picture given was changed in place")
 
 
-def _remembers_nothing(cls: type) -> None:
+def _repeats(cls: type) -> None:
     tracker = build(cls)
     drawn, *others = _pictures()
     before = tracker.detect(drawn)
@@ -66,15 +74,35 @@ CHECKS = [
     Check(
         "gives_faces",
         _gives_faces,
-        "any picture, from 1 x 1 pixel on, gives a list of `Face` with finite numbers, boxes of some size, and scores "
-        "in [0, 1]",
-        "return [] where the detector cannot run; turn its scores into [0, 1]",
+        "a picture gives a list of `Face` with finite numbers, boxes of some size, and scores in [0, 1]",
+        "turn the detector's scores into [0, 1], and its boxes into (x, y, width, height) in pixels",
     ),
     Check("leaves_picture", _leaves_picture, "the picture given is not changed", "work on frame.copy()"),
     Check(
-        "remembers_nothing",
-        _remembers_nothing,
+        "repeatable",
+        _repeats,
         "the faces of a picture do not depend on those looked at before",
         "keep no state between calls: following a face over time is the caller's work",
     ),
+    RECIPE_ROUND_TRIP,
+    Check(
+        "hostile_input",
+        _hostile,
+        "pictures from 1 x 1 pixel on, noise, black, white and views of other pictures give lists of sound faces",
+        "return [] where the detector cannot run; np.ascontiguousarray(frame)",
+    ),
 ]
+_PICTURE = "looks at one picture at a time"
+DOES_NOT_APPLY = {
+    "shapes": "gives a list of faces: see gives_faces",
+    "padding": _PICTURE,
+    "batch_equals_singles": _PICTURE,
+    "no_video_is_audio_only": _PICTURE,
+    "invalid_frames_ignored": _PICTURE,
+    "gradients": "nothing to learn here",
+    "precision": "pictures are uint8",
+    "weights_round_trip": "nothing to learn here",
+    "causal": _PICTURE,
+    "devices": "works on NumPy arrays",
+    "growth": _PICTURE,
+}
