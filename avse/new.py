@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
+import itertools
 import keyword
 import re
 import shlex
@@ -91,11 +92,9 @@ def create(kind: str, name: str, out: str | Path = ".", *, package: bool = False
     if kind == RECIPE and package:
         raise AvseError("A recipe is a folder that is used where it is; --package is for plugins.")
     plugin = _plugin_of_corpus(name) if kind == RECIPE else name
-    if kind != RECIPE:
-        _refuse_bad_name(kind, name)
     target = Path(out).expanduser() / (name if package or kind == RECIPE else f"{name}.py")
+    _refuse_name("dataset" if kind == RECIPE else kind, plugin, target)
     _refuse_existing(target, force)
-    _refuse_taken("dataset" if kind == RECIPE else kind, plugin, target)
     if kind == RECIPE:
         files = _render_folder("recipe", {_CORPUS: name, _PLUGIN: plugin})
         files[f"{plugin}.py"] = _render_plugin("dataset", plugin)
@@ -112,42 +111,56 @@ def create(kind: str, name: str, out: str | Path = ".", *, package: bool = False
     return Created(target, _package_commands(kind, name, target))
 
 
-def _refuse_bad_name(kind: str, name: str) -> None:
+def _refuse_name(kind: str, name: str, target: Path) -> None:
+    """Refuse a name that cannot be written in a recipe, or that means something else; say which is free."""
+    reason = _why_not(kind, name, target.resolve())
+    if reason:
+        raise AvseError(f"{reason} Try {_suggestion(kind, name)!r}.")
+
+
+def _why_not(kind: str, name: str, target: Path | None = None) -> str:
+    """Why a plugin cannot have a name; empty if it can. What stands in `target`, which is replaced, does not count."""
     reason = ""
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
         reason = "is written in small letters, digits and single underscores, and begins with a letter"
     elif keyword.iskeyword(name):
         reason = "is none of Python's own words"
-    elif name.startswith("test_") or name in ("setup", "conftest"):
+    elif name.startswith("test_") or name in ("test", "tests", "setup", "conftest"):
         reason = "is not that of a test or of a setup, which folders of plugins pass over"
     elif len(name) > MAX_NAME:
         reason = f"has at most {MAX_NAME} letters"
     if reason:
-        raise AvseError(f"The name of a plugin {reason}; got {name!r}. Try {_suggestion(kind, name)!r}.")
+        return f"The name of a plugin {reason}; got {name!r}."
+    if name in plugins.names(kind):
+        place = plugins.place(kind, name)
+        if not _is_inside(place.rpartition(":")[0], target):
+            return f"There is already a {kind} plugin {name!r} ({place})."
+    module = importlib.util.find_spec(name)
+    origin = module.origin if module is not None else None
+    if name in sys.stdlib_module_names or (origin is not None and not _is_inside(origin, target)):
+        return f"{name!r} is a module that others import, and a file of that name may hide it."
+    return ""
 
 
 def _plugin_of_corpus(name: str) -> str:
     """Name of the dataset plugin that goes with a corpus: LRS3-TED becomes lrs3_ted."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*", name) or len(name) > MAX_NAME:
-        suggestion = _plain(name, r"[^A-Za-z0-9_-]+")[:MAX_NAME].strip("_-") or "MY_CORPUS"
-        suggestion = suggestion if suggestion[0].isalpha() else f"MY_{suggestion}"[:MAX_NAME]
+        words = re.sub("[_-]{2,}", "_", _plain(name, r"[^A-Za-z0-9_-]+")).strip("_-") or "CORPUS"
+        words = words if words[0].isalpha() and words != "CORPUS" else f"MY_{words}"
         raise AvseError(
             f"The name of a corpus is written in at most {MAX_NAME} letters, digits, hyphens and underscores, and "
-            f"begins with a letter; got {name!r}. Try {re.sub('[_-]{2,}', '_', suggestion)!r}."
+            f"begins with a letter; got {name!r}. Try {words[:MAX_NAME].strip('_-')!r}."
         )
-    plugin = name.lower().replace("-", "_")
-    _refuse_bad_name("dataset", plugin)
-    return plugin
+    return name.lower().replace("-", "_")
 
 
 def _suggestion(kind: str, name: str) -> str:
-    """The nearest name that can be used."""
+    """The nearest name that is free."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _plain(name, r"[^A-Za-z0-9]+")).lower()
-    words = re.sub(r"_+", "_", words).strip("_") or kind
-    words = re.sub(r"^(test_)+", "", words)
-    if not words[0].isalpha() or keyword.iskeyword(words) or words in ("setup", "conftest", "test", kind):
-        words = f"my_{words}"
-    return words[:MAX_NAME].strip("_")
+    words = re.sub(r"_+", "_", words.removeprefix("test_")).strip("_")[:MAX_NAME].strip("_") or kind
+    mine = f"my_{words}"[: MAX_NAME - 4].strip("_")
+    candidates = itertools.chain([words] if words != kind else [], [mine], (f"{mine}_{n}" for n in itertools.count(2)))
+    return next(candidate for candidate in candidates if not _why_not(kind, candidate))
 
 
 def _plain(name: str, others: str) -> str:
@@ -163,25 +176,8 @@ def _refuse_existing(target: Path, force: bool) -> None:
         )
 
 
-def _refuse_taken(kind: str, name: str, target: Path) -> None:
-    """Refuse the name of another plugin, and of a module that a file of that name would hide."""
-    own = target.resolve()
-    if name in plugins.names(kind):
-        place = Path(plugins.place(kind, name).rpartition(":")[0]).resolve()
-        if place != own and own not in place.parents:
-            raise AvseError(
-                f"There is already a {kind} plugin {name!r} ({plugins.place(kind, name)}). Try {f'my_{name}'!r}."
-            )
-    module = importlib.util.find_spec(name)
-    hidden = name in sys.stdlib_module_names or (module is not None and module.origin is not None)
-    if hidden and not (module and module.origin and _is_inside(Path(module.origin), own)):
-        raise AvseError(
-            f"{name!r} is a module that others import, and a file of that name may hide it. Try {f'my_{name}'!r}."
-        )
-
-
-def _is_inside(path: Path, target: Path) -> bool:
-    path = path.resolve()
+def _is_inside(file: str, target: Path | None) -> bool:
+    path = Path(file).resolve()
     return path == target or target in path.parents
 
 
