@@ -13,7 +13,9 @@ sys.path.insert(0, str(HERE))
 os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
 os.environ.update(TERM="dumb", NO_COLOR="1", COLUMNS="110", OMP_NUM_THREADS="2")
 
+import docstrings  # noqa: E402
 import generate  # noqa: E402
+import kind_pages  # noqa: E402
 
 import avse  # noqa: E402
 
@@ -35,15 +37,21 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
 napoleon_use_rtype = False
+default_role = "literal"  # docstrings write `code` in single quotes
 napoleon_custom_sections = [("Hyper-parameters", "params_style")]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
+# For a quick look: AVSE_DOCS_RUN=report runs this tutorial only, AVSE_DOCS_RUN=none runs none.
+if chosen := os.environ.get("AVSE_DOCS_RUN"):
+    nb_execution_excludepatterns = [one.name for one in HERE.glob("*.md") if one.stem not in chosen.split(",")]
 nb_execution_timeout = 900  # seconds a cell; a machine may be busy
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
 
 def setup(app) -> None:
+    app.connect("autodoc-process-docstring", lambda app, *found: docstrings.escape_bars(found[-1]))
     app.connect("builder-inited", lambda app: generate.write_all(HERE / "api"))
+    app.connect("builder-inited", lambda app: kind_pages.write_kind_pages(HERE / "plugins"))

@@ -1,4 +1,4 @@
-"""Writes the pages that follow the code: the API, one page a kind of plugin, and the commands."""
+"""Writes the pages that follow the code: the API and the commands. `kind_pages.py` writes those of the plugins."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import inspect
 import shutil
 from pathlib import Path
 from typing import Any
-
-from avse import plugins
 
 # Title, introduction, and modules with the names to document; empty names mean all public ones.
 API = {
@@ -53,14 +51,11 @@ API = {
 
 
 def write_all(folder: Path) -> None:
-    """Write all pages to `folder`, which is emptied first."""
+    """Write the pages to `folder`, which is emptied first."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, (title, text, modules) in API.items():
         (folder / f"{name}.md").write_text(_api_page(title, text, modules), encoding="utf-8")
-    for kind in plugins.KINDS:
-        (folder / f"kind-{kind}.md").write_text(_kind_page(kind), encoding="utf-8")
-    (folder / "kinds.md").write_text(_kinds_page(), encoding="utf-8")
     (folder / "commands.md").write_text(_commands_page(), encoding="utf-8")
 
 
@@ -97,42 +92,6 @@ def _member(module: Any, name: str) -> str:
     return ""
 
 
-def _kinds_page() -> str:
-    rows = [
-        f"| [{kind}](kind-{kind}.md) | {_escaped(_first_line(plugins.contract(kind)))} | "
-        + (", ".join(f"`{name}`" for name in plugins.names(kind)) or "none yet")
-        + " |"
-        for kind in plugins.KINDS
-    ]
-    pages = "\n".join(f"kind-{kind}" for kind in plugins.KINDS)
-    return (
-        "# Kinds and plugins\n\nEverything that a recipe can swap. `avse plugins` prints the same; "
-        "`avse check KIND/NAME` puts a plugin to the checks of its kind.\n\n"
-        "| kind | what it is | plugins |\n|---|---|---|\n"
-        + "\n".join(rows)
-        + f"\n\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
-    )
-
-
-def _kind_page(kind: str) -> str:
-    from avse.contracts.checks import checks_of
-
-    base = plugins.contract(kind)
-    parts = [f"# {kind}\n", "## The contract\n", _autodoc("autoclass", f"{base.__module__}.{base.__name__}", "members")]
-    parts.append("Every plugin of the kind must pass these checks:\n")
-    parts += [f"- `{check.name}`: {_escaped(check.expected)}" for check in checks_of(kind)]
-    parts.append("\n## Plugins\n")
-    for name in plugins.names(kind):
-        cls = plugins.get(kind, name)
-        parts.append(f"### `{name}`\n\nIn a recipe: `!new:avse.plugins.{kind}.{name}`\n")
-        parts.append(_autodoc("autoclass", f"{cls.__module__}.{cls.__name__}"))
-        if cls.paper:
-            parts.append(f"Paper: {_escaped(cls.paper)}\n")
-    if not plugins.names(kind):
-        parts.append("None yet: the contract is declared for what is to come.\n")
-    return "\n".join(parts)
-
-
 def _commands_page() -> str:
     import typer
 
@@ -161,10 +120,6 @@ def _commands_page() -> str:
 
     describe(typer.main.get_command(app), "avse")
     return "\n".join(parts)
-
-
-def _first_line(found: Any) -> str:
-    return (inspect.getdoc(found) or "").partition("\n")[0]
 
 
 def _first_paragraph(found: Any) -> str:
