@@ -14,8 +14,8 @@ from avse.contracts.inference import Inference
 from avse.contracts.noise_model import NoiseModel, State
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
-from avse.signal.mixture import Mixture
-from avse.signal.nmf import clip_generators, update_ratio
+from avse.signal.mixture import Mixture, gain_update, typical_power
+from avse.signal.nmf import clip_generators
 from avse.signal.stft import length_mask
 
 # Clips are brought to this root mean square: about the level of speech that priors are trained on.
@@ -149,9 +149,16 @@ class Expectation:
             misfit.mean(dim=1),
         )
 
+    def where(self, taken: torch.Tensor, other: Expectation) -> Expectation:
+        """This, and the other at steps where `taken`, shape (batch, steps, 1)."""
+        pick = lambda new, old: torch.where(taken if new.ndim == 3 else taken[..., 0], new, old)
+        return Expectation(*[pick(new, old) for new, old in zip(vars(other).values(), vars(self).values())])
+
     @classmethod
     def mean(cls, parts: Sequence[Expectation]) -> Expectation:
         """Of several expectations."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(*[torch.stack(values).mean(dim=0) for values in zip(*[vars(part).values() for part in parts])])
 
 
@@ -175,8 +182,9 @@ class LatentInference(Inference):
         At most so many.
     warm_start : int
         Cheap iterations before the first, in which the encoder follows the current estimate of the voice.
-    gain_rate : float
-        Rate of an exponential prior of the gain of each step (1 is published); 0: none.
+    gain_prior : (float, float) or None
+        Shape and rate of a Gamma prior of the gain of each step: (1, 1) is published, (1, 0) is flat, and larger ones
+        with shape = rate + 1 hold the gain near one. None: the gain is one, and z alone tells the level.
     tolerance : float
         A clip stops when its objective, in nats per bin, changes by less in several iterations in a row; 0: never.
     chunk_seconds : float
@@ -194,18 +202,20 @@ class LatentInference(Inference):
         noise_model: NoiseModel,
         iterations: int = 100,
         warm_start: int = 5,
-        gain_rate: float = 0.0,
+        gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
     ) -> None:
         super().__init__(prior, noise_model, iterations)
-        for name, value in (("warm_start", warm_start), ("gain_rate", gain_rate), ("tolerance", tolerance)):
+        if gain_prior is not None and not (len(gain_prior) == 2 and gain_prior[0] >= 1 and gain_prior[1] >= 0):
+            raise ValueError(f"gain_prior is a shape of at least 1 and a rate of at least 0, got {gain_prior}.")
+        for name, value in (("warm_start", warm_start), ("tolerance", tolerance)):
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}.")
         if chunk_seconds <= 0:
             raise ValueError(f"chunk_seconds must be above 0, got {chunk_seconds}.")
-        self.warm_start, self.gain_rate, self.tolerance, self.seed = warm_start, gain_rate, tolerance, seed
+        self.warm_start, self.gain_prior, self.tolerance, self.seed = warm_start, gain_prior, tolerance, seed
         self.chunk_steps = max(1, round(chunk_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * (
             SAMPLES_PER_FRAME // prior.hop
         )
@@ -283,7 +293,10 @@ class LatentInference(Inference):
         return fit._prior
 
     def encode_step(self, fit: Fit) -> Expectation:
-        """E-step by the encoder: z is the mean of its posterior given the expected power of the voice.
+        """E-step by the encoder: z is the mean of its posterior given the power of the voice as it is known so far.
+
+        That power is `typical_power`, without the gain: encoders look at logarithms, and were trained on spectra, not
+        on variances.
 
         Arguments
         ---------
@@ -294,8 +307,7 @@ class LatentInference(Inference):
         latent = posterior.mean[:, None]
         mixture = fit.mixture(self.decode(fit, latent))
         divergence = Gaussian(latent, posterior.log_variance[:, None]).divergence(self.prior_of(fit, latent))
-        # E|s|^2 = |w x|^2 + w V, without the gain: as the encoder knows speech.
-        speech = mixture.wiener * (mixture.wiener * fit.power[:, None] + fit.variance[:, None])
+        speech = typical_power(mixture.wiener, fit.power[:, None], fit.variance[:, None])
         fit.latent = {"speech": speech / fit.gain[:, None].clamp(min=_LEAST_GAIN), "z": latent}
         return Expectation.of(mixture, mixture.misfit() + divergence)
 
@@ -344,13 +356,38 @@ class LatentInference(Inference):
             gradient[:, :, :-1] -= turn
         return Expectation.of(mixture, mixture.misfit() + misfit, slope), gradient * inside[..., None]
 
+    def alone(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
+        """For which clips each step of the log-posterior of z depends on z of this step alone; it is tried out.
+
+        With a recurrent prior, or a fusion that compares sound and video over time, it does not, and all steps of the
+        clip have to be accepted or refused together.
+
+        Arguments
+        ---------
+        fit : Fit
+        latent : tensor, shape (batch, chains, steps, dim)
+
+        Returns
+        -------
+        tensor, shape (batch, 1, steps, 1), bool
+            The same at all steps of a clip.
+        """
+        alone = torch.zeros_like(fit.context.inside)[:, None, :, None]
+        if self.prior.dynamical:
+            return alone
+        odd = torch.arange(latent.shape[2], device=latent.device)[:, None] % 2
+        one, two = (self.decode(fit, latent[:, :1] + moved) for moved in (0 * odd, odd))
+        change = ((one - two).abs().amax(dim=-1, keepdim=True) * (1 - odd)).amax(dim=2, keepdim=True)
+        return alone | (change < 1e-4)
+
     def _runs(self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None) -> Iterator[_Run]:
-        with _no_gradient():
+        device = batch.noisy.device.type
+        with _no_gradient(device):
             run = self._start(batch, scene, previous)
         for _ in range(self.iterations):
-            with _no_gradient():
+            with _no_gradient(device):
                 expectation = self._in_chunks(run.fit, self.e_step)
-                run.note(expectation, self.gain_rate)
+                run.note(expectation, self.gain_prior)
                 self._m_step(run, expectation)
                 run.drop_stopped(self.prior, self.tolerance)
             yield run
@@ -389,8 +426,9 @@ class LatentInference(Inference):
         fit, inside = run.fit, run.fit.context.inside[..., None]
         run.state = self.noise_model.update(run.state, found.numerator * inside, found.denominator * inside)
         fit.variance = self.noise_model.variance(run.state)
-        ratio = update_ratio(found.gain_numerator, found.gain_denominator + self.gain_rate * fit.gain)
-        fit.gain = (fit.gain * ratio).clamp_(_LEAST_GAIN, _LARGEST_GAIN) * inside
+        if self.gain_prior is not None:
+            gain = gain_update(fit.gain, found.gain_numerator, found.gain_denominator, *self.gain_prior)
+            fit.gain = gain.clamp_(_LEAST_GAIN, _LARGEST_GAIN) * inside
 
     def _in_chunks(self, fit: Fit, step: Callable[[Fit], Expectation | None]) -> Expectation | None:
         """Run a step on pieces of long clips that bound its memory, and put together what it gives."""
@@ -433,10 +471,14 @@ class _Run:
         self.objective = self.fit.power.new_full((count,), torch.inf, dtype=torch.float64)
         self.calm = torch.zeros(count, dtype=torch.int64, device=self.rows.device)
 
-    def note(self, found: Expectation, gain_rate: float) -> None:
+    def note(self, found: Expectation, gain_prior: Sequence[float] | None) -> None:
         """Keep what an E-step found."""
         inside = self.fit.context.inside
-        per_step = found.misfit + gain_rate * self.fit.gain[..., 0]
+        per_step = found.misfit
+        if gain_prior is not None:
+            shape, rate = gain_prior
+            gain = self.fit.gain[..., 0]
+            per_step = per_step + rate * gain - (shape - 1) * gain.clamp(min=_LEAST_GAIN).log()
         total = torch.where(inside, per_step, per_step.new_zeros(())).sum(dim=1, dtype=torch.float64)
         objective = total / (inside.sum(dim=1) * self.fit.power.shape[2])
         self.change = (objective - self.objective[self.rows]).abs()
@@ -459,7 +501,7 @@ class _Run:
 
     def estimate(self, prior: LatentPrior, batch: Batch) -> Estimate:
         """What is known so far."""
-        with _no_gradient():
+        with _no_gradient(batch.noisy.device.type):
             self._trust(prior)
             samples = batch.noisy.shape[1]
             noisy = batch.noisy.clone()
@@ -494,7 +536,10 @@ def _recurrent_backward(latent: torch.Tensor) -> contextlib.AbstractContextManag
 
 
 @contextlib.contextmanager
-def _no_gradient() -> Iterator[None]:
-    """Record no gradient, but leave tensors that can take part in one (unlike those of inference mode)."""
-    with torch.inference_mode(False), torch.no_grad():
+def _no_gradient(device: str) -> Iterator[None]:
+    """Record no gradient, but leave tensors that can take part in one (unlike those of inference mode).
+
+    Nor is anything done in 16 bits: variances and their squares differ by more than those resolve.
+    """
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -37,8 +38,9 @@ class Langevin(LatentInference):
         Weight of the total variation of z over time.
     warm_start : int
         Iterations of the encoder before the first.
-    gain_rate : float
-        Rate of an exponential prior of the gain of each step; 0: none.
+    gain_prior : (float, float) or None
+        Shape and rate of a Gamma prior of the gain of each step: (1, 1) is published, (1, 0) is flat, and larger ones
+        with shape = rate + 1 hold the gain near one. None: the gain is one, and z alone tells the level.
     tolerance : float
         A clip stops when its objective changes by less, in nats per bin, in several iterations in a row; 0: never.
     chunk_seconds : float
@@ -66,12 +68,12 @@ class Langevin(LatentInference):
         step_size: float = 5e-3,
         smoothness: float = 0.0,
         warm_start: int = 5,
-        gain_rate: float = 0.0,
+        gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(prior, noise_model, iterations, warm_start, gain_rate, tolerance, chunk_seconds, seed)
+        super().__init__(prior, noise_model, iterations, warm_start, gain_prior, tolerance, chunk_seconds, seed)
         if chains < 1 or steps < 1:
             raise ValueError(f"chains and steps must be at least 1, got {chains} and {steps}.")
         if step_size <= 0 or smoothness < 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from avse.contracts.latent_inference import Expectation, Fit, LatentInference
@@ -23,8 +25,9 @@ class VEM(LatentInference):
     noise_model : NoiseModel
     iterations : int
         At most so many.
-    gain_rate : float
-        Rate of an exponential prior of the gain of each step; 0: none.
+    gain_prior : (float, float) or None
+        Shape and rate of a Gamma prior of the gain of each step: (1, 1) is published, (1, 0) is flat, and larger ones
+        with shape = rate + 1 hold the gain near one. None: the gain is one, and z alone tells the level.
     tolerance : float
         A clip stops when its objective changes by less, in nats per bin, in several iterations in a row; 0: never.
     chunk_seconds : float
@@ -47,12 +50,12 @@ class VEM(LatentInference):
         prior: LatentPrior,
         noise_model: NoiseModel,
         iterations: int = 100,
-        gain_rate: float = 0.0,
+        gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(prior, noise_model, iterations, 0, gain_rate, tolerance, chunk_seconds, seed)
+        super().__init__(prior, noise_model, iterations, 0, gain_prior, tolerance, chunk_seconds, seed)
 
     @classmethod
     def example_arguments(cls) -> dict:
