@@ -6,9 +6,7 @@ figures that the README beside the recipe publishes, as they are written there, 
 
 from __future__ import annotations
 
-import csv
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,34 +15,9 @@ import soundfile
 
 from avse.data.manifest import read_manifest
 
-ROOT = Path(__file__).resolve().parents[2]
-SMALL = "--batch_size 2 --steps_per_epoch 2 --valid_size 2 --warmup_steps 1 --no-progress --device cpu"
+from .conftest import ROOT, ROWS
+
 ALWAYS = ("recipe.yaml", "environment.json", "train_log.txt", "scores.json")
-
-with open(ROOT / "tests" / "recipes.csv", newline="", encoding="utf-8") as _file:
-    ROWS = {row["recipe"]: row for row in csv.DictReader(_file)}
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Manifest of a small synthetic corpus, two speakers in a split."""
-    from avse import plugins
-
-    synthetic = plugins.get("dataset", "synthetic")
-    made = synthetic(clips=10, speakers=10, noises=5, seconds=(0.7, 0.8), noise_seconds=1.0)
-    return made.prepare(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-def _train(avse_command: Callable, recipe: str, folder: Path, corpus: Path, cache: Path, *more: object) -> None:
-    flags = shlex.split(f"{ROWS[recipe]['flags']} {SMALL}")
-    places = ["--manifest", corpus, "--cache_folder", cache, "--output_folder", folder]
-    outcome = avse_command("train", ROOT / recipe, *flags, *places, *more)
-    assert outcome.status == 0, outcome.err
 
 
 def test_every_recipe_has_a_row() -> None:
@@ -54,11 +27,12 @@ def test_every_recipe_has_a_row() -> None:
 
 @pytest.mark.parametrize("recipe", ROWS)
 def test_trains_resumes_and_enhances(
-    recipe: str, corpus: Path, cache: Path, tmp_path: Path, avse_command: Callable
+    recipe: str, corpus: Path, tmp_path: Path, train_small: Callable, avse_command: Callable
 ) -> None:
     run = tmp_path / "run"
-    _train(avse_command, recipe, run, corpus, cache, "--epochs", 1)
-    _train(avse_command, recipe, run, corpus, cache, "--epochs", 2)
+    for epochs in (1, 2):
+        outcome = train_small(recipe, run, epochs=epochs)
+        assert outcome.status == 0, outcome.err
     lines = (run / "train_log.txt").read_text().splitlines()
     assert [line.split(",")[0].split("-")[0].strip() for line in lines] == ["epoch: 1", "epoch: 2"]
     files = [*ALWAYS, *ROWS[recipe]["files"].split()]
@@ -73,16 +47,12 @@ def test_trains_resumes_and_enhances(
     assert soundfile.info(voice).duration > 0.6
 
 
-def test_stages_of_the_embedded_model_fit_together(
-    corpus: Path, cache: Path, tmp_path: Path, avse_command: Callable
-) -> None:
-    """The last stage starts from what the first two leave."""
-    stages = [f"recipes/Manifest/hparams/{name}.yaml" for name in ("tf_masker_audio", "lip_to_spectrum")]
-    for number, recipe in enumerate(stages):
-        _train(avse_command, recipe, tmp_path / str(number), corpus, cache, "--epochs", 1)
-    start = f"[{tmp_path / '0'}, {tmp_path / '1'}]"
-    last = "recipes/Manifest/hparams/avse_small.yaml"
-    _train(avse_command, last, tmp_path / "2", corpus, cache, "--epochs", 1, "--initial_weights", start)
+def test_stages_of_the_embedded_model_fit_together(tmp_path: Path, train_small: Callable) -> None:
+    """The last stage starts from what the first leaves."""
+    recipes = [f"recipes/Manifest/hparams/{name}.yaml" for name in ("lip_to_spectrum", "avse_small")]
+    assert train_small(recipes[0], tmp_path / "first").status == 0
+    outcome = train_small(recipes[1], tmp_path / "last", initial_weights=tmp_path / "first")
+    assert outcome.status == 0, outcome.err
 
 
 def test_published_figures_stand_in_the_readme() -> None:
