@@ -20,7 +20,7 @@ class MyPlugin(VisualFrontend):
     ---------
     output_dim : int
         Features per frame.
-    channels : int
+    width : int
         Maps after the first convolution; twice as many after the second.
 
     Takes mouth (batch, frames, 88, 88) uint8 and valid (batch, frames); returns
@@ -40,23 +40,23 @@ class MyPlugin(VisualFrontend):
     causal = True
 
     # KEEP output_dim: recipes set it, and the fusion reads it. CHANGE the rest.
-    def __init__(self, output_dim: int = 64, channels: int = 8) -> None:
+    def __init__(self, output_dim: int = 64, width: int = 8) -> None:
         super().__init__()
         self.output_dim = output_dim
         self.maps = nn.Sequential(
-            nn.Conv2d(1, channels, kernel_size=5, stride=4, padding=2),
+            nn.Conv2d(1, width, kernel_size=5, stride=4, padding=2),
             nn.SiLU(),
-            nn.Conv2d(channels, 2 * channels, kernel_size=3, stride=2, padding=1),
+            nn.Conv2d(width, 2 * width, kernel_size=3, stride=2, padding=1),
             nn.SiLU(),
             # A small grid keeps where in the crop something is.
             nn.AvgPool2d(kernel_size=4),
         )
-        self.to_features = nn.Linear(2 * channels * 2 * 2, output_dim)
+        self.to_features = nn.Linear(2 * width * 2 * 2, output_dim)
 
     @classmethod
     def example_arguments(cls) -> dict:
         # KEEP it small: the checks build the plugin with these.
-        return {"output_dim": 6, "channels": 2}
+        return {"output_dim": 6, "width": 2}
 
     # KEEP `forward` of the base class. It scales the crops, blanks those of invalid
     # frames before `features` sees them, and blanks their features afterwards.

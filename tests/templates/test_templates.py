@@ -53,14 +53,20 @@ def test_a_new_plugin_passes_its_checks_and_its_example_runs(kind: str, tmp_path
 @pytest.mark.parametrize("width", [88, 120])
 def test_what_is_written_is_formatted_and_linted(width: int, tmp_path: Path) -> None:
     for kind in plugins.KINDS:
-        create(kind, f"{kind}_{'x' * (MAX_NAME - len(kind) - 1)}", tmp_path / "long")
-        create(kind, f"p{list(plugins.KINDS).index(kind)}", tmp_path / "short", package=True)
+        create(kind, f"{kind}_{'x' * (MAX_NAME - len(kind) - 1)}", tmp_path)
+        create(kind, f"p{list(plugins.KINDS).index(kind)}", tmp_path / "packages", package=True)
     create("recipe", "MY_CORPUS", tmp_path)
     style = ["--isolated", "--line-length", str(width)]
     rules = "E4,E7,E9,F,I,UP,B,SIM" if width == 88 else "E,F,I,UP,B,SIM"
     for command in (["format", "--diff", *style], ["check", "--select", rules, "--ignore", "B905", *style]):
-        done = subprocess.run([RUFF, *command, "."], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        for folder in (tmp_path, tmp_path / "packages"):
+            done = subprocess.run(
+                [RUFF, *command, "--exclude", "packages" if folder == tmp_path else "none", "."],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("kind", ["fusion", "visual_frontend", "enhancer"])
@@ -157,7 +163,7 @@ import pytest
 from avse import plugins
 assert plugins.get("fusion", "my_fusion").__module__ == "my_fusion.my_fusion"
 assert plugins.place("fusion", "my_fusion").startswith(sys.argv[1])
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests"]))
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider"]))
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(site)], cwd=created.path, capture_output=True, text=True, check=False
