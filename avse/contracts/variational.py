@@ -85,6 +85,8 @@ class VariationalPrior(LatentPrior):
         self.latent_dim, self.prior_weight, self.free_bits = latent_dim, prior_weight, free_bits
         self.floor = 10.0 ** (floor_db / 10.0) * _WINDOW_ENERGY * fft_size
         self.visual_frontend = visual_frontend
+        if any(getattr(part, "growth", "") == "quadratic" for part in (visual_frontend, fusion)):
+            self.growth = "quadratic"
         self.encoder_fusion, self.decoder_fusion = fusion, deepcopy(fusion)
         self.power_in = nn.Linear(self.bins, hidden_dim)
         self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
@@ -177,7 +179,7 @@ class VariationalPrior(LatentPrior):
         return fusion(hidden, context.video, context.valid)
 
     def _misfit(self, power: torch.Tensor, latent: torch.Tensor, context: Context) -> torch.Tensor:
-        log_variance = self.decode(latent, context)
+        log_variance = self.decode(latent, context).to(power.dtype)  # in mixed precision it has few digits
         return ((power + self.floor) * (-log_variance).exp() + log_variance).mean(dim=-1)
 
 

@@ -59,6 +59,7 @@ class TransformerVAE(VariationalPrior):
     """
 
     paper = "Jiang et al., Transformer VAE: a hierarchical model for structure-aware representation learning, 2020"
+    growth = "quadratic"  # each step is compared with every other, and those beyond `context` masked
 
     def __init__(
         self,
