@@ -340,7 +340,8 @@ class LatentInference(Inference):
         mixture = fit.mixture(outputs[0].detach())
         slope = mixture.slope()
         with _recurrent_backward(latent):
-            [gradient] = torch.autograd.grad(outputs, latent, [slope, *[inside.to(slope) for _ in outputs[1:]]])
+            weights = [slope] + [inside.to(slope).expand_as(one) for one in outputs[1:]]
+            [gradient] = torch.autograd.grad(outputs, latent, weights)
         latent = latent.detach()
         if self.prior.dynamical:
             misfit = outputs[1].detach()

@@ -1,0 +1,151 @@
+"""Noise models against naive implementations in 64 bits, and on noise drawn from the model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from avse.errors import AvseError
+from avse.noise_models.nmf import NMF
+from avse.noise_models.nmf_frozen import FrozenNMF
+from avse.noise_models.stationary import Stationary
+from avse.signal.nmf import multiply
+
+STEPS, BINS, RANK = 12, 7, 3
+
+
+def _positive(*shape: int, seed: int = 0) -> torch.Tensor:
+    return 0.1 + torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _exponential(mean: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Power of complex Gaussian noise."""
+    uniform = torch.rand(mean.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return -mean * torch.log1p(-uniform)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0])
+def test_multiplicative_update_against_loops(exponent: float) -> None:
+    gains, spectra = _positive(1, STEPS, RANK), _positive(1, RANK, BINS, seed=1)
+    up, down = _positive(1, STEPS, BINS, seed=2), _positive(1, STEPS, BINS, seed=3)
+    h, w, a, b = (one[0].numpy() for one in (gains, spectra, up, down))
+    new_h, new_w = np.empty_like(h), np.empty_like(w)
+    for n in range(STEPS):
+        for k in range(RANK):
+            ratio = sum(a[n, f] * w[k, f] for f in range(BINS)) / sum(b[n, f] * w[k, f] for f in range(BINS))
+            new_h[n, k] = h[n, k] * ratio**exponent
+    for k in range(RANK):
+        for f in range(BINS):
+            over = sum(a[n, f] * h[n, k] * (h[n, k] / new_h[n, k]) for n in range(STEPS))
+            under = sum(b[n, f] * new_h[n, k] for n in range(STEPS))
+            new_w[k, f] = w[k, f] * (over / under) ** exponent
+    level = new_w.sum(axis=1)
+    got_h, got_w = multiply(gains, spectra, up, down, exponent)
+    # With exponent one the weights of the second factor are those of the first's ratio, as above.
+    np.testing.assert_allclose(got_h[0], new_h * level, rtol=1e-9)
+    np.testing.assert_allclose(got_w[0], new_w / level[:, None], rtol=1e-9)
+
+
+@pytest.mark.parametrize("make", [NMF, Stationary, FrozenNMF])
+def test_misfit_never_rises_beside_speech_that_stays(make: type) -> None:
+    model = make(**({"rank": 4, "fft_size": 2 * BINS - 2} if make is FrozenNMF else {}))
+    power = _exponential(_positive(2, 30, BINS, seed=5))
+    speech = 0.3 * _positive(2, 30, BINS, seed=6).square()
+    inside = torch.ones(2, 30, dtype=torch.bool)
+    state, misfits = model.initial_state(power, inside), []
+    for _ in range(40):
+        total = speech + model.variance(state)
+        misfits.append(float((power / total + total.log()).sum()))
+        state = model.update(state, power / total.square(), 1 / total)
+    assert np.all(np.diff(misfits) <= 1e-9)
+    assert misfits[-1] < misfits[0] - 0.1
+
+
+def test_nmf_gives_back_the_variance_its_data_were_drawn_from() -> None:
+    steps, bins = 400, 120
+    generator = torch.Generator().manual_seed(0)
+    spectra = torch.rand(2, bins, generator=generator, dtype=torch.float64).pow(3) + 0.01
+    gains = torch.rand(steps, 2, generator=generator, dtype=torch.float64).pow(2) + 0.02
+    true = (gains @ spectra)[None]
+    power, inside = _exponential(true, seed=1), torch.ones(1, steps, dtype=torch.bool)
+    model = NMF(rank=2)
+    state = model.initial_state(power, inside)
+    for _ in range(200):
+        state = model.update_from_power(state, power, inside)
+    error = (model.variance(state) / true).log10().mul(10).square().mean().sqrt()
+    assert error < 1.0, f"{error:.2f} dB off"
+    assert torch.allclose(state["spectra"].sum(dim=2), torch.ones(1, 2, dtype=torch.float64))
+
+
+def test_a_clip_begins_alike_alone_and_in_a_batch() -> None:
+    power = _exponential(_positive(2, 20, BINS))
+    inside = torch.ones(2, 20, dtype=torch.bool)
+    inside[1, 13:] = False
+    together = NMF(rank=2, seed=4).initial_state(power * inside[..., None], inside)
+    alone = NMF(rank=2, seed=4).initial_state(power[1:, :13], inside[1:, :13])
+    torch.testing.assert_close(together["spectra"][1], alone["spectra"][0])
+    torch.testing.assert_close(together["gains"][1, :13], alone["gains"][0])
+    other = NMF(rank=2, seed=5).initial_state(power[1:, :13], inside[1:, :13])
+    assert not torch.allclose(alone["spectra"], other["spectra"])
+
+
+def test_stationary_finds_the_spectrum_under_speech_pauses_and_its_m_step_is_the_mean() -> None:
+    spectrum = _positive(BINS)
+    power = _exponential(spectrum.expand(1, 600, BINS))
+    speaks = torch.zeros(600, dtype=torch.bool)
+    speaks[100:300] = True
+    power[:, speaks] += 50.0
+    model, inside = Stationary(quantile=0.3), torch.ones(1, 600, dtype=torch.bool)
+    begun = model.variance(model.initial_state(power, inside))[0, 0]
+    # The 0.3 quantile of all steps is the 0.45 quantile of the pauses.
+    torch.testing.assert_close(begun, spectrum * np.log1p(-0.45) / np.log1p(-0.3), rtol=0.25, atol=0.0)
+    exact = model.variance(model.update_from_power(model.initial_state(power, inside), power, inside))
+    torch.testing.assert_close(exact[0, 3], power[0].mean(dim=0))
+
+
+def test_frozen_dictionary_is_learned_and_then_stays() -> None:
+    rng = np.random.default_rng(0)
+    time = np.arange(16000) / 16000
+    low, high = (np.sin(2 * np.pi * hz * time) + 0.001 * rng.standard_normal(16000) for hz in (500, 4000))
+    model = FrozenNMF(rank=2, fft_size=640).learn([low, 0.01 * high, np.zeros(16000)], iterations=50)
+    peaks = sorted(model.dictionary.argmax(dim=1).tolist())
+    assert peaks == [20, 160]  # 25 Hz a bin
+    torch.testing.assert_close(model.dictionary.sum(dim=1), torch.ones(2))
+    kept = model.dictionary.clone()
+    power, inside = _exponential(_positive(1, 10, 321)).float(), torch.ones(1, 10, dtype=torch.bool)
+    state = model.update_from_power(model.initial_state(power, inside), power, inside)
+    assert set(state) == {"gains"} and torch.equal(model.dictionary, kept)
+
+
+def test_frozen_dictionary_is_learned_from_a_manifest(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["id,kind,noise,clean,speaker,split"]
+    for name, kind, split, hz in (
+        ("a", "noise", "train", 500),
+        ("b", "noise", "test", 4000),
+        ("c", "speech", "train", 1),
+    ):
+        sound = np.sin(2 * np.pi * hz * np.arange(16000) / 16000) + 0.001 * rng.standard_normal(16000)
+        soundfile.write(tmp_path / f"{name}.wav", 0.5 * sound, 16000)
+        noise, clean = (f"{name}.wav", "") if kind == "noise" else ("", f"{name}.wav")
+        rows.append(f"{name},{kind},{noise},{clean},{name},{split}")
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    model = FrozenNMF(rank=1, fft_size=640).learn_manifest(manifest)
+    assert model.dictionary.argmax(dim=1).tolist() == [20]
+    with pytest.raises(AvseError, match="holds no noise"):
+        FrozenNMF(rank=1, fft_size=640).learn_manifest(manifest, splits=["dev"])
+
+
+def test_mistakes_are_said() -> None:
+    with pytest.raises(AvseError, match="set fft_size to 12"):
+        FrozenNMF(fft_size=640).initial_state(torch.ones(1, 4, BINS), torch.ones(1, 4, dtype=torch.bool))
+    with pytest.raises(AvseError, match="no noise to learn from"):
+        FrozenNMF(fft_size=640).learn([np.zeros(3200)])
+    for wrong in (lambda: NMF(rank=0), lambda: NMF(exponent=2.0), lambda: Stationary(quantile=1.0)):
+        with pytest.raises(ValueError, match="must be"):
+            wrong()
