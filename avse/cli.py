@@ -304,12 +304,18 @@ def plugins(
 
 @app.command()
 def check(
-    what: Annotated[list[str], typer.Argument(help="Files or folders of plugins, or names such as fusion/concat.")],
+    target: Annotated[
+        list[str],
+        typer.Argument(help="Files or folders of plugins, installed packages, kinds, or names such as fusion/concat."),
+    ],
+    only: Annotated[list[str] | None, typer.Option(help="Run this check only (may be given again).")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write what was found to this file.")] = None,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Print where exceptions came from.")] = False,
 ) -> None:
-    """Put plugins to the conformance checks of their kind."""
-    from avse.cli_tools import check_plugins
+    """Put plugins to the conformance checks of their kind; exit with 1 if any fails."""
+    from avse.check import check_plugins
 
-    if not check_plugins(what):
+    if not check_plugins(target, only=only, json_path=json, show_traceback=traceback):
         raise typer.Exit(1)
 
 

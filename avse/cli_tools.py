@@ -6,7 +6,6 @@ import inspect
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -100,35 +99,6 @@ def describe_plugins(what: str = "") -> None:
     found = [p for p in plugins.problems() if not what or p.subject.startswith((f"{kind}/", plugins.KINDS[kind]))]
     for problem in found:
         typer.secho(f"Warning: {problem}", fg="yellow", err=True)
-
-
-def check_plugins(what: Sequence[str]) -> bool:
-    """Run the conformance checks of plugins, print what they found, and say whether all passed."""
-    from avse.contracts.checks import checks_of, run_check
-
-    chosen: list[tuple[str, str]] = []
-    good = True
-    for one in what:
-        kind, _, name = one.partition("/")
-        if kind in plugins.KINDS and not Path(one).exists():
-            chosen += [(kind, name)] if name else [(kind, each) for each in plugins.names(kind)]
-            continue
-        problems = plugins.load_path(one)
-        for problem in problems:
-            typer.secho(f"FAIL  {problem}", fg="red")
-            good = False
-        below = plugins.of_path(one)
-        if not below and not problems:
-            raise AvseError(f"{one}: registers no plugin. Put @register(kind, name) above a class.")
-        chosen += below
-    for kind, name in chosen:
-        cls = plugins.get(kind, name)
-        typer.secho(f"{kind}/{name}  ({plugins.place(kind, name)})", bold=True)
-        for conformance in checks_of(kind):
-            result = run_check(conformance, cls)
-            good &= result.passed
-            typer.secho(textwrap.indent(str(result), "  "), fg=None if result.passed else "red")
-    return good
 
 
 def print_explanation(explained: Mapping[str, Any]) -> None:

@@ -22,6 +22,8 @@ LAYERS = (
     ("signal",),
     ("contracts",),
     ("plugins",),
+    ("check",),
+    ("testing",),
     ("recipe",),
     ("media",),
     ("data",),

@@ -32,5 +32,6 @@ class Frozen(Corruption):
         held = max(1, round(frames * self.severity / 5)) if frames else 0
         start = int(rng.integers(0, frames - held + 1))
         spoiled = mouth.copy()
-        spoiled[start : start + held] = mouth[start : start + 1]
+        shown = start + int(np.argmax(valid[start : start + held])) if held else 0  # the first crop that was seen
+        spoiled[start : start + held] = mouth[shown : shown + 1]
         return spoiled, valid.copy()

@@ -65,6 +65,8 @@ class TFMasker(Enhancer):
     (torch.Size([1, 3200]), torch.Size([1, 5]))
     """
 
+    growth = "quadratic"  # each step is compared with every other, and those beyond `context` masked
+
     def __init__(
         self,
         visual_frontend: VisualFrontend | None = None,

@@ -46,6 +46,7 @@ class ReliabilityAttention(Fusion):
     """
 
     paper = "Sadeghi and Alameda-Pineda, Switching variational auto-encoders for audio-visual enhancement, 2021"
+    growth = "quadratic"  # each step is compared with every other, and those beyond `context` masked
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -303,20 +304,20 @@ def _largest(one: torch.Tensor, two: torch.Tensor) -> float:
 
 
 def _place_of_failure(error: Exception, cls: type) -> str:
-    """Deepest line of the plugin's own file; else what the check blames; else the method that the contract asks for."""
+    """What the check blames; else the deepest line of the plugin's file, or of others called; else its method."""
     own = _place_of_class(cls).rpartition(":")[0]
     frames = []
     trace = error.__traceback__
     while trace is not None:
         frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
         trace = trace.tb_next
-    inside = [frame for frame in frames if frame[0] == own]
-    if inside:
-        return "{}:{}".format(*inside[-1])
-    if isinstance(error, CheckFailed):
-        return error.place or _place_of_class(cls)
-    outside = [frame for frame in frames if Path(frame[0]).parent != _OWN_FOLDER]
-    return "{}:{}".format(*(outside or frames)[-1])
+    if isinstance(error, CheckFailed) and error.place:
+        return error.place
+    # What a plugin gave wrong is often met in the check: then the plugin is to blame.
+    foreign = (str(_OWN_FOLDER), sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"])
+    called = [frame for frame in frames if not frame[0].startswith(foreign)]
+    to_blame = [frame for frame in frames if frame[0] == own] or called
+    return "{}:{}".format(*to_blame[-1]) if to_blame else _place_of_class(cls)
 
 
 def _place_of_class(cls: type) -> str:

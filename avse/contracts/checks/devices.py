@@ -109,7 +109,7 @@ class _LeftBehind(torch.Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **kwargs)
         if name in _MOVES and (moved or _named_device(args, kwargs)):
-            return result
+            return result.as_subclass(torch.Tensor)
         # A number on the CPU may meet tensors of any device.
         if moved and name not in _MAY_MIX and any(one.ndim for one in behind):
             shapes = " and ".join(f"{tuple(group[0].shape)} on {where}" for group, where in _sides(behind, moved))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -99,7 +100,7 @@ def _refuses(cls: type) -> None:
 def _precision(cls: type) -> None:
     embedding = build(cls)
     has_weights(cls)
-    double = build(cls, dtype=torch.float64)
+    double = deepcopy(embedding).double()
     for modality in cls.modalities:
         items = _examples(modality)
         single = _embed(embedding, items, modality)

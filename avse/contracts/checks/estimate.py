@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -159,7 +160,7 @@ def _precision(cls: type, draws: bool) -> None:
     batch = example_batch((3840, 3200), gap=(2, 4))
     model = build(cls)
     single = _run(model, batch)
-    double = _run(build(cls, dtype=torch.float64), _double(batch))
+    double = _run(deepcopy(model).double(), _double(batch))
     expect(single.speech.dtype == torch.float32, f"float32 in gave {single.speech.dtype} out")
     expect(double.speech.dtype == torch.float64, f"float64 in gave {double.speech.dtype} out")
     expect_close(single.speech, double.speech, "speech in float32 and float64", 1e-3)

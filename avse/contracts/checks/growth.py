@@ -62,19 +62,19 @@ def grows_as_declared(
     expect(total <= bound, f"a clip of twice the length takes {total:.1f} times the work; declared {declared}")
 
 
-def grows_without_torch(cls: type, run: Callable[[Any, int], Any]) -> None:
-    """The same for a plugin on arrays: function calls, and the peak of memory.
+def grows_without_torch(cls: type, inputs: Callable[[int], tuple]) -> None:
+    """The same for a plugin that is called with arrays: function calls, and the peak of memory.
 
     Arguments
     ---------
     cls : type
-    run : callable
-        Takes the plugin and 1 or 2, how many times the shorter length.
+    inputs : callable
+        Takes 1 or 2, how many times the shorter length; gives a tuple.
     """
     plugin = build(cls)
     declared, bound = _declared(plugin)
-    run(plugin, 1)  # imports, and what is kept from one call to the next
-    costs = [_cost(lambda times=times: run(plugin, times)) for times in (1, 2)]
+    plugin(*inputs(1))  # imports, and what is kept from one call to the next
+    costs = [_cost(plugin, inputs(times)) for times in (1, 2)]
     for short, long, what, least in zip(*costs, ("function calls", "bytes at once"), (2_000, 1_000_000)):
         expect(
             long <= least or long <= bound * short,
@@ -122,7 +122,7 @@ def _calling_line() -> str:
     return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def _cost(run: Callable[[], Any]) -> tuple[int, int]:
+def _cost(plugin: Any, given: tuple) -> tuple[int, int]:
     """Function calls, and the peak of memory that Python and NumPy took, in bytes."""
     calls = 0
 
@@ -137,7 +137,7 @@ def _cost(run: Callable[[], Any]) -> tuple[int, int]:
     before = tracemalloc.get_traced_memory()[0]
     sys.setprofile(note)
     try:
-        kept = run()
+        kept = plugin(*given)
         sys.setprofile(profiler)
         peak = tracemalloc.get_traced_memory()[1] - before
         del kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 
 import torch
@@ -158,7 +159,7 @@ def _batches(cls: type) -> None:
 
 def _precision(cls: type) -> None:
     model, (power, inside) = build(cls), _example()
-    single, double = _fitted(model, power, inside), _fitted(build(cls, dtype=torch.float64), power.double(), inside)
+    single, double = _fitted(model, power, inside), _fitted(deepcopy(model).double(), power.double(), inside)
     expect(single.dtype == torch.float32, f"float32 in gave {single.dtype}")
     expect(double.dtype == torch.float64, f"float64 in gave {double.dtype}")
     expect_close(single[inside], double[inside], "variance in float32 and float64", 1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -234,7 +235,7 @@ def _invalid_frames(cls: type) -> None:
 def _precision(cls: type) -> None:
     batch = _training_batch()
     prior = build(cls)
-    single, double = _look(prior, batch), _look(build(cls, dtype=torch.float64), _double(batch))
+    single, double = _look(prior, batch), _look(deepcopy(prior).double(), _double(batch))
     for name, view in single.items():
         expect(view.dtype == torch.float32, f"{name}: float32 in gave {view.dtype}")
         expect(double[name].dtype == torch.float64, f"{name}: float64 in gave {double[name].dtype}")
@@ -250,7 +251,7 @@ def _causal(cls: type) -> None:
     later = replace(batch, noisy=batch.noisy.clone(), mouth=batch.mouth.clone())
     later.noisy[:, frame * SAMPLES_PER_FRAME :] *= -3.0
     later.mouth[:, frame:] = 255 - later.mouth[:, frame:]
-    end = (frame * SAMPLES_PER_FRAME - prior.fft_size // 2) // prior.hop  # steps whose window ends before the change
+    end = (frame * SAMPLES_PER_FRAME - prior.fft_size // 2) // prior.hop + 1  # steps whose window ends by the change
     one, two = ({n: v[:, :end] for n, v in _look(prior, each).items()} for each in (batch, later))
     _compare(one, two, "before sound and crops change", expect_close, tolerance=1e-7)
 

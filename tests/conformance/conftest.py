@@ -1,0 +1,8 @@
+"""Makes `planted`, the plugins with one fault each, importable."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,71 @@
+"""Mouth trackers with one fault each."""
+
+from __future__ import annotations
+
+from avse.contracts.mouth_tracker import Face, MouthTracker
+from planted import Planted
+
+
+class Middle(MouthTracker):
+    """A face in the middle of each picture with room for one."""
+
+    def detect(self, frame, min_size=0.0):
+        """See `MouthTracker.detect`, whose pictures have shape (height, width, 3)."""
+        height, width = frame.shape[:2]
+        if min(height, width) < max(20, min_size):
+            return []
+        return [Face((width / 4, height / 4, width / 2, height / 2), score=0.5)]
+
+
+planted = Planted("mouth_tracker", Middle)
+
+
+@planted("documented")
+class Undocumented(Middle):
+    pass
+
+
+@planted("gives_faces")
+class NoneForNone(Middle):
+    def detect(self, frame, min_size=0.0):
+        return super().detect(frame, min_size) if min_size < 1000 else None
+
+
+@planted("leaves_picture")
+class DrawsABox(Middle):
+    def detect(self, frame, min_size=0.0):
+        found = super().detect(frame, min_size)
+        frame[0, 0] = 255 - frame[0, 0] // 255 * 255
+        return found
+
+
+@planted("repeatable")
+class Remembers(Middle):
+    last: tuple = ()
+
+    def detect(self, frame, min_size=0.0):
+        found, self.last = list(self.last), super().detect(frame, min_size)
+        return found
+
+
+@planted("recipe_round_trip")
+class TakesAFunction(Middle):
+    """A face in the middle of each picture with room for one.
+
+    Arguments
+    ---------
+    how : callable
+    """
+
+    def __init__(self, how) -> None:
+        self.how = how
+
+    @classmethod
+    def example_arguments(cls):
+        return {"how": abs}
+
+
+@planted("hostile_input")
+class FindsFacesInAPoint(Middle):
+    def detect(self, frame, min_size=0.0):
+        return super().detect(frame, min_size) if frame.shape[0] > 1 else [Face((0, 0, 0, 0))]

@@ -1,0 +1,209 @@
+"""Noise models with one fault each."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from avse.contracts.noise_model import NoiseModel
+from planted import Planted, any_number
+
+FLOOR = 1e-10
+
+
+class TinyNMF(NoiseModel):
+    """Two spectra and their gains, by multiplicative rules.
+
+    Arguments
+    ---------
+    rank : int
+    """
+
+    def __init__(self, rank: int = 2) -> None:
+        super().__init__()
+        self.rank = rank
+
+    def initial_state(self, power, inside, scene=None):
+        """See `NoiseModel.initial_state`."""
+        count = inside.sum(dim=1)[:, None, None]
+        mean = (power * inside[..., None]).sum(dim=1, keepdim=True) / count + FLOOR
+        tilt = torch.linspace(0.5, 1.5, self.rank, dtype=power.dtype, device=power.device)[None, :, None]
+        slope = torch.linspace(-1, 1, power.shape[2], dtype=power.dtype, device=power.device)
+        return {"spectra": mean * tilt.pow(slope), "gains": torch.ones_like(power[..., : self.rank]) / self.rank}
+
+    def variance(self, state):
+        """See `NoiseModel.variance`: shape (batch, steps, bins)."""
+        return (state["gains"] @ state["spectra"]).clamp(min=FLOOR)
+
+    def update(self, state, numerator, denominator):
+        """See `NoiseModel.update`."""
+        spectra, gains = state["spectra"], state["gains"]
+        up, down = numerator @ spectra.mT, denominator @ spectra.mT
+        gains = (gains * (up / (down + FLOOR)).sqrt()).clamp(min=FLOOR)
+        up, down = gains.mT @ numerator, gains.mT @ denominator
+        return {"spectra": (spectra * (up / (down + FLOOR)).sqrt()).clamp(min=FLOOR), "gains": gains}
+
+
+class LearnedNMF(TinyNMF):
+    """With a learned level at the start.
+
+    Arguments
+    ---------
+    rank : int
+    """
+
+    def __init__(self, rank: int = 2) -> None:
+        super().__init__(rank)
+        self.level = nn.Parameter(torch.rand(self.rank))
+
+    def initial_state(self, power, inside, scene=None):
+        state = super().initial_state(power, inside, scene)
+        return {**state, "gains": state["gains"] * (0.1 * self.level).exp()}
+
+
+planted = Planted("noise_model", TinyNMF, LearnedNMF)
+
+
+@planted("documented")
+class Undocumented(TinyNMF):
+    pass
+
+
+@planted("shapes")
+class KeepsANumber(TinyNMF):
+    def initial_state(self, power, inside, scene=None):
+        return {**super().initial_state(power, inside, scene), "rank": torch.tensor(2.0)}
+
+    def update(self, state, numerator, denominator):
+        return {**super().update(state, numerator, denominator), "rank": state["rank"]}
+
+
+@planted("fits")
+class GrowsLouder(TinyNMF):
+    def update(self, state, numerator, denominator):
+        fresh = super().update(state, numerator, denominator)
+        return {**fresh, "gains": 2.0 * fresh["gains"]}
+
+
+@planted("keeps_state")
+class InPlace(TinyNMF):
+    def update(self, state, numerator, denominator):
+        fresh = super().update(state, numerator, denominator)
+        state["gains"].copy_(fresh["gains"])
+        return fresh
+
+
+class WithFloor(TinyNMF):
+    """With a floor of its own for each clip.
+
+    Arguments
+    ---------
+    rank : int
+    """
+
+    def floor(self, power, inside):
+        return 0.0
+
+    def initial_state(self, power, inside, scene=None):
+        floor = self.floor(power, inside) * torch.ones_like(power[:, :1, :1])
+        return {**super().initial_state(power, inside, scene), "floor": floor}
+
+    def variance(self, state):
+        return super().variance(state) + state["floor"]
+
+    def update(self, state, numerator, denominator):
+        return {**super().update(state, numerator, denominator), "floor": state["floor"]}
+
+
+@planted("padding")
+class CountsEmptySteps(WithFloor):
+    def floor(self, power, inside):
+        return 0.01 * (inside.shape[1] - inside.sum(dim=1).max())
+
+
+@planted("batch_equals_singles")
+class CountsClips(WithFloor):
+    def floor(self, power, inside):
+        return 0.01 * len(power)
+
+
+@planted("gradients")
+class IdleLayer(LearnedNMF):
+    def __init__(self, rank: int = 2) -> None:
+        super().__init__(rank)
+        self.unused = nn.Linear(2, 2)
+
+
+@planted("precision")
+class AlwaysSingle(TinyNMF):
+    def variance(self, state):
+        return super().variance(state).float()
+
+    def update(self, state, numerator, denominator):
+        like = state["gains"]
+        return super().update(state, numerator.to(like), denominator.to(like))
+
+
+@planted("weights_round_trip")
+class Forgets(LearnedNMF):
+    def __init__(self, rank: int = 2) -> None:
+        super().__init__(rank)
+        self.register_buffer("tilt", torch.rand(rank), persistent=False)
+
+    def initial_state(self, power, inside, scene=None):
+        state = super().initial_state(power, inside, scene)
+        return {**state, "gains": state["gains"] * self.tilt}
+
+
+@planted("repeatable")
+class OwnSeed(TinyNMF):
+    def __init__(self, rank: int = 2) -> None:
+        super().__init__(rank)
+        self.level = any_number()
+
+    def initial_state(self, power, inside, scene=None):
+        state = super().initial_state(power, inside, scene)
+        return {**state, "gains": state["gains"] * self.level}
+
+
+@planted("recipe_round_trip")
+class TakesAFunction(TinyNMF):
+    """Two spectra and their gains, by multiplicative rules.
+
+    Arguments
+    ---------
+    rank : int
+    how : callable
+    """
+
+    def __init__(self, rank: int = 2, how=None) -> None:
+        super().__init__(rank)
+
+    @classmethod
+    def example_arguments(cls):
+        return {"how": torch.tanh}
+
+
+@planted("causal")
+class WholeClip(TinyNMF):
+    causal = True
+
+
+@planted("devices")
+class MakesTensorsOnTheCPU(TinyNMF):
+    def variance(self, state):
+        return super().variance(state) * torch.ones(state["spectra"].shape[2], dtype=state["spectra"].dtype)
+
+
+@planted("hostile_input")
+class Overflows(TinyNMF):
+    def variance(self, state):
+        variance = super().variance(state)
+        return variance + (variance / 1e3).pow(12)
+
+
+@planted("growth")
+class ComparesAllSteps(TinyNMF):
+    def variance(self, state):
+        similar = state["gains"] @ state["gains"].mT
+        return super().variance(state) + 0 * similar.mean(dim=2, keepdim=True)
