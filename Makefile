@@ -1,10 +1,11 @@
-# Everything runs in .venv, which is made once and installed anew only when setup.py, pyproject.toml or
-# constraints.txt change.
+# Everything runs in .venv, which is made once and installed anew only when setup.py, pyproject.toml (also of an example
+# in plugins/) or constraints.txt change.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
-SPECS := setup.py pyproject.toml constraints.txt
+EXAMPLES := $(wildcard plugins/*/pyproject.toml)
+SPECS := setup.py pyproject.toml constraints.txt $(EXAMPLES)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
@@ -20,14 +21,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(BIN)/python $(SPECS)
-	$(PIP) -e ".[dev]"
+	$(PIP) -e ".[dev]" $(EXAMPLES:%/pyproject.toml=-e %)
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) -e ".[docs]"
 	touch $@
 
-install: $(VENV)/.installed  ## make .venv and install avse in it, with what the tests need
+install: $(VENV)/.installed  ## make .venv and install avse and the example plugins in it, with what the tests need
 
 demo: install  ## enhance a synthetic talking face with the embedded model; writes demo/
 	$(BIN)/python -m avse.demo --out demo
