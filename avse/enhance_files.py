@@ -73,6 +73,7 @@ def enhance_file(
     use_video: bool = True,
     roi: str = "auto",
     face: str | int = "largest",
+    tracker: str | None = None,
     plot: str | Path | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
     progress: Progress | None = None,
@@ -91,7 +92,7 @@ def enhance_file(
         A separate video of the talking face.
     use_video : bool
         False: sound only.
-    roi, face : str
+    roi, face, tracker : str
         See `avse.media.read_clip`.
     plot : path, optional
         Picture of the spectrograms over the reliability (of the first two minutes).
@@ -117,7 +118,7 @@ def enhance_file(
     shown: dict[str, list[Any]] = {"noisy": [], "enhanced": [], "valid": []}
     reliability: list[float] = []
     seen: list[bool] = []
-    with open_clip(source, video=video, use_video=use_video, roi=roi, face=face) as reader:
+    with open_clip(source, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker) as reader:
         task = None
         if progress is not None:
             task = progress.add_task(source.name, total=reader.info.duration)
@@ -183,6 +184,7 @@ def enhance_files(
     use_video: bool = True,
     roi: str = "auto",
     face: str | int = "largest",
+    tracker: str | None = None,
     plot: str | Path | None = None,
     json_path: str | Path | None = None,
     device: str = "cpu",
@@ -200,7 +202,7 @@ def enhance_files(
         For one file: the file to write, or a folder. For several: a folder.
     model : str or path
         See `avse.load`.
-    video, use_video, roi, face :
+    video, use_video, roi, face, tracker :
         As in `enhance_file`; `video` goes with one input only.
     plot : path, optional
         For one file: the picture. For several: a folder.
@@ -239,6 +241,7 @@ def enhance_files(
                 "use_video": use_video,
                 "roi": roi,
                 "face": face,
+                "tracker": tracker,
                 "plot": plots.get(source),
             },
         )

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from avse.contracts.mouth_tracker import MouthTracker
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
@@ -68,6 +69,7 @@ class Model:
         use_video: bool = True,
         roi: str = "auto",
         face: str | int = "largest",
+        tracker: str | MouthTracker | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Estimate:
         """Enhance one clip.
@@ -82,7 +84,7 @@ class Model:
             A separate video file of the talking face.
         use_video : bool
             False: audio only.
-        roi, face : str
+        roi, face, tracker :
             How the mouth is found: see `avse.media.read_clip`.
         chunk_seconds : float
             Longer clips are enhanced in chunks of this length with overlap-add, in bounded memory. A clip that is
@@ -99,7 +101,15 @@ class Model:
             If the source cannot be read.
         """
         began = time.perf_counter()
-        clip = as_clip(source, sample_rate=sample_rate, video=video, use_video=use_video, roi=roi, face=face)
+        clip = as_clip(
+            source,
+            sample_rate=sample_rate,
+            video=video,
+            use_video=use_video,
+            roi=roi,
+            face=face,
+            tracker=tracker,
+        )
         decoded = time.perf_counter()
         parts = list(self.stream(_clip_chunks(clip, chunk_seconds)))
         estimate = Estimate(
@@ -278,6 +288,7 @@ def as_clip(
     use_video: bool = True,
     roi: str = "auto",
     face: str | int = "largest",
+    tracker: str | MouthTracker | None = None,
 ) -> Clip:
     """A `Clip` of anything that `Model.enhance` takes.
 
@@ -287,7 +298,7 @@ def as_clip(
     if isinstance(source, (str, Path)):
         from avse.media import read_clip
 
-        return read_clip(source, video=video, use_video=use_video, roi=roi, face=face)
+        return read_clip(source, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker)
     if isinstance(source, Clip):
         clip = source
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avse.contracts.mouth_tracker import MouthTracker
 from avse.contracts.types import Clip
 from avse.data.audio import read_audio
 from avse.data.manifest import Utterance
@@ -28,6 +29,8 @@ class ClipCache:
     ---------
     folder : path
         Where to keep the arrays; made if missing.
+    tracker : str, MouthTracker, or None
+        Finds the mouths: see `avse.media.read_clip`. Each tracker's crops are kept apart.
 
     Example
     -------
@@ -38,8 +41,12 @@ class ClipCache:
     (1600,)
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, tracker: str | MouthTracker | None = None) -> None:
+        self.folder, self.tracker = Path(folder), tracker
+        settings = {} if tracker is None or isinstance(tracker, str) else vars(tracker)
+        shown = sorted((name, repr(value)) for name, value in settings.items() if not name.startswith("_"))
+        name = getattr(tracker, "plugin_name", tracker) or "mouth"
+        self._crops = f"{name}-{hashlib.sha1(repr(shown).encode()).hexdigest()[:8]}.npz"
 
     def sound(self, utterance: Utterance) -> np.ndarray:
         """Sound of an utterance (its clean speech, else its noise, else its noisy speech).
@@ -69,11 +76,11 @@ class ClipCache:
         mouth : array, shape (frames, 88, 88), uint8
         valid : array, shape (frames,), bool
         """
-        target = self._path(utterance.video, "mouth.npz")
+        target = self._path(utterance.video, self._crops)
         if not target.is_file():
             from avse.media import read_clip
 
-            clip = read_clip(utterance.clean or utterance.noisy, video=utterance.video)
+            clip = read_clip(utterance.clean or utterance.noisy, video=utterance.video, tracker=self.tracker)
             with atomic_path(target) as path:
                 np.savez(path, mouth=clip.mouth, valid=clip.valid)
         with np.load(target) as arrays:
@@ -107,7 +114,7 @@ class ClipCache:
         source = utterance.clean or utterance.noise or utterance.noisy
         if not self._path(source, "sound.npy").is_file():
             return False
-        return not video or utterance.video is None or self._path(utterance.video, "mouth.npz").is_file()
+        return not video or utterance.video is None or self._path(utterance.video, self._crops).is_file()
 
     def _path(self, source: Path, kind: str) -> Path:
         try:

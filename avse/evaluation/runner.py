@@ -36,6 +36,7 @@ def evaluate(
     device: str = "cpu",
     label: str | None = None,
     seed: int = 0,
+    tracker: str | None = None,
     crops: str | Path | None = None,
     keep_estimates: bool = True,
     overwrite: bool = False,
@@ -74,6 +75,8 @@ def evaluate(
         Name of the system in tables. Default: the model's name, or that of the folder of estimates.
     seed : int
         Of the corruption and of the bootstrap.
+    tracker : str, optional
+        Mouth tracker: see `avse.media.read_clip`.
     crops : path, optional
         Folder that keeps tracked mouths, so that the next evaluation of the same videos does not track them again.
     keep_estimates : bool
@@ -120,6 +123,7 @@ def evaluate(
         "limit": limit,
         "device": device,
         "seed": seed,
+        **({} if tracker is None else {"tracker": tracker}),
         **({"overrides": {key: str(value) for key, value in overrides.items()}} if overrides else {}),
     }
     header = columns(built)
@@ -134,6 +138,7 @@ def evaluate(
         seed=seed,
         device=device,
         keep=out / _KEPT if keep_estimates and estimates is None else None,
+        tracker=tracker,
         crops=None if crops is None else Path(crops),
         overrides=overrides,
     )

@@ -32,6 +32,8 @@ class Task:
         Sounds that were enhanced before, instead of a model.
     keep : path, optional
         Folder that gets what the model gives: `<id>.flac`, and `<id>.npz` with `reliability` and `valid`.
+    tracker : str, optional
+        Mouth tracker: see `avse.media.read_clip`.
     crops : path, optional
         Folder that keeps tracked mouths between runs.
     overrides : dict, optional
@@ -46,6 +48,7 @@ class Task:
     seed: int = 0
     device: str = "cpu"
     keep: Path | None = None
+    tracker: str | None = None
     crops: Path | None = None
     overrides: dict[str, Any] | None = None
 
@@ -174,10 +177,10 @@ class Scorer:
         if self.task.crops is not None and utterance.video is not None:
             from avse.data.cache import ClipCache
 
-            return ClipCache(self.task.crops).mouth(utterance)
+            return ClipCache(self.task.crops, self.task.tracker).mouth(utterance)
         from avse.media import read_clip
 
-        clip = read_clip(utterance.noisy, video=utterance.video)
+        clip = read_clip(utterance.noisy, video=utterance.video, tracker=self.task.tracker)
         return clip.mouth, clip.valid
 
     def _enhance(self, utterance: Utterance, clip: Clip, row: Row) -> np.ndarray:

@@ -105,7 +105,7 @@ def _fit(
     from avse.data.manifest import check_splits, read_manifest
 
     check_splits(read_manifest(values["manifest"]), values.get("allow_speakers", ()))
-    cache = ClipCache(values["cache_folder"])
+    cache = ClipCache(values["cache_folder"], values.get("mouth_tracker"))
     sets = {}
     for split, key, size, data_seed in (
         ("train", "train_set", values["steps_per_epoch"] * values["batch_size"], seed),

@@ -158,3 +158,20 @@ def test_embedded_model_on_real_clips(
         enhanced, given = (soundfile.read(path)[0] for path in (tmp_path / "voice.wav", noisy))
         gains.append(si_sdr(enhanced, clean, given) - si_sdr(given, clean, given))
     assert min(gains) > 3 and np.mean(gains) > 8, gains
+
+
+def test_another_mouth_tracker(tiny_model: Path, talk: Path, tmp_path: Path, avse_command: Callable) -> None:
+    """A plugin that sees no face anywhere leaves the sound alone; a slip is told with the names there are."""
+    plugin = tmp_path / "blind.py"
+    plugin.write_text(
+        "from avse.contracts.mouth_tracker import MouthTracker\nfrom avse.plugins import register\n\n\n"
+        '@register("mouth_tracker", "blind")\nclass Blind(MouthTracker):\n'
+        '    """Sees nothing."""\n\n    def detect(self, frame, min_size=0.0):\n        return []\n'
+    )
+    try:
+        options = ["-o", tmp_path / "voice.wav", "--model", tiny_model]
+        outcome = avse_command("--plugins", plugin, "enhance", talk, *options, "--tracker", "blind")
+        assert outcome.status == 0 and "mouth seen in 0%" in outcome.out, outcome.err
+        assert "mtcnn" in avse_command("enhance", talk, *options, "--tracker", "mtcn").message
+    finally:
+        plugins.forget("mouth_tracker", "blind")

@@ -147,3 +147,18 @@ def test_a_short_target_goes_on_with_its_speaker(corpus) -> None:
         clip, clean, _ = mixtures[index]
         assert clip.valid.all()
         assert all(np.abs(part).max() > 0.001 for part in np.split(clean, 100))
+
+
+def test_crops_of_each_tracker_are_kept_apart(tmp_path: Path) -> None:
+    from avse import plugins
+
+    film = tmp_path / "film.mp4"
+    film.touch()
+    face = Utterance("face", video=film)
+    mtcnn, haar = plugins.get("mouth_tracker", "mtcnn"), plugins.get("mouth_tracker", "haar")
+    caches = [ClipCache(tmp_path, tracker) for tracker in (None, "haar", haar(), mtcnn(), mtcnn(min_face=0.3))]
+    for mark, cache in enumerate(caches):
+        path = cache._path(film, cache._crops)
+        path.parent.mkdir(exist_ok=True)
+        np.savez(path, mouth=np.full((1, 88, 88), mark), valid=np.ones(1, bool))
+    assert [int(cache.mouth(face)[0].max()) for cache in caches] == [0, 1, 2, 3, 4]
