@@ -31,7 +31,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Utterance], C
         )
         if video is not None:
             video.touch()
-            target = cache._path(video, "mouth.npz")
+            target = cache._path(video, cache._crops)
             target.parent.mkdir(parents=True, exist_ok=True)
             mouth = np.repeat(np.arange(38, dtype=np.uint8), 88 * 88).reshape(38, 88, 88)
             np.savez(target, mouth=mouth, valid=np.ones(38, bool))

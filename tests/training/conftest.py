@@ -77,7 +77,7 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache = ClipCache(folder / "cache")
     for utterance in read_manifest(manifest):
         if utterance.video is not None:
-            target = cache._path(utterance.video, "mouth.npz")
+            target = cache._path(utterance.video, cache._crops)
             target.parent.mkdir(parents=True, exist_ok=True)
             mouth = rng.integers(0, 255, (25, 88, 88), dtype=np.uint8)
             np.savez(target, mouth=mouth, valid=np.ones(25, dtype=bool))
