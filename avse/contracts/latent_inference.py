@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch.nn import functional as F
 
 from avse.contracts.inference import Inference
 from avse.contracts.noise_model import NoiseModel, State
@@ -508,7 +509,8 @@ class _Run:
             noisy = batch.noisy.clone()
             speech = prior.synthesise(self.wiener * self.spectrum, samples) * length_mask(batch.lengths, samples)
             frames, ratio = batch.valid.shape[1], SAMPLES_PER_FRAME // prior.hop
-            reliability = self.trusted[:, : frames * ratio].unflatten(1, (frames, ratio)).mean(dim=2)
+            trusted = F.pad(self.trusted, (0, max(0, frames * ratio - self.trusted.shape[1])))[:, : frames * ratio]
+            reliability = trusted.unflatten(1, (frames, ratio)).mean(dim=2)
             return Estimate(speech, noisy - speech, reliability, batch.lengths, trace=list(self.trace))
 
     def _trust(self, prior: LatentPrior) -> None:
