@@ -85,9 +85,10 @@ def check_plugins(
     if json_path is not None:
         with atomic_path(json_path) as path:
             path.write_text(json.dumps(_plain(reports, problems, passed), indent=2) + "\n", encoding="utf-8")
+    total = sum(counts.values())
     broken = f"{len(problems)} that cannot be loaded, " if problems else ""
     console.print(
-        f"{len(reports)} plugin{'s' * (len(reports) != 1)}, {broken}{sum(counts.values())} checks: "
+        f"{len(reports)} plugin{'s' * (len(reports) != 1)}, {broken}{total} check{'s' * (total != 1)}: "
         f"{counts['pass']} pass, {counts['FAIL']} fail, {counts['n/a']} n/a ({time.perf_counter() - begin:.1f} s)",
         style="green" if passed else "bold red",
         soft_wrap=True,

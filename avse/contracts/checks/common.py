@@ -156,7 +156,8 @@ def _remembered_arguments() -> Iterator[dict[int, tuple[Plugin, dict[str, Any]]]
 
 
 def _below(cls: type) -> Iterator[Any]:
-    for one in cls.__subclasses__():
+    below: list[Any] = cls.__subclasses__()
+    for one in below:
         yield one
         yield from _below(one)
 

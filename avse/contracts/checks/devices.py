@@ -48,7 +48,7 @@ def moves_to_devices(
         module.to(device)
         for one in module.modules():
             expect(
-                all(tensor.device.type == device.type for tensor in _attributes(one)),
+                all(tensor.device.type == device.type or not tensor.ndim for tensor in _attributes(one)),
                 f"a tensor that is an attribute of {type(one).__name__} was not moved",
             )
         moved = outputs(module, *(_to(one, device) for one in given))
@@ -78,13 +78,13 @@ def _to(value: Any, device: torch.device) -> Any:
 
 def _attributes(module: nn.Module) -> list[torch.Tensor]:
     """Tensors that are plain attributes: `Module.to` does not move them."""
-    held = {n: v for n, v in vars(module).items() if n not in ("_parameters", "_buffers", "_modules")}
+    held = [value for name, value in vars(module).items() if name not in ("_parameters", "_buffers", "_modules")]
     return [one for one in tree_leaves(held) if isinstance(one, torch.Tensor)]
 
 
 def _play(module: nn.Module, given: tuple, outputs: Callable[..., list[torch.Tensor]]) -> None:
     for one in module.modules():
-        if type(one)._apply is nn.Module._apply and type(one).to is nn.Module.to:
+        if _attributes(one) and type(one)._apply is nn.Module._apply and type(one).to is nn.Module.to:
             for name, value in list(vars(one).items()):
                 if name not in ("_parameters", "_buffers", "_modules"):
                     vars(one)[name] = _left_behind(value)

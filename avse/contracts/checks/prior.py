@@ -128,19 +128,28 @@ def _shapes(cls: type) -> None:
     prior = build(cls)
     for lengths in ((1,), (640,), (6400, 4000, 800)):
         batch = _training_batch(lengths)
-        sizes = (len(lengths), stft_steps(max(lengths), prior.fft_size, prior.hop))
-        for name, view in _look(prior, batch).items():
-            last = {"z": getattr(prior, "latent_dim", None), "s": prior.bins}.get(name.rpartition("of ")[2][2:3])
-            if name.startswith("score"):
-                last = 2 * prior.bins
-            shape = (*sizes, view.shape[-1] if last is None or isinstance(prior, SwitchingPrior) else last)
-            expect(tuple(view.shape) == shape, f"{name} has shape {tuple(view.shape)}, expected {shape}")
-        if isinstance(prior, ScorePrior):
-            _shapes_of_diffusion(prior, batch)
-        if isinstance(prior, SwitchingPrior):
-            count = len(prior.components)
-            for name, table, shape in zip(("initial", "transition"), prior.switch(), ((count,), (count, count))):
-                expect(tuple(table.shape) == shape, f"{name} has shape {tuple(table.shape)}, expected {shape}")
+        if not isinstance(prior, SwitchingPrior):
+            _shapes_of_views(prior, batch)
+            continue
+        count = len(prior.components)
+        for component in prior.components:
+            _shapes_of_views(component, batch)
+        for name, table, axes in zip(("initial", "transition"), prior.switch(), (1, 2)):
+            wanted = (count,) * axes
+            expect(tuple(table.shape) == wanted, f"{name} has shape {tuple(table.shape)}, expected {wanted}")
+
+
+def _shapes_of_views(prior: Prior, batch: Batch) -> None:
+    steps = stft_steps(batch.noisy.shape[1], prior.fft_size, prior.hop)
+    for name, view in _look(prior, batch).items():
+        if isinstance(prior, LatentPrior):
+            last = prior.bins if name.endswith("of p(s | z)") else prior.latent_dim
+        else:
+            last = 2 * prior.bins  # real and imaginary part of the score
+        shape = (len(batch), steps, last)
+        expect(tuple(view.shape) == shape, f"{name} has shape {tuple(view.shape)}, expected {shape}")
+    if isinstance(prior, ScorePrior):
+        _shapes_of_diffusion(prior, batch)
 
 
 def _shapes_of_diffusion(prior: ScorePrior, batch: Batch) -> None:
