@@ -37,11 +37,17 @@ API = {
                 "audio",
                 "cache",
                 "training_set",
+                "speech_set",
             )
         },
     ),
     "evaluation": ("Evaluation", "", {"avse.evaluation": []}),
     "recipes": ("Recipes and the registry", "", {"avse.recipe": [], "avse.plugins": []}),
+    "testing": (
+        "Templates and checks",
+        "What `avse new` and `avse check` call, and the checks as tests of a package of your own.",
+        {"avse.testing": [], "avse.check": [], "avse.new": ["create", "Created"]},
+    ),
     "signal": (
         "Signal processing and losses",
         "",
