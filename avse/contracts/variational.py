@@ -129,8 +129,8 @@ class VariationalPrior(LatentPrior):
 
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
         """See `LatentPrior.encode`."""
-        # From -1 at the floor to about 2 for loud speech.
-        level = torch.log1p(power / self.floor) / 6.0 - 1.0
+        # From -2 at the floor to 2 for loud speech, with a variance near one.
+        level = 0.25 * torch.log1p(power / self.floor) - 2.0
         hidden, _ = self._fuse(self.encoder_fusion, torch.tanh(self.power_in(level)), context)
         return self.gaussian(self.posterior(self.encode_stream(hidden, context)))
 
