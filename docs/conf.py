@@ -52,6 +52,7 @@ nb_merge_streams = True
 
 
 def setup(app) -> None:
+    app.connect("autodoc-process-docstring", lambda app, *found: docstrings.move_prose(found[-1]), priority=400)
     app.connect("autodoc-process-docstring", lambda app, *found: docstrings.escape_bars(found[-1]))
     app.connect("builder-inited", lambda app: generate.write_all(HERE / "api"))
     app.connect("builder-inited", lambda app: kind_pages.write_kind_pages(HERE / "plugins"))

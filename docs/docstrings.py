@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+_SECTION = re.compile(r"^([A-Z][\w -]*)\n-{3,}\n", re.MULTILINE)
 _HEAD = re.compile(r"^(\w[\w, ]*?) *:(?: +(.*))?$")
 
 
@@ -50,7 +51,7 @@ def docstring_of(found: Any) -> Docstring:
 def read_docstring(text: str) -> Docstring:
     """Take a docstring with underlined sections apart."""
     read = Docstring()
-    pieces = re.split(r"^([A-Z][\w -]*)\n-{3,}\n", text, flags=re.MULTILINE)
+    pieces = re.split(_SECTION, text)
     prose = [pieces[0].strip()]
     for title, body in zip(pieces[1::2], pieces[2::2]):
         if title == "Example":
@@ -99,6 +100,18 @@ def code(value: Any) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("*", "\\*").replace("<", "&lt;").replace("$", "\\$")
+
+
+def move_prose(lines: list[str]) -> None:
+    """Put prose that follows the arguments of a docstring before them, in place: elsewhere it reads as an argument."""
+    pieces = re.split(_SECTION, "\n".join(lines))
+    prose, sections = [pieces[0].rstrip()], []
+    for title, body in zip(pieces[1::2], pieces[2::2]):
+        rest = _entries(body, {}) if title in ("Arguments", "Attributes") else ""
+        prose.append(rest)
+        kept = body.replace(rest, "").strip("\n")
+        sections.append(f"{title}\n{'-' * len(title)}\n{kept}")
+    lines[:] = "\n\n".join(part for part in [*prose, *sections] if part).split("\n")
 
 
 def escape_bars(lines: list[str]) -> None:

@@ -46,7 +46,7 @@ API = {
     "testing": (
         "Templates and checks",
         "What `avse new` and `avse check` call, and the checks as tests of a package of your own.",
-        {"avse.testing": [], "avse.check": [], "avse.new": ["create", "Created"]},
+        {"avse.testing": [], "avse.check": ["check_plugins", "find_plugins"], "avse.new": ["create", "Created"]},
     ),
     "signal": (
         "Signal processing and losses",

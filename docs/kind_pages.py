@@ -80,6 +80,8 @@ def flags_of(kind: str, cls: type) -> dict[str, str]:
     if "causal" in [check.name for check in checks_of(kind)]:
         chosen = "causal" in inspect.signature(cls).parameters
         flags["causal"] = "with `causal=True`" if chosen else "yes" if cls.causal else "no"
+    if cls.growth != "linear":
+        flags["time and memory"] = f"{cls.growth} in the length of a clip"
     names = [*vars(base), *inspect.get_annotations(base)]
     for name in dict.fromkeys(names):
         value = getattr(cls, name, None)
@@ -146,7 +148,7 @@ def _kind_page(kind: str) -> str:
     base = plugins.contract(kind)
     own = built_in(kind)
     purpose = _purpose(kind)
-    parts = [f"# {_title(kind)}", f"Kind `{kind}`: {markdown(purpose)}", markdown(docstring_of(base).text)]
+    parts = [f"# {_title(kind)}", f"Kind `{kind}`: {markdown(purpose)}", markdown(docstring_of(base).summary)]
     parts += ["## Write one", _how_to_write(kind)]
     parts += ["## Interface", f"Subclass `{base.__module__}.{base.__name__}`, and put `@register` above the class."]
     parts += [_autodoc(cls) for cls in _public_classes(base)]
