@@ -9,7 +9,7 @@ SPECS := setup.py pyproject.toml constraints.txt $(EXAMPLES)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types docs clean
+.PHONY: help install demo test lint types docs bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -46,6 +46,9 @@ types: install  ## check the types of the public API
 docs: $(VENV)/.installed-docs  ## build the documentation and run its tutorials; writes docs/_build/html
 	OMP_NUM_THREADS=2 $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+bench: install  ## time the inferences, alone, in batches and on long clips; takes a while and wants a free machine
+	$(BIN)/python benchmarks/inference.py
 
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist *.egg-info demo docs/_build docs/api .pytest_cache .ruff_cache .mypy_cache
