@@ -69,7 +69,7 @@ class VariationalPrior(LatentPrior):
         free_bits: float = 0.1,
         fft_size: int = 1024,
         hop: int = 320,
-        floor_db: float = -80.0,
+        floor_db: float = -70.0,
     ) -> None:
         super().__init__(fft_size, hop)
         if (visual_frontend is None) != (fusion is None):

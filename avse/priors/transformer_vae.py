@@ -74,7 +74,7 @@ class TransformerVAE(VariationalPrior):
         free_bits: float = 0.1,
         fft_size: int = 1024,
         hop: int = 320,
-        floor_db: float = -80.0,
+        floor_db: float = -70.0,
     ) -> None:
         super().__init__(
             latent_dim, hidden_dim, visual_frontend, fusion, prior_weight, free_bits, fft_size, hop, floor_db

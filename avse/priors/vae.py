@@ -87,7 +87,7 @@ class VAE(FrameVAE):
         free_bits: float = 0.1,
         fft_size: int = 1024,
         hop: int = 320,
-        floor_db: float = -80.0,
+        floor_db: float = -70.0,
     ) -> None:
         super().__init__(latent_dim, hidden_dim, free_bits=free_bits, fft_size=fft_size, hop=hop, floor_db=floor_db)
 
@@ -149,7 +149,7 @@ class AVVAE(FrameVAE):
         free_bits: float = 0.1,
         fft_size: int = 1024,
         hop: int = 320,
-        floor_db: float = -80.0,
+        floor_db: float = -70.0,
     ) -> None:
         super().__init__(
             latent_dim,
