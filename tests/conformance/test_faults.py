@@ -25,7 +25,9 @@ def _registered() -> Iterator[None]:
             names.append((kind, name))
     yield
     for kind, name in names:
+        cls = plugins.get(kind, name)
         plugins.forget(kind, name)
+        del cls.plugin_kind, cls.plugin_name
 
 
 def failed(cls: type, kind: str) -> dict[str, str]:

@@ -62,19 +62,19 @@ def grows_as_declared(
     expect(total <= bound, f"a clip of twice the length takes {total:.1f} times the work; declared {declared}")
 
 
-def grows_without_torch(cls: type, inputs: Callable[[int], tuple]) -> None:
+def grows_without_torch(cls: type, inputs: Callable[[int, int], tuple]) -> None:
     """The same for a plugin that is called with arrays: function calls, and the peak of memory.
 
     Arguments
     ---------
     cls : type
     inputs : callable
-        Takes 1 or 2, how many times the shorter length; gives a tuple.
+        Takes 1 or 2, how many times the shorter length, and a seed; gives a tuple.
     """
     plugin = build(cls)
     declared, bound = _declared(plugin)
-    plugin(*inputs(1))  # imports, and what is kept from one call to the next
-    costs = [_cost(plugin, inputs(times)) for times in (1, 2)]
+    plugin(*inputs(1, 0))  # imports, and what is kept from one call to the next
+    costs = [_cost(plugin, inputs(times, 1)) for times in (1, 2)]
     for short, long, what, least in zip(*costs, ("function calls", "bytes at once"), (2_000, 1_000_000)):
         expect(
             long <= least or long <= bound * short,

@@ -81,8 +81,8 @@ def _hostile(cls: type) -> None:
         expect(np.isfinite(score), f"{name} scores {score!r}")
 
 
-def _long_inputs(times: int) -> tuple[np.ndarray, ...]:
-    clean, noisy = _example_sounds(seconds=1.5 * times)
+def _long_inputs(times: int, seed: int) -> tuple[np.ndarray, ...]:
+    clean, noisy = _example_sounds(seed, seconds=1.5 * times)
     return noisy, clean, noisy
 
 
