@@ -44,12 +44,12 @@ types: install  ## check the types of the public API
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs  ## build the documentation and run its tutorials; writes docs/_build/html
-	OMP_NUM_THREADS=2 $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -j 2 -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: install  ## time the inferences, alone, in batches and on long clips; takes a while and wants a free machine
 	$(BIN)/python benchmarks/inference.py
 
 clean:  ## remove what was built, but not .venv
-	rm -rf build dist *.egg-info demo docs/_build docs/api .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist *.egg-info demo docs/_build docs/api docs/plugins/*.md .pytest_cache .ruff_cache .mypy_cache
 	find avse tests -name __pycache__ -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 # Tutorials run `avse` as a command, and draw no progress bars.
 os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
-os.environ.update(TERM="dumb", NO_COLOR="1", COLUMNS="110", OMP_NUM_THREADS="2")
+os.environ.update(TERM="dumb", NO_COLOR="1", COLUMNS="110", OMP_NUM_THREADS="1")
 
 import docstrings  # noqa: E402
 import generate  # noqa: E402
@@ -47,7 +47,7 @@ nb_execution_mode = "force"
 if chosen := os.environ.get("AVSE_DOCS_RUN"):
     nb_execution_excludepatterns = [one.name for one in HERE.glob("*.md") if one.stem not in chosen.split(",")]
 nb_execution_timeout = 900  # seconds a cell; a machine may be busy
-nb_execution_raise_on_error = True
+nb_execution_show_tb = True  # a page that fails is a warning that says where, and `make docs` stops at warnings
 nb_merge_streams = True
 
 

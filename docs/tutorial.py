@@ -53,7 +53,8 @@ class Page:
         RuntimeError
             If one of its commands fails.
         """
-        done = subprocess.run(["bash", "-eo", "pipefail", "-c", script], capture_output=True, text=True)
+        plain = {name: value for name, value in os.environ.items() if name != "FORCE_COLOR"}  # which Jupyter sets
+        done = subprocess.run(["bash", "-eo", "pipefail", "-c", script], capture_output=True, text=True, env=plain)
         self.output = (done.stdout + done.stderr).strip("\n")
         if done.returncode:
             raise RuntimeError(f"{self.place}: exit status {done.returncode}\n{self.output}")
