@@ -79,6 +79,8 @@ class MyPlugin(Enhancer):
         parts = [part for part in (visual_frontend, fusion) if part is not None]
         self.causal = all(part.causal for part in parts)
         self.latency = fft_size
+        # CHANGE where each step looks at all others (attention over the whole clip):
+        # self.growth = "quadratic"
         bins = fft_size // 2 + 1
         self.encoder = nn.Linear(bins, channels)
         self.network = nn.GRU(channels, channels, batch_first=True)

@@ -40,8 +40,11 @@ class MyPlugin(Fusion):
 
     # CHANGE: where the method comes from, such as "Doe et al., A fusion, 2026".
     paper = ""
-    # KEEP true only while no step looks at later steps, as here.
+    # KEEP true only while no step looks at later steps, as here; or take `causal` in
+    # the constructor and set `self.causal`; both are checked.
     causal = True
+    # CHANGE where each step looks at all others (attention over the whole clip):
+    # growth = "quadratic"
 
     # KEEP audio_dim and video_dim: recipes set them. CHANGE what follows them.
     def __init__(self, audio_dim: int, video_dim: int, hidden_dim: int = 64) -> None:

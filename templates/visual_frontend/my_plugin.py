@@ -36,8 +36,11 @@ class MyPlugin(VisualFrontend):
 
     # CHANGE: where the method comes from, such as "Doe et al., A front-end, 2026".
     paper = ""
-    # KEEP true only while no frame looks at later frames, as here.
+    # KEEP true only while no frame looks at later frames, as here; or take `causal` in
+    # the constructor and set `self.causal`; both are checked.
     causal = True
+    # CHANGE where each frame looks at all others (attention over the whole clip):
+    # growth = "quadratic"
 
     # KEEP output_dim: recipes set it, and the fusion reads it. CHANGE the rest.
     def __init__(self, output_dim: int = 64, width: int = 8) -> None:
@@ -62,6 +65,8 @@ class MyPlugin(VisualFrontend):
     # frames before `features` sees them, and blanks their features afterwards.
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """See `VisualFrontend.features`: shape (batch, frames, output_dim)."""
+        # `mouth` is (batch, frames, 88, 88), scaled: (value / 255 - 0.421) / 0.165, so
+        # from -2.55 (black) to 3.51 (white), and 0 in invalid frames.
         # CHANGE: a network over the crops. What looks over frames must see zeros
         # beyond a clip's end, and keep as many frames as it was given.
         maps = self.maps(mouth.flatten(0, 1)[:, None])
