@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 import time
 import traceback
 from collections import Counter
@@ -47,6 +49,7 @@ def check_plugins(
     only: Sequence[str] | None = None,
     json_path: str | Path | None = None,
     show_traceback: bool = False,
+    failures: bool = False,
 ) -> bool:
     """Put plugins to the checks of their kind, print a table for each and a line for all, and say whether all passed.
 
@@ -60,6 +63,8 @@ def check_plugins(
         A file to write the same to.
     show_traceback : bool
         Print where each exception came from.
+    failures : bool
+        Show only the checks that failed, and only the plugins that have some.
 
     Raises
     ------
@@ -79,12 +84,13 @@ def check_plugins(
     reports = []
     for report in run_plugins(found, only):
         reports.append(report)
-        show(report, console, show_traceback)
+        show(report, console, show_traceback, failures)
     counts = Counter(result.outcome for report in reports for result in report.results)
     passed = not problems and not counts["FAIL"]
     if json_path is not None:
         with atomic_path(json_path) as path:
             path.write_text(json.dumps(_plain(reports, problems, passed), indent=2) + "\n", encoding="utf-8")
+    _list_failures(reports, console)
     total = sum(counts.values())
     broken = f"{len(problems)} that cannot be loaded, " if problems else ""
     console.print(
@@ -158,35 +164,76 @@ def kind_and_name(cls: type) -> tuple[str, str]:
     raise AvseError(f"{cls.__name__} is no plugin: it has none of the classes of avse.contracts as a base.")
 
 
-def show(report: Report, console: Console, show_traceback: bool = False) -> None:
-    """Print one plugin's table: each check, its outcome, and for a failure what, where, and how to mend it."""
+def show(report: Report, console: Console, show_traceback: bool = False, failures: bool = False) -> None:
+    """Print one plugin's table: each check, its outcome, and for a failure what, where, and how to mend it.
+
+    Checks that stopped at the same exception are told together, after the others.
+    """
     from rich.text import Text
 
+    if failures and all(result.passed for result in report.results):
+        return
     width = max(len(result.check.name) for result in report.results) if report.results else 0
     title = Text.assemble((f"{report.kind}/{report.name}", "bold"), f"  {_short(report.place)}")
     console.print(title, soft_wrap=True)
     styles = {"pass": "green", "FAIL": "bold red", "n/a": "dim"}
+    together = [group for group in _same_errors(report.results) if len(group) > 1]
+    grouped = {id(result) for group in together for result in group}
     for result in report.results:
         begin = [Text(result.check.name.ljust(width)), Text(result.outcome.ljust(4), style=styles[result.outcome])]
         if result.passed:
             told = result.check.expected if result.applicable else result.found
-            _print_row(console, [*begin, Text(told, style="dim")])
-            continue
-        _print_row(console, [*begin, Text("expected", style="bold"), Text(result.check.expected)])
-        empty = [Text(" " * width), Text("    ")]
-        _print_row(console, [*empty, Text("found   ", style="bold"), Text(result.found, style="red")])
-        # In one line, however long, so that it can be copied.
-        console.print(" " * (width + 8) + "where     " + _short(result.place), soft_wrap=True)
-        _print_row(console, [*empty, Text("mend    ", style="bold"), Text(result.check.mend)])
+            if not failures:
+                _print_row(console, [*begin, Text(told, style="dim")])
+        elif id(result) not in grouped:
+            _print_row(console, [*begin, Text("expected", style="bold"), Text(result.check.expected)])
+            _print_failure(result, console, width)
+    for group in together:
+        names = ", ".join(result.check.name for result in group)
+        console.print(Text(f"{len(group)} checks stopped at the same error: {names}", style="bold red"))
+        _print_failure(group[0], console, width)
     foreign = _grouped(does_not_apply(report.kind))
-    if foreign:
+    if foreign and not failures:
         console.print(Text(f"not asked of a {report.kind}: {foreign}", style="dim"))
-    for result in report.results:
+    shown = [result for result in report.results if id(result) not in grouped] + [group[0] for group in together]
+    for result in shown:
         if show_traceback and result.error is not None:
             console.print(Text(f"\n{result.check.name}:", style="bold"))
             lines = traceback.format_exception(type(result.error), result.error, result.error.__traceback__)
             console.print(Text("".join(lines)), soft_wrap=True)
     console.print()
+
+
+def _print_failure(result: CheckResult, console: Console, width: int) -> None:
+    from rich.text import Text
+
+    empty = [Text(" " * width), Text("    ")]
+    _print_row(console, [*empty, Text("found   ", style="bold"), Text(result.found, style="red")])
+    # In one line, however long, so that it can be copied.
+    console.print(" " * (width + 8) + "where     " + _short(result.place), soft_wrap=True)
+    if result.mend:
+        _print_row(console, [*empty, Text("mend    ", style="bold"), Text(result.mend)])
+
+
+def _same_errors(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
+    """Failures by exceptions, those with one type, place and message (but for sizes in it) together."""
+    together: dict[tuple[str, str], list[CheckResult]] = {}
+    for result in results:
+        if result.raised:
+            together.setdefault((re.sub(r"\d+", "#", result.found), result.place), []).append(result)
+    return list(together.values())
+
+
+def _list_failures(reports: Sequence[Report], console: Console) -> None:
+    """One line a plugin: the checks it failed."""
+    from rich.text import Text
+
+    failed = {f"{r.kind}/{r.name}": [one.check.name for one in r.results if not one.passed] for r in reports}
+    if any(failed.values()):
+        console.print(Text("Failed checks", style="bold red"))
+    for plugin, names in failed.items():
+        if names:
+            _print_row(console, [Text(""), Text(f"{plugin}: {', '.join(names)}")])
 
 
 def _print_row(console: Console, cells: list[Any]) -> None:
@@ -217,7 +264,7 @@ def _plain(reports: Sequence[Report], problems: Sequence[plugins.Problem], passe
             "expected": result.check.expected,
             "found": result.found,
             "where": result.place,
-            "mend": "" if result.passed else result.check.mend,
+            "mend": result.mend,
             "seconds": round(result.seconds, 3),
         }
 
@@ -258,12 +305,25 @@ def _names_of(target: str | Path) -> tuple[list[tuple[str, str]], list[plugins.P
         if not path.suffix and "/" not in text and "\\" not in text:
             raise AvseError(
                 f"{text}: is no file or folder, no kind ({', '.join(plugins.KINDS)}), and no installed package that "
-                f"announces plugins in the entry-point group {plugins.ENTRY_POINT_GROUP}."
+                f"announces plugins in the entry-point group {plugins.ENTRY_POINT_GROUP}.{_nearest(path)}"
             )
         if "/" in text and not path.suffix and path.parent == Path(kind):
             raise AvseError(plugins.unknown("kind of plugin", kind, plugins.KINDS))
+    if not path.exists() and (near := _nearest(path)):
+        raise AvseError(f"{text}: no such file or folder.{near}")
     problems = plugins.load_path(path)
     return _expect_some(text, plugins.of_path(path), problems)
+
+
+def _nearest(path: Path) -> str:
+    """A question that names files of the folder, or plugins, whose names are near; empty if there are none."""
+    beside = (
+        [one for one in path.parent.iterdir() if one.is_dir() or one.suffix == ".py"] if path.parent.is_dir() else []
+    )
+    files = {one.stem: str(path.parent / one.name) for one in beside if not one.name.startswith((".", "_"))}
+    known = {name: f"{kind}/{name}" for kind in plugins.KINDS for name in plugins.names(kind)}
+    near = [found[name] for found in (files, known) for name in difflib.get_close_matches(path.stem, found, 1, 0.75)]
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def _expect_some(

@@ -315,6 +315,7 @@ def check(
     only: Annotated[list[str] | None, typer.Option(help="Run this check only (may be given again).")] = None,
     json: Annotated[Path | None, typer.Option(help="Write what was found to this file.")] = None,
     traceback: Annotated[bool, typer.Option("--traceback", help="Print where exceptions came from.")] = False,
+    failures: Annotated[bool, typer.Option("--failures", help="Show only the checks that failed.")] = False,
 ) -> None:
     """Put plugins to the conformance checks of their kind; exit with 1 if any fails."""
     from avse.check import check_plugins

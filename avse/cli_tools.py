@@ -154,7 +154,37 @@ def _describe_kind(kind: str) -> None:
         typer.echo(f"  {name:24} {summary_of(plugins.get(kind, name))}")
     if not names:
         typer.echo("  (no plugins)")
-    typer.echo(f"\nWrite one: subclass {base.__module__}.{base.__name__} and put @register({kind!r}, NAME) above it.")
+    typer.secho(f"\nWhat one has to write ({base.__module__}.{base.__name__}):", bold=True)
+    for name in _interface(base):
+        typer.echo("\n" + textwrap.indent(_signature(base, name), "  "))
+    typer.echo(f"\nWrite one: avse new {kind} NAME")
+    typer.echo(f"By hand: subclass {base.__module__}.{base.__name__} and put @register({kind!r}, NAME) above it.")
+
+
+def _interface(base: type) -> list[str]:
+    """The constructor, where the contract says what it takes, and the abstract methods in the order of the contract."""
+    abstract = [name for name in vars(base) if name in getattr(base, "__abstractmethods__", ())]
+    inherited = sorted(set(getattr(base, "__abstractmethods__", ())) - set(abstract))
+    return ["__init__"] * ("__init__" in vars(base)) + abstract + inherited
+
+
+def _signature(base: type, name: str) -> str:
+    """A method's arguments, the first line of its docstring, and its lines on shapes."""
+    method = getattr(base, name)
+    arguments = [str(p).partition(":")[0].partition("=")[0] for p in inspect.signature(method).parameters.values()]
+    lines = (inspect.getdoc(base if name == "__init__" else method) or "").splitlines()
+    if name == "__init__":
+        lines = lines[lines.index("Arguments") :] if "Arguments" in lines else []
+        told = [line for line in lines if any(line.startswith((f"{one} :", f"{one},")) for one in arguments)]
+        return "\n".join([f"{name}({', '.join(arguments[1:])})", *dict.fromkeys(f"    {line}" for line in told)])
+    returns = next((at for at, line in enumerate(lines) if line == "Returns"), len(lines))
+    told = [("returns " if at > returns else "") + line for at, line in enumerate(lines) if at and _tells_a_type(line)]
+    return "\n".join([f"{name}({', '.join(arguments[1:])})", *(f"    {line}" for line in [*lines[:1], *told])])
+
+
+def _tells_a_type(line: str) -> bool:
+    """Whether a line of a docstring names an argument or what is returned, with its type and shape."""
+    return not line.startswith(" ") and (" : " in line or "shape (" in line)
 
 
 def _describe_plugin(kind: str, name: str) -> None:

@@ -269,7 +269,10 @@ def _why_not(kind: str, name: str, entry: _Entry) -> str:
     missing = sorted(n for n in dir(entry.cls) if getattr(getattr(entry.cls, n, None), "__isabstractmethod__", False))
     if missing:
         plural = "s" if len(missing) > 1 else ""
-        return f"{entry.cls.__name__} misses the method{plural} {', '.join(missing)} of {base.__name__}."
+        own = [n for n in dir(entry.cls) if not hasattr(base, n) and callable(getattr(entry.cls, n, None))]
+        near = [n for name in missing for n in difflib.get_close_matches(name, own, n=1, cutoff=0.6)]
+        has = f" (it has {', '.join(dict.fromkeys(near))})" if near else ""
+        return f"{entry.cls.__name__} misses the method{plural} {', '.join(missing)} of {base.__name__}{has}."
     first = _REGISTRY[kind].get(name)
     if first is not None and (first.file, first.cls.__qualname__) != (entry.file, entry.cls.__qualname__):
         return f"the name is taken by {first.place}, which stays. Choose another name."

@@ -130,6 +130,31 @@ def test_one_check_and_the_traceback_of_what_it_raised(write: Callable[..., Path
     assert "Did you mean 'leaves_input'" in avse_command("check", path, "--only", "leaves_inputs").message
 
 
+def test_one_error_under_many_checks_is_told_once(
+    write: Callable[..., Path], avse_command: Callable, tmp_path: Path
+) -> None:
+    path = write("stopping", RAISES)
+    outcome = avse_command("check", path, "--json", tmp_path / "found.json")
+    told = " ".join(outcome.out.split())
+    assert outcome.status == 1 and told.count("raised IndexError") == 1 and "mend" not in told
+    assert re.search(r"\d+ checks stopped at the same error: shapes, ", told) and f"where {path}:{LINE} " in told
+    [plugin] = json.loads((tmp_path / "found.json").read_text())["plugins"]
+    failures = [check for check in plugin["checks"] if check["outcome"] == "fail"]
+    assert len(failures) > 2 and all("IndexError" in check["found"] and not check["mend"] for check in failures)
+    assert f"Failed checks corruption/stopping: {', '.join(check['check'] for check in failures)} 1 plugin" in told
+
+
+def test_failures_only(write: Callable[..., Path], avse_command: Callable) -> None:
+    outcome = avse_command("check", write("blacken"), write("shorten", SHORT), "--failures")
+    assert outcome.status == 1 and set(rows(outcome.out).values()) == {"FAIL"}
+    assert "corruption/blacken" not in outcome.out and "2 plugins" in outcome.out
+
+
+def test_a_misspelt_file_is_answered_with_the_nearest(write: Callable[..., Path], avse_command: Callable) -> None:
+    path = write("my_effect")
+    assert f"Did you mean {path}?" in avse_command("check", path.with_name("my_efect.py")).message
+
+
 def test_a_kind_a_name_and_files_together(write: Callable[..., Path], avse_command: Callable) -> None:
     outcome = avse_command("check", "metric/si_sdr", write("blacken"), "embedding", "--only", "documented")
     assert outcome.status == 0
@@ -166,6 +191,7 @@ def test_a_package_whose_plugins_cannot_be_loaded(
         ("fusoin", "no kind (mouth_tracker, visual_frontend"),
         ("fusion/cancat", "Did you mean 'concat'"),
         ("fusoin/concat", "Did you mean 'fusion'"),
+        ("film_.py", "no such file or folder. Did you mean fusion/film?"),
         ("no/such/file.py", "no such file or folder"),
         ("pytest", "announces plugins in the entry-point group avse.plugins"),
     ],
@@ -213,7 +239,6 @@ def test_conformance(plugin, check):
             "*IndexError*",
             "*FAIL  repeatable*",
             f"*where: *raising.py:{LINE}*",
-            "*mend: draw*",
         ]
     )
     outcome.stdout.fnmatch_lines(["SKIPPED*nothing to learn*"])

@@ -48,6 +48,25 @@ def test_an_exception_of_a_plugin_is_a_failure_with_its_place() -> None:
     assert not result.passed and result.found == "raised KeyError: 'lips'" and result.place == f"{__file__}:{line}"
 
 
+def test_advice_fits_an_overridden_forward_and_a_wrong_constructor() -> None:
+    class OwnForward(GoodFusion):
+        def forward(self, audio, video, valid):
+            delta, reliability = self.delta(audio, video, valid)
+            return audio + delta, reliability
+
+    class OtherNames(GoodFusion):
+        def __init__(self, sound: int, lips: int) -> None:
+            super().__init__(sound, lips)
+
+    reliability = check("fusion", "reliability")
+    result = run_check(reliability, OwnForward)
+    assert result.mend == f"leave `forward` to the contract and write `delta` only; else: {reliability.mend}"
+    result = run_check(reliability, OtherNames)
+    assert "unexpected keyword argument" in result.found and result.raised
+    assert result.mend.startswith("the constructor takes audio_dim and video_dim")
+    assert result.place == f"{__file__}:{OtherNames.__init__.__code__.co_firstlineno}"
+
+
 def test_a_missing_optional_package_is_not_a_fault() -> None:
     class Needs(Distance):
         """Needs a package that is not there."""

@@ -144,6 +144,11 @@ def test_the_toolkits_own_plugin_is_the_first_even_if_loaded_last(
     ("code", "reason"),
     [
         ('@register("metric", "half")\nclass Half(Metric): pass', "Half misses the method __call__ of Metric"),
+        (
+            'from avse.contracts.embedding import Embedding\n@register("embedding", "half")\n'
+            "class Half(Embedding):\n    def embbed(self): pass",
+            "misses the method embed of Embedding (it has embbed).",
+        ),
         ('@register("metric", "half")\nclass Half: pass', "not a subclass of avse.contracts.metric.Metric"),
         ('@register("metrik", "half")\nclass Half(Metric): pass', "Did you mean 'metric'"),
         (METRIC.format(name="a-b", cls="Half", result="1"), "cannot be written in a recipe"),

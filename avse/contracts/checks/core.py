@@ -98,6 +98,8 @@ class CheckResult:
         How long the check took.
     error : Exception or None
         What the check or the plugin raised.
+    mend : str
+        What usually mends this failure; empty where nothing is known, as for most exceptions of a plugin's code.
     """
 
     check: Check
@@ -107,6 +109,12 @@ class CheckResult:
     place: str = ""
     seconds: float = 0.0
     error: Exception | None = None
+    mend: str = ""
+
+    @property
+    def raised(self) -> bool:
+        """Whether the check could not be carried out because the plugin's code raised an exception."""
+        return self.error is not None and not isinstance(self.error, CheckFailed)
 
     @property
     def outcome(self) -> str:
@@ -118,7 +126,7 @@ class CheckResult:
             return f"{self.outcome:4}  {self.check.name}" + (f" ({self.found})" if self.found else "")
         return (
             f"FAIL  {self.check.name}\n      expected: {self.check.expected}\n      found: {self.found}\n"
-            f"      where: {self.place}\n      mend: {self.check.mend}"
+            f"      where: {self.place}" + (f"\n      mend: {self.mend}" if self.mend else "")
         )
 
 
@@ -172,8 +180,10 @@ def run_check(check: Check, cls: type) -> CheckResult:
         return CheckResult(check, True, str(reason), applicable=False, seconds=time.perf_counter() - begin)
     except Exception as error:
         found = str(error) if isinstance(error, CheckFailed) else f"raised {type(error).__name__}: {error}"
-        place = _place_of_failure(error, cls)
-        return CheckResult(check, False, found, place=place, seconds=time.perf_counter() - begin, error=error)
+        place, seconds = _place_of_failure(error, cls), time.perf_counter() - begin
+        return CheckResult(
+            check, False, found, place=place, seconds=seconds, error=error, mend=_mend(check, error, cls)
+        )
     return CheckResult(check, True, seconds=time.perf_counter() - begin)
 
 
@@ -304,21 +314,60 @@ def _largest(one: torch.Tensor, two: torch.Tensor) -> float:
     return (one.double() - two.double()).abs().max().item() if one.numel() else 0.0
 
 
+def _mend(check: Check, error: Exception, cls: type) -> str:
+    """What to do about a failure: the check's own advice is of no use where the plugin's code did not get that far."""
+    base = _contract_of(cls)
+    if _is_wrong_call_of_constructor(error, cls):
+        asked = list(inspect.signature(base).parameters) if base is not None and "__init__" in vars(base) else []
+        others = "`example_arguments` gives a value to each argument without a default, and to no others"
+        return f"the constructor takes {' and '.join(asked)}; {others}" if asked else others
+    advice = [check.mend] if isinstance(error, CheckFailed) else []
+    given = vars(base).get("forward") if base is not None else None
+    if given is not None and "forward" not in contract_methods(cls) and cls.forward is not given:  # type: ignore[attr-defined]
+        methods = " and ".join(f"`{name}`" for name in contract_methods(cls))
+        told = "leave `forward` to the contract" in check.mend and advice
+        advice = advice if told else [f"leave `forward` to the contract and write {methods} only", *advice]
+    return "; else: ".join(advice)
+
+
+def _contract_of(cls: type) -> Any:
+    """The class of `avse.contracts` that is nearest among the bases."""
+    found = (base for base in cls.__mro__ if base.__module__.startswith("avse.contracts."))
+    return next((base for base in found if getattr(base, "__abstractmethods__", None)), None)
+
+
+def _is_wrong_call_of_constructor(error: Exception, cls: type) -> bool:
+    """Whether the example's arguments, or those that every plugin of the kind takes, do not fit the constructor."""
+    return isinstance(error, TypeError) and str(error).startswith(
+        (f"{cls.__init__.__qualname__}()", f"{cls.__name__}()")
+    )
+
+
 def _place_of_failure(error: Exception, cls: type) -> str:
     """What the check blames; else the deepest line of the plugin's file, or of others called; else its method."""
-    own = _place_of_class(cls).rpartition(":")[0]
+    if isinstance(error, CheckFailed) and error.place:
+        return error.place
+    own = {_place_of_class(cls).rpartition(":")[0], _file_of(cls)} - {""}
     frames = []
     trace = error.__traceback__
     while trace is not None:
         frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
         trace = trace.tb_next
-    if isinstance(error, CheckFailed) and error.place:
-        return error.place
+    constructor = getattr(cls.__init__, "__code__", None)
+    if constructor is not None and constructor.co_filename in own and _is_wrong_call_of_constructor(error, cls):
+        return f"{constructor.co_filename}:{constructor.co_firstlineno}"
     # What a plugin gave wrong is often met in the check: then the plugin is to blame.
     foreign = (str(_OWN_FOLDER), sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"])
     called = [frame for frame in frames if not frame[0].startswith(foreign)]
-    to_blame = [frame for frame in frames if frame[0] == own] or called
+    to_blame = [frame for frame in frames if frame[0] in own] or called
     return "{}:{}".format(*to_blame[-1]) if to_blame else _place_of_class(cls)
+
+
+def _file_of(cls: type) -> str:
+    try:
+        return inspect.getsourcefile(cls) or ""
+    except (OSError, TypeError):
+        return ""
 
 
 def _place_of_class(cls: type) -> str:
