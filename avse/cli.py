@@ -320,7 +320,7 @@ def check(
     """Put plugins to the conformance checks of their kind; exit with 1 if any fails."""
     from avse.check import check_plugins
 
-    if not check_plugins(target, only=only, json_path=json, show_traceback=traceback):
+    if not check_plugins(target, only=only, json_path=json, show_traceback=traceback, failures=failures):
         raise typer.Exit(1)
 
 
