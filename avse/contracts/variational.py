@@ -7,6 +7,7 @@ from copy import deepcopy
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion
 from avse.contracts.prior import Context, Gaussian, LatentPrior
@@ -170,8 +171,13 @@ class VariationalPrior(LatentPrior):
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
 
     def gaussian(self, parameters: torch.Tensor) -> Gaussian:
-        """Mean and log-variance side by side, shape (batch, steps, 2 * latent_dim), as a Gaussian."""
-        return Gaussian(*parameters.chunk(2, dim=-1))
+        """What a layer gives, shape (batch, steps, 2 * latent_dim), as a Gaussian with variances below one.
+
+        The scale of z is free, so this takes nothing away, and no sound unlike those of training makes z uncertain
+        beyond all measure.
+        """
+        mean, narrowness = parameters.chunk(2, dim=-1)
+        return Gaussian(mean, -F.softplus(narrowness))
 
     def _fuse(self, fusion: Fusion | None, hidden: torch.Tensor, context: Context) -> tuple[torch.Tensor, torch.Tensor]:
         if fusion is None or context.video is None:

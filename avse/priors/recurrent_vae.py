@@ -113,8 +113,10 @@ class RecurrentVAE(VariationalPrior):
         hidden = self.from_last(last)
         if self.from_video is not None and context.video is not None:
             hidden = torch.where(context.valid[..., None], hidden + self.from_video(context.video), hidden)
-        gate, proposal, log_variance = self.transition(torch.tanh(hidden)).chunk(3, dim=-1)
-        return Gaussian(torch.lerp(self.kept(last), proposal, torch.sigmoid(gate)), log_variance)
+        gate, parameters = self.transition(torch.tanh(hidden)).split([self.latent_dim, 2 * self.latent_dim], dim=-1)
+        proposal = self.gaussian(parameters)
+        mean = torch.lerp(self.kept(last), proposal.mean, torch.sigmoid(gate))
+        return Gaussian(mean, proposal.log_variance)
 
 
 class _Recurrence(nn.Module):

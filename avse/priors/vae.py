@@ -42,8 +42,9 @@ class FrameVAE(VariationalPrior):
         """Standard normal, moved by the video where a mouth is seen; see `LatentPrior.prior`."""
         if self.from_video is None or context.video is None:
             return Gaussian(torch.zeros_like(latent), torch.zeros_like(latent))
-        moved = self.from_video(context.video)
-        return self.gaussian(torch.where(context.valid[..., None], moved, moved.new_zeros(())))
+        moved = self.gaussian(self.from_video(context.video))
+        seen, zero = context.valid[..., None], latent.new_zeros(())
+        return Gaussian(torch.where(seen, moved.mean, zero), torch.where(seen, moved.log_variance, zero))
 
 
 @register("prior", "vae")

@@ -126,7 +126,7 @@ def test_units_that_follow_the_sound_count_as_active_and_constant_ones_do_not() 
     usage.add(prior, batch)
     scores = usage.scores()
     assert scores["active_units"] == 1.0
-    assert scores["divergence_of_largest_unit"] == pytest.approx(12.5)
+    assert scores["divergence_of_largest_unit"] == pytest.approx(0.5 * (0.5 + 25 - 1 + np.log(2)))
 
 
 def test_posterior_collapse_is_told_with_what_to_do(recipe: Path, tmp_path: Path) -> None:
