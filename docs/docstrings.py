@@ -84,8 +84,9 @@ def markdown(text: str) -> str:
     >>> markdown("a * b < `c * d`")
     'a \\\\* b &lt; `c * d`'
     """
-    parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else _escaped(part) for part in parts)
+    # Code is what stands between single quotes, and indented lines.
+    parts = re.split(r"(`[^`]*`|^ {4}.*$)", text, flags=re.MULTILINE)
+    return "".join(part if part.startswith(("`", "    ")) else _escaped(part) for part in parts)
 
 
 def cell(text: str) -> str:

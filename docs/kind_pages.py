@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import inspect
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from docstrings import cell, code, docstring_of, markdown
@@ -60,7 +61,8 @@ def arguments_of(cls: type) -> list[tuple[str, str, str, str]]:
     """
     described: dict[str, tuple[str, str]] = {}
     for base in reversed(cls.__mro__):
-        described |= docstring_of(base).arguments
+        for name, (kind, meaning) in docstring_of(base).arguments.items():
+            described[name] = (kind, meaning or described.get(name, ("", ""))[1])
     rows = []
     for parameter in inspect.signature(cls).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -151,7 +153,7 @@ def _kind_page(kind: str) -> str:
     parts = [f"# {_title(kind)}", f"Kind `{kind}`: {markdown(purpose)}", markdown(docstring_of(base).summary)]
     parts += ["## Write one", _how_to_write(kind)]
     parts += ["## Interface", f"Subclass `{base.__module__}.{base.__name__}`, and put `@register` above the class."]
-    parts += [_autodoc(cls) for cls in _public_classes(base)]
+    parts += [_autodoc(cls) for cls in [*_public_classes(base), *_shared_bases(base, own.values())]]
     parts.append("## Built in")
     if own:
         rows = [
@@ -207,6 +209,13 @@ def _public_classes(base: type) -> list[type]:
         if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
     ]
     return [base, *(one for one in found if one is not base)]
+
+
+def _shared_bases(base: type, classes: Iterable[type]) -> list[type]:
+    """What several plugins of a kind have in common and another may take: their bases in other files of contracts."""
+    found = [one for cls in classes for one in cls.__mro__ if issubclass(one, base) and one is not base]
+    found = [one for one in found if one.__module__.startswith("avse.contracts.") and one.__module__ != base.__module__]
+    return list(dict.fromkeys(found))
 
 
 def _autodoc(cls: type) -> str:
