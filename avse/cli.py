@@ -14,7 +14,21 @@ from avse.errors import AvseError
 
 
 class _Group(TyperGroup):
-    """Tells a user's mistake in one message, without a traceback."""
+    """Tells a user's mistake in one message, without a traceback; takes `--plugins` before and after the verb."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first: list[str] = []
+        rest: list[str] = []
+        waiting = list(args)
+        while waiting:
+            word = waiting.pop(0)
+            if word == "--plugins" and waiting:
+                first += [word, waiting.pop(0)]
+            elif word.startswith("--plugins="):
+                first.append(word)
+            else:
+                rest.append(word)
+        return super().parse_args(ctx, first + rest)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -59,6 +73,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
+    context: typer.Context,
     plugins: Annotated[
         list[Path] | None,
         typer.Option(help="Load plugins from this file or folder (may be given again).", metavar="PATH"),
@@ -67,15 +82,12 @@ def _common(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    for path in plugins or []:
-        _load_plugins(path)
+    context.obj = list(plugins or [])
+    if plugins:
+        from avse.plugins import load_path
 
-
-def _load_plugins(path: str | Path) -> None:
-    from avse import plugins
-
-    for problem in plugins.load_path(path):
-        typer.secho(f"Warning: {problem}", fg="yellow", err=True)
+        for problem in [problem for path in plugins for problem in load_path(path)]:
+            typer.secho(f"Warning: {problem}", fg="yellow", err=True)
 
 
 @app.command(context_settings=_FREE)
@@ -389,13 +401,10 @@ def _recipe_arguments(context: typer.Context) -> tuple[Path, dict[str, str], lis
     """Recipe, overrides and paths of plugins from free arguments, in any order."""
     from avse.cli_tools import split_arguments
 
-    words, options = split_arguments(context.args, several=("plugins",))
+    words, options = split_arguments(context.args)
     if len(words) != 1:
         raise AvseError(f"Give one recipe, then --key value for what to change; got {' '.join(words) or 'none'}.")
-    paths = options.pop("plugins", [])
-    for path in paths:
-        _load_plugins(path)
-    return Path(words[0]), options, paths
+    return Path(words[0]), options, context.obj
 
 
 def _show(table: Any) -> None:

@@ -14,14 +14,12 @@ from avse import plugins
 from avse.errors import AvseError
 
 
-def split_arguments(words: Sequence[str], several: Sequence[str] = ()) -> tuple[list[str], dict[str, Any]]:
+def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Split free arguments into words and options.
 
     Arguments
     ---------
     words : sequence of str
-    several : sequence of str
-        Options that may be given more than once; their values are lists.
 
     Raises
     ------
@@ -49,9 +47,7 @@ def split_arguments(words: Sequence[str], several: Sequence[str] = ()) -> tuple[
             if not waiting or waiting[0].startswith("--"):
                 raise AvseError(f"--{key} needs a value.")
             value = waiting.pop(0)
-        if key in several:
-            options.setdefault(key, []).append(value)
-        elif key in options:
+        if key in options:
             raise AvseError(f"--{key} is given twice.")
         else:
             options[key] = value

@@ -144,7 +144,7 @@ def get(kind: str, name: str) -> type[Any]:
         _discover(kind)
     if name in _REGISTRY[kind]:
         return _REGISTRY[kind][name].cls
-    message = unknown(f"{kind} plugin", name, _REGISTRY[kind])
+    message = unknown(f"{kind} plugin", name, _REGISTRY[kind]) + " For one of your own: --plugins FILE_OR_FOLDER."
     for problem in _PROBLEMS:
         # A module's file is mostly called like its plugin.
         if problem.subject == f"{kind}/{name}" or name in (Path(problem.place.rpartition(":")[0]).stem,):

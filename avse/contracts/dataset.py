@@ -24,6 +24,7 @@ class Dataset(Plugin):
 
     Example
     -------
+    >>> import tempfile
     >>> class Folder(Dataset):
     ...     def prepare(self, folder, manifest=None):
     ...         manifest = Path(manifest or Path(folder) / "manifest.csv")

@@ -28,7 +28,7 @@ from avse.recipe.tree import (
     tag,
     where,
 )
-from avse.recipe.trust import untrusted
+from avse.recipe.trust import unregistered, untrusted
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def load_recipe(
         `{"fusion": "cross_attention", "fusion.heads": 4, "epochs": 5}`. Strings are read as YAML. A name for a
         component replaces it and keeps the arguments that both take.
     plugins : sequence of path, optional
-        Further files or folders of plugins.
+        Further files or folders of plugins; the recipe's key `plugins` names them from then on.
 
     Returns
     -------
@@ -215,13 +215,16 @@ def load_recipe(
     """
     path = Path(path)
     tree = Tree.parse(read_text(path), str(path))
-    changes = dict(overrides or {})
-    if "plugins" in changes:
-        apply_overrides(tree, {"plugins": changes.pop("plugins")})
     _absolute_paths(tree, path)
-    for source in [*(plugins or ()), *_plugin_paths(tree)]:
+    named = _plugin_paths(tree)
+    given = [str(Path(source).expanduser().resolve()) for source in plugins or ()]
+    if set(given) - set(named):  # kept in the recipe, so that its text loads again by itself
+        if tree.find(("plugins",)) is None:
+            tree.root.value += Tree.parse("plugins: []", "--plugins").root.value
+        apply_overrides(tree, {"plugins": list(dict.fromkeys([*given, *named]))})
+    for source in _plugin_paths(tree):
         registry.load_path(source)
-    apply_overrides(tree, changes)
+    apply_overrides(tree, overrides or {})
     faults = find_faults(tree)
     if faults:
         raise AvseError(_message(str(path), faults))
@@ -277,7 +280,14 @@ def check_trusted(text: str, path: str | Path) -> None:
     """
     if "\n%" in f"\n{text}":
         raise AvseError(f"{path}: YAML directives (%) are refused in a recipe from elsewhere.")
-    faults = untrusted(Tree.parse(text, str(path)))
+    tree = Tree.parse(text, str(path))
+    faults = untrusted(tree)
+    missing = unregistered(tree) if faults else []
+    if missing and len(faults) == len(missing):
+        raise AvseError(
+            f"{path}: needs plugins that are not there: {', '.join(dict.fromkeys(missing))}. Load the file that has "
+            "them with --plugins FILE, or install its package. `avse plugins` says what went wrong with others."
+        )
     if faults:
         raise AvseError(_message(f"{path}: this recipe is not safe to run", faults))
 

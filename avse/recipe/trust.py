@@ -41,6 +41,16 @@ def untrusted(tree: Tree) -> list[str]:
     return [fault for path, node in tree.walk() for fault in _untrusted_node(tree, path, node)]
 
 
+def unregistered(tree: Tree) -> list[str]:
+    """`kind/name` of components that are written like plugins but are not registered."""
+    if any(_anchors(tree.root, set())):  # aliases can make a tree as large as they like
+        return []
+    named = [plugin_of(called[1]) for _, node in tree.walk() if (called := component(node))]
+    return [
+        "/".join(plugin) for plugin in named if plugin and isinstance(locate("avse.plugins." + ".".join(plugin)), str)
+    ]
+
+
 def _anchors(node: Node, seen: set[int]) -> Iterator[Node]:
     if id(node) in seen:
         return

@@ -24,6 +24,7 @@ _RUN_KEYS = (
     "cache_folder",
     "manifest",
     "inference",
+    "plugins",
 )
 _PACKAGES = ("avse", "torch", "torchaudio", "speechbrain", "hyperpyyaml", "numpy", "opencv-python", "av")
 

@@ -62,7 +62,7 @@ def test_a_file_makes_a_plugin_that_recipes_can_name(tmp_path: Path) -> None:
     [
         ("metric", "sisdr", ["no metric plugin 'sisdr'", "Did you mean 'si_sdr'", "pesq_wb"]),
         ("metrics", "si_sdr", ["no kind of plugin 'metrics'", "Did you mean 'metric'", "noise_model"]),
-        ("prior", "vae", ["no prior plugin 'vae'", "(none)"]),
+        ("embedding", "clap", ["no embedding plugin 'clap'", "(none)"]),
         ("metric", "os.system", ["no metric plugin 'os.system'"]),
     ],
 )
