@@ -15,7 +15,7 @@ from avse.contracts.inference import Inference
 from avse.contracts.noise_model import NoiseModel, State
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
-from avse.signal.mixture import Mixture, gain_update
+from avse.signal.mixture import Mixture, gain_update, typical_power
 from avse.signal.nmf import clip_generators
 from avse.signal.stft import length_mask
 
@@ -293,30 +293,22 @@ class LatentInference(Inference):
             fit._prior = Gaussian(found.mean[:, None], found.log_variance[:, None])
         return fit._prior
 
-    def encode_step(self, fit: Fit, draws: int = 0) -> Expectation:
+    def encode_step(self, fit: Fit) -> Expectation:
         """E-step by the encoder: z is the mean of its posterior given the power of the voice as it is known so far.
+
+        That power is `typical_power`, without the gain: encoders look at logarithms, and were trained on spectra, not
+        on variances.
 
         Arguments
         ---------
         fit : Fit
-            `latent["speech"]`, shape (batch, chains, steps, bins), holds that power; it is brought up to date.
-        draws : int
-            0: the power is E|s|^2. Otherwise: that of so many draws of s from its posterior, one chain each. They look
-            like the spectra the encoder was trained on, and an expectation does not.
+            `latent["speech"]`, shape (batch, 1, steps, bins), holds that power; it is brought up to date.
         """
-        speech = fit.latent["speech"]
-        chains = speech.shape[1]
-        posterior = self.prior.encode(speech.flatten(0, 1), fit.folded(chains))
-        latent, spread = (one.unflatten(0, (-1, chains)) for one in (posterior.mean, posterior.log_variance))
+        posterior = self.prior.encode(fit.latent["speech"][:, 0], fit.context)
+        latent = posterior.mean[:, None]
         mixture = fit.mixture(self.decode(fit, latent))
-        divergence = Gaussian(latent, spread).divergence(self.prior_of(fit, latent))
-        power, noise = fit.power[:, None], fit.variance[:, None]
-        # s has mean w x and variance w V; the encoder knows speech without the gain.
-        if draws:
-            real, imaginary = fit.normal(2, draws, power.shape[-1]).mul_((0.5 * mixture.wiener * noise).sqrt())
-            speech = (mixture.wiener * power.sqrt() + real).square() + imaginary.square()
-        else:
-            speech = mixture.wiener * (mixture.wiener * power + noise)
+        divergence = Gaussian(latent, posterior.log_variance[:, None]).divergence(self.prior_of(fit, latent))
+        speech = typical_power(mixture.wiener, fit.power[:, None], fit.variance[:, None])
         fit.latent = {"speech": speech / fit.gain[:, None].clamp(min=_LEAST_GAIN), "z": latent}
         return Expectation.of(mixture, mixture.misfit() + divergence)
 
@@ -424,13 +416,13 @@ class LatentInference(Inference):
         )
         run = _Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
         for _ in range(self.warm_start):
-            self._m_step(run, self._in_chunks(fit, lambda part: self.encode_step(part, draws=1)))
+            self._m_step(run, self._in_chunks(fit, self.encode_step))
         self._in_chunks(fit, self._begin)
         return run
 
     def _begin(self, fit: Fit) -> None:
-        speech = fit.latent["speech"][:, 0]
-        fit.latent = self.begin(self.prior.encode(speech, fit.context), fit)
+        posterior = self.prior.encode(fit.latent["speech"][:, 0], fit.context)
+        fit.latent = self.begin(posterior, fit)
 
     def _m_step(self, run: _Run, found: Expectation) -> None:
         fit, inside = run.fit, run.fit.context.inside[..., None]

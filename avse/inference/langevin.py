@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,13 +15,9 @@ from avse.plugins import register
 
 @register("inference", "langevin")
 class Langevin(LatentInference):
-    """EM whose E-step follows the gradient of the log-posterior of z, with noise: z - e M dU + sqrt(2 e M) n.
+    """EM whose E-step follows the gradient of the log-posterior of z, with noise: z - e dU + sqrt(2 e) n.
 
         U(z) = sum_fn [ |x|^2 / Vx + log Vx ] - log p(z | v) + smoothness * sum_n |z_n - z_(n-1)|_1
-
-    M is the variance of the encoder's posterior where the chains begin. It is fixed, so that what is drawn stays the
-    same as with M = 1, which is published; but units that the sound determines to a hundredth and units that it leaves
-    open move equally fast on their own scale.
 
     Every step of every chain is one pass through the decoder, forth and back, and the same pass gives the M-step its
     averages over chains.
@@ -36,7 +33,7 @@ class Langevin(LatentInference):
     steps : int
         Langevin steps in each iteration.
     step_size : float
-        e above; 1 is of the order of what the posterior allows.
+        e above.
     smoothness : float
         Weight of the total variation of z over time.
     warm_start : int
@@ -68,7 +65,7 @@ class Langevin(LatentInference):
         iterations: int = 100,
         chains: int = 4,
         steps: int = 1,
-        step_size: float = 0.1,
+        step_size: float = 5e-3,
         smoothness: float = 0.0,
         warm_start: int = 5,
         gain_prior: Sequence[float] | None = None,
@@ -95,18 +92,17 @@ class Langevin(LatentInference):
 
     def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
         """Draws from the encoder's posterior; shapes in `LatentInference.begin`."""
-        draws = fit.normal(1, self.chains, posterior.mean.shape[-1])[0]
-        scale = posterior.log_variance.exp()[:, None]
-        return {"z": posterior.mean[:, None] + scale.sqrt() * draws, "scale": scale}
+        spread = fit.normal(1, self.chains, posterior.mean.shape[-1])[0]
+        return {"z": posterior.mean[:, None] + (0.5 * posterior.log_variance).exp()[:, None] * spread}
 
     def e_step(self, fit: Fit) -> Expectation:
         """A few steps of every chain; shapes in `Fit` and `Expectation`."""
-        latent, scale = fit.latent["z"], self.step_size * fit.latent["scale"]
-        noise = fit.normal(self.steps, self.chains, latent.shape[-1]).mul_((2 * scale).sqrt())
+        latent = fit.latent["z"]
+        noise = fit.normal(self.steps, self.chains, latent.shape[-1])
         found = []
         for step in range(self.steps):
             expectation, gradient = self.energy(fit, latent, self.smoothness)
             found.append(expectation)
-            latent = latent - scale * gradient + noise[step]
-        fit.latent["z"] = latent
+            latent = latent - self.step_size * gradient + math.sqrt(2 * self.step_size) * noise[step]
+        fit.latent = {"z": latent}
         return Expectation.mean(found)

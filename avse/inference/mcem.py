@@ -17,9 +17,7 @@ _TARGET, _RATE = 0.3, 0.1  # acceptance that proposals are scaled for while burn
 
 @register("inference", "mcem")
 class MCEM(LatentInference):
-    """EM whose E-step proposes z + d n, n normal, and accepts by the ratio of the posterior densities.
-
-    The variance of n is that of the encoder's posterior where the chains begin, unit by unit; one is published.
+    """EM whose E-step proposes z + d n, n standard normal, and accepts by the ratio of the posterior densities.
 
     Where the prior takes each step by itself, so does the acceptance. With a prior that looks over time, or a fusion
     that does, a clip is accepted as a whole: exact, but slow to move, and `langevin` is the better choice. While the
@@ -38,7 +36,7 @@ class MCEM(LatentInference):
     chains : int
         Draws of each clip that run side by side.
     proposal_variance : float
-        d^2 to begin with; 0.01 is published for n of variance one.
+        d^2 to begin with.
     warm_start : int
         Iterations of the encoder before the first.
     gain_prior : (float, float) or None
@@ -69,7 +67,7 @@ class MCEM(LatentInference):
         draws: int = 10,
         burn_in: int = 5,
         chains: int = 1,
-        proposal_variance: float = 0.1,
+        proposal_variance: float = 0.01,
         warm_start: int = 5,
         gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,
@@ -96,19 +94,14 @@ class MCEM(LatentInference):
     def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
         """All chains at the encoder's mean; shapes in `LatentInference.begin`."""
         latent = posterior.mean[:, None].expand(-1, self.chains, -1, -1)
-        return {
-            "z": latent,
-            "spread": (0.5 * posterior.log_variance).exp()[:, None],
-            "scale": torch.full_like(latent[..., :1], self.proposal_variance**0.5),
-            "alone": self.alone(fit, latent),
-            "decoded": self.decode(fit, latent),
-        }
+        scale = torch.full_like(latent[..., :1], self.proposal_variance**0.5)
+        return {"z": latent, "scale": scale, "alone": self.alone(fit, latent), "decoded": self.decode(fit, latent)}
 
     def e_step(self, fit: Fit) -> Expectation:
         """A few proposals in every chain; shapes in `Fit` and `Expectation`."""
         latent, scale, decoded = (fit.latent[name] for name in ("z", "scale", "decoded"))
         alone = fit.latent["alone"]
-        moves = fit.normal(self.draws, self.chains, latent.shape[-1]).mul_(fit.latent["spread"])
+        moves = fit.normal(self.draws, self.chains, latent.shape[-1])
         chance = fit.uniform(self.draws, self.chains, 1)
         chance = torch.where(alone, chance, chance[:, :, :, :1]).clamp_(min=1e-12).log_()
         mixture = fit.mixture(decoded)
@@ -132,7 +125,7 @@ class MCEM(LatentInference):
                 scale = scale * ((taken.to(scale) - _TARGET) * _RATE).exp()
             else:
                 found.append(Expectation.of(mixture, energy))
-        fit.latent |= {"z": latent, "scale": scale, "decoded": decoded}
+        fit.latent = {"z": latent, "scale": scale, "alone": alone, "decoded": decoded}
         return Expectation.mean(found)
 
     def _energy(self, fit: Fit, latent: torch.Tensor, mixture: Mixture) -> torch.Tensor:

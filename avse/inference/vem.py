@@ -25,8 +25,6 @@ class VEM(LatentInference):
     noise_model : NoiseModel
     iterations : int
         At most so many.
-    draws : int
-        0, as published: the encoder sees E|s|^2. Otherwise: so many draws of s, side by side.
     gain_prior : (float, float) or None
         Shape and rate of a Gamma prior of the gain of each step: (1, 1) is published, (1, 0) is flat, and larger ones
         with shape = rate + 1 hold the gain near one. None: the gain is one, and z alone tells the level.
@@ -52,16 +50,12 @@ class VEM(LatentInference):
         prior: LatentPrior,
         noise_model: NoiseModel,
         iterations: int = 100,
-        draws: int = 0,
         gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
     ) -> None:
         super().__init__(prior, noise_model, iterations, 0, gain_prior, tolerance, chunk_seconds, seed)
-        if draws < 0:
-            raise ValueError(f"draws must not be negative, got {draws}.")
-        self.draws = draws
 
     @classmethod
     def example_arguments(cls) -> dict:
@@ -73,8 +67,8 @@ class VEM(LatentInference):
 
     def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
         """The expected power of the voice so far; shapes in `LatentInference.begin`."""
-        return {"speech": fit.latent["speech"], "z": posterior.mean[:, None]}
+        return fit.latent | {"z": posterior.mean[:, None]}
 
     def e_step(self, fit: Fit) -> Expectation:
         """See `LatentInference.encode_step`."""
-        return self.encode_step(fit, self.draws)
+        return self.encode_step(fit)

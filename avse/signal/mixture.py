@@ -87,3 +87,30 @@ def gain_update(
     pull = shape - 1.0
     linear = denominator / gain.clamp(min=1e-10) + rate
     return (pull + (pull * pull + 4.0 * gain * numerator * linear).sqrt()) / (2.0 * linear + 1e-30)
+
+
+def typical_power(wiener: torch.Tensor, power: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """exp(E log |s|^2) under the posterior of speech, whose mean is w x and whose variance is w V.
+
+    The logarithm of a non-central chi-square variable has mean log K + E1(K) with K = |mean|^2 / variance; K exp(E1(K))
+    is taken as K + exp(-0.577 - 0.83 K), which is within 1 %. E |s|^2, with variance in place of that, would be up to
+    2.5 dB too loud where speech is uncertain.
+
+    Arguments
+    ---------
+    wiener, power, noise : tensor
+        w, |x|^2 and V; broadcast together.
+
+    Returns
+    -------
+    tensor
+
+    Example
+    -------
+    >>> typical_power(torch.tensor(0.5), torch.tensor(0.0), torch.tensor(2.0)).item()
+    0.561...
+    """
+    variance = wiener * noise
+    mean = wiener.square() * power
+    certainty = (mean / variance.clamp(min=1e-30)).clamp_(max=80.0)
+    return mean + variance * (-0.577216 - 0.83 * certainty).exp_()

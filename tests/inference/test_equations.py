@@ -13,7 +13,7 @@ from avse.inference.langevin import Langevin
 from avse.inference.map import MAP
 from avse.inference.mcem import MCEM
 from avse.inference.vem import VEM
-from avse.signal.mixture import Mixture, gain_update
+from avse.signal.mixture import Mixture, gain_update, typical_power
 
 STEPS, BINS, CHAINS = 5, 32, 3
 
@@ -111,6 +111,16 @@ def test_gain_minimises_its_majorant(shape: float, rate: float) -> None:
     assert new == pytest.approx(grid[majorant.argmin()], abs=1e-4)
 
 
+def test_typical_power_against_draws() -> None:
+    rng = np.random.default_rng(0)
+    wiener, power, noise = 0.6, np.array([0.0, 0.5, 1.0, 3.0, 20.0]), 0.8
+    mean, spread = wiener * np.sqrt(power), wiener * noise
+    normal = rng.standard_normal((2, 400_000, 1)) * np.sqrt(spread / 2)
+    expected = np.exp(np.log((mean + normal[0]) ** 2 + normal[1] ** 2).mean(axis=0))
+    got = typical_power(torch.tensor(wiener), torch.tensor(power), torch.tensor(noise))
+    np.testing.assert_allclose(got, expected, rtol=0.02)
+
+
 def test_variational_step_against_loops() -> None:
     prior = ToyPrior()
     fit = _problem(prior, chains=1)
@@ -128,7 +138,8 @@ def test_variational_step_against_loops() -> None:
             g, v, p = float(fit.gain[0, n, 0]), float(fit.variance[0, n, f]), float(fit.power[0, n, f])
             s = g * float(decoded[0, n, f])
             mean, variance = s / (s + v) * math.sqrt(p), s * v / (s + v)
-            assert float(fit.latent["speech"][0, 0, n, f]) == pytest.approx((mean**2 + variance) / g)
+            typical = mean**2 + variance * math.exp(-0.577216 - 0.83 * mean**2 / variance)
+            assert float(fit.latent["speech"][0, 0, n, f]) == pytest.approx(typical / g)
             assert float(found.wiener[0, n, f]) == pytest.approx(s / (s + v))
             misfit += p / (s + v) + math.log(s + v)
         for d in range(prior.latent_dim):
@@ -141,9 +152,6 @@ def test_variational_step_against_loops() -> None:
 def test_langevin_step_against_its_equation(prior) -> None:
     fit, same = _problem(prior), _problem(prior)
     inference = Langevin(prior, FixedNoise(), chains=CHAINS, steps=2, step_size=1e-3, smoothness=0.1)
-    # Units on scales of their own.
-    scale = torch.linspace(0.5, 2.0, prior.latent_dim, dtype=torch.float64).expand(1, 1, STEPS, -1)
-    fit.latent["scale"] = scale
     inference.e_step(fit)
     noise = same.normal(2, CHAINS, prior.latent_dim)
     latent = same.latent["z"]
@@ -157,7 +165,7 @@ def test_langevin_step_against_its_equation(prior) -> None:
             full = same.gain[:, None] * decoded.exp() + same.variance[:, None]
             total = total + (same.power[:, None] / full + full.log()).sum() + 0.1 * leaf.diff(dim=2).abs().sum()
             [slope] = torch.autograd.grad(total, leaf)
-        latent = latent - 1e-3 * scale * slope + (2e-3 * scale).sqrt() * noise[step]
+        latent = latent - 1e-3 * slope + math.sqrt(2e-3) * noise[step]
         same._prior = None
     torch.testing.assert_close(fit.latent["z"], latent, rtol=1e-6, atol=1e-9)
 
@@ -175,7 +183,7 @@ def test_metropolis_hastings_against_loops(prior) -> None:
     for chain in range(2):
         latent = posterior.mean[0].clone()
         for draw in range(4):
-            proposal = latent + math.sqrt(0.2) * math.exp(-1.0) * moves[draw, 0, chain]  # q has variance exp(-2)
+            proposal = latent + math.sqrt(0.2) * moves[draw, 0, chain]
             for n in range(STEPS) if not prior.dynamical else [slice(None)]:
                 moved = latent.clone()
                 moved[n] = proposal[n]
