@@ -15,7 +15,7 @@ from avse.contracts.inference import Inference
 from avse.contracts.noise_model import NoiseModel, State
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
-from avse.signal.mixture import Mixture, gain_update, typical_power
+from avse.signal.mixture import Mixture, gain_update, speech_variance, typical_power
 from avse.signal.nmf import clip_generators
 from avse.signal.stft import length_mask
 
@@ -38,8 +38,10 @@ class Fit:
         Of the speech variance; zero beyond each clip's end.
     variance : tensor, shape (batch, steps, bins)
         Of the noise.
-    latent : dict of str to tensor, shape (batch, chains, steps, dim)
-        What the E-step carries from iteration to iteration; `z` at least. It may change these tensors in place.
+    latent : dict of str to tensor, shape (batch, any, steps, any)
+        What the E-step leaves behind. For the M-step: `speech` (batch, draws, steps, bins), draws of the variance of
+        speech; and `cost` (batch, draws, steps, 1), what the prior adds to the objective. For the trust in the video:
+        `z` (batch, chains, steps, latent_dim). And whatever else it carries from iteration to iteration.
     generators : list of torch.Generator
         One for each clip.
     """
@@ -87,9 +89,9 @@ class Fit:
             self._folded[chains] = self.context if chains == 1 else _select(self.context, rows)
         return self._folded[chains]
 
-    def mixture(self, log_variance: torch.Tensor) -> Mixture:
-        """Speech of some log-variance, shape (batch, chains, steps, bins), in this noise."""
-        return Mixture.of(log_variance, self.gain[:, None], self.variance[:, None], self.power[:, None])
+    def mixture(self, speech: torch.Tensor) -> Mixture:
+        """Speech of some variance, shape (batch, draws, steps, bins), in this noise."""
+        return Mixture.of(speech, self.gain[:, None], self.variance[:, None], self.power[:, None])
 
     def normal(self, draws: int, *shape: int) -> torch.Tensor:
         """Standard normal draws, shape (draws, batch, chains, steps, dim), for `shape` = (chains, dim).
@@ -115,12 +117,12 @@ class Fit:
 
 @dataclass
 class Expectation:
-    """What an E-step tells the M-step.
+    """What the M-step needs to know: means over draws of speech.
 
     Arguments
     ---------
     wiener : tensor, shape (batch, steps, bins)
-        Expected share of speech, by which the noisy spectrum is multiplied.
+        Share of speech, by which the noisy spectrum is multiplied.
     numerator, denominator : tensor, shape (batch, steps, bins)
         The two parts of the objective's derivative with respect to the noise variance: see `NoiseModel`.
     gain_numerator, gain_denominator : tensor, shape (batch, steps, 1)
@@ -137,30 +139,14 @@ class Expectation:
     misfit: torch.Tensor
 
     @classmethod
-    def of(cls, mixture: Mixture, misfit: torch.Tensor, slope: torch.Tensor | None = None) -> Expectation:
-        """The mean over draws of speech; `mixture` (batch, draws, steps, bins), `misfit` (batch, draws, steps)."""
-        slope = mixture.slope() if slope is None else slope
+    def of(cls, fit: Fit) -> Expectation:
+        """Over the draws that an E-step left in `fit.latent`."""
+        mixture = fit.mixture(fit.latent["speech"])
         share = mixture.wiener.sum(dim=-1, keepdim=True)
-        return cls(
-            mixture.wiener.mean(dim=1),
-            (mixture.ratio * mixture.precision).mean(dim=1),
-            mixture.precision.mean(dim=1),
-            (share - slope.sum(dim=-1, keepdim=True)).mean(dim=1),
-            share.mean(dim=1),
-            misfit.mean(dim=1),
-        )
-
-    def where(self, taken: torch.Tensor, other: Expectation) -> Expectation:
-        """This, and the other at steps where `taken`, shape (batch, steps, 1)."""
-        pick = lambda new, old: torch.where(taken if new.ndim == 3 else taken[..., 0], new, old)
-        return Expectation(*[pick(new, old) for new, old in zip(vars(other).values(), vars(self).values())])
-
-    @classmethod
-    def mean(cls, parts: Sequence[Expectation]) -> Expectation:
-        """Of several expectations."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(*[torch.stack(values).mean(dim=0) for values in zip(*[vars(part).values() for part in parts])])
+        over = share - mixture.slope().sum(dim=-1, keepdim=True)
+        misfit = mixture.misfit() + fit.latent["cost"][..., 0]
+        draws = (mixture.wiener, mixture.ratio * mixture.precision, mixture.precision, over, share, misfit)
+        return cls(*[one[:, 0] if one.shape[1] == 1 else one.mean(dim=1) for one in draws])
 
 
 class LatentInference(Inference):
@@ -181,8 +167,10 @@ class LatentInference(Inference):
     noise_model : NoiseModel
     iterations : int
         At most so many.
+    m_steps : int
+        Updates of noise and gains in each iteration, all with the same draws of speech.
     warm_start : int
-        Cheap iterations before the first, in which the encoder follows the current estimate of the voice.
+        Iterations before the first in which the encoder is the E-step.
     gain_prior : (float, float) or None
         Shape and rate of a Gamma prior of the gain of each step: (1, 1) is published, (1, 0) is flat, and larger ones
         with shape = rate + 1 hold the gain near one. None: the gain is one, and z alone tells the level.
@@ -202,6 +190,7 @@ class LatentInference(Inference):
         prior: LatentPrior,
         noise_model: NoiseModel,
         iterations: int = 100,
+        m_steps: int = 4,
         warm_start: int = 5,
         gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,
@@ -214,9 +203,12 @@ class LatentInference(Inference):
         for name, value in (("warm_start", warm_start), ("tolerance", tolerance)):
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}.")
-        if chunk_seconds <= 0:
-            raise ValueError(f"chunk_seconds must be above 0, got {chunk_seconds}.")
-        self.warm_start, self.gain_prior, self.tolerance, self.seed = warm_start, gain_prior, tolerance, seed
+        if m_steps < 1 or chunk_seconds <= 0:
+            raise ValueError(
+                f"m_steps must be at least 1 and chunk_seconds above 0, got {m_steps} and {chunk_seconds}."
+            )
+        self.m_steps, self.warm_start, self.gain_prior = m_steps, warm_start, gain_prior
+        self.tolerance, self.seed = tolerance, seed
         self.chunk_steps = max(1, round(chunk_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * (
             SAMPLES_PER_FRAME // prior.hop
         )
@@ -230,17 +222,16 @@ class LatentInference(Inference):
         posterior : Gaussian, shape (batch, steps, dim)
             What the encoder makes of the voice as it is known so far.
         fit : Fit
-            With an empty `latent`.
 
         Returns
         -------
-        dict of str to tensor, shape (batch, chains, steps, ...)
-            Among them `z`.
+        dict of str to tensor
+            The new `fit.latent`, with `z`.
         """
 
     @abstractmethod
-    def e_step(self, fit: Fit) -> Expectation:
-        """Move `fit.latent` and say what follows for the M-step; shapes in `Fit` and `Expectation`."""
+    def e_step(self, fit: Fit) -> None:
+        """Find or draw z, and leave in `fit.latent` what the M-step needs; shapes in `Fit`."""
 
     def iterate(
         self,
@@ -278,7 +269,7 @@ class LatentInference(Inference):
         return latest.estimate(self.prior, batch)
 
     def decode(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
-        """Log-variance of (batch, chains, steps, dim) latents, shape (batch, chains, steps, bins)."""
+        """Log-variance of speech given z: (batch, chains, steps, dim) to (batch, chains, steps, bins)."""
         chains = latent.shape[1]
         return self.prior.decode(latent.flatten(0, 1), fit.folded(chains)).unflatten(0, (-1, chains))
 
@@ -293,27 +284,32 @@ class LatentInference(Inference):
             fit._prior = Gaussian(found.mean[:, None], found.log_variance[:, None])
         return fit._prior
 
-    def encode_step(self, fit: Fit) -> Expectation:
-        """E-step by the encoder: z is the mean of its posterior given the power of the voice as it is known so far.
+    def cost_of(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
+        """-log p(z | v) by step, up to a constant: (batch, chains, steps, dim) to (batch, chains, steps, 1)."""
+        return -self.prior_of(fit, latent).log_prob(latent)[..., None]
 
-        That power is `typical_power`, without the gain: encoders look at logarithms, and were trained on spectra, not
-        on variances.
+    def voice_posterior(self, fit: Fit) -> Gaussian:
+        """What the encoder makes of the voice as it is known so far, shape (batch, steps, dim).
 
-        Arguments
-        ---------
-        fit : Fit
-            `latent["speech"]`, shape (batch, 1, steps, bins), holds that power; it is brought up to date.
+        That is `latent["voice"]`, shape (batch, 1, steps, bins), before any E-step, and the typical power of the
+        posterior of speech after one; without the gain, as the encoder knows speech.
         """
-        posterior = self.prior.encode(fit.latent["speech"][:, 0], fit.context)
-        latent = posterior.mean[:, None]
-        mixture = fit.mixture(self.decode(fit, latent))
-        divergence = Gaussian(latent, posterior.log_variance[:, None]).divergence(self.prior_of(fit, latent))
-        speech = typical_power(mixture.wiener, fit.power[:, None], fit.variance[:, None])
-        fit.latent = {"speech": speech / fit.gain[:, None].clamp(min=_LEAST_GAIN), "z": latent}
-        return Expectation.of(mixture, mixture.misfit() + divergence)
+        if "speech" in fit.latent:
+            mixture, gain = fit.mixture(fit.latent["speech"][:, :1]), fit.gain[:, None].clamp(min=_LEAST_GAIN)
+            fit.latent["voice"] = typical_power(mixture, fit.power[:, None], fit.variance[:, None]) / gain
+        return self.prior.encode(fit.latent["voice"][:, 0], fit.context)
 
-    def energy(self, fit: Fit, latent: torch.Tensor, smoothness: float = 0.0) -> tuple[Expectation, torch.Tensor]:
-        """What follows from draws of z, and the gradient of their energy U(z) = -log p(x, z) + total variation.
+    def encode_step(self, fit: Fit) -> None:
+        """E-step by the encoder: z is the mean of `voice_posterior`; shapes in `Fit`."""
+        posterior = self.voice_posterior(fit)
+        latent = posterior.mean[:, None]
+        divergence = Gaussian(latent, posterior.log_variance[:, None]).divergence(self.prior_of(fit, latent))
+        fit.latent |= {"z": latent, "speech": speech_variance(self.decode(fit, latent)), "cost": divergence[..., None]}
+
+    def energy(
+        self, fit: Fit, latent: torch.Tensor, smoothness: float = 0.0
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The energy -log p(x, z) + total variation of z, and its gradient.
 
         The derivative with respect to the log-variance is written out, so that gradients pass back through the decoder
         alone.
@@ -327,36 +323,38 @@ class LatentInference(Inference):
 
         Returns
         -------
-        expectation : Expectation
-            Its misfit is the energy by step, averaged over chains.
+        speech : tensor, shape (batch, chains, steps, bins)
+            Variance of speech given z.
+        cost, misfit : tensor, shape (batch, chains, steps, 1)
+            The two parts of the energy by step: of prior and total variation, and of the data.
         gradient : tensor, shape (batch, chains, steps, dim)
             Zero beyond each clip's end.
         """
-        inside = fit.context.inside[:, None]
+        inside = fit.context.inside[:, None, :, None]
         with torch.enable_grad():
             latent = latent.detach().requires_grad_()
             outputs = [self.decode(fit, latent)]
             if self.prior.dynamical:
-                outputs.append(-self.prior_of(fit, latent).log_prob(latent))
-        mixture = fit.mixture(outputs[0].detach())
-        slope = mixture.slope()
+                outputs.append(self.cost_of(fit, latent))
+        speech = speech_variance(outputs[0].detach())
+        mixture = fit.mixture(speech)
+        weights = [mixture.slope()] + [inside.to(speech).expand_as(one) for one in outputs[1:]]
         with _recurrent_backward(latent):
-            weights = [slope] + [inside.to(slope).expand_as(one) for one in outputs[1:]]
             [gradient] = torch.autograd.grad(outputs, latent, weights)
         latent = latent.detach()
         if self.prior.dynamical:
-            misfit = outputs[1].detach()
+            cost = outputs[1].detach()
         else:
             prior = self.prior_of(fit, latent)
-            misfit = -prior.log_prob(latent)
+            cost = -prior.log_prob(latent)[..., None]
             gradient = gradient + (latent - prior.mean) * (-prior.log_variance).exp()
         if smoothness:
-            jump = latent.diff(dim=2) * inside[:, :, 1:, None]
-            misfit[:, :, 1:] += smoothness * jump.abs().sum(dim=-1)
+            jump = latent.diff(dim=2) * inside[:, :, 1:]
+            cost[:, :, 1:] += smoothness * jump.abs().sum(dim=-1, keepdim=True)
             turn = smoothness * jump.sign()
             gradient[:, :, 1:] += turn
             gradient[:, :, :-1] -= turn
-        return Expectation.of(mixture, mixture.misfit() + misfit, slope), gradient * inside[..., None]
+        return speech, cost, mixture.misfit()[..., None], gradient * inside
 
     def alone(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
         """For which clips each step of the log-posterior of z depends on z of this step alone; it is tried out.
@@ -388,9 +386,8 @@ class LatentInference(Inference):
             run = self._start(batch, scene, previous)
         for _ in range(self.iterations):
             with _no_gradient(device):
-                expectation = self._in_chunks(run.fit, self.e_step)
-                run.note(expectation, self.gain_prior)
-                self._m_step(run, expectation)
+                self._in_chunks(run.fit, self.e_step)
+                run.note(self._m_steps(run), self.gain_prior)
                 run.drop_stopped(self.prior, self.tolerance)
             yield run
             if not len(run.rows):
@@ -411,18 +408,25 @@ class LatentInference(Inference):
             context=context,
             gain=torch.ones_like(power[..., :1]) * inside,
             variance=self.noise_model.variance(state),
-            latent={"speech": speech[:, None]},
+            latent={"voice": speech[:, None]},
             generators=clip_generators(context.inside, self.seed),
         )
         run = _Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
         for _ in range(self.warm_start):
-            self._m_step(run, self._in_chunks(fit, self.encode_step))
+            self._in_chunks(fit, self.encode_step)
+            self._m_steps(run)
         self._in_chunks(fit, self._begin)
         return run
 
     def _begin(self, fit: Fit) -> None:
-        posterior = self.prior.encode(fit.latent["speech"][:, 0], fit.context)
-        fit.latent = self.begin(posterior, fit)
+        fit.latent = self.begin(self.voice_posterior(fit), fit)
+
+    def _m_steps(self, run: _Run) -> Expectation:
+        """Update noise and gains a few times; gives the expectation before the last update."""
+        for _ in range(self.m_steps):
+            found = self._in_chunks(run.fit, Expectation.of)
+            self._m_step(run, found)
+        return found
 
     def _m_step(self, run: _Run, found: Expectation) -> None:
         fit, inside = run.fit, run.fit.context.inside[..., None]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 
-from avse.contracts.latent_inference import Expectation, Fit, LatentInference
+from avse.contracts.latent_inference import Fit, LatentInference
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Gaussian, LatentPrior
 from avse.plugins import register
 
+_LIMIT = 3.0  # of the drift, in deviations of the noise; reached only where the step is too large for the energy
+
 
 @register("inference", "langevin")
 class Langevin(LatentInference):
-    """EM whose E-step follows the gradient of the log-posterior of z, with noise: z - e dU + sqrt(2 e) n.
+    """EM whose E-step follows the gradient of the log-posterior of z, with noise: z - e M dU + sqrt(2 e M) n.
 
         U(z) = sum_fn [ |x|^2 / Vx + log Vx ] - log p(z | v) + smoothness * sum_n |z_n - z_(n-1)|_1
+
+    M is the variance of the encoder's posterior where the chains begin. It is fixed, so that what is drawn stays the
+    same as with M = 1, which is published; but units that the sound determines to a hundredth and units that it leaves
+    open move equally fast on their own scale.
 
     Every step of every chain is one pass through the decoder, forth and back, and the same pass gives the M-step its
     averages over chains.
@@ -36,6 +41,8 @@ class Langevin(LatentInference):
         e above.
     smoothness : float
         Weight of the total variation of z over time.
+    m_steps : int
+        Updates of noise and gains in each iteration, all with the same draws of speech.
     warm_start : int
         Iterations of the encoder before the first.
     gain_prior : (float, float) or None
@@ -65,15 +72,18 @@ class Langevin(LatentInference):
         iterations: int = 100,
         chains: int = 4,
         steps: int = 1,
-        step_size: float = 5e-3,
+        step_size: float = 0.02,
         smoothness: float = 0.0,
+        m_steps: int = 2,
         warm_start: int = 5,
         gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(prior, noise_model, iterations, warm_start, gain_prior, tolerance, chunk_seconds, seed)
+        super().__init__(
+            prior, noise_model, iterations, m_steps, warm_start, gain_prior, tolerance, chunk_seconds, seed
+        )
         if chains < 1 or steps < 1:
             raise ValueError(f"chains and steps must be at least 1, got {chains} and {steps}.")
         if step_size <= 0 or smoothness < 0:
@@ -92,17 +102,19 @@ class Langevin(LatentInference):
 
     def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
         """Draws from the encoder's posterior; shapes in `LatentInference.begin`."""
-        spread = fit.normal(1, self.chains, posterior.mean.shape[-1])[0]
-        return {"z": posterior.mean[:, None] + (0.5 * posterior.log_variance).exp()[:, None] * spread}
+        draws = fit.normal(1, self.chains, posterior.mean.shape[-1])[0]
+        scale = posterior.log_variance.exp()[:, None]
+        return {"z": posterior.mean[:, None] + scale.sqrt() * draws, "scale": scale}
 
-    def e_step(self, fit: Fit) -> Expectation:
-        """A few steps of every chain; shapes in `Fit` and `Expectation`."""
-        latent = fit.latent["z"]
-        noise = fit.normal(self.steps, self.chains, latent.shape[-1])
-        found = []
+    def e_step(self, fit: Fit) -> None:
+        """A few steps of every chain; shapes in `Fit`."""
+        latent, scale = fit.latent["z"], self.step_size * fit.latent["scale"]
+        spread = (2.0 * scale).sqrt()
+        noise = fit.normal(self.steps, self.chains, latent.shape[-1]).mul_(spread)
+        speech, costs = [], []
         for step in range(self.steps):
-            expectation, gradient = self.energy(fit, latent, self.smoothness)
-            found.append(expectation)
-            latent = latent - self.step_size * gradient + math.sqrt(2 * self.step_size) * noise[step]
-        fit.latent = {"z": latent}
-        return Expectation.mean(found)
+            variance, cost, _, gradient = self.energy(fit, latent, self.smoothness)
+            speech.append(variance)
+            costs.append(cost)
+            latent = latent - (scale * gradient).clamp(-_LIMIT * spread, _LIMIT * spread) + noise[step]
+        fit.latent |= {"z": latent, "speech": torch.cat(speech, dim=1), "cost": torch.cat(costs, dim=1)}

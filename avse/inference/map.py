@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from avse.contracts.latent_inference import Expectation, Fit, LatentInference
+from avse.contracts.latent_inference import Fit, LatentInference
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Gaussian, LatentPrior
 from avse.plugins import register
@@ -32,6 +32,8 @@ class MAP(LatentInference):
         Gradient steps in each iteration.
     step_size : float
         Of Adam, to begin with.
+    m_steps : int
+        Updates of noise and gains in each iteration, all with the same draws of speech.
     warm_start : int
         Iterations of the encoder before the first.
     gain_prior : (float, float) or None
@@ -62,13 +64,16 @@ class MAP(LatentInference):
         iterations: int = 100,
         steps: int = 2,
         step_size: float = 0.05,
+        m_steps: int = 4,
         warm_start: int = 5,
         gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(prior, noise_model, iterations, warm_start, gain_prior, tolerance, chunk_seconds, seed)
+        super().__init__(
+            prior, noise_model, iterations, m_steps, warm_start, gain_prior, tolerance, chunk_seconds, seed
+        )
         if steps < 1 or step_size <= 0:
             raise ValueError(f"steps must be at least 1 and step_size above 0, got {steps} and {step_size}.")
         self.steps, self.step_size = steps, step_size
@@ -88,22 +93,24 @@ class MAP(LatentInference):
         size = torch.full_like(latent[..., :1], self.step_size)
         return {"z": latent, "first": zero, "second": zero, "size": size, "alone": self.alone(fit, latent)}
 
-    def e_step(self, fit: Fit) -> Expectation:
-        """A few steps down; shapes in `Fit` and `Expectation`."""
+    def e_step(self, fit: Fit) -> None:
+        """A few steps down; shapes in `Fit`."""
         latent, first, second, size, alone = (fit.latent[n] for n in ("z", "first", "second", "size", "alone"))
-        best, gradient = self.energy(fit, latent)
+        inside = fit.context.inside[:, None, :, None]
+        speech, cost, misfit, gradient = self.energy(fit, latent)
         for _ in range(self.steps):
             # Without Adam's correction for its start, which the step size makes up for.
             first = _FIRST * first + (1 - _FIRST) * gradient
             second = _SECOND * second + (1 - _SECOND) * gradient.square()
             proposal = latent - size * first / (second.sqrt() + 1e-8)
-            tried, new_gradient = self.energy(fit, proposal)
-            gained = ((best.misfit - tried.misfit) * fit.context.inside)[:, None, :, None]
+            tried = self.energy(fit, proposal)
+            gained = (cost + misfit - tried[1] - tried[2]) * inside
             taken = torch.where(alone, gained, gained.sum(dim=2, keepdim=True)) > 0
             size = torch.where(taken, size * _FASTER, size * _SLOWER)
             # After a refusal the old direction does not count any more: the next is the gradient's.
             first = torch.where(taken, first, torch.zeros_like(first))
-            latent, gradient = torch.where(taken, proposal, latent), torch.where(taken, new_gradient, gradient)
-            best = best.where(taken[:, 0], tried)
-        fit.latent = {"z": latent, "first": first, "second": second, "size": size, "alone": alone}
-        return best
+            latent = torch.where(taken, proposal, latent)
+            speech, cost, misfit, gradient = (
+                torch.where(taken, new, old) for new, old in zip(tried, (speech, cost, misfit, gradient))
+            )
+        fit.latent |= {"z": latent, "first": first, "second": second, "size": size, "speech": speech, "cost": cost}

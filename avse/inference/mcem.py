@@ -6,18 +6,20 @@ from collections.abc import Sequence
 
 import torch
 
-from avse.contracts.latent_inference import Expectation, Fit, LatentInference
+from avse.contracts.latent_inference import Fit, LatentInference
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Gaussian, LatentPrior
 from avse.plugins import register
-from avse.signal.mixture import Mixture
+from avse.signal.mixture import speech_variance
 
 _TARGET, _RATE = 0.3, 0.1  # acceptance that proposals are scaled for while burning in, and how fast
 
 
 @register("inference", "mcem")
 class MCEM(LatentInference):
-    """EM whose E-step proposes z + d n, n standard normal, and accepts by the ratio of the posterior densities.
+    """EM whose E-step proposes z + d n, n normal, and accepts by the ratio of the posterior densities.
+
+    The variance of n is that of the encoder's posterior where the chains begin, unit by unit; one is published.
 
     Where the prior takes each step by itself, so does the acceptance. With a prior that looks over time, or a fusion
     that does, a clip is accepted as a whole: exact, but slow to move, and `langevin` is the better choice. While the
@@ -36,7 +38,9 @@ class MCEM(LatentInference):
     chains : int
         Draws of each clip that run side by side.
     proposal_variance : float
-        d^2 to begin with.
+        d^2 to begin with; 0.01 is published for n of variance one.
+    m_steps : int
+        Updates of noise and gains in each iteration, all with the same draws of speech.
     warm_start : int
         Iterations of the encoder before the first.
     gain_prior : (float, float) or None
@@ -64,17 +68,20 @@ class MCEM(LatentInference):
         prior: LatentPrior,
         noise_model: NoiseModel,
         iterations: int = 100,
-        draws: int = 10,
-        burn_in: int = 5,
+        draws: int = 5,
+        burn_in: int = 3,
         chains: int = 1,
-        proposal_variance: float = 0.01,
+        proposal_variance: float = 0.1,
+        m_steps: int = 2,
         warm_start: int = 5,
         gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(prior, noise_model, iterations, warm_start, gain_prior, tolerance, chunk_seconds, seed)
+        super().__init__(
+            prior, noise_model, iterations, m_steps, warm_start, gain_prior, tolerance, chunk_seconds, seed
+        )
         if not 0 <= burn_in < draws or chains < 1:
             raise ValueError(
                 f"burn_in must be in 0 ... draws - 1 and chains at least 1, got {burn_in}, {draws}, {chains}."
@@ -94,41 +101,39 @@ class MCEM(LatentInference):
     def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
         """All chains at the encoder's mean; shapes in `LatentInference.begin`."""
         latent = posterior.mean[:, None].expand(-1, self.chains, -1, -1)
-        scale = torch.full_like(latent[..., :1], self.proposal_variance**0.5)
-        return {"z": latent, "scale": scale, "alone": self.alone(fit, latent), "decoded": self.decode(fit, latent)}
+        return {
+            "z": latent,
+            "spread": (0.5 * posterior.log_variance).exp()[:, None],
+            "scale": torch.full_like(latent[..., :1], self.proposal_variance**0.5),
+            "alone": self.alone(fit, latent),
+            "decoded": speech_variance(self.decode(fit, latent)),
+        }
 
-    def e_step(self, fit: Fit) -> Expectation:
-        """A few proposals in every chain; shapes in `Fit` and `Expectation`."""
-        latent, scale, decoded = (fit.latent[name] for name in ("z", "scale", "decoded"))
-        alone = fit.latent["alone"]
-        moves = fit.normal(self.draws, self.chains, latent.shape[-1])
+    def e_step(self, fit: Fit) -> None:
+        """A few proposals in every chain; shapes in `Fit`."""
+        latent, scale, alone, decoded = (fit.latent[name] for name in ("z", "scale", "alone", "decoded"))
+        inside = fit.context.inside[:, None, :, None]
+        moves = fit.normal(self.draws, self.chains, latent.shape[-1]).mul_(fit.latent["spread"])
         chance = fit.uniform(self.draws, self.chains, 1)
         chance = torch.where(alone, chance, chance[:, :, :, :1]).clamp_(min=1e-12).log_()
-        mixture = fit.mixture(decoded)
-        energy = self._energy(fit, latent, mixture)
-        found: list[Expectation] = []
+        cost = self.cost_of(fit, latent)
+        energy = cost + fit.mixture(decoded).misfit()[..., None]
+        speech, costs = [], []
         for draw in range(self.draws):
             proposal = latent + scale * moves[draw]
-            new_decoded = self.decode(fit, proposal)
-            new_mixture = fit.mixture(new_decoded)
-            new_energy = self._energy(fit, proposal, new_mixture)
-            gained = (energy - new_energy)[..., None]
+            tried = speech_variance(self.decode(fit, proposal))
+            new_cost = self.cost_of(fit, proposal)
+            new_energy = new_cost + fit.mixture(tried).misfit()[..., None]
+            gained = (energy - new_energy) * inside
             taken = chance[draw] < torch.where(alone, gained, gained.sum(dim=2, keepdim=True))
-            latent, decoded = torch.where(taken, proposal, latent), torch.where(taken, new_decoded, decoded)
-            mixture = Mixture(
-                torch.where(taken, new_mixture.wiener, mixture.wiener),
-                torch.where(taken, new_mixture.precision, mixture.precision),
-                torch.where(taken, new_mixture.ratio, mixture.ratio),
+            latent, decoded, cost, energy = (
+                torch.where(taken, new, old)
+                for new, old in ((proposal, latent), (tried, decoded), (new_cost, cost), (new_energy, energy))
             )
-            energy = torch.where(taken[..., 0], new_energy, energy)
             if draw < self.burn_in:
                 scale = scale * ((taken.to(scale) - _TARGET) * _RATE).exp()
             else:
-                found.append(Expectation.of(mixture, energy))
-        fit.latent = {"z": latent, "scale": scale, "alone": alone, "decoded": decoded}
-        return Expectation.mean(found)
-
-    def _energy(self, fit: Fit, latent: torch.Tensor, mixture: Mixture) -> torch.Tensor:
-        """-log p(x, z) by step, shape (batch, chains, steps), zero beyond each clip's end."""
-        energy = mixture.misfit() - self.prior_of(fit, latent).log_prob(latent)
-        return energy * fit.context.inside[:, None]
+                speech.append(decoded)
+                costs.append(cost)
+        fit.latent |= {"z": latent, "scale": scale, "decoded": decoded}
+        fit.latent |= {"speech": torch.cat(speech, dim=1), "cost": torch.cat(costs, dim=1)}

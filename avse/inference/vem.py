@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from avse.contracts.latent_inference import Expectation, Fit, LatentInference
+from avse.contracts.latent_inference import Fit, LatentInference
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Gaussian, LatentPrior
 from avse.plugins import register
@@ -25,6 +25,8 @@ class VEM(LatentInference):
     noise_model : NoiseModel
     iterations : int
         At most so many.
+    m_steps : int
+        Updates of noise and gains in each iteration.
     gain_prior : (float, float) or None
         Shape and rate of a Gamma prior of the gain of each step: (1, 1) is published, (1, 0) is flat, and larger ones
         with shape = rate + 1 hold the gain near one. None: the gain is one, and z alone tells the level.
@@ -50,12 +52,13 @@ class VEM(LatentInference):
         prior: LatentPrior,
         noise_model: NoiseModel,
         iterations: int = 100,
+        m_steps: int = 4,
         gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(prior, noise_model, iterations, 0, gain_prior, tolerance, chunk_seconds, seed)
+        super().__init__(prior, noise_model, iterations, m_steps, 0, gain_prior, tolerance, chunk_seconds, seed)
 
     @classmethod
     def example_arguments(cls) -> dict:
@@ -66,9 +69,9 @@ class VEM(LatentInference):
         return {"prior": prior.example(), "noise_model": noise_model, "iterations": 3}
 
     def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
-        """The expected power of the voice so far; shapes in `LatentInference.begin`."""
-        return fit.latent | {"z": posterior.mean[:, None]}
+        """The voice as it is known so far; shapes in `LatentInference.begin`."""
+        return {"voice": fit.latent["voice"], "z": posterior.mean[:, None]}
 
-    def e_step(self, fit: Fit) -> Expectation:
-        """See `LatentInference.encode_step`."""
-        return self.encode_step(fit)
+    def e_step(self, fit: Fit) -> None:
+        """See `LatentInference.encode_step`: shapes in `Fit`."""
+        self.encode_step(fit)

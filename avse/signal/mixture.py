@@ -10,6 +10,15 @@ import torch
 _LOWEST, _HIGHEST = 1e-15, 1e15
 
 
+def speech_variance(log_variance: torch.Tensor) -> torch.Tensor:
+    """exp, kept where squares and reciprocals are finite in 32 bits; of the shape of its argument.
+
+    >>> speech_variance(torch.tensor([0.0, 1e4])).tolist()
+    [1.0, 999999986991104.0]
+    """
+    return log_variance.exp().clamp_(_LOWEST, _HIGHEST)
+
+
 @dataclass
 class Mixture:
     """x = s + n with s ~ N_c(0, S), n ~ N_c(0, V), seen bin by bin; all of one shape.
@@ -25,7 +34,7 @@ class Mixture:
 
     Example
     -------
-    >>> one = Mixture.of(torch.zeros(3), torch.ones(1), torch.ones(3), torch.full((3,), 4.0))
+    >>> one = Mixture.of(torch.ones(3), torch.ones(1), torch.ones(3), torch.full((3,), 4.0))
     >>> one.wiener.tolist(), one.ratio.tolist()
     ([0.5, 0.5, 0.5], [2.0, 2.0, 2.0])
     """
@@ -35,17 +44,18 @@ class Mixture:
     ratio: torch.Tensor
 
     @classmethod
-    def of(cls, log_variance: torch.Tensor, gain: torch.Tensor, noise: torch.Tensor, power: torch.Tensor) -> Mixture:
-        """The mixture with S = gain * exp(log_variance).
+    def of(cls, speech: torch.Tensor, gain: torch.Tensor, noise: torch.Tensor, power: torch.Tensor) -> Mixture:
+        """The mixture with S = gain * speech.
 
         Arguments
         ---------
-        log_variance : tensor, shape (..., steps, bins)
+        speech : tensor, shape (..., steps, bins)
+            Variance of speech, as `speech_variance` gives it.
         gain, noise, power : tensor
             Broadcast against it: gain (not negative), V (positive) and |x|^2.
         """
         # In place on own tensors: this runs in every step of every inference and is bound by memory.
-        wiener = log_variance.exp().clamp_(_LOWEST, _HIGHEST).mul_(gain)
+        wiener = speech * gain
         precision = (wiener + noise).reciprocal_()
         wiener.mul_(precision)
         return cls(wiener, precision, power * precision)
@@ -89,17 +99,18 @@ def gain_update(
     return (pull + (pull * pull + 4.0 * gain * numerator * linear).sqrt()) / (2.0 * linear + 1e-30)
 
 
-def typical_power(wiener: torch.Tensor, power: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def typical_power(mixture: Mixture, power: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """exp(E log |s|^2) under the posterior of speech, whose mean is w x and whose variance is w V.
 
     The logarithm of a non-central chi-square variable has mean log K + E1(K) with K = |mean|^2 / variance; K exp(E1(K))
-    is taken as K + exp(-0.577 - 0.83 K), which is within 1 %. E |s|^2, with variance in place of that, would be up to
-    2.5 dB too loud where speech is uncertain.
+    is taken as K + exp(-0.577 - 0.83 K), which is within 1 %. E |s|^2, with the variance in place of that, is up to
+    2.5 dB louder than the spectra that an encoder, which looks at logarithms, was trained on.
 
     Arguments
     ---------
-    wiener, power, noise : tensor
-        w, |x|^2 and V; broadcast together.
+    mixture : Mixture
+    power, noise : tensor
+        |x|^2 and V; broadcast against it.
 
     Returns
     -------
@@ -107,10 +118,11 @@ def typical_power(wiener: torch.Tensor, power: torch.Tensor, noise: torch.Tensor
 
     Example
     -------
-    >>> typical_power(torch.tensor(0.5), torch.tensor(0.0), torch.tensor(2.0)).item()
+    >>> half = Mixture.of(torch.tensor(2.0), torch.tensor(1.0), torch.tensor(2.0), torch.tensor(0.0))
+    >>> typical_power(half, torch.tensor(0.0), torch.tensor(2.0)).item()
     0.561...
     """
-    variance = wiener * noise
-    mean = wiener.square() * power
+    variance = mixture.wiener * noise
+    mean = mixture.wiener.square() * power
     certainty = (mean / variance.clamp(min=1e-30)).clamp_(max=80.0)
-    return mean + variance * (-0.577216 - 0.83 * certainty).exp_()
+    return mean + variance * certainty.mul_(-0.83).sub_(0.577216).exp_()

@@ -9,11 +9,12 @@ import pytest
 import torch
 from toy_models import DynamicalToy, FixedNoise, ToyPrior, fit_of
 
+from avse.contracts.latent_inference import Expectation
 from avse.inference.langevin import Langevin
 from avse.inference.map import MAP
 from avse.inference.mcem import MCEM
 from avse.inference.vem import VEM
-from avse.signal.mixture import Mixture, gain_update, typical_power
+from avse.signal.mixture import Mixture, gain_update, speech_variance, typical_power
 
 STEPS, BINS, CHAINS = 5, 32, 3
 
@@ -48,14 +49,14 @@ def _energy(prior, fit, latent: torch.Tensor, smoothness: float = 0.0) -> float:
 def test_mixture_against_its_definition() -> None:
     fit = _problem(ToyPrior())
     log_variance = torch.randn(1, CHAINS, STEPS, BINS, dtype=torch.float64) - 5
-    mixture = fit.mixture(log_variance)
+    mixture = fit.mixture(log_variance.exp())
     speech = fit.gain[:, None] * log_variance.exp()
     total = speech + fit.variance[:, None]
     torch.testing.assert_close(mixture.wiener, speech / total)
     torch.testing.assert_close(mixture.ratio, fit.power[:, None] / total)
     torch.testing.assert_close(mixture.misfit(), (fit.power[:, None] / total + total.log()).sum(dim=-1))
     shift = 1e-6
-    moved = [fit.mixture(log_variance + sign * shift) for sign in (1, -1)]
+    moved = [fit.mixture((log_variance + sign * shift).exp()) for sign in (1, -1)]
     # The misfit of one bin, from the tensors that make it up.
     by_bin = [one.ratio - one.precision.log() for one in moved]
     torch.testing.assert_close(mixture.slope(), (by_bin[0] - by_bin[1]) / (2 * shift), rtol=1e-6, atol=1e-8)
@@ -67,7 +68,7 @@ def test_gradient_of_the_energy_against_finite_differences(prior, smoothness: fl
     fit = _problem(prior)
     inference = Langevin(prior, FixedNoise(), smoothness=smoothness)
     latent = fit.latent["z"]
-    found, gradient = inference.energy(fit, latent, smoothness)
+    _, cost, misfit, gradient = inference.energy(fit, latent, smoothness)
     expected = torch.zeros_like(gradient)
     for index in np.ndindex(*latent.shape):
         chain, rest = index[1], index[2:]
@@ -78,17 +79,19 @@ def test_gradient_of_the_energy_against_finite_differences(prior, smoothness: fl
             values.append(_energy(prior, fit, moved, smoothness))
         expected[index] = (values[0] - values[1]) / 2e-5
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
-    mean = np.mean([_energy(prior, fit, latent[0, chain], smoothness) for chain in range(CHAINS)])
-    assert float(found.misfit.sum()) == pytest.approx(mean, rel=1e-10)
+    for chain in range(CHAINS):
+        whole = _energy(prior, fit, latent[0, chain], smoothness)
+        assert float((cost + misfit)[0, chain].sum()) == pytest.approx(whole, rel=1e-10)
 
 
 def test_statistics_of_the_m_step_against_loops() -> None:
     fit = _problem(ToyPrior())
     prior = ToyPrior()
-    found, _ = Langevin(prior, FixedNoise()).energy(fit, fit.latent["z"])
     decoded = prior.decode(fit.latent["z"][0], fit.context).exp()
+    fit.latent |= {"speech": decoded[None], "cost": torch.full((1, CHAINS, STEPS, 1), 7.0, dtype=torch.float64)}
+    found = Expectation.of(fit)
     for n in range(STEPS):
-        up = down = 0.0
+        up = down = misfit = 0.0
         for f in range(BINS):
             g, v, p = float(fit.gain[0, n, 0]), float(fit.variance[0, n, f]), float(fit.power[0, n, f])
             totals = [g * float(decoded[r, n, f]) + v for r in range(CHAINS)]
@@ -96,8 +99,10 @@ def test_statistics_of_the_m_step_against_loops() -> None:
             assert float(found.numerator[0, n, f]) == pytest.approx(np.mean([p / t**2 for t in totals]))
             assert float(found.denominator[0, n, f]) == pytest.approx(np.mean([1 / t for t in totals]))
             assert float(found.wiener[0, n, f]) == pytest.approx(np.mean(shares))
+            misfit += np.mean([p / t + math.log(t) for t in totals])
             up += np.mean([float(decoded[r, n, f]) * p / t**2 for r, t in enumerate(totals)])
             down += np.mean([float(decoded[r, n, f]) / t for r, t in enumerate(totals)])
+        assert float(found.misfit[0, n]) == pytest.approx(7.0 + misfit)
         got = gain_update(fit.gain[0, n], found.gain_numerator[0, n], found.gain_denominator[0, n])
         assert got.item() == pytest.approx(g * math.sqrt(up / down))  # the published rule
 
@@ -117,8 +122,9 @@ def test_typical_power_against_draws() -> None:
     mean, spread = wiener * np.sqrt(power), wiener * noise
     normal = rng.standard_normal((2, 400_000, 1)) * np.sqrt(spread / 2)
     expected = np.exp(np.log((mean + normal[0]) ** 2 + normal[1] ** 2).mean(axis=0))
-    got = typical_power(torch.tensor(wiener), torch.tensor(power), torch.tensor(noise))
-    np.testing.assert_allclose(got, expected, rtol=0.02)
+    speech = torch.tensor(noise * wiener / (1 - wiener))
+    mixture = Mixture.of(speech, torch.tensor(1.0), torch.tensor(noise), torch.tensor(power))
+    np.testing.assert_allclose(typical_power(mixture, torch.tensor(power), torch.tensor(noise)), expected, rtol=0.02)
 
 
 def test_variational_step_against_loops() -> None:
@@ -128,44 +134,44 @@ def test_variational_step_against_loops() -> None:
         0.004 + torch.rand(1, 1, STEPS, BINS, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) / 100
     )
     fit.latent = {"speech": speech}
-    posterior = prior.encode(speech[:, 0], fit.context)
-    found = VEM(prior, FixedNoise()).e_step(fit)
-    torch.testing.assert_close(fit.latent["z"][:, 0], posterior.mean)
-    decoded = prior.decode(posterior.mean, fit.context).exp()
+    voice = torch.empty(1, STEPS, BINS, dtype=torch.float64)
     for n in range(STEPS):
-        misfit = 0.0
         for f in range(BINS):
             g, v, p = float(fit.gain[0, n, 0]), float(fit.variance[0, n, f]), float(fit.power[0, n, f])
-            s = g * float(decoded[0, n, f])
+            s = g * float(speech[0, 0, n, f])
             mean, variance = s / (s + v) * math.sqrt(p), s * v / (s + v)
-            typical = mean**2 + variance * math.exp(-0.577216 - 0.83 * mean**2 / variance)
-            assert float(fit.latent["speech"][0, 0, n, f]) == pytest.approx(typical / g)
-            assert float(found.wiener[0, n, f]) == pytest.approx(s / (s + v))
-            misfit += p / (s + v) + math.log(s + v)
+            voice[0, n, f] = (mean**2 + variance * math.exp(-0.577216 - 0.83 * mean**2 / variance)) / g
+    posterior = prior.encode(voice, fit.context)
+    VEM(prior, FixedNoise()).e_step(fit)
+    torch.testing.assert_close(fit.latent["z"][:, 0], posterior.mean)
+    torch.testing.assert_close(fit.latent["speech"][:, 0], prior.decode(posterior.mean, fit.context).exp())
+    for n in range(STEPS):
+        divergence = 0.0
         for d in range(prior.latent_dim):
             mu, lv = float(posterior.mean[0, n, d]), float(posterior.log_variance[0, n, d])
-            misfit += 0.5 * (math.exp(lv) + mu**2 - 1 - lv)
-        assert float(found.misfit[0, n]) == pytest.approx(misfit)
+            divergence += 0.5 * (math.exp(lv) + mu**2 - 1 - lv)
+        assert float(fit.latent["cost"][0, 0, n, 0]) == pytest.approx(divergence)
 
 
 @pytest.mark.parametrize("prior", [ToyPrior(), DynamicalToy()], ids=["by step", "dynamical"])
 def test_langevin_step_against_its_equation(prior) -> None:
     fit, same = _problem(prior), _problem(prior)
     inference = Langevin(prior, FixedNoise(), chains=CHAINS, steps=2, step_size=1e-3, smoothness=0.1)
+    # Units on scales of their own.
+    scale = torch.linspace(0.5, 2.0, prior.latent_dim, dtype=torch.float64).expand(1, 1, STEPS, -1)
+    fit.latent["scale"] = scale
     inference.e_step(fit)
     noise = same.normal(2, CHAINS, prior.latent_dim)
     latent = same.latent["z"]
     for step in range(2):
         with torch.enable_grad():
             leaf = latent.clone().requires_grad_()
-            total = same.mixture(inference.decode(same, leaf)).misfit().sum()
-            # Written with in-place operations, so its own graph is not used here: only the prior's part.
-            total = total.detach() - inference.prior_of(same, leaf).log_prob(leaf).sum()
+            total = -inference.prior_of(same, leaf).log_prob(leaf).sum()
             decoded = inference.decode(same, leaf)
             full = same.gain[:, None] * decoded.exp() + same.variance[:, None]
             total = total + (same.power[:, None] / full + full.log()).sum() + 0.1 * leaf.diff(dim=2).abs().sum()
             [slope] = torch.autograd.grad(total, leaf)
-        latent = latent - 1e-3 * slope + math.sqrt(2e-3) * noise[step]
+        latent = latent - 1e-3 * scale * slope + (2e-3 * scale).sqrt() * noise[step]
         same._prior = None
     torch.testing.assert_close(fit.latent["z"], latent, rtol=1e-6, atol=1e-9)
 
@@ -183,7 +189,7 @@ def test_metropolis_hastings_against_loops(prior) -> None:
     for chain in range(2):
         latent = posterior.mean[0].clone()
         for draw in range(4):
-            proposal = latent + math.sqrt(0.2) * moves[draw, 0, chain]
+            proposal = latent + math.sqrt(0.2) * math.exp(-1.0) * moves[draw, 0, chain]  # q has variance exp(-2)
             for n in range(STEPS) if not prior.dynamical else [slice(None)]:
                 moved = latent.clone()
                 moved[n] = proposal[n]
@@ -200,7 +206,7 @@ def test_a_step_of_map_follows_adam_and_never_rises() -> None:
     fit = _problem(prior, chains=1)
     fit.latent = inference.begin(prior.encode(fit.power, fit.context), fit)
     before = fit.latent["z"][0, 0].clone()
-    _, gradient = inference.energy(fit, before[None, None])
+    gradient = inference.energy(fit, before[None, None])[3]
     direction = 0.2 * gradient / (math.sqrt(0.05) * gradient.abs() + 1e-8)
     inference.e_step(fit)
     after = fit.latent["z"][0, 0]
@@ -214,6 +220,6 @@ def test_a_step_of_map_follows_adam_and_never_rises() -> None:
 def test_a_mixture_stays_finite_at_its_ends() -> None:
     ends = torch.tensor([-1e4, -80.0, 0.0, 80.0, 1e4])
     for power in (0.0, 1e-12, 1e8):
-        mixture = Mixture.of(ends, torch.ones(1), torch.full((5,), 1e-10), torch.full((5,), power))
+        mixture = Mixture.of(speech_variance(ends), torch.ones(1), torch.full((5,), 1e-10), torch.full((5,), power))
         for part in (mixture.wiener, mixture.ratio, mixture.misfit(), mixture.slope()):
             assert bool(part.isfinite().all())
