@@ -64,7 +64,7 @@ def _run(inference, fit, iterations: int, burn_in: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     "inference",
     [
-        Langevin(OneUnit(), FixedNoise(), step_size=0.01, chains=1, steps=5),
+        Langevin(OneUnit(), FixedNoise(), step_size=0.02, chains=1, steps=5),
         MCEM(OneUnit(), FixedNoise(), draws=6, burn_in=1, proposal_variance=0.3),
     ],
     ids=["langevin", "mcem"],
@@ -138,7 +138,7 @@ def _drawn(prior: ToyPrior, steps: int) -> tuple[Batch, torch.Tensor, torch.Tens
     "make",
     [
         lambda prior: MCEM(prior, Stationary(), iterations=40, draws=8, burn_in=4, proposal_variance=0.1),
-        lambda prior: Langevin(prior, Stationary(), iterations=60, step_size=0.01, steps=2),
+        lambda prior: Langevin(prior, Stationary(), iterations=60, step_size=0.07, steps=2),
         lambda prior: MAP(prior, Stationary(), iterations=60, tolerance=0.0),
     ],
     ids=["mcem", "langevin", "map"],
@@ -170,7 +170,7 @@ def test_the_objective_of_map_never_rises(prior, gain_prior) -> None:
 def test_clips_stop_one_by_one_and_as_they_would_alone(inference: type) -> None:
     lengths = (9600, 5000, 1900)
     # Draws never come to rest; a coarse tolerance stops each clip at some iteration of its own.
-    tolerance = {Langevin: 1e-2, MCEM: 5e-3}.get(inference, 2e-3)
+    tolerance = {Langevin: 1e-2, MCEM: 5e-3, MAP: 5e-4}.get(inference, 2e-3)
     system = inference(ToyPrior(), NMF(rank=2), iterations=60, tolerance=tolerance)
     left = []
     for run in system._runs(sounds(lengths), None, None):
@@ -265,7 +265,7 @@ def test_mistakes_are_said() -> None:
         (lambda: MAP(prior, noise, steps=0), "steps must be at least 1"),
         (lambda: MAP(prior, noise, gain_prior=(0.5, 1.0)), "gain_prior is a shape"),
         (lambda: VEM(prior, noise, tolerance=-1.0), "tolerance must not be negative"),
-        (lambda: VEM(prior, noise, chunk_seconds=0.0), "chunk_seconds must be above 0"),
+        (lambda: VEM(prior, noise, chunk_seconds=0.0), "chunk_seconds above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             wrong()
