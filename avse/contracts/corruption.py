@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 
@@ -57,7 +58,46 @@ class Corruption(Plugin):
         Returns
         -------
         mouth : array, shape (frames, 88, 88), uint8
+            A frame that is not spoiled keeps its crop bit for bit: this is how `spoiled_frames` tells them apart.
         valid : array, shape (frames,), bool
             False in frames that a tracker would lose. A corruption that no tracker notices (blur, a frozen picture)
             leaves it as it is.
         """
+
+    def with_other(self, other: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Corruption:
+        """The same corruption, for a caller that has other clips. Most need none and return themselves.
+
+        Arguments
+        ---------
+        other : callable
+            Gives `mouth`, shape (frames, 88, 88), and `valid`, shape (frames,), of another speaker's clip, whose length
+            may differ.
+        """
+        return self
+
+
+def spoiled_frames(
+    mouth: np.ndarray, valid: np.ndarray, spoiled_mouth: np.ndarray, spoiled_valid: np.ndarray
+) -> np.ndarray:
+    """Which frames a corruption spoiled: those it lost, and those that show anything but what was seen there.
+
+    Arguments
+    ---------
+    mouth, valid : array, shape (frames, 88, 88) and (frames,)
+        What was there.
+    spoiled_mouth, spoiled_valid : array, shape (frames, 88, 88) and (frames,)
+        What a corruption made of it.
+
+    Returns
+    -------
+    array, shape (frames,), bool
+        False where there is a mouth neither before nor after.
+
+    Example
+    -------
+    >>> mouth, valid = np.arange(3, dtype=np.uint8).repeat(88 * 88).reshape(3, 88, 88), np.ones(3, bool)
+    >>> spoiled_frames(mouth, valid, mouth[[0, 0, 2]], np.array([True, True, False])).tolist()
+    [False, True, True]
+    """
+    differs = (mouth != spoiled_mouth).reshape(len(mouth), -1).any(axis=1)
+    return (valid != spoiled_valid) | (valid & spoiled_valid & differs)

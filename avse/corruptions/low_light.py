@@ -7,6 +7,8 @@ import numpy as np
 from avse.contracts.corruption import Corruption
 from avse.plugins import register
 
+_DIVISORS = (1.5, 2.5, 5.0, 10.0, 25.0)
+
 
 @register("corruption", "low_light")
 class LowLight(Corruption):
@@ -15,7 +17,7 @@ class LowLight(Corruption):
     Arguments
     ---------
     severity : int
-        Light is divided by 2, 4, 8, 16 or 32.
+        Light is divided by 1.5, 2.5, 5, 10 or 25.
 
     Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
 
@@ -28,6 +30,6 @@ class LowLight(Corruption):
 
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """See `Corruption.__call__`."""
-        light = mouth / 2.0**self.severity
-        grain = rng.standard_normal(mouth.shape) * (1.0 + np.sqrt(light))
+        light = mouth / _DIVISORS[self.severity - 1]
+        grain = rng.standard_normal(mouth.shape) * (1.0 + 0.5 * np.sqrt(light))
         return np.clip(np.round(light + grain), 0, 255).astype(np.uint8), valid.copy()

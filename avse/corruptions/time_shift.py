@@ -7,6 +7,8 @@ import numpy as np
 from avse.contracts.corruption import Corruption
 from avse.plugins import register
 
+_SHIFTS = (1, 3, 5, 7, 10)
+
 
 @register("corruption", "time_shift")
 class TimeShift(Corruption):
@@ -15,7 +17,7 @@ class TimeShift(Corruption):
     Arguments
     ---------
     severity : int
-        2, 4, 6, 8 or 10 frames (80 to 400 ms), in a random direction.
+        1, 3, 5, 7 or 10 frames (40 to 400 ms), in a random direction.
 
     Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
 
@@ -28,7 +30,7 @@ class TimeShift(Corruption):
 
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """See `Corruption.__call__`."""
-        shift = 2 * self.severity * (1 if rng.random() < 0.5 else -1)
+        shift = _SHIFTS[self.severity - 1] * (1 if rng.random() < 0.5 else -1)
         source = np.arange(len(valid)) - shift
         inside = (source >= 0) & (source < len(valid))
         source = np.clip(source, 0, max(0, len(valid) - 1))

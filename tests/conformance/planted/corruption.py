@@ -65,6 +65,12 @@ class Nothing(GoodCorruption):
         return mouth.copy(), valid.copy()
 
 
+@planted("does_something")
+class MilderWhenSevere(GoodCorruption):
+    def __call__(self, mouth, valid, rng):
+        return (mouth * rng.uniform(0, self.severity / 5)).astype(np.uint8), valid.copy()
+
+
 @planted("refuses_severity")
 class AnySeverity(GoodCorruption):
     def __init__(self, severity: int = 3) -> None:

@@ -1,0 +1,39 @@
+"""Corruption `frame_rate`: too few pictures a second."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avse.contracts.corruption import Corruption
+from avse.plugins import register
+
+_EVERY = (2, 3, 5, 10, 20)
+
+
+@register("corruption", "frame_rate")
+class FrameRate(Corruption):
+    """Only every n-th frame is new, as from a slow camera; each is shown until the next one comes.
+
+    Arguments
+    ---------
+    severity : int
+        Every 2nd, 3rd, 5th, 10th or 20th frame: 12.5, 8.3, 5, 2.5 or 1.25 pictures a second.
+
+    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+
+    Example
+    -------
+    >>> clip = np.arange(25, dtype=np.uint8).repeat(88 * 88).reshape(25, 88, 88)
+    >>> mouth, valid = FrameRate(3)(clip, np.ones(25, bool), np.random.default_rng(0))
+    >>> len(np.unique(mouth)) <= 6, valid.shape
+    (True, (25,))
+    """
+
+    def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """See `Corruption.__call__`."""
+        every = _EVERY[self.severity - 1]
+        frames = np.arange(len(valid))
+        taken = np.maximum(frames - (frames + int(rng.integers(every))) % every, 0)
+        # A picture taken where no mouth was seen says nothing; the frame stays what it is.
+        shown = np.where(valid[taken] & valid, taken, frames)
+        return mouth[shown], valid.copy()

@@ -1,0 +1,72 @@
+"""Corruption `head_turn`: the speaker looks away."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avse.contracts.corruption import Corruption
+from avse.contracts.types import VIDEO_RATE
+from avse.plugins import register
+
+_ANGLES = (15.0, 30.0, 45.0, 60.0, 75.0)
+_RADIUS = 0.8  # of the face, where the crop is 1 wide
+_DISTANCE = 6.0  # of the camera from the front of the face, in the same unit
+_STRAIGHT = np.deg2rad(1.0)
+
+
+@register("corruption", "head_turn")
+class HeadTurn(Corruption):
+    """The head turns aside early in the clip and stays there, swaying a little; a tracker follows the mouth.
+
+    The face is taken for a cylinder that carries the crop, seen in perspective: one half of the mouth is foreshortened,
+    and beyond the edge of the face there is background.
+
+    Arguments
+    ---------
+    severity : int
+        Turned by 15, 30, 45, 60 or 75 degrees.
+
+    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+
+    Example
+    -------
+    >>> mouth, valid = HeadTurn(5)(np.full((10, 88, 88), 99, np.uint8), np.ones(10, bool), np.random.default_rng(0))
+    >>> mouth.shape, valid.shape
+    ((10, 88, 88), (10,))
+    """
+
+    def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """See `Corruption.__call__`."""
+        import cv2
+
+        background = int(rng.integers(20, 200))
+        spoiled = mouth.copy()
+        for index, angle in enumerate(self._angles(len(valid), rng)):
+            if abs(angle) < _STRAIGHT:
+                continue
+            columns, rows, face = _turned(angle, mouth.shape[1])
+            warped = cv2.remap(mouth[index], columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            spoiled[index] = np.round(face * warped + (1 - face) * background).astype(np.uint8)
+        return spoiled, valid.copy()
+
+    def _angles(self, frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Angle of the head in radians, shape (frames,)."""
+        start, side = rng.uniform(0, 0.3) * frames, 1 if rng.random() < 0.5 else -1
+        seconds = (np.arange(frames) - start) / VIDEO_RATE
+        turned = np.clip(seconds / 0.4, 0, 1)  # a turn takes 0.4 s
+        smooth = turned**2 * (3 - 2 * turned)
+        sway = 1 + 0.06 * np.sin(2 * np.pi * rng.uniform(0.3, 0.8) * seconds)
+        return side * np.deg2rad(_ANGLES[self.severity - 1]) * smooth * sway
+
+
+def _turned(angle: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each pixel of a turned face comes from (columns, rows), and whether it shows the face: all (size, size)."""
+    grid = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float64)
+    across = grid + _RADIUS * np.sin(angle)  # the tracker keeps the mouth in the middle
+    place = np.arcsin(np.clip(across / _RADIUS, -1, 1))
+    source = _RADIUS * np.sin(np.clip(place - angle, -np.pi / 2, np.pi / 2))
+    closer = _RADIUS * (np.cos(place) - np.cos(angle))  # than the mouth is
+    tall = grid[:, None] * (_DISTANCE - closer)[None] / _DISTANCE
+    face = np.clip((_RADIUS - np.abs(across)) * size, 0, 1)  # its edge is one pixel soft
+    columns = np.broadcast_to(source * size + size / 2 - 0.5, tall.shape)
+    return columns.astype(np.float32), (tall * size + size / 2 - 0.5).astype(np.float32), face[None]

@@ -1,0 +1,41 @@
+"""Corruption `low_resolution`: a face far from the camera."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avse.contracts.corruption import Corruption
+from avse.plugins import register
+
+_SIZES = (40, 24, 15, 9, 5)
+
+
+@register("corruption", "low_resolution")
+class LowResolution(Corruption):
+    """The crop has few pixels and was enlarged.
+
+    Arguments
+    ---------
+    severity : int
+        The crop has 40, 24, 15, 9 or 5 pixels on each side.
+
+    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+
+    Example
+    -------
+    >>> crops = np.full((10, 88, 88), 99, np.uint8)
+    >>> mouth, valid = LowResolution(5)(crops, np.ones(10, bool), np.random.default_rng(0))
+    >>> mouth.shape, valid.shape
+    ((10, 88, 88), (10,))
+    """
+
+    def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """See `Corruption.__call__`."""
+        import cv2
+
+        small = (_SIZES[self.severity - 1],) * 2
+        spoiled = mouth.copy()
+        for index, crop in enumerate(mouth):
+            reduced = cv2.resize(crop, small, interpolation=cv2.INTER_AREA)
+            spoiled[index] = cv2.resize(reduced, crop.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        return spoiled, valid.copy()
