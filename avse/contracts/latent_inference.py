@@ -7,146 +7,24 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch.nn import functional as F
 
+from avse.contracts import competition
+from avse.contracts.fit import LARGEST_GAIN, LEAST_GAIN, Expectation, Fit
 from avse.contracts.inference import Inference
 from avse.contracts.noise_model import NoiseModel, State
-from avse.contracts.prior import Context, Gaussian, LatentPrior
+from avse.contracts.prior import Gaussian, LatentPrior, Prior, SwitchingPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
-from avse.signal.mixture import Mixture, gain_update, speech_variance, typical_power
+from avse.signal.mixture import gain_update, speech_variance, typical_power
 from avse.signal.nmf import clip_generators
 from avse.signal.stft import length_mask
 
 # Clips are brought to this root mean square: about the level of speech that priors are trained on.
 LEVEL = 0.05
-_LEAST_GAIN, _LARGEST_GAIN = 1e-8, 1e8
 _PATIENCE = 3  # iterations in a row with hardly a change, after which a clip stops
-
-
-@dataclass
-class Fit:
-    """What is known of the clips that still run; everything has the batch first.
-
-    Arguments
-    ---------
-    power : tensor, shape (batch, steps, bins)
-        |x|^2 of the noisy sound.
-    context : Context
-    gain : tensor, shape (batch, steps, 1)
-        Of the speech variance; zero beyond each clip's end.
-    variance : tensor, shape (batch, steps, bins)
-        Of the noise.
-    latent : dict of str to tensor, shape (batch, any, steps, any)
-        What the E-step leaves behind. For the M-step: `speech` (batch, draws, steps, bins), draws of the variance of
-        speech; and `cost` (batch, draws, steps, 1), what the prior adds to the objective. For the trust in the video:
-        `z` (batch, chains, steps, latent_dim). And whatever else it carries from iteration to iteration.
-    generators : list of torch.Generator
-        One for each clip.
-    """
-
-    power: torch.Tensor
-    context: Context
-    gain: torch.Tensor
-    variance: torch.Tensor
-    latent: dict[str, torch.Tensor]
-    generators: list[torch.Generator]
-    _folded: dict[int, Context] = field(default_factory=dict)
-    _prior: Gaussian | None = None
-
-    def select(self, rows: torch.Tensor) -> Fit:
-        """Some of the clips."""
-        return Fit(
-            self.power[rows],
-            _select(self.context, rows),
-            self.gain[rows],
-            self.variance[rows],
-            {name: value[rows] for name, value in self.latent.items()},
-            [self.generators[row] for row in rows.tolist()],
-        )
-
-    def between(self, first: int, last: int) -> Fit:
-        """Some of the steps, as views."""
-        context = self.context
-        return Fit(
-            self.power[:, first:last],
-            Context(
-                context.inside[:, first:last],
-                context.valid[:, first:last],
-                None if context.video is None else context.video[:, first:last],
-            ),
-            self.gain[:, first:last],
-            self.variance[:, first:last],
-            {name: value[:, :, first:last] for name, value in self.latent.items()},
-            self.generators,
-        )
-
-    def folded(self, chains: int) -> Context:
-        """The context of `chains` draws of each clip, folded into the batch."""
-        if chains not in self._folded:
-            rows = torch.arange(len(self.power), device=self.power.device).repeat_interleave(chains)
-            self._folded[chains] = self.context if chains == 1 else _select(self.context, rows)
-        return self._folded[chains]
-
-    def mixture(self, speech: torch.Tensor) -> Mixture:
-        """Speech of some variance, shape (batch, draws, steps, bins), in this noise."""
-        return Mixture.of(speech, self.gain[:, None], self.variance[:, None], self.power[:, None])
-
-    def normal(self, draws: int, *shape: int) -> torch.Tensor:
-        """Standard normal draws, shape (draws, batch, chains, steps, dim), for `shape` = (chains, dim).
-
-        Each clip draws by itself, in its own length and in 32 bits, so that neither the batch nor the precision
-        changes its draws; zero beyond its end.
-        """
-        return self._draw(torch.randn, draws, *shape)
-
-    def uniform(self, draws: int, *shape: int) -> torch.Tensor:
-        """Draws between 0 and 1; see `normal`."""
-        return self._draw(torch.rand, draws, *shape)
-
-    def _draw(self, random: Callable[..., torch.Tensor], draws: int, chains: int, dim: int) -> torch.Tensor:
-        counts = self.context.inside.sum(dim=1).tolist()
-        if len(counts) == 1 and counts[0] == self.power.shape[1]:
-            return random(draws, 1, chains, counts[0], dim, generator=self.generators[0]).to(self.power)
-        drawn = self.power.new_zeros(draws, len(counts), chains, self.power.shape[1], dim)
-        for row, (count, generator) in enumerate(zip(counts, self.generators)):
-            drawn[:, row, :, :count] = random(draws, chains, count, dim, generator=generator).to(drawn)
-        return drawn
-
-
-@dataclass
-class Expectation:
-    """What the M-step needs to know: means over draws of speech.
-
-    Arguments
-    ---------
-    wiener : tensor, shape (batch, steps, bins)
-        Share of speech, by which the noisy spectrum is multiplied.
-    numerator, denominator : tensor, shape (batch, steps, bins)
-        The two parts of the objective's derivative with respect to the noise variance: see `NoiseModel`.
-    gain_numerator, gain_denominator : tensor, shape (batch, steps, 1)
-        The same with respect to the gain, times the gain.
-    misfit : tensor, shape (batch, steps)
-        The objective at each step: negative log-likelihood summed over bins, and what the prior adds.
-    """
-
-    wiener: torch.Tensor
-    numerator: torch.Tensor
-    denominator: torch.Tensor
-    gain_numerator: torch.Tensor
-    gain_denominator: torch.Tensor
-    misfit: torch.Tensor
-
-    @classmethod
-    def of(cls, fit: Fit) -> Expectation:
-        """Over the draws that an E-step left in `fit.latent`."""
-        mixture = fit.mixture(fit.latent["speech"])
-        share = mixture.wiener.sum(dim=-1, keepdim=True)
-        over = share - mixture.slope().sum(dim=-1, keepdim=True)
-        misfit = mixture.misfit() + fit.latent["cost"][..., 0]
-        draws = (mixture.wiener, mixture.ratio * mixture.precision, mixture.precision, over, share, misfit)
-        return cls(*[one[:, 0] if one.shape[1] == 1 else one.mean(dim=1) for one in draws])
 
 
 class LatentInference(Inference):
@@ -161,9 +39,14 @@ class LatentInference(Inference):
 
     Chance belongs to the clip: its draws depend on `seed` and its length alone.
 
+    Several models of the voice may compete, step by step, by how well they explain the noisy sound: the components of a
+    switching prior, or, where there is a `gate`, the prior with its video and without. Each has an E-step of its own;
+    gains and noise belong to all. The posterior of the models that look at the video is the reliability returned, and
+    where no mouth is seen the result is bit for bit that of the audio model alone.
+
     Arguments
     ---------
-    prior : LatentPrior
+    prior : LatentPrior or SwitchingPrior
     noise_model : NoiseModel
     iterations : int
         At most so many.
@@ -180,10 +63,18 @@ class LatentInference(Inference):
         Longer clips are decoded and sampled in pieces of this length, in bounded memory; the noise model sees them
         whole.
     seed : int
+    gate : str
+        Whether a prior that looks at the video competes with itself without video: `none`, by `frame`, or by `clip`. A
+        switching prior chooses in any case; `clip` then lets it choose once.
+    temperature : float
+        The evidence of a step, in nats, is divided by this times the number of bins, as bins are far from independent.
+    transition_weight : float or None
+        How the choice goes on from step to step is learned on each clip. What was known before, of the prior or the
+        gate, counts like so many steps. None: it is not learned.
     """
 
-    accepts = (LatentPrior,)
-    prior: LatentPrior
+    accepts = (LatentPrior, SwitchingPrior)
+    prior: LatentPrior | SwitchingPrior
 
     def __init__(
         self,
@@ -196,8 +87,17 @@ class LatentInference(Inference):
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
+        gate: str = "none",
+        temperature: float = 1.0,
+        transition_weight: float | None = 20.0,
     ) -> None:
         super().__init__(prior, noise_model, iterations)
+        if gate not in competition.GATES:
+            raise ValueError(f"gate must be one of {', '.join(competition.GATES)}, got {gate!r}.")
+        if temperature <= 0 or (transition_weight is not None and transition_weight <= 0):
+            raise ValueError(
+                f"temperature and transition_weight must be above 0, got {temperature} and {transition_weight}."
+            )
         if gain_prior is not None and not (len(gain_prior) == 2 and gain_prior[0] >= 1 and gain_prior[1] >= 0):
             raise ValueError(f"gain_prior is a shape of at least 1 and a rate of at least 0, got {gain_prior}.")
         for name, value in (("warm_start", warm_start), ("tolerance", tolerance)):
@@ -208,7 +108,8 @@ class LatentInference(Inference):
                 f"m_steps must be at least 1 and chunk_seconds above 0, got {m_steps} and {chunk_seconds}."
             )
         self.m_steps, self.warm_start, self.gain_prior = m_steps, warm_start, gain_prior
-        self.tolerance, self.seed = tolerance, seed
+        self.tolerance, self.seed, self.gate, self.temperature = tolerance, seed, gate, temperature
+        self.transition_weight = transition_weight if gate != "clip" else None
         self.chunk_steps = max(1, round(chunk_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * (
             SAMPLES_PER_FRAME // prior.hop
         )
@@ -249,7 +150,7 @@ class LatentInference(Inference):
         previous : Estimate, optional
             Of the same batch, to begin from; otherwise the noisy sound.
         """
-        for run in self._runs(batch, scene, previous):
+        for run in self._runs(batch, scene, previous, speakers):
             yield run.estimate(self.prior, batch)
 
     def forward(
@@ -262,7 +163,7 @@ class LatentInference(Inference):
     ) -> Estimate:
         """Iterate to the end, or until the time is up; see `Inference.forward` and `iterate`."""
         begun = time.perf_counter()
-        for run in self._runs(batch, scene, previous):
+        for run in self._runs(batch, scene, previous, speakers):
             latest = run
             if seconds is not None and time.perf_counter() - begun > seconds:
                 break
@@ -271,16 +172,16 @@ class LatentInference(Inference):
     def decode(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
         """Log-variance of speech given z: (batch, chains, steps, dim) to (batch, chains, steps, bins)."""
         chains = latent.shape[1]
-        return self.prior.decode(latent.flatten(0, 1), fit.folded(chains)).unflatten(0, (-1, chains))
+        return fit.prior.decode(latent.flatten(0, 1), fit.folded(chains)).unflatten(0, (-1, chains))
 
     def prior_of(self, fit: Fit, latent: torch.Tensor) -> Gaussian:
         """p(z | v) that broadcasts against latents of shape (batch, chains, steps, dim)."""
-        if self.prior.dynamical:
+        if fit.prior.dynamical:
             chains = latent.shape[1]
-            found = self.prior.prior(latent.flatten(0, 1), fit.folded(chains))
+            found = fit.prior.prior(latent.flatten(0, 1), fit.folded(chains))
             return Gaussian(*[part.unflatten(0, (-1, chains)) for part in (found.mean, found.log_variance)])
         if fit._prior is None:
-            found = self.prior.prior(latent[:, 0], fit.context)
+            found = fit.prior.prior(latent[:, 0], fit.context)
             fit._prior = Gaussian(found.mean[:, None], found.log_variance[:, None])
         return fit._prior
 
@@ -295,9 +196,9 @@ class LatentInference(Inference):
         posterior of speech after one; without the gain, as the encoder knows speech.
         """
         if "speech" in fit.latent:
-            mixture, gain = fit.mixture(fit.latent["speech"][:, :1]), fit.gain[:, None].clamp(min=_LEAST_GAIN)
+            mixture, gain = fit.mixture(fit.latent["speech"][:, :1]), fit.gain[:, None].clamp(min=LEAST_GAIN)
             fit.latent["voice"] = typical_power(mixture, fit.power[:, None], fit.variance[:, None]) / gain
-        return self.prior.encode(fit.latent["voice"][:, 0], fit.context)
+        return fit.prior.encode(fit.latent["voice"][:, 0], fit.context)
 
     def encode_step(self, fit: Fit) -> None:
         """E-step by the encoder: z is the mean of `voice_posterior`; shapes in `Fit`."""
@@ -305,6 +206,29 @@ class LatentInference(Inference):
         latent = posterior.mean[:, None]
         divergence = Gaussian(latent, posterior.log_variance[:, None]).divergence(self.prior_of(fit, latent))
         fit.latent |= {"z": latent, "speech": speech_variance(self.decode(fit, latent)), "cost": divergence[..., None]}
+        fit.latent["uncertainty"] = posterior.log_variance[:, None]
+
+    def evidence(self, fit: Fit, state: Fit) -> torch.Tensor:
+        """How well one of several models explains each step: a bound of log p(x | model), up to a constant.
+
+        That is the likelihood of the noisy sound, averaged over the draws of an E-step, less the divergence of the
+        posterior of z from its prior. Chains and point estimates know the posterior's mean; its variance is taken from
+        the encoder.
+
+        Arguments
+        ---------
+        fit : Fit
+            What is known of the voice so far.
+        state : Fit
+            That of the model, after its E-step.
+
+        Returns
+        -------
+        tensor, shape (batch, steps)
+        """
+        mean = state.latent["z"].mean(dim=1, keepdim=True)
+        divergence = Gaussian(mean, state.latent["uncertainty"]).divergence(self.prior_of(state, mean))[:, 0]
+        return -state.mixture(state.latent["speech"]).misfit().mean(dim=1) - divergence
 
     def energy(
         self, fit: Fit, latent: torch.Tensor, smoothness: float = 0.0
@@ -334,7 +258,7 @@ class LatentInference(Inference):
         with torch.enable_grad():
             latent = latent.detach().requires_grad_()
             outputs = [self.decode(fit, latent)]
-            if self.prior.dynamical:
+            if fit.prior.dynamical:
                 outputs.append(self.cost_of(fit, latent))
         speech = speech_variance(outputs[0].detach())
         mixture = fit.mixture(speech)
@@ -342,7 +266,7 @@ class LatentInference(Inference):
         with _recurrent_backward(latent):
             [gradient] = torch.autograd.grad(outputs, latent, weights)
         latent = latent.detach()
-        if self.prior.dynamical:
+        if fit.prior.dynamical:
             cost = outputs[1].detach()
         else:
             prior = self.prior_of(fit, latent)
@@ -373,30 +297,35 @@ class LatentInference(Inference):
             The same at all steps of a clip.
         """
         alone = torch.zeros_like(fit.context.inside)[:, None, :, None]
-        if self.prior.dynamical:
+        if fit.prior.dynamical:
             return alone
         odd = torch.arange(latent.shape[2], device=latent.device)[:, None] % 2
         one, two = (self.decode(fit, latent[:, :1] + moved) for moved in (0 * odd, odd))
         change = ((one - two).abs().amax(dim=-1, keepdim=True) * (1 - odd)).amax(dim=2, keepdim=True)
         return alone | (change < 1e-4)
 
-    def _runs(self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None) -> Iterator[_Run]:
+    def _runs(
+        self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None, speakers: Sequence[Batch] = ()
+    ) -> Iterator[_Run]:
         device = batch.noisy.device.type
         with _no_gradient(device):
-            run = self._start(batch, scene, previous)
+            run = self._start(batch, scene, previous, speakers)
         for _ in range(self.iterations):
             with _no_gradient(device):
-                self._in_chunks(run.fit, self.e_step)
+                self._expect(run.fit, self.e_step)
                 run.note(self._m_steps(run), self.gain_prior)
-                run.drop_stopped(self.prior, self.tolerance)
+                run.drop_stopped(self.tolerance)
             yield run
             if not len(run.rows):
                 return
 
-    def _start(self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None) -> _Run:
+    def _start(
+        self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None, speakers: Sequence[Batch]
+    ) -> _Run:
         noisy = batch.noisy.clone()  # takes part in gradients also where the batch was made in inference mode
         scale = _scale(noisy, batch.lengths)
-        context = self.prior.context(batch)
+        models = competition.models_of(self.prior, batch, speakers, self.gate)
+        context = models[0].context
         inside = context.inside[..., None]
         power = self.prior.analyse(noisy * scale).abs().square() * inside
         speech = power
@@ -404,6 +333,7 @@ class LatentInference(Inference):
             speech = self.prior.analyse(previous.speech.clone().to(noisy) * scale).abs().square() * inside
         state = self.noise_model.initial_state(power, context.inside, scene)
         fit = Fit(
+            prior=models[0].prior,
             power=power,
             context=context,
             gain=torch.ones_like(power[..., :1]) * inside,
@@ -411,15 +341,35 @@ class LatentInference(Inference):
             latent={"voice": speech[:, None]},
             generators=clip_generators(context.inside, self.seed),
         )
+        if len(models) > 1:
+            fit.chain = competition.chain_of(self.prior, self.gate, len(power), power.device)
+            for one in models:
+                generators = clip_generators(context.inside, self.seed)
+                fit.states.append(fit.state(one.prior, one.context, dict(fit.latent), generators, one.stand_in))
         run = _Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
         for _ in range(self.warm_start):
-            self._in_chunks(fit, self.encode_step)
+            self._expect(fit, self.encode_step)
             self._m_steps(run)
-        self._in_chunks(fit, self._begin)
+        self._in_chunks(fit, partial(competition.for_each, step=self._begin) if fit.states else self._begin)
         return run
 
     def _begin(self, fit: Fit) -> None:
-        fit.latent = self.begin(self.voice_posterior(fit), fit)
+        posterior = self.voice_posterior(fit)
+        fit.latent = self.begin(posterior, fit) | {"uncertainty": posterior.log_variance[:, None]}
+
+    def _expect(self, fit: Fit, step: Callable[[Fit], None]) -> None:
+        """An E-step of the only model; or of all models that compete, the choice, and what they say together."""
+        if not fit.states:
+            self._in_chunks(fit, step)
+            return
+        self._in_chunks(fit, partial(self._compete, step=step))
+        memory = not isinstance(self.prior, SwitchingPrior) or self.prior.memory
+        competition.choose(fit, self.temperature * self.prior.bins, self.transition_weight, memory)
+        self._in_chunks(fit, competition.combine)
+
+    def _compete(self, fit: Fit, step: Callable[[Fit], None]) -> None:
+        competition.for_each(fit, step)
+        competition.note_evidence(fit, self.evidence)
 
     def _m_steps(self, run: _Run) -> Expectation:
         """Update noise and gains a few times; gives the expectation before the last update."""
@@ -434,29 +384,32 @@ class LatentInference(Inference):
         fit.variance = self.noise_model.variance(run.state)
         if self.gain_prior is not None:
             gain = gain_update(fit.gain, found.gain_numerator, found.gain_denominator, *self.gain_prior)
-            fit.gain = gain.clamp_(_LEAST_GAIN, _LARGEST_GAIN) * inside
+            fit.gain = gain.clamp_(LEAST_GAIN, LARGEST_GAIN) * inside
 
     def _in_chunks(self, fit: Fit, step: Callable[[Fit], Expectation | None]) -> Expectation | None:
         """Run a step on pieces of long clips that bound its memory, and put together what it gives."""
         steps = fit.power.shape[1]
         if steps <= self.chunk_steps:
             return step(fit)
-        latent: dict[str, torch.Tensor] = {}
+        fits = [fit, *fit.states]
+        latents: list[dict[str, torch.Tensor]] = [{} for _ in fits]
         whole: dict[str, torch.Tensor] = {}
         for first in range(0, steps, self.chunk_steps):
             piece = slice(first, first + self.chunk_steps)
             rows = fit.context.inside[:, first].nonzero()[:, 0]  # clips that reach so far
             part = fit.between(first, first + self.chunk_steps).select(rows)
             found = step(part)
-            for name, value in part.latent.items():
-                if name not in latent:
-                    latent[name] = value.new_zeros(len(fit.power), value.shape[1], steps, *value.shape[3:])
-                latent[name][rows, :, piece] = value
+            for latent, one in zip(latents, [part, *part.states]):
+                for name, value in one.latent.items():
+                    if name not in latent:
+                        latent[name] = value.new_zeros(len(fit.power), value.shape[1], steps, *value.shape[3:])
+                    latent[name][rows, :, piece] = value
             for name, value in vars(found).items() if found is not None else ():
                 if name not in whole:
                     whole[name] = value.new_zeros(len(fit.power), steps, *value.shape[2:])
                 whole[name][rows, piece] = value
-        fit.latent = latent
+        for one, latent in zip(fits, latents):
+            one.latent = latent
         return Expectation(**whole) if whole else None
 
 
@@ -484,7 +437,7 @@ class _Run:
         if gain_prior is not None:
             shape, rate = gain_prior
             gain = self.fit.gain[..., 0]
-            per_step = per_step + rate * gain - (shape - 1) * gain.clamp(min=_LEAST_GAIN).log()
+            per_step = per_step + rate * gain - (shape - 1) * gain.clamp(min=LEAST_GAIN).log()
         total = torch.where(inside, per_step, per_step.new_zeros(())).sum(dim=1, dtype=torch.float64)
         objective = total / (inside.sum(dim=1) * self.fit.power.shape[2])
         self.change = (objective - self.objective[self.rows]).abs()
@@ -492,7 +445,7 @@ class _Run:
         self.wiener[self.rows] = found.wiener
         self.trace.append(self.objective.mean().item())
 
-    def drop_stopped(self, prior: LatentPrior, tolerance: float) -> None:
+    def drop_stopped(self, tolerance: float) -> None:
         """Leave the clips behind whose objective hardly changes any more."""
         if not tolerance:
             return
@@ -500,15 +453,15 @@ class _Run:
         going = self.calm[self.rows] < _PATIENCE
         if bool(going.all()):
             return
-        self._trust(prior)
+        self._trust()
         kept = going.nonzero()[:, 0]
         self.rows, self.fit = self.rows[kept], self.fit.select(kept)
         self.state = {name: value[kept] for name, value in self.state.items()}
 
-    def estimate(self, prior: LatentPrior, batch: Batch) -> Estimate:
+    def estimate(self, prior: Prior, batch: Batch) -> Estimate:
         """What is known so far."""
         with _no_gradient(batch.noisy.device.type):
-            self._trust(prior)
+            self._trust()
             samples = batch.noisy.shape[1]
             noisy = batch.noisy.clone()
             speech = prior.synthesise(self.wiener * self.spectrum, samples) * length_mask(batch.lengths, samples)
@@ -517,10 +470,9 @@ class _Run:
             reliability = trusted.unflatten(1, (frames, ratio)).mean(dim=2)
             return Estimate(speech, noisy - speech, reliability, batch.lengths, trace=list(self.trace))
 
-    def _trust(self, prior: LatentPrior) -> None:
-        if len(self.rows) and self.fit.context.video is not None:
-            latent = self.fit.latent["z"].mean(dim=1)
-            self.trusted[self.rows] = prior.reliability(latent, self.fit.context).to(self.trusted)
+    def _trust(self) -> None:
+        if len(self.rows):
+            self.trusted[self.rows] = competition.trust(self.fit).to(self.trusted)
 
 
 def _scale(noisy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -530,11 +482,6 @@ def _scale(noisy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     peak = torch.where(silent, torch.ones_like(peak), peak)
     root = ((noisy / peak).square().sum(dim=1, keepdim=True) / lengths[:, None]).sqrt()
     return torch.where(silent, torch.ones_like(peak), LEVEL / (root * peak).clamp(min=1e-30))
-
-
-def _select(context: Context, rows: torch.Tensor) -> Context:
-    video = None if context.video is None else context.video[rows]
-    return Context(context.inside[rows], context.valid[rows], video)
 
 
 def _recurrent_backward(latent: torch.Tensor) -> contextlib.AbstractContextManager:

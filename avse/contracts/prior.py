@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,6 +35,12 @@ class Context:
     def without_video(self) -> Context:
         """The same with no step valid."""
         return replace(self, valid=torch.zeros_like(self.valid), video=None)
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Context:
+        """The same with a function applied to each tensor, such as one that takes some of the clips."""
+        return Context(
+            function(self.inside), function(self.valid), None if self.video is None else function(self.video)
+        )
 
 
 @dataclass
@@ -255,9 +261,16 @@ class SwitchingPrior(Prior):
     ----------
     components : torch.nn.ModuleList of LatentPrior
         All in one domain.
+    stand_ins : sequence of (int or None)
+        For each component that looks at video, the one that takes its place at steps where no mouth is seen; None for a
+        component that needs none. A stand-in has none itself. Empty: none of the components needs one.
+    memory : bool
+        Whether the next choice depends on the last. False: all rows of the transition are the same.
     """
 
     components: nn.ModuleList
+    stand_ins: Sequence[int | None] = ()
+    memory: bool = True
 
     @abstractmethod
     def switch(self) -> tuple[torch.Tensor, torch.Tensor]:

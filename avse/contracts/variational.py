@@ -154,13 +154,27 @@ class VariationalPrior(LatentPrior):
             from the prior, in nats per step; and, where `prior_weight` asks for it, `prior_misfit`: the reconstruction
             from p(z | v).
         """
+        return self.loss_and_evidence(batch)[0]
+
+    def loss_and_evidence(self, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The loss, and how well each step is explained.
+
+        Returns
+        -------
+        loss : dict of str to scalar tensor
+            See `loss`.
+        evidence : tensor, shape (batch, steps)
+            The evidence bound of each step, one draw of it, in nats up to a constant; no gradient passes.
+        """
         context = self.context(batch)
         power = self.analyse(batch.clean).abs().square()
         posterior = self.encode(power, context)
         latent = posterior.sample()
         prior = self.prior(latent, context)
         inside = context.inside
-        misfit = self._misfit(power, latent, context)[inside].mean()
+        by_step = self._misfit(power, latent, context)
+        evidence = -(self.bins * by_step.detach() + posterior.divergence(prior).detach())
+        misfit = by_step[inside].mean()
         divergence = divergence_with_free_bits(posterior, prior, inside, self.free_bits)
         loss = misfit + self.kl_weight * divergence / self.bins
         terms = {"misfit": misfit, "divergence": divergence}
@@ -168,7 +182,7 @@ class VariationalPrior(LatentPrior):
             seen = self._misfit(power, prior.sample(), context)[context.valid].mean()
             loss = (1.0 - self.prior_weight) * loss + self.prior_weight * seen
             terms["prior_misfit"] = seen
-        return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
+        return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}, evidence
 
     def gaussian(self, parameters: torch.Tensor) -> Gaussian:
         """What a layer gives, shape (batch, steps, 2 * latent_dim), as a Gaussian with variances below one.

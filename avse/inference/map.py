@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from avse.contracts.latent_inference import Fit, LatentInference
+from avse.contracts.fit import Fit
+from avse.contracts.latent_inference import LatentInference
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.prior import Gaussian, LatentPrior
+from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
 from avse.plugins import register
 
 _FIRST, _SECOND = 0.8, 0.95  # decay of Adam's moments
@@ -24,7 +25,7 @@ class MAP(LatentInference):
 
     Arguments
     ---------
-    prior : LatentPrior
+    prior : LatentPrior or SwitchingPrior
     noise_model : NoiseModel
     iterations : int
         At most so many.
@@ -44,6 +45,11 @@ class MAP(LatentInference):
     chunk_seconds : float
         Longer clips are processed in pieces of this length that share the noise model.
     seed : int
+    gate : str
+        Whether a prior that looks at video competes with itself without video, as the evidence of the noisy sound says:
+        `none`, by `frame`, or once a `clip`. The outcome is the reliability returned.
+    temperature : float
+        By how much the evidence is flattened: 1 counts all bins of a step as one observation.
 
     Example
     -------
@@ -59,7 +65,7 @@ class MAP(LatentInference):
 
     def __init__(
         self,
-        prior: LatentPrior,
+        prior: LatentPrior | SwitchingPrior,
         noise_model: NoiseModel,
         iterations: int = 100,
         steps: int = 2,
@@ -70,10 +76,11 @@ class MAP(LatentInference):
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
+        gate: str = "none",
+        temperature: float = 1.0,
     ) -> None:
-        super().__init__(
-            prior, noise_model, iterations, m_steps, warm_start, gain_prior, tolerance, chunk_seconds, seed
-        )
+        common = (iterations, m_steps, warm_start, gain_prior, tolerance, chunk_seconds, seed, gate, temperature)
+        super().__init__(prior, noise_model, *common)
         if steps < 1 or step_size <= 0:
             raise ValueError(f"steps must be at least 1 and step_size above 0, got {steps} and {step_size}.")
         self.steps, self.step_size = steps, step_size

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from avse.contracts.latent_inference import Fit, LatentInference
+from avse.contracts.fit import Fit
+from avse.contracts.latent_inference import LatentInference
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.prior import Gaussian, LatentPrior
+from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
 from avse.plugins import register
 from avse.signal.mixture import speech_variance
 
@@ -27,7 +28,7 @@ class MCEM(LatentInference):
 
     Arguments
     ---------
-    prior : LatentPrior
+    prior : LatentPrior or SwitchingPrior
     noise_model : NoiseModel
     iterations : int
         At most so many.
@@ -51,6 +52,11 @@ class MCEM(LatentInference):
     chunk_seconds : float
         Longer clips are sampled in pieces of this length that share the noise model.
     seed : int
+    gate : str
+        Whether a prior that looks at video competes with itself without video, as the evidence of the noisy sound says:
+        `none`, by `frame`, or once a `clip`. The outcome is the reliability returned.
+    temperature : float
+        By how much the evidence is flattened: 1 counts all bins of a step as one observation.
 
     Example
     -------
@@ -65,7 +71,7 @@ class MCEM(LatentInference):
 
     def __init__(
         self,
-        prior: LatentPrior,
+        prior: LatentPrior | SwitchingPrior,
         noise_model: NoiseModel,
         iterations: int = 100,
         draws: int = 5,
@@ -78,10 +84,11 @@ class MCEM(LatentInference):
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
+        gate: str = "none",
+        temperature: float = 1.0,
     ) -> None:
-        super().__init__(
-            prior, noise_model, iterations, m_steps, warm_start, gain_prior, tolerance, chunk_seconds, seed
-        )
+        common = (iterations, m_steps, warm_start, gain_prior, tolerance, chunk_seconds, seed, gate, temperature)
+        super().__init__(prior, noise_model, *common)
         if not 0 <= burn_in < draws or chains < 1:
             raise ValueError(
                 f"burn_in must be in 0 ... draws - 1 and chains at least 1, got {burn_in}, {draws}, {chains}."

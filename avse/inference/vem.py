@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from avse.contracts.latent_inference import Fit, LatentInference
+from avse.contracts.fit import Fit
+from avse.contracts.latent_inference import LatentInference
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.prior import Gaussian, LatentPrior
+from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
 from avse.plugins import register
 
 
@@ -21,7 +22,7 @@ class VEM(LatentInference):
 
     Arguments
     ---------
-    prior : LatentPrior
+    prior : LatentPrior or SwitchingPrior
     noise_model : NoiseModel
     iterations : int
         At most so many.
@@ -35,6 +36,11 @@ class VEM(LatentInference):
     chunk_seconds : float
         Longer clips are processed in pieces of this length that share the noise model.
     seed : int
+    gate : str
+        Whether a prior that looks at video competes with itself without video, as the evidence of the noisy sound says:
+        `none`, by `frame`, or once a `clip`. The outcome is the reliability returned.
+    temperature : float
+        By how much the evidence is flattened: 1 counts all bins of a step as one observation.
 
     Example
     -------
@@ -49,7 +55,7 @@ class VEM(LatentInference):
 
     def __init__(
         self,
-        prior: LatentPrior,
+        prior: LatentPrior | SwitchingPrior,
         noise_model: NoiseModel,
         iterations: int = 100,
         m_steps: int = 4,
@@ -57,8 +63,11 @@ class VEM(LatentInference):
         tolerance: float = 1e-5,
         chunk_seconds: float = 30.0,
         seed: int = 0,
+        gate: str = "none",
+        temperature: float = 1.0,
     ) -> None:
-        super().__init__(prior, noise_model, iterations, m_steps, 0, gain_prior, tolerance, chunk_seconds, seed)
+        common = (iterations, m_steps, 0, gain_prior, tolerance, chunk_seconds, seed, gate, temperature)
+        super().__init__(prior, noise_model, *common)
 
     @classmethod
     def example_arguments(cls) -> dict:

@@ -97,7 +97,7 @@ def fit_of(
     inside = torch.ones(power.shape[:2], dtype=torch.bool)
     gain = torch.ones_like(power[..., :1]) if gain is None else gain
     context = Context(inside, torch.zeros_like(inside))
-    return Fit(power, context, gain, noise, {"z": latent}, clip_generators(inside, 0))
+    return Fit(prior, power, context, gain, noise, {"z": latent}, clip_generators(inside, 0))
 
 
 def sounds(lengths: tuple[int, ...], seed: int = 0, scale: float = 0.05) -> Batch:

@@ -1,0 +1,186 @@
+"""Models of the voice that compete step by step: which of them explains the sound, and what they say together.
+
+The models are the components of a switching prior, or one prior with and without its video (the evidence gate). With
+states a_n that follow a Markov chain, and one posterior of speech q(s) for all of them,
+
+    log B_n(k) = how well state k explains step n
+    q(a)       = forward-backward on B^(1 / temperature)
+    q(s)       : 1 / gamma = sum_k q(a_n = k) / sigma_k, the precision of speech averaged over the states
+
+All that follows sees speech of variance gamma, as if there were one model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from avse.contracts.fit import Fit
+from avse.contracts.prior import Context, LatentPrior, SwitchingPrior
+from avse.contracts.types import Batch
+from avse.signal.markov import MarkovChain, sticky
+
+GATES = ("none", "frame", "clip")
+_STAY = 0.95  # of the evidence gate, from step to step
+
+
+@dataclass
+class Model:
+    """One of the models of the voice that compete.
+
+    Arguments
+    ---------
+    prior : LatentPrior
+    context : Context
+    stand_in : int or None
+        Which other model takes its place at steps where its context shows no mouth.
+    """
+
+    prior: LatentPrior
+    context: Context
+    stand_in: int | None = None
+
+    @property
+    def runs(self) -> bool:
+        """False where no clip shows a mouth to a model that another can stand in for."""
+        return self.stand_in is None or self.context.video is not None
+
+
+def models_of(
+    prior: LatentPrior | SwitchingPrior, batch: Batch, speakers: Sequence[Batch] = (), gate: str = "none"
+) -> list[Model]:
+    """The models that compete for a batch, by state; one where there is no choice.
+
+    Arguments
+    ---------
+    prior : LatentPrior or SwitchingPrior
+    batch : Batch
+    speakers : sequence of Batch
+        See `SwitchingPrior.contexts`.
+    gate : str
+        Of `GATES`: whether a latent prior competes with itself without video.
+    """
+    if isinstance(prior, SwitchingPrior):
+        contexts = prior.contexts(batch, speakers)
+        stand_ins = prior.stand_ins or [None] * len(prior.components)
+        models = [Model(*each) for each in zip(prior.components, contexts, stand_ins, strict=True)]
+    else:
+        context = prior.context(batch)
+        models = [Model(prior, context)]
+        if gate != "none":
+            models = [Model(prior, context.without_video()), Model(prior, context, stand_in=0)]
+    running = [model for model in models if model.runs]
+    return running if len(running) == 1 else models
+
+
+def chain_of(prior: LatentPrior | SwitchingPrior, gate: str, clips: int, device: torch.device) -> MarkovChain:
+    """How the models follow each other in each of some clips, before anything is heard."""
+    if isinstance(prior, SwitchingPrior):
+        initial, transition = prior.switch()
+    else:
+        initial, transition = torch.full((2,), 0.5).log(), sticky(2, _STAY).log()
+    if gate == "clip":
+        transition = torch.eye(len(initial)).log()
+    return MarkovChain.of(initial.to(device), transition.to(device), clips)
+
+
+def for_each(fit: Fit, step: Callable[[Fit], None]) -> None:
+    """Take a step with each model, on what is known of gains, noise and voice."""
+    for state in _running(fit):
+        state.gain, state.variance = fit.gain, fit.variance
+        if "speech" in fit.latent:
+            state.latent["speech"] = fit.latent["speech"]
+        step(state)
+
+
+def note_evidence(fit: Fit, evidence: Callable[[Fit, Fit], torch.Tensor]) -> None:
+    """Leave log B in `fit.latent["evidence"]`, shape (batch, states, steps, 1).
+
+    Where a model sees no mouth there is no evidence for or against it: it has that of its stand-in.
+    """
+    found = {id(state): evidence(fit, state) for state in _running(fit)}
+    told = []
+    for state in fit.states:
+        own = found.get(id(state))
+        if state.stand_in is not None:
+            other = found[id(fit.states[state.stand_in])]
+            own = other if own is None else torch.where(state.context.valid, own, other)
+        told.append(own)
+    fit.latent["evidence"] = torch.stack(told, dim=1)[..., None]
+
+
+def choose(fit: Fit, temperature: float, weight: float | None, memory: bool) -> None:
+    """Forward-backward over whole clips, and learning of the chain.
+
+    Leaves in `fit.latent` the `share` of each model, shape (batch, states, steps, 1), in which a model that sees no
+    mouth has given its own to its stand-in; and `choice`, shape (batch, 1, steps, 1), what the choice adds to the
+    objective.
+
+    Arguments
+    ---------
+    fit : Fit
+        With `evidence`.
+    temperature : float
+        By which the evidence is divided.
+    weight, memory :
+        See `MarkovChain.learned`. None: the chain stays as it is.
+    """
+    inside = fit.context.inside
+    found = fit.chain.infer(fit.latent["evidence"][..., 0].mT / temperature, inside)
+    if weight is not None:
+        fit.chain = fit.chain.learned(found, inside, weight, memory)
+    share = list(found.states.unbind(dim=2))
+    several = torch.zeros_like(inside, dtype=torch.int64)
+    for state, own in enumerate(fit.states):
+        if own.stand_in is not None:
+            seen = own.context.valid
+            share[own.stand_in] = share[own.stand_in] + torch.where(seen, 0.0, share[state])
+            share[state] = torch.where(seen, share[state], 0.0)
+            several += seen
+        else:
+            several += inside
+    # A share of all is exactly one: a clip without video is what it would be alone, bit for bit.
+    shares = torch.stack(share, dim=1)
+    fit.latent["share"] = (shares / shares.sum(dim=1, keepdim=True))[..., None].to(fit.power)
+    chosen = (several > 1).any(dim=1, keepdim=True)
+    fit.latent["choice"] = (temperature * torch.where(chosen, found.cost, 0.0))[:, None, :, None].to(fit.power)
+
+
+def combine(fit: Fit) -> None:
+    """Leave `speech` and `cost` of all models together in `fit.latent`, draw by draw; shapes in `Fit`."""
+    share = {id(state): fit.latent["share"][:, [index]] for index, state in enumerate(fit.states)}
+    first, *others = _running(fit)
+    speech = first.latent.pop("speech")
+    precision, cost = share[id(first)], fit.latent["choice"] + share[id(first)] * first.latent["cost"]
+    for state in others:
+        own = share[id(state)]
+        ratio = speech / state.latent.pop("speech")  # so that the first model alone passes bit for bit
+        precision = precision + own * ratio
+        cost = cost + own * (state.latent["cost"] - ratio.log().sum(dim=-1, keepdim=True))
+    fit.latent.pop("voice", None)  # where it began; from now on it follows from the speech
+    fit.latent["speech"] = speech / precision
+    fit.latent["cost"] = cost + precision.log().sum(dim=-1, keepdim=True)
+
+
+def trust(fit: Fit) -> torch.Tensor:
+    """How far the video is trusted, shape (batch, steps); zero where no mouth is seen.
+
+    Where models compete, that is the posterior of those that look at it; else what the prior says.
+    """
+    if not fit.states:
+        if fit.context.video is None:
+            return fit.power.new_zeros(fit.power.shape[:2])
+        return fit.prior.reliability(fit.latent["z"].mean(dim=1), fit.context)
+    share = fit.latent["share"][..., 0]
+    looking = [
+        share[:, index] * state.context.valid
+        for index, state in enumerate(fit.states)
+        if state.context.video is not None
+    ]
+    return torch.stack([torch.zeros_like(share[:, 0]), *looking]).sum(dim=0).clamp(max=1.0)
+
+
+def _running(fit: Fit) -> Iterator[Fit]:
+    return (one for one in fit.states if one.stand_in is None or one.context.video is not None)

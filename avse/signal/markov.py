@@ -1,0 +1,157 @@
+"""A hidden Markov chain over time steps: forward-backward in log space on batches of clips, and learning of moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+_NEVER = -1e9  # the logarithm of nothing, with which sums and gradients stay finite in 64 bits
+
+
+@dataclass
+class Occupancy:
+    """Posterior of a chain given what was observed, in 64 bits.
+
+    Arguments
+    ---------
+    states : tensor, shape (batch, steps, states)
+        q(a_n = k); the last state's is repeated beyond each clip's end.
+    moves : tensor, shape (batch, steps, states, states)
+        q(a_(n-1) = j, a_n = k); zero at the first step and beyond each clip's end.
+    cost : tensor, shape (batch, steps)
+        What each step adds to the divergence of the posterior from the chain; zero beyond each clip's end.
+    log_evidence : tensor, shape (batch,)
+        Logarithm of the sum over all paths: what was observed, less the divergence.
+    """
+
+    states: torch.Tensor
+    moves: torch.Tensor
+    cost: torch.Tensor
+    log_evidence: torch.Tensor
+
+
+@dataclass
+class MarkovChain:
+    """p(a_1) and p(a_n | a_(n-1)), one for each clip.
+
+    Arguments
+    ---------
+    initial : tensor, shape (batch, states)
+        Log-probabilities of the first state.
+    transition : tensor, shape (batch, states, states)
+        Log-probabilities of the next (column) given the last (row).
+
+    Example
+    -------
+    >>> chain = MarkovChain.of(torch.tensor([0.5, 0.5]).log(), sticky(2, 0.9).log(), batch=1)
+    >>> evidence = torch.tensor([[[0.0, -2.0], [-1.0, -1.0], [0.0, -2.0]]])
+    >>> found = chain.infer(evidence, torch.ones(1, 3, dtype=torch.bool))
+    >>> [round(value, 2) for value in found.states[0, :, 0].tolist()]
+    [0.97, 0.96, 0.97]
+    """
+
+    initial: torch.Tensor
+    transition: torch.Tensor
+
+    @classmethod
+    def of(cls, initial: torch.Tensor, transition: torch.Tensor, batch: int) -> MarkovChain:
+        """The same chain for each of `batch` clips: log-probabilities of shape (states,) and (states, states)."""
+        logs = [table.double().clamp(min=_NEVER) for table in (initial, transition)]
+        return cls(*[table.expand(batch, *table.shape) for table in logs])
+
+    def select(self, rows: torch.Tensor) -> MarkovChain:
+        """Those of some of the clips."""
+        return MarkovChain(self.initial[rows], self.transition[rows])
+
+    def infer(self, evidence: torch.Tensor, inside: torch.Tensor) -> Occupancy:
+        """Forward-backward.
+
+        Sums over paths are products of matrices with (log-sum-exp, +) in place of (+, *). As these are associative,
+        they are built by doubling: a clip of N steps takes log2(N) operations on all its steps at once.
+
+        Arguments
+        ---------
+        evidence : tensor, shape (batch, steps, states)
+            log p(observation | state), up to a constant for each step.
+        inside : tensor, shape (batch, steps), bool
+            False beyond each clip's end.
+
+        Returns
+        -------
+        Occupancy
+        """
+        states = evidence.shape[2]
+        observed = torch.where(inside[..., None], evidence.double(), 0.0)
+        stay = torch.full_like(self.transition, _NEVER)
+        stay.diagonal(dim1=1, dim2=2).zero_()
+        first = self.initial[:, None, None].expand(-1, 1, states, -1)
+        moves = torch.where(inside[:, 1:, None, None], self.transition[:, None], stay[:, None])
+        steps = torch.cat([first, moves], dim=1) + observed[:, :, None]
+        forward = _products(steps)[:, :, 0]
+        # The product of all later steps, by turning time round: (A B)^T = B^T A^T.
+        later = _products(steps[:, 1:].flip(1).mT).flip(1).mT.logsumexp(dim=3)
+        backward = torch.cat([later, torch.zeros_like(forward[:, :1])], dim=1)
+        total = forward[:, -1].logsumexp(dim=1)
+        log_states = (forward + backward).log_softmax(dim=2)
+        pairs = forward[:, :-1, :, None] + steps[:, 1:] + backward[:, 1:, None] - total[:, None, None, None]
+        pairs = torch.where(inside[:, 1:, None, None], pairs, _NEVER)
+        # Of each step given the last: log q(a_n | a_(n-1)) - log p(a_n | a_(n-1)) = B_n + backward_n - backward_(n-1).
+        ahead = (observed + backward)[:, 1:, None] - backward[:, :-1, :, None]
+        begun = log_states[:, 0] - self.initial
+        cost = torch.cat(
+            [(log_states[:, 0].exp() * begun).sum(dim=1, keepdim=True), (pairs.exp() * ahead).sum(dim=(2, 3))], dim=1
+        )
+        occupied = torch.cat([torch.zeros_like(steps[:, :1]), pairs.exp()], dim=1)
+        return Occupancy(log_states.exp(), occupied, cost, total)
+
+    def learned(self, found: Occupancy, inside: torch.Tensor, weight: float, memory: bool = True) -> MarkovChain:
+        """The chain that makes what was found most probable, drawn to this one.
+
+        Arguments
+        ---------
+        found : Occupancy
+        inside : tensor, shape (batch, steps), bool
+        weight : float
+            This chain counts like so many moves from each state (above 0).
+        memory : bool
+            False: a state does not depend on the last, and all rows of the transition are the same.
+
+        Returns
+        -------
+        MarkovChain
+        """
+        if memory:
+            initial = found.states[:, 0] + weight * self.initial.exp()
+            transition = found.moves.sum(dim=1) + weight * self.transition.exp()
+        else:
+            initial = (found.states * inside[..., None]).sum(dim=1) + weight * self.initial.exp()
+            transition = initial[:, None].expand_as(self.transition)
+        tables = [table / table.sum(dim=-1, keepdim=True) for table in (initial, transition)]
+        return replace(self, initial=_log(tables[0]), transition=_log(tables[1]))
+
+
+def sticky(states: int, stay: float) -> torch.Tensor:
+    """Probabilities of a transition that stays with probability `stay`, else goes anywhere else.
+
+    >>> sticky(3, 0.9).tolist()[0]
+    [0.899..., 0.050..., 0.050...]
+    """
+    if states == 1:
+        return torch.ones(1, 1)
+    leave = (1.0 - stay) / (states - 1)
+    return torch.full((states, states), leave) + (stay - leave) * torch.eye(states)
+
+
+def _log(probability: torch.Tensor) -> torch.Tensor:
+    return probability.log().clamp(min=_NEVER)
+
+
+def _products(steps: torch.Tensor) -> torch.Tensor:
+    """Product of each step's matrix with all before it, shape (batch, steps, states, states)."""
+    reach = 1
+    while reach < steps.shape[1]:
+        grown = (steps[:, :-reach, :, :, None] + steps[:, reach:, None]).logsumexp(dim=3)
+        steps = torch.cat([steps[:, :reach], grown], dim=1)
+        reach *= 2
+    return steps
