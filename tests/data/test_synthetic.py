@@ -93,6 +93,19 @@ def test_voices_have_their_pitch_and_formants():
         assert envelope[np.searchsorted(frequency, 900)] > envelope[np.searchsorted(frequency, 6000)] + 15
 
 
+@pytest.mark.parametrize("female, share", [(True, -29), (False, -33)], ids=["women", "men"])
+def test_high_frequencies_are_as_strong_as_in_speech(female: bool, share: float):
+    """What of the power lies at 6 to 8 kHz. Real women: -27 dB in GRID, -31 dB in LRW-AR; men: -28 and -32 dB."""
+    found = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        voice = Voice.draw(rng, female)
+        audio = speak(articulate(2.5, rng, voice.rate)[0], voice, rng)
+        frequency, power = welch(audio, 16000, nperseg=512)
+        found.append(10 * np.log10(power[frequency >= 6000].sum() / power.sum()))
+    assert np.mean(found) == pytest.approx(share, abs=2.5)
+
+
 def test_a_face_is_found_in_every_frame(clips):
     detector = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     found = [

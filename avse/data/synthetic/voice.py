@@ -37,7 +37,7 @@ class Voice:
     tilt : float
         dB per octave that the voice loses above 500 Hz, beyond the usual.
     breathiness : float
-        Noise in the voice.
+        Noise in the voice; women's have more (D. Klatt, L. Klatt, JASA 87, 1990).
     rate : float
         Speaking rate.
     level : float
@@ -60,7 +60,7 @@ class Voice:
             range=float(rng.uniform(0.6, 1.4)),
             tract=float(rng.uniform(1.1, 1.24) if female else rng.uniform(0.94, 1.06)),
             tilt=float(rng.uniform(0, 4)),
-            breathiness=float(rng.uniform(0.02, 0.12)),
+            breathiness=float(rng.uniform(0.05, 0.2) if female else rng.uniform(0.02, 0.12)),
             rate=float(rng.uniform(0.85, 1.2)),
             level=float(rng.uniform(-27, -22)),
         )
@@ -97,7 +97,7 @@ def speak(tracks: Tracks, voice: Voice, rng: np.random.Generator) -> np.ndarray:
     through_tract = _stretch(tracks.voicing) * (glottis + voice.breathiness * puffs * noise)
     through_tract += 0.5 * _stretch(tracks.breath) * noise
     at_narrowing = _stretch(tracks.hiss) * rng.standard_normal(samples)
-    sound = _filter(through_tract, _tract(tracks, voice)) + 0.3 * _filter(at_narrowing, _narrowing(tracks))
+    sound = _filter(through_tract, _tract(tracks, voice)) + 0.7 * _filter(at_narrowing, _narrowing(tracks, voice))
     power = float((sound[active_samples(sound)] ** 2).mean())
     sound = sound / np.sqrt(max(power, 1e-12)) + 10 ** (_ROOM_DB / 20) * rng.standard_normal(samples)
     sound *= 10 ** (voice.level / 20)
@@ -134,7 +134,7 @@ def _harmonics(phase: np.ndarray, pitch: np.ndarray, voice: Voice) -> np.ndarray
 
 
 def _tract(tracks: Tracks, voice: Voice) -> np.ndarray:
-    """Response of eight formants at each point, shape (points, bins), complex."""
+    """Response of the formants at each point, shape (points, bins), complex."""
     points = len(tracks.formants)
     upper = np.broadcast_to([3500.0, 4500.0, 5500.0, 6500.0, 7500.0], (points, 5))
     formants = np.concatenate([tracks.formants, upper], axis=1) * voice.tract
@@ -142,7 +142,10 @@ def _tract(tracks: Tracks, voice: Voice) -> np.ndarray:
     widths = np.where(formants > _TOP_HZ - 300, 2500.0, widths)
     z = np.exp(-2j * np.pi * np.fft.rfftfreq(_FFT))
     response = np.ones((points, len(z)), dtype=complex)
-    for hz, width in zip(np.minimum(formants, 7900.0).T, widths.T):
+    # Of the eight, a short tract has fewer within the band. One beyond it has no resonator: held below the top of the
+    # band it would add up to 25 dB there.
+    inside = formants.max(axis=0) < SAMPLE_RATE / 2
+    for hz, width in zip(formants.T[inside], widths.T[inside]):
         radius = np.exp(-np.pi * width / SAMPLE_RATE)
         turn = 2 * radius * np.cos(2 * np.pi * hz / SAMPLE_RATE)
         at_zero = 1 - turn + radius**2
@@ -150,9 +153,9 @@ def _tract(tracks: Tracks, voice: Voice) -> np.ndarray:
     return response
 
 
-def _narrowing(tracks: Tracks) -> np.ndarray:
-    """Response of the noise source at each point, shape (points, bins)."""
-    frequency = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)
+def _narrowing(tracks: Tracks, voice: Voice) -> np.ndarray:
+    """Response of the noise source at each point, shape (points, bins); the cavity before it scales with the tract."""
+    frequency = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE) / voice.tract
     off_centre = (frequency - tracks.hiss_hz[:, None]) / tracks.hiss_width[:, None]
     return np.exp(-0.5 * off_centre**2) + 0.03 * (frequency > 300)
 
