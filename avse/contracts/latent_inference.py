@@ -190,14 +190,18 @@ class LatentInference(Inference):
         return -self.prior_of(fit, latent).log_prob(latent)[..., None]
 
     def voice_posterior(self, fit: Fit) -> Gaussian:
-        """What the encoder makes of the voice as it is known so far, shape (batch, steps, dim).
+        """What an encoder makes of the voice as it is known so far, shape (batch, steps, dim).
 
-        That is `latent["voice"]`, shape (batch, 1, steps, bins), before any E-step, and the typical power of the
-        posterior of speech after one; without the gain, as the encoder knows speech.
+        A prior that recognises z in noise looks at the noisy sound and the noise as it is known so far. Others look at
+        the voice: `latent["voice"]`, shape (batch, 1, steps, bins), before any E-step, and the typical power of the
+        posterior of speech after one. Without the gain, as the encoder knows speech.
         """
+        gain = fit.gain.clamp(min=LEAST_GAIN)
+        if fit.prior.recognises and ("speech" in fit.latent or "voice" not in fit.latent):
+            return fit.prior.recognise(fit.power / gain, fit.variance / gain, fit.context)
         if "speech" in fit.latent:
-            mixture, gain = fit.mixture(fit.latent["speech"][:, :1]), fit.gain[:, None].clamp(min=LEAST_GAIN)
-            fit.latent["voice"] = typical_power(mixture, fit.power[:, None], fit.variance[:, None]) / gain
+            mixture = fit.mixture(fit.latent["speech"][:, :1])
+            fit.latent["voice"] = typical_power(mixture, fit.power[:, None], fit.variance[:, None]) / gain[:, None]
         return fit.prior.encode(fit.latent["voice"][:, 0], fit.context)
 
     def encode_step(self, fit: Fit) -> None:
@@ -328,9 +332,11 @@ class LatentInference(Inference):
         context = models[0].context
         inside = context.inside[..., None]
         power = self.prior.analyse(noisy * scale).abs().square() * inside
-        speech = power
+        voice = {"voice": power[:, None]}
+        latents: list[dict[str, torch.Tensor]] = [{} if one.prior.recognises else voice for one in models]
         if previous is not None:
-            speech = self.prior.analyse(previous.speech.clone().to(noisy) * scale).abs().square() * inside
+            speech = self.prior.analyse(previous.speech.clone().to(noisy) * scale)
+            latents = [{"voice": (speech.abs().square() * inside)[:, None]}] * len(models)
         state = self.noise_model.initial_state(power, context.inside, scene)
         fit = Fit(
             prior=models[0].prior,
@@ -338,14 +344,14 @@ class LatentInference(Inference):
             context=context,
             gain=torch.ones_like(power[..., :1]) * inside,
             variance=self.noise_model.variance(state),
-            latent={"voice": speech[:, None]},
+            latent=dict(latents[0]),
             generators=clip_generators(context.inside, self.seed),
         )
         if len(models) > 1:
             fit.chain = competition.chain_of(self.prior, self.gate, len(power), power.device)
-            for one in models:
+            for one, latent in zip(models, latents):
                 generators = clip_generators(context.inside, self.seed)
-                fit.states.append(fit.state(one.prior, one.context, dict(fit.latent), generators, one.stand_in))
+                fit.states.append(fit.state(one.prior, one.context, dict(latent), generators, one.stand_in))
         run = _Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
         for _ in range(self.warm_start):
             self._expect(fit, self.encode_step)

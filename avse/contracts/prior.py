@@ -163,10 +163,13 @@ class LatentPrior(Prior):
         Features of z per step.
     dynamical : bool
         Whether `prior` looks at `latent`. False: it depends on the context alone, and may be asked once for many draws.
+    recognises : bool
+        Whether it has `recognise`, q(z | x, V, video). False: an inference encodes its estimate of the voice.
     """
 
     latent_dim: int
     dynamical: bool = True
+    recognises: bool = False
 
     @abstractmethod
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
@@ -211,6 +214,23 @@ class LatentPrior(Prior):
         -------
         Gaussian, shape (batch, steps, latent_dim)
         """
+
+    def recognise(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
+        """q(z | x, V, video): z of the voice in noise of a known variance.
+
+        Arguments
+        ---------
+        power : tensor, shape (batch, steps, bins)
+            |x|^2 of the noisy sound.
+        variance : tensor, shape (batch, steps, bins)
+            V of the noise.
+        context : Context
+
+        Returns
+        -------
+        Gaussian, shape (batch, steps, latent_dim)
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not recognise z in noise.")
 
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """How far the video was trusted in `decode`, in [0, 1], zero where it was not valid; shape (batch, steps)."""

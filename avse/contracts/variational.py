@@ -11,11 +11,13 @@ from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion
 from avse.contracts.prior import Context, Gaussian, LatentPrior
+from avse.contracts.recognition import Recognition, draw_noise
 from avse.contracts.types import Batch
 from avse.contracts.visual_frontend import VisualFrontend
 
 # Mean power of a bin of the windowed transform of white noise is the noise's variance times the window's energy.
 _WINDOW_ENERGY = 0.5
+_SNR = (-12.0, 12.0)  # of speech in drawn noise, in dB
 
 
 class VariationalPrior(LatentPrior):
@@ -46,6 +48,10 @@ class VariationalPrior(LatentPrior):
         The domain's transform, in samples.
     floor_db : float
         Level of the noise floor, relative to full scale.
+    recognition_layers : int
+        Blocks of a second encoder, q(z | x, V, v), which knows z of speech in noise of the variance V. It learns from
+        clean speech and noise drawn from the noise model (random spectra with random courses), so that inference begins
+        near the voice. 0: none, as published.
 
     Attributes
     ----------
@@ -71,6 +77,7 @@ class VariationalPrior(LatentPrior):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
+        recognition_layers: int = 0,
     ) -> None:
         super().__init__(fft_size, hop)
         if (visual_frontend is None) != (fusion is None):
@@ -93,6 +100,10 @@ class VariationalPrior(LatentPrior):
         self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
         self.latent_in = nn.Linear(latent_dim, hidden_dim)
         self.log_variance = nn.Linear(hidden_dim, self.bins)
+        self.recognition = None
+        if recognition_layers:
+            self.recognition = Recognition(self.bins, hidden_dim, latent_dim, recognition_layers, deepcopy(fusion))
+        self.recognises = self.recognition is not None
 
     @abstractmethod
     def encode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
@@ -130,10 +141,14 @@ class VariationalPrior(LatentPrior):
 
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
         """See `LatentPrior.encode`."""
-        # From -2 at the floor to 2 for loud speech, with a variance near one.
-        level = 0.25 * torch.log1p(power / self.floor) - 2.0
-        hidden, _ = self._fuse(self.encoder_fusion, torch.tanh(self.power_in(level)), context)
+        hidden, _ = self._fuse(self.encoder_fusion, torch.tanh(self.power_in(self._level(power))), context)
         return self.gaussian(self.posterior(self.encode_stream(hidden, context)))
+
+    def recognise(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
+        """See `LatentPrior.recognise`."""
+        if self.recognition is None:
+            return super().recognise(power, variance, context)
+        return self.gaussian(self.recognition(self._level(power), self._level(variance), context))
 
     def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """See `LatentPrior.decode`."""
@@ -151,8 +166,9 @@ class VariationalPrior(LatentPrior):
         -------
         dict of str to scalar tensor
             `loss`; `misfit`: Itakura-Saito reconstruction per bin, up to a constant; `divergence`: of the posterior
-            from the prior, in nats per step; and, where `prior_weight` asks for it, `prior_misfit`: the reconstruction
-            from p(z | v).
+            from the prior, in nats per step; where `prior_weight` asks for it, `prior_misfit`: the reconstruction from
+            p(z | v); and, with `recognition_layers`, `recognition`: divergence of q(z | s, v) from q(z | x, V, v) in
+            drawn noise, in nats per step.
         """
         return self.loss_and_evidence(batch)[0]
 
@@ -182,7 +198,32 @@ class VariationalPrior(LatentPrior):
             seen = self._misfit(power, prior.sample(), context)[context.valid].mean()
             loss = (1.0 - self.prior_weight) * loss + self.prior_weight * seen
             terms["prior_misfit"] = seen
+        if self.recognition is not None:
+            terms["recognition"] = self._recognition_loss(batch, posterior, context)
+            loss = loss + terms["recognition"] / self.bins
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}, evidence
+
+    def _recognition_loss(self, batch: Batch, posterior: Gaussian, context: Context) -> torch.Tensor:
+        """Divergence of q(z | s, v), which does not learn from it, from q(z | x, V, v); a scalar, in nats per step."""
+        noise, variance = draw_noise(batch.clean, self.fft_size, self.hop, _SNR)
+        power = self.analyse(batch.clean + noise).abs().square()
+        variance = variance[:, : power.shape[1]]
+        # While an inference goes on, V is first the mean of the noisy power and later a rough idea of the noise.
+        inside = context.inside[..., None]
+        start = (power * inside).sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
+        error = 3.0 * torch.randn(len(power), 1, 1) + F.interpolate(
+            3.0 * torch.randn(len(power), 1, 16), size=self.bins, mode="linear", align_corners=True
+        )
+        rough = variance * (0.2303 * error.to(variance)).exp()
+        steady = rough.mean(dim=1, keepdim=True)
+        choice = torch.rand(len(power), 1, 1).to(variance)
+        given = torch.where(choice < 0.35, start, torch.where(choice < 0.55, steady, rough)).expand_as(power)
+        known = Gaussian(posterior.mean.detach(), posterior.log_variance.detach())
+        return known.divergence(self.recognise(power, given, context))[context.inside].mean()
+
+    def _level(self, power: torch.Tensor) -> torch.Tensor:
+        """From -2 at the floor to 2 for loud speech, with a variance near one."""
+        return 0.25 * torch.log1p(power / self.floor) - 2.0
 
     def gaussian(self, parameters: torch.Tensor) -> Gaussian:
         """What a layer gives, shape (batch, steps, 2 * latent_dim), as a Gaussian with variances below one.

@@ -94,7 +94,7 @@ class SwitchingVEM(LatentInference):
 
     def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
         """The voice as it is known so far; shapes in `LatentInference.begin`."""
-        return {"voice": fit.latent["voice"], "z": posterior.mean[:, None]}
+        return fit.latent | {"z": posterior.mean[:, None]}
 
     def e_step(self, fit: Fit) -> None:
         """See `LatentInference.encode_step`: shapes in `Fit`."""
@@ -104,6 +104,7 @@ class SwitchingVEM(LatentInference):
         """log B, shape (batch, steps); see the class and `LatentInference.evidence`."""
         if not self.of_voice:
             return super().evidence(fit, state)
-        power = fit.latent["voice"] if "voice" in fit.latent else fit.voice_power()
+        begun = "speech" in fit.latent
+        power = fit.voice_power() if begun else fit.latent.get("voice", fit.power[:, None])
         speech = state.latent["speech"]
         return -(power / speech + speech.log()).sum(dim=-1)[:, 0] - state.latent["cost"][:, 0, :, 0]

@@ -79,7 +79,7 @@ class VEM(LatentInference):
 
     def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
         """The voice as it is known so far; shapes in `LatentInference.begin`."""
-        return {"voice": fit.latent["voice"], "z": posterior.mean[:, None]}
+        return fit.latent | {"z": posterior.mean[:, None]}
 
     def e_step(self, fit: Fit) -> None:
         """See `LatentInference.encode_step`: shapes in `Fit`."""

@@ -46,6 +46,8 @@ class TransformerVAE(VariationalPrior):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
+    recognition_layers : int
+        Blocks of a second encoder that knows z of speech in noise; see `VariationalPrior`. 0: none.
 
     Shapes as in `LatentPrior`: power (batch, steps, bins), latent (batch, steps, latent_dim).
 
@@ -75,9 +77,19 @@ class TransformerVAE(VariationalPrior):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
+        recognition_layers: int = 0,
     ) -> None:
         super().__init__(
-            latent_dim, hidden_dim, visual_frontend, fusion, prior_weight, free_bits, fft_size, hop, floor_db
+            latent_dim,
+            hidden_dim,
+            visual_frontend,
+            fusion,
+            prior_weight,
+            free_bits,
+            fft_size,
+            hop,
+            floor_db,
+            recognition_layers,
         )
         self.encoder = _Stack(hidden_dim, blocks, heads, context, causal=False)
         self.decoder = _Stack(hidden_dim, blocks, heads, context, causal=True)

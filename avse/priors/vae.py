@@ -67,6 +67,8 @@ class VAE(FrameVAE):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
+    recognition_layers : int
+        Blocks of a second encoder that knows z of speech in noise; see `VariationalPrior`. 0: none.
 
     Shapes as in `LatentPrior`: power (batch, steps, bins), latent (batch, steps, latent_dim).
 
@@ -89,8 +91,17 @@ class VAE(FrameVAE):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
+        recognition_layers: int = 0,
     ) -> None:
-        super().__init__(latent_dim, hidden_dim, free_bits=free_bits, fft_size=fft_size, hop=hop, floor_db=floor_db)
+        super().__init__(
+            latent_dim,
+            hidden_dim,
+            free_bits=free_bits,
+            fft_size=fft_size,
+            hop=hop,
+            floor_db=floor_db,
+            recognition_layers=recognition_layers,
+        )
 
     @classmethod
     def example_arguments(cls) -> dict:
@@ -124,6 +135,8 @@ class AVVAE(FrameVAE):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
+    recognition_layers : int
+        Blocks of a second encoder that knows z of speech in noise; see `VariationalPrior`. 0: none.
 
     Shapes as in `LatentPrior`: power (batch, steps, bins), latent (batch, steps, latent_dim).
 
@@ -151,6 +164,7 @@ class AVVAE(FrameVAE):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
+        recognition_layers: int = 0,
     ) -> None:
         super().__init__(
             latent_dim,
@@ -162,6 +176,7 @@ class AVVAE(FrameVAE):
             fft_size=fft_size,
             hop=hop,
             floor_db=floor_db,
+            recognition_layers=recognition_layers,
         )
 
     @classmethod

@@ -1,0 +1,151 @@
+"""Recognition of z in noise: q(z | x, V, video), learned on clean speech and noise drawn from the noise model."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from avse.contracts.fusion import Fusion
+from avse.contracts.prior import Context
+
+_COMPONENTS = 4
+_KERNEL, _LARGEST_DILATION = 5, 8
+
+
+class Recognition(nn.Module):
+    """From noisy power and the variance of the noise to what a Gaussian of z is read from.
+
+    Linear layers, fusion with the video, and residual blocks of dilated convolutions that look at steps before and
+    after.
+
+    Arguments
+    ---------
+    bins, hidden_dim, latent_dim : int
+    layers : int
+        Blocks.
+    fusion : Fusion or None
+        How video enters; as in `VariationalPrior`.
+
+    Example
+    -------
+    >>> network = Recognition(bins=9, hidden_dim=8, latent_dim=2, layers=2)
+    >>> context = Context(torch.ones(1, 6).bool(), torch.zeros(1, 6).bool())
+    >>> network(torch.zeros(1, 6, 9), torch.zeros(1, 6, 9), context).shape
+    torch.Size([1, 6, 4])
+    """
+
+    def __init__(self, bins: int, hidden_dim: int, latent_dim: int, layers: int, fusion: Fusion | None = None) -> None:
+        super().__init__()
+        self.from_power = nn.Linear(bins, hidden_dim)
+        self.from_variance = nn.Linear(bins, hidden_dim, bias=False)
+        self.fusion = fusion
+        self.blocks = nn.ModuleList(
+            _Block(hidden_dim, dilation=min(2**layer, _LARGEST_DILATION)) for layer in range(layers)
+        )
+        self.out = nn.Linear(hidden_dim, 2 * latent_dim)
+
+    def forward(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> torch.Tensor:
+        """Parameters of q(z | x, V, video).
+
+        Arguments
+        ---------
+        power, variance : tensor, shape (batch, steps, bins)
+            Levels, near one in variance, of the noisy power and of the noise variance.
+        context : Context
+
+        Returns
+        -------
+        tensor, shape (batch, steps, 2 * latent_dim)
+        """
+        hidden = torch.tanh(self.from_power(power) + self.from_variance(variance))
+        if self.fusion is not None and context.video is not None:
+            hidden, _ = self.fusion(hidden, context.video, context.valid)
+        inside = context.inside[..., None]
+        for block in self.blocks:
+            hidden = block(hidden, inside)
+        return self.out(hidden)
+
+
+class _Block(nn.Module):
+    def __init__(self, dim: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.widen = nn.Linear(dim, 2 * dim)
+        self.over_time = nn.Conv1d(2 * dim, 2 * dim, _KERNEL, padding="same", dilation=dilation, groups=2 * dim)
+        self.narrow = nn.Linear(2 * dim, dim)
+
+    def forward(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        wide = F.gelu(self.widen(self.norm(hidden))) * inside
+        wide = self.over_time(wide.mT).mT
+        return hidden + self.narrow(F.gelu(wide))
+
+
+def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, float]) -> tuple[torch.Tensor, ...]:
+    """Noise as the noise model has it: a few random spectra, each with a random course in time.
+
+    Spectra tilt, have hills and sometimes the partials of a tone; courses are steady, swell or fall after a strike. No
+    recording is used. Draws are PyTorch's own.
+
+    Arguments
+    ---------
+    clean : tensor, shape (batch, samples)
+        Speech, whose level the noise is set against.
+    fft_size, hop : int
+        Of the transform in which the variance is given, with a window whose squares sum to half of `fft_size`.
+    snr : (float, float)
+        Range of the signal-to-noise ratio, over whole clips, in dB.
+
+    Returns
+    -------
+    noise : tensor, shape (batch, samples)
+    variance : tensor, shape (batch, 1 + samples // hop, fft_size // 2 + 1)
+        Expected power of its transform.
+
+    Example
+    -------
+    >>> noise, variance = draw_noise(torch.randn(2, 3200), 640, 320, snr=(-5.0, 5.0))
+    >>> noise.shape, variance.shape
+    (torch.Size([2, 3200]), torch.Size([2, 11, 321]))
+    """
+    (batch, samples), bins, steps = clean.shape, fft_size // 2 + 1, 1 + clean.shape[1] // hop
+    shape = (batch, _COMPONENTS)
+    spectra = _spectra(shape, bins).to(clean)
+    courses = _courses(shape, steps, 16000 / hop).to(clean)
+    white = torch.randn(*shape, samples).to(clean)
+    response = F.interpolate(spectra, size=samples // 2 + 1, mode="linear", align_corners=True)
+    colour = torch.fft.irfft(torch.fft.rfft(white) * (response * 0.1151).exp(), n=samples)  # 10 ** (dB / 20)
+    course = F.interpolate(courses, size=(steps - 1) * hop + 1, mode="linear", align_corners=True)[..., :samples]
+    course = F.pad(course, (0, samples - course.shape[-1]), mode="replicate")
+    noise = (colour * (course * 0.1151).exp()).sum(dim=1)
+    ratio = snr[0] + (snr[1] - snr[0]) * torch.rand(batch, 1).to(clean)
+    scale = clean.square().mean(dim=1, keepdim=True) / noise.square().mean(dim=1, keepdim=True).clamp(min=1e-20)
+    scale = scale * 10 ** (-ratio / 10)
+    variance = torch.einsum("bkn,bkf->bnf", (courses * 0.2303).exp(), (spectra * 0.2303).exp())
+    return noise * scale.sqrt(), variance * (0.5 * fft_size) * scale[..., None]
+
+
+def _spectra(shape: tuple[int, int], bins: int) -> torch.Tensor:
+    """Random spectra in dB, shape (*shape, bins)."""
+    frequency = torch.linspace(0, 8000, bins)
+    octaves = (frequency.clamp(min=60) / 1000).log2()
+    hills = F.interpolate(8.0 * torch.randn(*shape, 12), size=bins, mode="linear", align_corners=True)
+    ripples = F.interpolate(3.0 * torch.randn(*shape, 80), size=bins, mode="linear", align_corners=True)
+    spectra = (2.0 - 10.0 * torch.rand(*shape, 1)) * octaves + hills + ripples
+    pitch = 40.0 * (20.0 ** torch.rand(*shape, 1))
+    distance = (torch.remainder(frequency / pitch + 0.5, 1.0) - 0.5) * pitch
+    partials = 25.0 * (-((distance / 15.0) ** 2)).exp() - 10.0
+    return torch.where(torch.rand(*shape, 1) < 0.25, spectra + partials, spectra)
+
+
+def _courses(shape: tuple[int, int], steps: int, rate: float) -> torch.Tensor:
+    """Random levels over time in dB, shape (*shape, steps)."""
+    knots = max(2, round(steps / rate * 6))
+    swell = F.interpolate(7.0 * torch.randn(*shape, knots), size=steps, mode="linear", align_corners=True)
+    begun = torch.rand(*shape, 1) * steps
+    since = torch.remainder(torch.arange(steps) - begun, steps * (0.2 + 0.8 * torch.rand(*shape, 1)))
+    strike = 10.0 - since / rate * (20.0 + 180.0 * torch.rand(*shape, 1))
+    kind = torch.rand(*shape, 1)
+    courses = torch.where(kind < 0.5, torch.zeros(steps), torch.where(kind < 0.8, swell, strike))
+    level = 8.0 * torch.randn(*shape, 1)
+    return (courses + level).clamp(min=-50.0, max=30.0)
