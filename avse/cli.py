@@ -171,6 +171,11 @@ def evaluate(
     estimates: Annotated[Path | None, typer.Option(help="Score the files of this folder instead.")] = None,
     no_video: Annotated[bool, typer.Option("--no-video", help="Give the model the sound only.")] = False,
     corrupt: Annotated[str | None, typer.Option(help="Spoil the video first.", metavar="NAME=SEVERITY")] = None,
+    corruptions: Annotated[
+        str | None,
+        typer.Option(help="Score with intact, without, and with each bad video.", metavar="all|NAME,NAME"),
+    ] = None,
+    severities: Annotated[str | None, typer.Option(help="Of --corruptions; default 1,2,3,4,5.", metavar="N,N")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     metric: Annotated[list[str] | None, typer.Option(help="A metric (may be given again).")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Score this split only (may be given again).")] = None,
@@ -190,8 +195,9 @@ def evaluate(
     words, overrides = _overrides(context, context.args)
     if words:
         raise AvseError(f"{' '.join(words)}: belongs to no option.")
+    from avse.cli_tools import numbers_of
     from avse.evaluation import evaluate as run
-    from avse.evaluation import score_table
+    from avse.evaluation import robustness_table, score_table
 
     summary = run(
         manifest,
@@ -200,6 +206,8 @@ def evaluate(
         estimates=estimates,
         use_video=not no_video,
         corrupt=corrupt,
+        corruptions=None if corruptions is None else [name.strip() for name in corruptions.split(",") if name.strip()],
+        severities=None if severities is None else numbers_of("--severities", severities),
         jobs=jobs,
         metrics=metric,
         splits=split,
@@ -215,7 +223,14 @@ def evaluate(
         progress=sys.stderr.isatty(),
     )
     _show(score_table(summary))
-    typer.echo(f"Written to {out}: scores.csv, summary.json, report.html")
+    swept = summary.get("corruptions")
+    if swept:
+        _show(robustness_table(summary))
+    more = ", corrupted.csv, corruptions.csv, corruptions.md, corruptions.png" if swept else ""
+    typer.echo(f"Written to {out}: scores.csv, summary.json, report.html{more}")
+    if swept and swept["failures"]:
+        typer.echo(f"{len(swept['failures'])} estimates from bad or no video lack scores; see report.html.", err=True)
+        raise typer.Exit(1)
     if summary["failures"]:
         typer.echo(f"{len(summary['failures'])} of {summary['n']} mixtures lack scores; see report.html.", err=True)
         raise typer.Exit(1)

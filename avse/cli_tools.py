@@ -54,6 +54,18 @@ def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     return rest, options
 
 
+def numbers_of(option: str, text: str) -> list[int]:
+    """Whole numbers that are separated by commas.
+
+    >>> numbers_of("--severities", "1,3, 5")
+    [1, 3, 5]
+    """
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise AvseError(f"{option} {text}: wants whole numbers with commas between them, such as 1,3,5.") from None
+
+
 def build_plugin(kind: str, name: str, options: Mapping[str, str]) -> Any:
     """A plugin from its name and its arguments as YAML text, held to the rules of recipes.
 

@@ -35,7 +35,7 @@ class VideoDegradation:
     wrong_clip : float
         The mouth is that of another clip.
     corrupt : float
-        One of `corruptions` is applied at a random severity of theirs.
+        One of `corruptions` is applied, each at its severity.
     corruptions : sequence of Corruption
     augment : bool
         Mirror, brightness, contrast and small shifts.
@@ -63,7 +63,7 @@ class VideoDegradation:
         mouth : array, shape (frames, 88, 88), uint8
         valid : array, shape (frames,), bool
         other : callable
-            Gives another clip's `mouth` and `valid`, for `wrong_clip`.
+            Gives another clip's `mouth` and `valid`, for `wrong_clip` and for corruptions that show another speaker.
         rng : numpy.random.Generator
 
         Returns
@@ -77,7 +77,8 @@ class VideoDegradation:
         if self.augment:
             mouth = _augment(mouth, rng)
         if len(self.corruptions) and rng.random() < self.corrupt:
-            mouth, valid = self.corruptions[rng.integers(len(self.corruptions))](mouth, valid, rng)
+            corruption = self.corruptions[rng.integers(len(self.corruptions))].with_other(other)
+            mouth, valid = corruption(mouth, valid, rng)
         valid = valid.copy()
         frames = len(valid)
         if rng.random() < self.drop_span:

@@ -2,6 +2,7 @@
 
 from avse.evaluation.comparison import compare
 from avse.evaluation.plots import plot_estimate, plot_scores
+from avse.evaluation.robustness import robustness_markdown, robustness_table
 from avse.evaluation.runner import METRICS, evaluate, read_scores
 from avse.evaluation.tables import comparison_table, markdown_table, read_summary, score_table
 
@@ -15,5 +16,7 @@ __all__ = [
     "plot_scores",
     "read_scores",
     "read_summary",
+    "robustness_markdown",
+    "robustness_table",
     "score_table",
 ]

@@ -54,7 +54,9 @@ _RANGE_DB = 70.0
 _COLUMNS = 2400
 
 
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """A function that draws, in the style of all pictures here."""
+
     @wraps(draw)
     def drawn(*args: Any, **kwargs: Any) -> Figure:
         from matplotlib import rc_context
@@ -130,7 +132,7 @@ def plot_estimate(
     return figure
 
 
-@_styled
+@styled
 def _plot_estimate(
     noisy: np.ndarray,
     enhanced: np.ndarray,
@@ -220,7 +222,7 @@ def _decibels(sound: np.ndarray, duration: float) -> np.ndarray:
     return 10 * np.log10(power.T + 1e-8)
 
 
-@_styled
+@styled
 def plot_scores(
     summaries: Sequence[str | Path | Mapping[str, Any]] | Mapping[str, Any],
     metrics: Sequence[str] | None = None,
@@ -297,7 +299,7 @@ def _bars(cells: Sequence[Mapping[str, Any]]) -> np.ndarray:
     ).T.clip(min=0)
 
 
-@_styled
+@styled
 def plot_labels(summary: Mapping[str, Any], metric: str = "si_sdr", most: int = 24) -> Figure:
     """Improvement by class of noise, best first; the `most` classes with most utterances.
 
@@ -340,7 +342,7 @@ def _draw_forest(
     axes.grid(axis="y", visible=False)
 
 
-@_styled
+@styled
 def plot_distributions(rows: Sequence[Row], summary: Mapping[str, Any]) -> Figure:
     """Histograms of every score before and after.
 
@@ -375,7 +377,7 @@ def plot_distributions(rows: Sequence[Row], summary: Mapping[str, Any]) -> Figur
     return figure
 
 
-@_styled
+@styled
 def plot_improvement(rows: Sequence[Row], summary: Mapping[str, Any], metric: str = "si_sdr") -> Figure:
     """Improvement of every mixture over the score of its noisy sound, coloured by condition.
 
@@ -408,7 +410,7 @@ def plot_improvement(rows: Sequence[Row], summary: Mapping[str, Any], metric: st
     return figure
 
 
-@_styled
+@styled
 def plot_comparison(result: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Figure:
     """Paired differences with their intervals, overall and by condition and SNR.
 

@@ -63,6 +63,7 @@ def write_report(
         best=ranked[: -_LISTED - 1 : -1],
         examples=examples,
         noted=[row for row in rows if row["note"]],
+        sweep=_sweep(summary) if "corruptions" in summary else None,
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -94,6 +95,41 @@ def _plots(summary: Mapping[str, Any], rows: Sequence[Row], metric: str) -> list
     if metric in both and len(summary["scores"]["by_label"]) > 1:
         found.append(("By noise", "Mean improvement with its interval.", plots.plot_labels(summary, metric)))
     return [(title, text, _uri(plots.to_bytes(figure), "image/png")) for title, text, figure in found]
+
+
+def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Pictures of a sweep over corruptions, and for each metric a table of texts and whether they are good or bad."""
+    from avse.evaluation import robustness, robustness_plots
+
+    severities = [*robustness.severities_of(summary), None]
+    grid = robustness.cell_grid(summary)
+    shown = [video for video in grid if video != robustness.NO_VIDEO.video]
+    tables = {
+        f"{about['name']}{' (' + about['unit'] + ')' if about['unit'] else ''}": {
+            video: [
+                (
+                    robustness.cell_text(grid[video].get(one), summary, metric),
+                    ("", "good", "bad")[robustness.judged(grid[video].get(one), summary, metric)],
+                )
+                for one in severities
+            ]
+            for video in shown
+        }
+        for metric, about in summary["metrics"].items()
+    }
+    for metric, title in (("auc", "Reliability: AUC"), ("ece", "Reliability: calibration error")):
+        tables[title] = {
+            video: [(robustness.cell_text(grid[video].get(one), summary, metric), "") for one in severities]
+            for video in shown[1:]
+        }
+    pictures = (robustness_plots.plot_robustness(summary), robustness_plots.plot_calibration(summary))
+    return {
+        "severities": [*map(str, severities[:-1]), "mean"],
+        "tables": tables,
+        "pictures": [_uri(plots.to_bytes(figure), "image/png") for figure in pictures],
+        "failures": summary["corruptions"]["failures"],
+        "definitions": summary["corruptions"]["definitions"],
+    }
 
 
 def _examples(

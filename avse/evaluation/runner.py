@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import shutil
+import tempfile
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from avse.data.manifest import Utterance, read_manifest
 from avse.errors import AvseError
-from avse.evaluation.scoring import ABOUT, Row, Task, build_metrics, columns
+from avse.evaluation.conditions import INTACT, items_of, one_condition, sweep
+from avse.evaluation.rows import cells, read_rows, row_writer, write_rows
+from avse.evaluation.scoring import FRAMES, Condition, Item, Row, Task, build_metrics, columns, film_of
 from avse.files import atomic_path
 
 METRICS = ("si_sdr", "si_sdr_improvement", "pesq_wb", "stoi", "estoi")
-_WRITTEN = ("scores.csv", "settings.json", "summary.json", "report.html")
+SWEEP_METRICS = ("si_sdr", "pesq_wb", "estoi")
+_SCORES, _SWEEP = "scores.csv", "corrupted.csv"
+_SWEPT = ("corruptions.csv", "corruptions.md", "corruptions.png")
+_WRITTEN = (_SCORES, _SWEEP, "settings.json", "summary.json", "report.html", *_SWEPT)
 _KEPT = "estimates"
+
+Key = tuple[str, Condition]  # id of an utterance, and what was done to its video
 
 
 def evaluate(
@@ -29,6 +37,8 @@ def evaluate(
     estimates: str | Path | None = None,
     use_video: bool = True,
     corrupt: str | None = None,
+    corruptions: str | Sequence[str] | None = None,
+    severities: Sequence[int] | None = None,
     jobs: int = 1,
     metrics: Sequence[str] | None = None,
     splits: Collection[str] | None = None,
@@ -48,6 +58,11 @@ def evaluate(
     Writes to `out`: `scores.csv` (a line an utterance, added as it is done), `summary.json`, `report.html` and
     `estimates/`. The same call goes on where an interrupted one stopped, and tries failed utterances again.
 
+    With `corruptions` the model is scored with intact video, without video, and with each corruption at each severity;
+    each video is decoded and tracked once. The files above then tell of intact video, and there are `corrupted.csv` (a
+    line for each utterance and corruption), and `corruptions.csv`, `.md` and `.png`: see
+    `avse.evaluation.robustness.summarise_sweep`. More corruptions and severities may be asked for later.
+
     Arguments
     ---------
     manifest : path
@@ -62,10 +77,14 @@ def evaluate(
         False: the model gets the sound only.
     corrupt : str, optional
         `NAME=SEVERITY` of a corruption of the video, for example `blur=3`.
+    corruptions : str or sequence of str, optional
+        Names of corruptions of the video, or `all`. Utterances without a video are left out.
+    severities : sequence of int, optional
+        Of `corruptions`. Default: 1 to 5.
     jobs : int
         Processes. The real-time factor is comparable only between runs with equal `jobs`.
     metrics : sequence of str, optional
-        Default: SI-SDR, its improvement, PESQ-WB, STOI, ESTOI.
+        Default: SI-SDR, its improvement, PESQ-WB, STOI, ESTOI; with `corruptions` SI-SDR, PESQ-WB, ESTOI.
     splits : collection of str, optional
         Score these splits only.
     limit : int, optional
@@ -92,7 +111,7 @@ def evaluate(
     -------
     dict
         What `summary.json` holds; see `avse.evaluation.summary`. `failed` and `partial` count the utterances that
-        have no or not all scores; `failures` says why.
+        have no or not all scores; `failures` says why. With `corruptions` there is a key of this name.
 
     Raises
     ------
@@ -103,12 +122,23 @@ def evaluate(
     from avse.evaluation.summary import summarise
 
     out = Path(out)
-    names = tuple(dict.fromkeys(metrics or METRICS))
-    corruption = _check_arguments(model, estimates, use_video, corrupt, jobs, limit)
+    swept = corruptions is not None
+    names = tuple(dict.fromkeys(metrics or (SWEEP_METRICS if swept else METRICS)))
+    _check_arguments(model, estimates, use_video, corrupt, jobs, limit)
+    if swept and (estimates is not None or not use_video or corrupt is not None):
+        raise AvseError(
+            "corruptions changes the video of a model; it goes with neither estimates, corrupt nor no video."
+        )
+    if severities is not None and not swept:
+        raise AvseError("severities are those of corruptions, of which none is named.")
+    conditions = sweep(corruptions, severities) if swept else [one_condition(use_video, corrupt)]
     if overrides and not isinstance(model, str | Path):
         raise AvseError(f"{', '.join(f'--{key}' for key in overrides)}: only the recipe of a model can be changed.")
     built = build_metrics(names)
-    utterances = _mixtures(manifest, splits, limit)
+    mixtures = _mixtures(manifest, splits)
+    utterances = [one for one in mixtures if not swept or film_of(one) is not None][:limit]
+    if not utterances:
+        raise AvseError(f"{manifest}: no row has a video, so there is nothing to corrupt.")
     label = label or _label(model, estimates)
     settings = {
         "system": label,
@@ -118,6 +148,7 @@ def evaluate(
         **({} if estimates is None else {"estimates": str(estimates), "estimates_sha256": _listing(Path(estimates))}),
         "use_video": use_video,
         "corrupt": corrupt,
+        **({"corruptions": [f"{one.video}={one.severity}" for one in conditions if one.corrupts]} if swept else {}),
         "metrics": list(names),
         "splits": None if splits is None else sorted(splits),
         "limit": limit,
@@ -127,27 +158,39 @@ def evaluate(
         **({"overrides": {key: str(value) for key, value in overrides.items()}} if overrides else {}),
     }
     header = columns(built)
-    done = _resume(out, settings, header, overwrite)
-    todo = [one for one in utterances if done.get(one.id, {}).get("status", "failed") == "failed"]
-    task = Task(
-        metrics=names,
-        model=model,
-        estimates=None if estimates is None else Path(estimates),
-        use_video=use_video,
-        corrupt=corruption,
-        seed=seed,
-        device=device,
-        keep=out / _KEPT if keep_estimates and estimates is None else None,
-        tracker=tracker,
-        crops=None if crops is None else Path(crops),
-        overrides=overrides,
-    )
-    done.update(_run(task, todo, jobs, out / "scores.csv", header, progress, label))
-    _write_rows(out / "scores.csv", [done[one.id] for one in utterances], header)
+    path = out / (_SWEEP if swept else _SCORES)
+    written = [header[0], "video", "severity", *header[1:], *FRAMES] if swept else header
+    done = _resume(path, settings, written, overwrite, conditions[0])
+    items = items_of(utterances, conditions, mixtures)
+    todo = [item for item in items if done.get(_key(item), {}).get("status", "failed") == "failed"]
+    with _crops(crops, swept) as folder:
+        task = Task(
+            metrics=names,
+            model=model,
+            estimates=None if estimates is None else Path(estimates),
+            seed=seed,
+            device=device,
+            keep=out / _KEPT if keep_estimates and estimates is None else None,
+            kept=conditions[0],
+            tracker=tracker,
+            crops=folder,
+            overrides=overrides,
+        )
+        done.update(_run(task, todo, jobs, path, written, progress, label))
+    asked = [done.pop(_key(item)) for item in items]
+    write_rows(path, [*asked, *done.values()], written)
+    if swept:
+        write_rows(out / _SCORES, [row for row in asked if row["video"] == INTACT.video], header)
     rows = read_scores(out)  # what the file says, so that going on gives the same summary as one run
     summary = summarise(rows, built, settings=settings, jobs=jobs)
-    with atomic_path(out / "summary.json") as path:
-        path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if swept:
+        from avse.evaluation.robustness import summarise_sweep, write_sweep
+
+        swept_rows = read_rows(path)[: len(asked)]
+        summary["corruptions"] = summarise_sweep(swept_rows, names, seed=seed)
+        write_sweep(out, summary, swept_rows)
+    with atomic_path(out / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     kept = out / _KEPT if estimates is None else Path(estimates)
     write_report(out / "report.html", summary, rows, {one.id: one for one in utterances}, kept)
     noted = sum(bool(row["note"]) for row in rows)
@@ -167,61 +210,47 @@ def read_scores(out: str | Path) -> list[Row]:
     path = Path(out) / "scores.csv"
     if not path.is_file():
         raise AvseError(f"{out}: holds no scores.csv. Name a folder that `avse evaluate --out` wrote.")
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        try:
-            return [
-                {
-                    key: value if key in ABOUT and key not in ("snr", "duration") else float(value) if value else None
-                    for key, value in row.items()
-                }
-                for row in reader
-                if None not in row.values()  # the line that was being written when a run was killed
-            ]
-        except (ValueError, TypeError) as error:
-            raise AvseError(f"{path}:{reader.line_num}: is no line of scores ({error}). Evaluate again.") from None
+    return read_rows(path)
 
 
 def _check_arguments(
     model: Any, estimates: str | Path | None, use_video: bool, corrupt: str | None, jobs: int, limit: int | None
-) -> tuple[str, float] | None:
-    from avse import plugins
-
+) -> None:
     if (model is None) == (estimates is None):
         raise AvseError("Give either a model (--model NAME_OR_DIR) or estimates (--estimates DIR) to evaluate.")
     if estimates is not None and not Path(estimates).is_dir():
         raise AvseError(f"{estimates}: there is no such folder of estimates.")
     if jobs < 1 or (limit is not None and limit < 1):
         raise AvseError(f"jobs ({jobs}) and limit ({limit}) must be at least 1.")
-    if corrupt is None:
-        return None
-    if estimates is not None or not use_video:
+    if corrupt is not None and (estimates is not None or not use_video):
         raise AvseError(f"corrupt={corrupt!r} changes the video; it needs a model that gets the video.")
-    name, _, severity = corrupt.partition("=")
-    try:
-        level = float(severity)
-    except ValueError:
-        raise AvseError(f"corrupt={corrupt!r} is not NAME=SEVERITY; for example blur=3.") from None
-    level = int(level) if level.is_integer() else level
-    try:
-        plugins.get("corruption", name)(level)
-    except ValueError as error:
-        raise AvseError(f"corrupt={corrupt!r}: {error}") from None
-    return name, level
 
 
-def _mixtures(manifest: str | Path, splits: Collection[str] | None, limit: int | None) -> list[Utterance]:
+def _mixtures(manifest: str | Path, splits: Collection[str] | None) -> list[Utterance]:
     utterances = read_manifest(manifest, splits=splits, kinds=["speech"])
     if not any(one.noisy for one in utterances):
         raise AvseError(
             f"{manifest}: no row names a noisy sound, so there is nothing to enhance. Mix one with a scene file "
             "(avse.data.rendering.render_scenes), or add a column `noisy`."
         )
-    return utterances[:limit]
+    return utterances
 
 
-def _resume(out: Path, settings: dict[str, Any], header: list[str], overwrite: bool) -> dict[str, Row]:
-    """Rows by id that an earlier call with these settings left."""
+@contextmanager
+def _crops(folder: str | Path | None, shared: bool) -> Iterator[Path | None]:
+    """Where tracked mouths are kept; with `shared` there is such a place, which all processes use, in any case."""
+    if folder is not None or not shared:
+        yield None if folder is None else Path(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="avse-crops-") as temporary:
+        yield Path(temporary)
+
+
+def _resume(
+    path: Path, settings: dict[str, Any], header: list[str], overwrite: bool, only: Condition
+) -> dict[Key, Row]:
+    """Rows that an earlier call with these settings left in a file; where it names no conditions, all are of `only`."""
+    out = path.parent
     try:
         if overwrite:
             for name in _WRITTEN:
@@ -236,28 +265,35 @@ def _resume(out: Path, settings: dict[str, Any], header: list[str], overwrite: b
             earlier = json.loads((out / "settings.json").read_text(encoding="utf-8"))
         except ValueError:
             raise AvseError(f"{out / 'settings.json'}: is damaged. Give another --out or --overwrite.") from None
-    elif (out / "scores.csv").is_file():
+    elif (out / _SCORES).is_file() or (out / _SWEEP).is_file():
         raise AvseError(f"{out}: holds scores but no settings.json. Give another --out or --overwrite.")
-    # A manifest may have moved, and a system have another name.
-    keys = [key for key in dict.fromkeys([*settings, *earlier]) if key not in ("manifest", "system", "estimates")]
+    # A manifest may have moved, a system have another name, and a sweep be widened.
+    free = {"manifest", "system", "estimates"} | (
+        {"corruptions"} if "corruptions" in settings.keys() & earlier else set()
+    )
+    keys = [key for key in dict.fromkeys([*settings, *earlier]) if key not in free]
     differ = [f"{key}: {earlier.get(key)} there, {settings.get(key)} now" for key in keys if earlier]
     differ = [line for key, line in zip(keys, differ) if earlier.get(key) != settings.get(key)]
     if differ:
         raise AvseError(
             "\n  ".join([f"{out}: holds scores of other settings. Give another --out or --overwrite."] + differ)
         )
-    with atomic_path(out / "settings.json") as path:
-        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    if not (out / "scores.csv").is_file():
+    with atomic_path(out / "settings.json") as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    if not path.is_file():
         return {}
-    rows = {row["id"]: row for row in read_scores(out)}
-    _write_rows(out / "scores.csv", list(rows.values()), header)
-    return rows
+    found = read_rows(path)
+    write_rows(path, found, header)
+    return {(row["id"], Condition(row["video"], row["severity"]) if "video" in row else only): row for row in found}
+
+
+def _key(item: Item) -> Key:
+    return item.utterance.id, item.condition
 
 
 def _run(
-    task: Task, todo: list[Utterance], jobs: int, path: Path, header: list[str], progress: bool, label: str
-) -> dict[str, Row]:
+    task: Task, todo: list[Item], jobs: int, path: Path, header: list[str], progress: bool, label: str
+) -> dict[Key, Row]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -265,8 +301,8 @@ def _run(
 
     if not todo:
         return {}
-    rows: dict[str, Row] = {}
-    fresh = not path.is_file()
+    rows: dict[Key, Row] = {}
+    fresh, failed = not path.is_file(), 0
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -277,30 +313,19 @@ def _run(
     )
     try:
         with open(path, "a", newline="", encoding="utf-8") as file, bar:
-            writer = csv.DictWriter(file, header, lineterminator="\n")
+            writer = row_writer(file, header)
             if fresh:
                 writer.writeheader()
             bar_id = bar.add_task(f"Scoring {label}", total=len(todo))
             for row in score_all(task, todo, jobs):
-                rows[row["id"]] = row
-                writer.writerow(_cells(row))
+                rows[row["id"], Condition(row["video"], row["severity"])] = row
+                writer.writerow(cells(row))
                 file.flush()
-                failed = sum(one["status"] != "ok" for one in rows.values())
+                failed += row["status"] != "ok"
                 bar.update(bar_id, advance=1, description=f"Scoring {label}" + f", {failed} failed" * bool(failed))
     except OSError as error:
         raise AvseError(f"{path}: cannot be written ({error.strerror}). What was scored is kept.") from error
     return rows
-
-
-def _write_rows(path: Path, rows: list[Row], header: list[str]) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, header, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_cells(row) for row in rows)
-
-
-def _cells(row: Row) -> dict[str, Any]:
-    return {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
 
 
 def _name(model: Any) -> str:

@@ -1,4 +1,4 @@
-"""Bootstrap intervals and paired tests.
+"""Bootstrap intervals, paired tests, and how well a number in [0, 1] tells right from wrong.
 
 Mixtures of one clean utterance are not independent, so the bootstrap draws targets (clean utterances), with all their
 mixtures, instead of mixtures. Where each target appears once it is the usual bootstrap.
@@ -125,3 +125,71 @@ def wilcoxon_p(differences: np.ndarray) -> float | None:
     if not differences.any():
         return 1.0
     return float(wilcoxon(differences, zero_method="pratt").pvalue)
+
+
+def roc_auc(higher: np.ndarray, lower: np.ndarray) -> float | None:
+    """Area under the ROC curve: the chance that a value of `higher` exceeds one of `lower`, ties counting half.
+
+    Arguments
+    ---------
+    higher, lower : array, shape (values,)
+
+    Returns
+    -------
+    float or None
+        None where one of them is empty.
+
+    Example
+    -------
+    >>> roc_auc(np.array([0.9, 0.5]), np.array([0.1, 0.5]))
+    0.875
+    """
+    if not len(higher) or not len(lower):
+        return None
+    ordered = np.sort(lower)
+    below = np.searchsorted(ordered, higher, "left") + np.searchsorted(ordered, higher, "right")
+    return float(below.mean() / (2 * len(lower)))
+
+
+def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> list[tuple[float, float, int]]:
+    """How often what was said with some confidence is true, in bins of equal width over [0, 1].
+
+    Arguments
+    ---------
+    confidence : array, shape (values,), in [0, 1]
+    correct : array, shape (values,), bool
+    bins : int
+
+    Returns
+    -------
+    list of (float, float, int)
+        Mean confidence, share correct, and number of values of each bin that is not empty.
+
+    Example
+    -------
+    >>> calibration(np.array([0.25, 0.35, 0.95]), np.array([True, False, True]), bins=2)
+    [(0.3, 0.5, 2), (0.95, 1.0, 1)]
+    """
+    place = np.clip((np.asarray(confidence) * bins).astype(int), 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    said, true = (np.bincount(place, weights=one, minlength=bins) for one in (confidence, correct))
+    return [(float(said[i] / counts[i]), float(true[i] / counts[i]), int(counts[i])) for i in np.flatnonzero(counts)]
+
+
+def expected_calibration_error(bins: Sequence[tuple[float, float, int]]) -> float | None:
+    """Mean distance between confidence and share correct, bins weighed by their values; None without any.
+
+    Paper: Guo et al., On calibration of modern neural networks, ICML 2017.
+
+    Arguments
+    ---------
+    bins : sequence
+        From `calibration`.
+
+    Example
+    -------
+    >>> round(expected_calibration_error([(0.3, 0.5, 2), (0.95, 1.0, 1)]), 3)
+    0.15
+    """
+    total = sum(count for _, _, count in bins)
+    return sum(abs(said - true) * count for said, true, count in bins) / total if total else None

@@ -180,7 +180,7 @@ def score_table(summary: Mapping[str, Any], title: str | None = None) -> Table:
     rich.table.Table
         `rich.print(score_table(summary))` shows it.
     """
-    table = _table(title or f"{summary['system']}: {summary['n']} mixtures")
+    table = new_table(title or f"{summary['system']}: {summary['n']} mixtures")
     table.add_column("")
     table.add_column("n", justify="right")
     metrics = {name: summary["metrics"][name] for name in scored_both(summary)}
@@ -208,7 +208,7 @@ def score_table(summary: Mapping[str, Any], title: str | None = None) -> Table:
 
 def comparison_table(result: Mapping[str, Any]) -> Table:
     """Paired differences of `avse.evaluation.compare` for the terminal; green is better and red worse."""
-    table = _table(f"Differences from {result['baseline']} on {result['common']} common mixtures")
+    table = new_table(f"Differences from {result['baseline']} on {result['common']} common mixtures")
     for name in ("metric", "system", "", "n", "difference [95 %]", "p"):
         table.add_column(name, justify="left" if name in ("metric", "system", "") else "right")
     for metric in scored_both(result):
@@ -230,11 +230,15 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
                     "-" if cell["p"] is None else "<0.001" if cell["p"] < 0.001 else f"{cell['p']:.3f}",
                     end_section=not groups or where == groups[-1][0],
                 )
-    table.caption = "p: two-sided Wilcoxon signed-rank test, not corrected for the number of rows"
+    table.caption = (
+        "p: two-sided Wilcoxon signed-rank test, not corrected for the number of rows\n"
+        "intervals and p are over targets (utterances); how far another training seed would move them is not in them"
+    )
     return table
 
 
-def _table(title: str) -> Table:
+def new_table(title: str) -> Table:
+    """An empty table for the terminal."""
     from rich import box
     from rich.table import Table
 

@@ -9,15 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from avse import plugins
-from avse.data.manifest import Utterance
 from avse.errors import AvseError
-from avse.evaluation.scoring import Row, Scorer, Task
+from avse.evaluation.scoring import Item, Row, Scorer, Task, film_of
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _scorer: Scorer | None = None
 
 
-def score_all(task: Task, utterances: Sequence[Utterance], jobs: int) -> Iterator[Row]:
+def score_all(task: Task, items: Sequence[Item], jobs: int) -> Iterator[Row]:
     """Rows as they are done, in any order where there are several jobs.
 
     Raises
@@ -25,7 +24,7 @@ def score_all(task: Task, utterances: Sequence[Utterance], jobs: int) -> Iterato
     AvseError
         If the model cannot be given to other processes, or one of these dies.
     """
-    groups = _by_video(utterances)
+    groups = _by_video(items)
     if jobs == 1 or len(groups) < 2:
         scorer = Scorer(task)
         for group in groups:
@@ -69,10 +68,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _by_video(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
-    groups: dict[object, list[Utterance]] = {}
-    for utterance in utterances:
-        groups.setdefault(utterance.video or utterance.id, []).append(utterance)
+def _by_video(items: Sequence[Item]) -> list[list[Item]]:
+    groups: dict[object, list[Item]] = {}
+    for item in items:
+        groups.setdefault(film_of(item.utterance) or item.utterance.id, []).append(item)
     return list(groups.values())
 
 
@@ -102,8 +101,8 @@ def _start(threads: int, plugin_files: list[Path]) -> None:
         plugins.load_path(path)
 
 
-def _work(task: Task, utterances: list[Utterance]) -> list[Row]:
+def _work(task: Task, items: list[Item]) -> list[Row]:
     global _scorer
     if _scorer is None:
         _scorer = Scorer(task)
-    return list(_scorer(utterances))
+    return list(_scorer(items))

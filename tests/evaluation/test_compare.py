@@ -14,7 +14,7 @@ from rich.console import Console
 from avse import plugins
 from avse.errors import AvseError
 from avse.evaluation import compare, comparison_table, markdown_table, read_scores, score_table
-from avse.evaluation.runner import _write_rows
+from avse.evaluation.rows import write_rows
 from avse.evaluation.scoring import columns
 from avse.evaluation.summary import summarise
 
@@ -50,7 +50,7 @@ def make_run(tmp_path: Path):
             rows.append(row)
         folder = tmp_path / name
         folder.mkdir()
-        _write_rows(folder / "scores.csv", rows, columns(metrics))
+        write_rows(folder / "scores.csv", rows, columns(metrics))
         summary = summarise(read_scores(folder), metrics, settings={"system": name})
         (folder / "summary.json").write_text(json.dumps(summary))
         return folder

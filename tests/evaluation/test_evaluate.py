@@ -13,6 +13,7 @@ import soundfile
 from fake_models import Deadly, Faulty, Smoother
 
 from avse import plugins
+from avse.contracts.corruption import Corruption
 from avse.errors import AvseError
 from avse.evaluation import evaluate, read_scores
 
@@ -221,10 +222,7 @@ def test_a_video_is_tracked_once_and_corrupted_by_name(make_mixtures, tmp_path: 
     evaluate(manifest, tmp_path / "blind", model=blind, **QUICK, use_video=False)
     assert not any(clip.valid.any() or clip.mouth.any() for clip in blind.clips) and len(tracked) == 3
 
-    class Speckle:
-        def __init__(self, severity: int) -> None:
-            self.severity = severity
-
+    class Speckle(Corruption):
         def __call__(self, mouth, valid, rng):
             return mouth + rng.integers(0, self.severity + 1, mouth.shape, dtype=np.uint8), valid
 

@@ -1,0 +1,68 @@
+"""Rows of scores as CSV files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avse.errors import AvseError
+from avse.evaluation.scoring import ABOUT, FRAMES, Row
+from avse.files import atomic_path
+
+_TEXT = {*ABOUT, "video"} - {"snr", "duration"}
+_LONGEST_CELL = 2**31 - 1  # the reliability of each frame of an hour is longer than a cell may be by default
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a file of scores: numbers as float, None where there is none, values of frames as arrays.
+
+    Raises
+    ------
+    AvseError
+        If a line holds anything else. The last line may be broken off: it was being written when a run was killed.
+    """
+    csv.field_size_limit(_LONGEST_CELL)
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        try:
+            return [
+                {key: _value(key, value) for key, value in row.items()} for row in reader if None not in row.values()
+            ]
+        except (ValueError, TypeError) as error:
+            raise AvseError(f"{path}:{reader.line_num}: is no line of scores ({error}). Evaluate again.") from None
+
+
+def write_rows(path: Path, rows: Sequence[Row], header: Sequence[str]) -> None:
+    """Write the columns of `header`; nothing half-written is left."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = row_writer(file, header)
+        writer.writeheader()
+        writer.writerows(cells(row) for row in rows)
+
+
+def row_writer(file: Any, header: Sequence[str]) -> csv.DictWriter:
+    """A writer that passes over columns that `header` lacks."""
+    return csv.DictWriter(file, header, extrasaction="ignore", lineterminator="\n")
+
+
+def cells(row: Row) -> dict[str, Any]:
+    """A row as text for a file, numbers with six digits."""
+    return {key: _text(value) for key, value in row.items()}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return " ".join(f"{one:.5g}" for one in value)
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _value(key: str, text: str) -> Any:
+    if key in _TEXT:
+        return text
+    if key in FRAMES:
+        return np.array(text.split(), dtype=np.float64)
+    return float(text) if text else None
