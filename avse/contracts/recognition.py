@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion
 from avse.contracts.prior import Context
+from avse.contracts.types import SAMPLE_RATE
+from avse.signal.stft import analysis_window, stft_steps
 
 _COMPONENTS = 4
+_TO_AMPLITUDE, _TO_POWER = math.log(10) / 20, math.log(10) / 10  # from dB to natural logarithms
 _KERNEL, _LARGEST_DILATION = 5, 8
 
 
@@ -92,14 +97,14 @@ def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, f
     clean : tensor, shape (batch, samples)
         Speech, whose level the noise is set against.
     fft_size, hop : int
-        Of the transform in which the variance is given, with a window whose squares sum to half of `fft_size`.
+        Of the transform in which the variance is given; see `avse.signal.stft`.
     snr : (float, float)
         Range of the signal-to-noise ratio, over whole clips, in dB.
 
     Returns
     -------
     noise : tensor, shape (batch, samples)
-    variance : tensor, shape (batch, 1 + samples // hop, fft_size // 2 + 1)
+    variance : tensor, shape (batch, steps, fft_size // 2 + 1)
         Expected power of its transform.
 
     Example
@@ -108,26 +113,48 @@ def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, f
     >>> noise.shape, variance.shape
     (torch.Size([2, 3200]), torch.Size([2, 11, 321]))
     """
-    (batch, samples), bins, steps = clean.shape, fft_size // 2 + 1, 1 + clean.shape[1] // hop
+    (batch, samples), bins, steps = clean.shape, fft_size // 2 + 1, stft_steps(clean.shape[1], fft_size, hop)
     shape = (batch, _COMPONENTS)
     spectra = _spectra(shape, bins).to(clean)
-    courses = _courses(shape, steps, 16000 / hop).to(clean)
+    courses = _courses(shape, steps, SAMPLE_RATE / hop).to(clean)
     white = torch.randn(*shape, samples).to(clean)
     response = F.interpolate(spectra, size=samples // 2 + 1, mode="linear", align_corners=True)
-    colour = torch.fft.irfft(torch.fft.rfft(white) * (response * 0.1151).exp(), n=samples)  # 10 ** (dB / 20)
+    colour = torch.fft.irfft(torch.fft.rfft(white) * (response * _TO_AMPLITUDE).exp(), n=samples)
     course = F.interpolate(courses, size=(steps - 1) * hop + 1, mode="linear", align_corners=True)[..., :samples]
-    course = F.pad(course, (0, samples - course.shape[-1]), mode="replicate")
-    noise = (colour * (course * 0.1151).exp()).sum(dim=1)
+    amplitude = (course * _TO_AMPLITUDE).exp()
+    noise = (colour * amplitude).sum(dim=1)
     ratio = snr[0] + (snr[1] - snr[0]) * torch.rand(batch, 1).to(clean)
     scale = clean.square().mean(dim=1, keepdim=True) / noise.square().mean(dim=1, keepdim=True).clamp(min=1e-20)
     scale = scale * 10 ** (-ratio / 10)
-    variance = torch.einsum("bkn,bkf->bnf", (courses * 0.2303).exp(), (spectra * 0.2303).exp())
-    return noise * scale.sqrt(), variance * (0.5 * fft_size) * scale[..., None]
+    levels = _under_window(amplitude.square(), steps, fft_size, hop)
+    variance = torch.einsum("bkn,bkf->bnf", levels, _through_window(spectra, fft_size))
+    return noise * scale.sqrt(), variance * scale[..., None]
+
+
+def _under_window(levels: torch.Tensor, steps: int, fft_size: int, hop: int) -> torch.Tensor:
+    """Means of (batch, components, samples) under the window of each step, (batch, components, steps)."""
+    weights = analysis_window(fft_size, levels).square()
+    padded = F.pad(levels, (fft_size // 2, (steps - 1) * hop + fft_size // 2 - levels.shape[-1]))
+    return F.conv1d(padded.flatten(0, 1)[:, None], (weights / weights.sum())[None, None], stride=hop).view(
+        *levels.shape[:2], steps
+    )
+
+
+def _through_window(spectra: torch.Tensor, fft_size: int) -> torch.Tensor:
+    """Expected power of the transform of noise with some spectra in dB, of the same shape.
+
+    The transform's window multiplies the noise, so its autocorrelation multiplies that of the noise.
+    """
+    fine = F.interpolate(spectra, size=fft_size + 1, mode="linear", align_corners=True)
+    window = analysis_window(fft_size, spectra)
+    overlap = torch.fft.irfft(torch.fft.rfft(window, n=2 * fft_size).abs().square(), n=2 * fft_size)
+    correlation = torch.fft.irfft((fine * _TO_POWER).exp(), n=2 * fft_size)
+    return torch.fft.rfft(correlation * overlap).real[..., ::2].clamp(min=0.0)
 
 
 def _spectra(shape: tuple[int, int], bins: int) -> torch.Tensor:
     """Random spectra in dB, shape (*shape, bins)."""
-    frequency = torch.linspace(0, 8000, bins)
+    frequency = torch.linspace(0, SAMPLE_RATE / 2, bins)
     octaves = (frequency.clamp(min=60) / 1000).log2()
     hills = F.interpolate(8.0 * torch.randn(*shape, 12), size=bins, mode="linear", align_corners=True)
     ripples = F.interpolate(3.0 * torch.randn(*shape, 80), size=bins, mode="linear", align_corners=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from copy import deepcopy
 
@@ -207,14 +208,13 @@ class VariationalPrior(LatentPrior):
         """Divergence of q(z | s, v), which does not learn from it, from q(z | x, V, v); a scalar, in nats per step."""
         noise, variance = draw_noise(batch.clean, self.fft_size, self.hop, _SNR)
         power = self.analyse(batch.clean + noise).abs().square()
-        variance = variance[:, : power.shape[1]]
         # While an inference goes on, V is first the mean of the noisy power and later a rough idea of the noise.
         inside = context.inside[..., None]
         start = (power * inside).sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
         error = 3.0 * torch.randn(len(power), 1, 1) + F.interpolate(
             3.0 * torch.randn(len(power), 1, 16), size=self.bins, mode="linear", align_corners=True
         )
-        rough = variance * (0.2303 * error.to(variance)).exp()
+        rough = variance * (math.log(10) / 10 * error.to(variance)).exp()
         steady = rough.mean(dim=1, keepdim=True)
         choice = torch.rand(len(power), 1, 1).to(variance)
         given = torch.where(choice < 0.35, start, torch.where(choice < 0.55, steady, rough)).expand_as(power)

@@ -51,7 +51,7 @@ def stft(signal: torch.Tensor, fft_size: int, hop: int) -> torch.Tensor:
         padded,
         fft_size,
         hop,
-        window=_window(fft_size, signal),
+        window=analysis_window(fft_size, signal),
         center=True,
         pad_mode="constant",
         return_complex=True,
@@ -76,7 +76,7 @@ def istft(spectrum: torch.Tensor, fft_size: int, hop: int, samples: int) -> torc
         spectrum.transpose(1, 2),
         fft_size,
         hop,
-        window=_window(fft_size, spectrum.real),
+        window=analysis_window(fft_size, spectrum.real),
         center=True,
         length=samples,
     )
@@ -129,5 +129,10 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     return torch.arange(size, device=lengths.device)[None] < lengths[:, None]
 
 
-def _window(fft_size: int, like: torch.Tensor) -> torch.Tensor:
+def analysis_window(fft_size: int, like: torch.Tensor) -> torch.Tensor:
+    """The window of `stft` and `istft`, a square-root Hann window of `fft_size` samples.
+
+    >>> round(analysis_window(8, torch.zeros(1)).square().sum().item(), 5)
+    4.0
+    """
     return torch.hann_window(fft_size, dtype=like.dtype, device=like.device).sqrt()
