@@ -37,7 +37,9 @@ class _Group(TyperGroup):
             typer.secho(f"Error: {error}", fg="red", err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            typer.secho("Interrupted. Nothing half-written is left.", fg="red", err=True)
+            goes_on = ctx.invoked_subcommand in ("train", "evaluate")
+            left = "The same command goes on from there." if goes_on else "Nothing half-written is left."
+            typer.secho(f"Interrupted. {left}", fg="red", err=True)
             raise typer.Exit(130) from error
 
 

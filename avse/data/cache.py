@@ -93,19 +93,23 @@ class ClipCache:
             return Clip(audio, clip_id=utterance.id)
         return Clip(audio, *self.mouth(utterance), clip_id=utterance.id)
 
-    def fill(self, utterances: Sequence[Utterance], video: bool = True) -> None:
-        """Decode all utterances now, with a progress bar.
+    def fill(self, utterances: Sequence[Utterance], video: bool = True, progress: bool = True) -> None:
+        """Decode all utterances now.
 
         Arguments
         ---------
         utterances : sequence of Utterance
         video : bool
             False: only the sound.
+        progress : bool
+            Show a progress bar.
         """
+        from rich.console import Console
         from rich.progress import track
 
         todo = [u for u in utterances if not self._is_filled(u, video)]
-        for utterance in track(todo, description=f"Decoding {len(todo)} clips", disable=not todo):
+        shown, console = progress and bool(todo), Console(stderr=True)
+        for utterance in track(todo, f"Decoding {len(todo)} clips", console=console, disable=not shown):
             self.sound(utterance)
             if video and utterance.video is not None:
                 self.mouth(utterance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import random
@@ -115,7 +116,7 @@ def _fit(
         utterances = read_manifest(values["manifest"], splits=[split])
         mixtures = values[key](utterances, cache, size=min(size, 4) if debug else size, seed=data_seed)
         if not debug:
-            run_on_main(cache.fill, args=[mixtures.utterances], kwargs={"video": mixtures.use_video})
+            run_on_main(cache.fill, args=[mixtures.utterances, mixtures.use_video, progress])
         sets[split] = mixtures
     model = values["model"]
     counter = EpochCounter(limit=values["epochs"])
@@ -172,7 +173,13 @@ class _RunLog:
     """Statistics to `train_log.txt`, and to TensorBoard where it is installed."""
 
     def __init__(self, folder: Path) -> None:
-        from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
+        # SpeechBrain looks for torchvision, for figures that are never drawn here, when this module is imported.
+        log = logging.getLogger("speechbrain.utils.train_logger")
+        log.addFilter(_not_on_torchvision)
+        try:
+            from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
+        finally:
+            log.removeFilter(_not_on_torchvision)
 
         self.loggers: list[Any] = [FileTrainLogger(str(folder / "train_log.txt"))]
         try:
@@ -185,6 +192,10 @@ class _RunLog:
         """As in SpeechBrain's train loggers."""
         for logger in self.loggers:
             logger.log_stats(stats_meta, train_stats=train_stats, valid_stats=valid_stats)
+
+
+def _not_on_torchvision(record: logging.LogRecord) -> bool:
+    return "torchvision is not available" not in record.getMessage()
 
 
 def _set_seeds(seed: int) -> None:

@@ -132,6 +132,16 @@ def test_a_decoded_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert len(cache.sound(Utterance("a", clean=path))) == 8000
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_bar_is_shown_only_where_asked_for(progress: bool, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(1000), 16000)
+    cache = ClipCache(tmp_path / "cache")
+    cache.fill([Utterance("a", clean=tmp_path / "a.wav")], progress=progress)
+    shown = capsys.readouterr()
+    assert shown.out == "" and ("Decoding 1 clips" in shown.err) == progress
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 1
+
+
 def test_mouth_and_sound_are_sped_up_together(corpus) -> None:
     mixtures = MixtureSet(*corpus, size=6, seconds=0.8, video_share=1.0, speed=(1.5, 1.5))
     for index in range(6):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import avse
 from avse.data.training_set import MixtureSet
 from avse.errors import AvseError
 from avse.training import train
+from avse.training.run import _RunLog
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -93,6 +95,18 @@ def test_two_processes_train_together(small_recipe: Path, tmp_path: Path) -> Non
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert avse.load(tmp_path / "two").enhance(np.ones(640, dtype=np.float32)).speech.shape == (640,)
+
+
+def test_a_run_is_quiet_about_torchvision_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.delitem(sys.modules, "speechbrain.utils.train_logger", raising=False)
+    log = _RunLog(tmp_path)
+    log.log_stats({"epoch": 1}, train_stats={"loss": 1.0}, valid_stats={"loss": 2.0})
+    logging.getLogger("speechbrain.utils.train_logger").warning("torchvision is mentioned")
+    assert "torchvision is not available" not in caplog.text and "torchvision is mentioned" in caplog.text
+    assert "epoch: 1" in (tmp_path / "train_log.txt").read_text()
 
 
 def test_another_recipe_in_the_same_folder_is_refused(small_recipe: Path, finished: Path) -> None:
