@@ -232,7 +232,7 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
                 )
     table.caption = (
         "p: two-sided Wilcoxon signed-rank test, not corrected for the number of rows\n"
-        "intervals and p are over targets (utterances); how far another training seed would move them is not in them"
+        "intervals, p: over targets (utterances); the training seed is not in them"
     )
     return table
 
