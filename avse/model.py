@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,9 +20,13 @@ from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip, Es
 from avse.errors import AvseError
 from avse.files import atomic_path
 
+if TYPE_CHECKING:
+    from avse.recipe import Recipe
+
 PRETRAINED = Path(__file__).parent / "pretrained"
 CHUNK_SECONDS = 20.0
 OVERLAP_SECONDS = 2.0
+_PARTS = ("prior", "noise_model", "inference")
 SYSTEM = "inference"  # the recipe's key of a system that wraps what was trained, its key `model`
 _FORMAT = 1
 _WEIGHTS, _RECIPE, _DESCRIPTION = "model.safetensors", "recipe.yaml", "model.json"
@@ -249,6 +253,8 @@ def load(
 
     folder = _find(name_or_folder)
     description = _read_description(folder)
+    if {name.partition(".")[0] for name in overrides or ()} & set(_PARTS):
+        _check_parts(load_trusted(folder / _RECIPE), description.get("name", folder.name), overrides)
     recipe = load_trusted(folder / _RECIPE, overrides)
     key = SYSTEM if SYSTEM in recipe.keys else "model"
     system = recipe.build(key)[key]
@@ -386,6 +392,25 @@ def _find(name_or_folder: str | Path) -> Path:
         f"There is no model {str(name_or_folder)!r}. Embedded models: {', '.join(names) or 'none'}; or give a model "
         f"folder, such as results/.../model."
     )
+
+
+def _check_parts(recipe: Recipe, name: str, overrides: Mapping[str, Any]) -> None:
+    """Answer who names a part that this kind of model lacks, or that stands elsewhere in its recipe."""
+    for option in overrides:
+        part = option.partition(".")[0]
+        if part not in _PARTS or part in recipe.keys:
+            continue
+        called = part.replace("_", " ")
+        if SYSTEM not in recipe.keys:
+            own = next((f"{one.kind}/{one.name}" for one in recipe.components() if one.key == "model"), "no plugin")
+            raise AvseError(
+                f"--{option}: {name} has no {called}: it is a network trained to enhance ({own}). Models with a prior, "
+                f"a noise model and an inference are those of recipes with the key `{SYSTEM}`, such as "
+                f"recipes/Manifest/hparams/av_vae.yaml; there, --{SYSTEM} and --noise_model choose others."
+            )
+        if part == "prior":
+            raise AvseError(f"--{option}: the prior of {name} is what was trained. Another one is another --model.")
+        raise AvseError(f"--{option}: the {called} of {name} is an argument; give --{SYSTEM}.{option}.")
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -70,11 +70,20 @@ def test_another_inference_keeps_the_priors_weights(folder: Path, tmp_path: Path
         ({"inferenc": "vem"}, "Did you mean 'inference'"),
         ({"inference": "!new:os.system"}, r"os\.system"),
         ({"inference": "nothing"}, "There is no inference plugin"),
+        ({"noise_model": "stationary"}, r"give --inference\.noise_model"),
+        ({"prior": "vae"}, "Another one is another --model"),
     ],
 )
 def test_overrides_that_fit_nowhere_or_need_training_are_refused(folder: Path, overrides: dict, said: str) -> None:
     with pytest.raises(AvseError, match=said):
         avse.load(folder, overrides=overrides)
+
+
+@pytest.mark.parametrize("option", ["noise_model", "noise_model.rank", "inference", "prior"])
+def test_a_trained_enhancer_says_that_it_has_no_such_part(option: str, tiny_model: Path) -> None:
+    said = rf"--{option}: tiny has no {option.partition('.')[0].replace('_', ' ')}: .*enhancer/tf_masker.*av_vae\.yaml"
+    with pytest.raises(AvseError, match=said):
+        avse.load(tiny_model, overrides={option: "nmf"})
 
 
 def test_the_command_line_passes_them_on(folder: Path, tmp_path: Path, avse_command) -> None:
