@@ -1,1 +1,1 @@
-"""What each kind of plugin must be: one file a kind, with its abstract class, shapes and conformance checks."""
+"""What each kind of plugin must be: one file a kind, with its abstract class and shapes; `checks` holds it to them."""

@@ -223,7 +223,11 @@ def load_recipe(
             tree.root.value += Tree.parse("plugins: []", "--plugins").root.value
         apply_overrides(tree, {"plugins": list(dict.fromkeys([*given, *named]))})
     for source in _plugin_paths(tree):
-        registry.load_path(source)
+        try:
+            registry.load_path(source)
+        except AvseError as error:
+            hint = "" if source in given else f" Paths under `plugins:` are relative to {path.resolve().parent}."
+            raise AvseError(f"{path}: plugins: {error}{hint}") from error
     apply_overrides(tree, overrides or {})
     faults = find_faults(tree)
     if faults:

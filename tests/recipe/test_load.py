@@ -96,6 +96,8 @@ def test_plugins_of_a_recipe_are_loaded_from_beside_it(write: Write, tmp_path: P
         assert str(tmp_path / "parts" / "plus.py") in recipe.text  # so that the text can be stored elsewhere
     finally:
         plugins.forget("fusion", "test_plus")
+    with pytest.raises(AvseError, match=rf"plugins: .*gone\.py: no such file.*relative to {tmp_path}"):
+        load_recipe(write("plugins: parts/gone.py\n"))
 
 
 def test_an_included_file_is_found_and_checked(write: Write, tmp_path: Path) -> None:
