@@ -67,6 +67,23 @@ def test_starts_within_half_a_second_and_without_heavy_packages(code: str) -> No
     assert _cpu_seconds(code) - _cpu_seconds("pass") < 0.5
 
 
+@pytest.mark.parametrize(
+    "words", ["prepare grid NOWHERE", "scenes NOWHERE --out x", "mix NOWHERE --manifest x --out y", "compare NO WHERE"]
+)
+def test_commands_that_run_no_network_start_without_torch(words: str) -> None:
+    code = f"""
+import sys, json
+sys.argv = ["avse", *{words.split()}]
+from avse.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code == 1  # there is no such file
+print(json.dumps(sorted(sys.modules)))
+"""
+    assert not set(HEAVY) & set(json.loads(_run(code).splitlines()[-1]))
+
+
 def test_enhance_imports_neither_speechbrain_nor_torchaudio_nor_matplotlib(
     tiny_model: Path, talk: Path, tmp_path: Path
 ) -> None:

@@ -23,10 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 SAMPLE_RATE = 16_000
 VIDEO_RATE = 25
@@ -145,6 +147,8 @@ class Batch:
         noise: Sequence[np.ndarray] | None = None,
     ) -> Batch:
         """Pad clips (and the clean speech and noise they were mixed from, where known) into one batch."""
+        import torch  # here, so that commands that need no network start without it
+
         lengths = [len(clip.audio) for clip in clips]
         frames = max(video_frames(length) for length in lengths)
         mouth = np.zeros((len(clips), frames, MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8)
@@ -164,6 +168,8 @@ class Batch:
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """The same batch on another device (arguments of `torch.Tensor.to`; no dtype)."""
+        import torch
+
         moved: dict[str, Any] = {
             name: value.to(*args, **kwargs) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
         }
@@ -171,7 +177,7 @@ class Batch:
 
     def without_video(self) -> Batch:
         """The same batch with no frame valid."""
-        return replace(self, mouth=torch.zeros_like(self.mouth), valid=torch.zeros_like(self.valid))
+        return replace(self, mouth=self.mouth.new_zeros(self.mouth.shape), valid=self.valid.new_zeros(self.valid.shape))
 
     def __len__(self) -> int:
         return self.noisy.shape[0]
@@ -198,6 +204,7 @@ class Estimate:
 
     Example
     -------
+    >>> import torch
     >>> estimate = Estimate(torch.zeros(2, 640), torch.zeros(2, 640), torch.ones(2, 1), torch.tensor([640, 320]))
     >>> [one.speech.shape[0] for one in estimate.unbind()]
     [640, 320]
@@ -227,6 +234,8 @@ class Estimate:
 
 
 def _pad(signals: Sequence[np.ndarray]) -> torch.Tensor:
+    import torch
+
     padded = torch.zeros(len(signals), max(len(signal) for signal in signals))
     for row, signal in enumerate(signals):
         padded[row, : len(signal)] = torch.as_tensor(np.asarray(signal, dtype=np.float32))
