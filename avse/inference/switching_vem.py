@@ -12,14 +12,14 @@ from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
 from avse.plugins import register
 
-EVIDENCE = ("voice", "sound")
+EVIDENCE = ("sound", "voice")
 
 
 @register("inference", "switching_vem")
 class SwitchingVEM(LatentInference):
     """Variational EM with q(s) q(z | a) q(a): a hidden state a_n tells which model of the voice holds at each step.
 
-        log B_n(k) = E_q[ log p(s_n | z_n, k) + log p(z_n | k) - log q(z_n | k) ],   q(z | k) the encoder's
+        log B_n(k) = log p(x_n | z_n, k) - KL( q(z_n | k) || p(z_n | k) ),   q(z | k) the encoder's
         q(a)       : forward-backward on B^(1 / temperature), the chain learned on the clip
         q(s)       : closed form, with the precision 1 / gamma = sum_k q(a_n = k) / sigma_k
 
@@ -40,8 +40,9 @@ class SwitchingVEM(LatentInference):
         How states follow each other is learned on each clip; the prior's transition counts like so many steps. None: it
         is not learned.
     evidence : str
-        What the models have to explain: the `voice` as it is estimated, as in the published equations, where the
-        estimate favours the model it was made with; or the noisy `sound`, as in the evidence gate.
+        What the models have to explain: the noisy `sound`, as above; or the `voice` as it is estimated, with
+        E log p(s_n | z_n, k) in place of log p(x_n | z_n, k), as published. Where noise covers the voice, its estimate
+        is what the model says that was chosen last, and so keeps it chosen; with the sound that does not happen.
     m_steps : int
         Updates of noise and gains in each iteration.
     gain_prior : (float, float) or None
@@ -71,7 +72,7 @@ class SwitchingVEM(LatentInference):
         iterations: int = 100,
         temperature: float = 1.0,
         transition_weight: float | None = 20.0,
-        evidence: str = "voice",
+        evidence: str = "sound",
         m_steps: int = 4,
         gain_prior: Sequence[float] | None = None,
         tolerance: float = 1e-5,

@@ -75,6 +75,8 @@ class SwitchingVAE(AudioOrAudioVisual):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
+    recognition_layers : int
+        Blocks of a second encoder of each that knows z of speech in noise; see `VariationalPrior`. 0: none.
     stay : float
         Probability, to begin with, that a step follows the same state as the last; 0.95 is 0.4 s on average.
 
@@ -100,6 +102,7 @@ class SwitchingVAE(AudioOrAudioVisual):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
+        recognition_layers: int = 0,
         stay: float = 0.95,
     ) -> None:
         super().__init__(
@@ -114,6 +117,7 @@ class SwitchingVAE(AudioOrAudioVisual):
             fft_size=fft_size,
             hop=hop,
             floor_db=floor_db,
+            recognition_layers=recognition_layers,
         )
 
 
@@ -144,6 +148,8 @@ class MixtureVAE(AudioOrAudioVisual):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
+    recognition_layers : int
+        Blocks of a second encoder of each that knows z of speech in noise; see `VariationalPrior`. 0: none.
 
     Example
     -------
@@ -167,6 +173,7 @@ class MixtureVAE(AudioOrAudioVisual):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
+        recognition_layers: int = 0,
     ) -> None:
         super().__init__(
             visual_frontend,
@@ -180,4 +187,5 @@ class MixtureVAE(AudioOrAudioVisual):
             fft_size=fft_size,
             hop=hop,
             floor_db=floor_db,
+            recognition_layers=recognition_layers,
         )
