@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_NOTICED = {"dB": 1.0, "": 0.02}  # a difference that one hears; smaller ones stay pale
+
 
 @styled
 def plot_robustness(summary: Mapping[str, Any]) -> Figure:
@@ -60,8 +62,10 @@ def plot_robustness(summary: Mapping[str, Any]) -> Figure:
 def _draw_differences(axes: Axes, summary: Mapping[str, Any], metric: str, cells: list[list[Any]]) -> None:
     about = summary["metrics"][metric]
     means = [[None if cell is None else cell["scores"][metric]["difference"]["mean"] for cell in row] for row in cells]
-    reach = max([abs(value) for row in means for value in row if value is not None] + [1e-9])
-    texts = [["" if value is None else number(value, about["unit"], True) for value in row] for row in means]
+    found = [abs(value) for row in means for value in row if value is not None]
+    reach = max([*found, _NOTICED.get(about["unit"], 0.1)])
+    finer = int(about["unit"] == "dB")
+    texts = [["" if value is None else number(value, about["unit"], True, finer) for value in row] for row in means]
     clear = [[bool(judged(cell, summary, metric)) for cell in row] for row in cells]
     colours = "RdBu" if about["higher_is_better"] else "RdBu_r"
     _draw_grid(axes, means, colours, -reach, reach, texts, clear)

@@ -118,6 +118,17 @@ def test_each_way_to_lose_the_video(name: str, share: float | None) -> None:
         assert abs(kept.mean() - share) < 0.07
 
 
+def test_a_corruption_that_shows_another_speaker_gets_the_other_clip() -> None:
+    from avse import plugins
+
+    never = {"drop_clip": 0.0, "drop_span": 0.0, "drop_frames": 0.0, "wrong_clip": 0.0, "corrupt": 1.0}
+    swap = plugins.get("corruption", "wrong_speaker")(2)
+    degradation = VideoDegradation(**never, corruptions=[swap], augment=False)
+    other = lambda: (np.full((50, 88, 88), 9, np.uint8), np.ones(50, bool))
+    seen, kept = degradation(np.full((50, 88, 88), 7, np.uint8), np.ones(50, bool), other, np.random.default_rng(0))
+    assert kept.all() and (seen[:, 0, 0] == 9).sum() == 20 and (seen[:, 0, 0] == 7).sum() == 30
+
+
 def test_silence_stays_finite() -> None:
     for speech, noise in ((np.zeros(1600), np.ones(1600)), (np.ones(1600), np.zeros(1600))):
         noisy, scaled = mix_at_snr(speech, noise, 0.0)

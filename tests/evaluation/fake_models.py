@@ -25,6 +25,17 @@ class Smoother:
         return estimate(clip, speech, reliability)
 
 
+class Watcher(Smoother):
+    """Trusts bright crops, and smooths the more the brighter they are."""
+
+    def enhance(self, clip: Clip) -> Estimate:
+        self.clips.append(clip)
+        trust = np.where(clip.valid, clip.mouth.mean(axis=(1, 2)) / 255, 0).astype(np.float32)
+        smooth = np.convolve(clip.audio, np.ones(self.width, np.float32) / self.width, "same")
+        share = float(trust.mean())
+        return estimate(clip, share * smooth + (1 - share) * clip.audio, trust)
+
+
 class Faulty(Smoother):
     """Fails as told for the n-th clip: a key of `faults` is an index, its value changes the speech or raises."""
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from avse.evaluation.statistics import bootstrap_means, wilcoxon_p
+from avse.evaluation.statistics import (
+    bootstrap_means,
+    calibration,
+    expected_calibration_error,
+    roc_auc,
+    wilcoxon_p,
+)
 
 
 def test_intervals_are_those_of_scipy() -> None:
@@ -55,3 +62,32 @@ def test_wilcoxon_by_counting_all_signs() -> None:
     assert wilcoxon_p(differences) == pytest.approx(expected)
     assert wilcoxon_p(np.append(differences, np.nan)) == pytest.approx(expected)
     assert wilcoxon_p(np.array([1.0])) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_auc_and_calibration_error_against_loops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    higher, lower = np.round(rng.beta(3, 2, 90), 2), np.round(rng.beta(2, 3, 70), 2)  # with ties
+    won = sum((a > b) + 0.5 * (a == b) for a in higher.tolist() for b in lower.tolist())
+    assert roc_auc(higher, lower) == pytest.approx(won / (90 * 70), abs=1e-12)
+    assert roc_auc(lower, higher) == pytest.approx(1 - won / (90 * 70), abs=1e-12)
+    said, true = [*higher.tolist(), *lower.tolist(), 0.0, 1.0], [1.0] * 90 + [0.0] * 70 + [1.0, 0.0]
+    error = 0.0
+    for low in range(10):
+        inside = [at for at, value in enumerate(said) if low <= value * 10 < low + 1 or (low == 9 and value == 1.0)]
+        if inside:
+            means = [math.fsum(values[at] for at in inside) / len(inside) for values in (said, true)]
+            error += len(inside) / len(said) * abs(means[0] - means[1])
+    bins = calibration(np.array(said), np.array(true))
+    assert expected_calibration_error(bins) == pytest.approx(error, abs=1e-12)
+    assert sum(count for _, _, count in bins) == 162
+
+
+def test_auc_and_calibration_error_at_their_ends() -> None:
+    none = np.zeros(0)
+    assert roc_auc(none, np.ones(2)) is None and roc_auc(np.ones(2), none) is None
+    assert roc_auc(np.ones(3), np.zeros(2)) == 1.0 and roc_auc(np.ones(3), np.ones(2)) == 0.5
+    assert calibration(none, none) == [] and expected_calibration_error([]) is None
+    assert expected_calibration_error(calibration(np.array([0.0, 1.0]), np.array([1, 0]))) == 1.0
+    coin = np.random.default_rng(0).random(40_000)
+    assert expected_calibration_error(calibration(coin, np.random.default_rng(1).random(40_000) < coin)) < 0.01
