@@ -285,7 +285,11 @@ def _load_initial(model: Any, sources: str | list[str]) -> None:
         )
         if path is None:
             raise AvseError(f"initial_weights: {source} holds no model.safetensors. Train that recipe first.")
-        given = safetensors.torch.load_file(path)
+        # A trained prior was saved inside its inference.
+        given = {
+            name if name in own else name.removeprefix("prior."): tensor
+            for name, tensor in safetensors.torch.load_file(path).items()
+        }
         fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
         if not fitting:
             raise AvseError(f"initial_weights: none of the {len(given)} tensors of {path} fits this recipe's model.")

@@ -67,6 +67,16 @@ def test_the_exported_system_is_the_inference_around_the_averaged_prior(finished
     assert estimate.speech.shape == (3200,) and bool(torch.isfinite(estimate.speech).all())
 
 
+def test_a_run_starts_from_the_prior_inside_another_runs_inference(
+    recipe: Path, finished: Path, tmp_path: Path
+) -> None:
+    overrides = {"output_folder": str(tmp_path), "fusion": "film", "initial_weights": str(finished), "epochs": 1}
+    overrides |= {"optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
+    folder = train(recipe, overrides, device="cpu", progress=False)
+    start, end = (safetensors.torch.load_file(run / "model" / "model.safetensors") for run in (finished, folder))
+    assert torch.equal(start["prior.power_in.weight"], end["prior.power_in.weight"])
+
+
 def test_validation_tells_of_the_video_and_of_the_latent_units(finished: Path) -> None:
     scores = json.loads((finished / "scores.json").read_text())
     assert {"loss_without_video", "misfit", "misfit_without_video", "prior_misfit"} <= scores.keys()
