@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 from avse.contracts.types import SAMPLE_RATE
 
@@ -67,6 +66,8 @@ def reverberate(speech: np.ndarray, response: np.ndarray) -> tuple[np.ndarray, n
     >>> bool(np.allclose(reverberant, speech)), bool(np.allclose(early, speech))
     (True, True)
     """
+    from scipy.signal import fftconvolve
+
     reverberant = fftconvolve(speech, response)[: len(speech)]
     early = fftconvolve(speech, response[:_EARLY])[: len(speech)]
     return reverberant.astype(np.float32), early.astype(np.float32)

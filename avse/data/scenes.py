@@ -343,7 +343,8 @@ def _draw_talkers(
             others.setdefault(one.speaker or one.id, []).append(one)
     if len(others) < talkers:
         raise AvseError(
-            f"Babble of {talkers} needs as many speakers besides {target.speaker!r}; the split has {len(others)}."
+            f"Babble of {talkers} needs as many speakers besides {target.speaker!r}; the split has {len(others)}. "
+            "Give the split more speakers, or leave out babble (--condition white)."
         )
     names = sorted(others)
     sources = []

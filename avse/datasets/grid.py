@@ -202,7 +202,7 @@ class Grid(Dataset):
         if not videos:
             raise AvseError(
                 f"{folder}: holds no video of GRID. Looked for files such as s1/bbaf2n.mpg or s1/bbaf2n.mp4; "
-                "avse.datasets.grid.Grid(speakers=['s1']).download(folder) fetches them."
+                "--download fetches them (all 33 speakers, or those of --speakers)."
             )
         return videos
 
