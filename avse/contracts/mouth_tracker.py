@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,6 +26,9 @@ class Face:
         by the proportions of the box.
     score : float
         How sure the tracker is, in [0, 1].
+    landmarks : array, shape (points, 3), or None
+        Points all over the face, as (x, y, depth) in pixels, depth away from the camera; for trackers that find them.
+        Not looked at when faces are compared.
 
     Example
     -------
@@ -38,6 +42,7 @@ class Face:
     eye_left: Point | None = None
     eye_right: Point | None = None
     score: float = 1.0
+    landmarks: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def centre(self) -> Point:
@@ -52,22 +57,48 @@ class Face:
 
     def scaled(self, factor: float) -> Face:
         """The same face in the picture resized by `factor`."""
-        point = lambda value: None if value is None else (value[0] * factor, value[1] * factor)
-        return Face(
-            tuple(value * factor for value in self.box),  # type: ignore[arg-type]
-            point(self.mouth_left),
-            point(self.mouth_right),
-            point(self.eye_left),
-            point(self.eye_right),
-            self.score,
+        return self._changed(factor, (0.0, 0.0))
+
+    def moved(self, right: float, down: float) -> Face:
+        """The same face, that many pixels away."""
+        return self._changed(1.0, (right, down))
+
+    def _changed(self, factor: float, shift: Point) -> Face:
+        x, y, width, height = self.box
+        point = lambda p: None if p is None else (p[0] * factor + shift[0], p[1] * factor + shift[1])
+        return replace(
+            self,
+            box=(*point((x, y)), width * factor, height * factor),
+            mouth_left=point(self.mouth_left),
+            mouth_right=point(self.mouth_right),
+            eye_left=point(self.eye_left),
+            eye_right=point(self.eye_right),
+            landmarks=None if self.landmarks is None else self.landmarks * factor + np.array([*shift, 0.0]),
         )
+
+
+@dataclass(frozen=True)
+class Warp:
+    """How the crop of one frame is cut, other than as a square of the picture.
+
+    Arguments
+    ---------
+    offsets : array, shape (88, 88, 2)
+        Where each pixel of the crop lies in the picture, from the midpoint of the mouth's corners: (x, y) in pixels.
+    confidence : float
+        How far the crop can be trusted, in [0, 1]. Zero: the frame is not valid.
+    """
+
+    offsets: np.ndarray
+    confidence: float = 1.0
 
 
 class MouthTracker(Plugin, ABC):
     """Finds the faces of one picture.
 
     A tracker looks at one picture at a time and remembers nothing: which face to follow, smoothing over time and
-    the cropping are done by `avse.media.mouth`, the same way for every tracker.
+    the cropping are done by `avse.media.mouth`, the same way for every tracker. One that knows how the head is turned
+    can say how the crop is bent (`warp`).
 
     Example
     -------
@@ -92,3 +123,26 @@ class MouthTracker(Plugin, ABC):
         list of Face
             In any order; empty where there is none.
         """
+
+    def warp(self, faces: Sequence[tuple[int, Face]], index: int) -> Warp | None:
+        """How the crop at frame `index` is bent; here not at all.
+
+        Arguments
+        ---------
+        faces : sequence of (int, Face)
+            The followed face wherever it was found around that frame, with the frames' numbers, rising; between two of
+            them nothing was missed. The landmarks are in pixels of the picture that crops are cut from.
+        index : int
+            From the first to the last of those numbers.
+
+        Returns
+        -------
+        Warp or None
+            Offsets of shape (88, 88, 2) and a confidence; None: a square of the picture, turned so that it is level.
+        """
+        return None
+
+    def __repr__(self) -> str:
+        # Stands for the tracker in the names of cached crops, so that it shows all settings, and no address in memory.
+        settings = (f"{name}={value!r}" for name, value in sorted(vars(self).items()) if not name.startswith("_"))
+        return f"{type(self).__name__}({', '.join(settings)})"

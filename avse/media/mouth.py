@@ -118,6 +118,9 @@ class MouthCropper:
     ----------
     place : Place, or None
         Where the mouth of the last crop is, in pixels of `Picture.grey`; None where it is not valid.
+    confidence : float
+        How far the tracker trusts the last crop, in [0, 1]: see `Warp`. One for trackers that do not say; zero where it
+        is not valid.
 
     Example
     -------
@@ -133,6 +136,7 @@ class MouthCropper:
     ) -> None:
         self.tracker, self.face, self.roi = tracker, face, roi
         self.place: Place | None = None
+        self.confidence = 0.0
         self._tracks: list[_Track] = []
         self._followed: _Track | None = None
         self._detected = -INTERVAL  # frame of the last detection
@@ -235,19 +239,26 @@ class MouthCropper:
 
     def _crop(self, index: int, grey: np.ndarray | None, scale: float) -> tuple[np.ndarray, bool]:
         nothing = np.zeros((MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8), False
-        self.place = None
+        self.place, self.confidence = None, 0.0
         if grey is None:
             return nothing
         self._choose(index, scale)
         if self._followed is None:
             return nothing
         self._followed.forget(index - LOOKAHEAD - INTERVAL)
-        place = _place(self._followed, index)
+        run = _run(self._followed, index)
         height, width = grey.shape
-        if place is None or not (0 <= place.centre[0] < width and 0 <= place.centre[1] < height):
+        if run is None:
+            return nothing
+        place = _place(self._followed, run, index)
+        if not (0 <= place.centre[0] < width and 0 <= place.centre[1] < height):
+            return nothing
+        warp = self.tracker.warp(list(zip(self._followed.frames[run], self._followed.faces[run])), index)
+        self.confidence = 1.0 if warp is None else warp.confidence
+        if not self.confidence > 0:
             return nothing
         self.place = place
-        return _cut(grey, place), True
+        return _cut(grey, place) if warp is None else _bend(grey, place.centre, warp.offsets), True
 
     def _choose(self, index: int, scale: float) -> None:
         """Decide which face to follow from frame `index` on, knowing the frames ahead."""
@@ -306,17 +317,7 @@ def _look_near(tracker: MouthTracker, rgb: np.ndarray, known: list[Face]) -> lis
         region = rgb[top : max(int(y + reach), 0), left : max(int(x + reach), 0)]
         if min(region.shape[:2]) == 0:
             continue
-        near = [
-            Face(
-                (seen.box[0] + left, seen.box[1] + top, seen.box[2], seen.box[3]),
-                *(
-                    None if point is None else (point[0] + left, point[1] + top)
-                    for point in (seen.mouth_left, seen.mouth_right, seen.eye_left, seen.eye_right)
-                ),
-                seen.score,
-            )
-            for seen in tracker.detect(np.ascontiguousarray(region), min_size=0.6 * reach)
-        ]
+        near = [seen.moved(left, top) for seen in tracker.detect(np.ascontiguousarray(region), min_size=0.6 * reach)]
         near = [seen for seen in near if _distance(face, seen) < 1]
         if near:
             found.append(min(near, key=lambda seen: _distance(face, seen)))
@@ -348,8 +349,8 @@ def _overlap(one: Face, other: Face) -> float:
     return common / max(aw * ah + bw * bh - common, 1e-9)
 
 
-def _place(track: _Track, index: int) -> Place | None:
-    """Smoothed mouth centre, direction across the face, and eye-to-mouth distance at a frame; None outside a run."""
+def _run(track: _Track, index: int) -> slice | None:
+    """The detections around a frame between which none failed; None if the frame is outside such a run."""
     frames = np.array(track.frames)
     after = int(np.searchsorted(frames, index))
     if after == len(frames) or (
@@ -357,11 +358,15 @@ def _place(track: _Track, index: int) -> Place | None:
     ):
         return None
     breaks = np.flatnonzero(np.diff(frames) > INTERVAL) + 1  # detections that start a new run
-    begin = int(max([0, *breaks[breaks <= after]]))
-    end = int(min([len(frames), *breaks[breaks > after]]))
-    steps = np.arange(max(index - LOOKAHEAD, frames[begin]), min(index + LOOKAHEAD, frames[end - 1]) + 1)
-    known = np.stack(track.points[begin:end]).reshape(end - begin, 8)
-    points = np.stack([np.interp(steps, frames[begin:end], column) for column in known.T], axis=1).reshape(-1, 4, 2)
+    return slice(int(max([0, *breaks[breaks <= after]])), int(min([len(frames), *breaks[breaks > after]])))
+
+
+def _place(track: _Track, run: slice, index: int) -> Place:
+    """Smoothed mouth centre, direction across the face, and eye-to-mouth distance at a frame of a run."""
+    frames = np.array(track.frames[run])
+    steps = np.arange(max(index - LOOKAHEAD, frames[0]), min(index + LOOKAHEAD, frames[-1]) + 1)
+    known = np.stack(track.points[run]).reshape(len(frames), 8)
+    points = np.stack([np.interp(steps, frames, column) for column in known.T], axis=1).reshape(-1, 4, 2)
     eyes, mouth = points[:, :2].mean(axis=1), points[:, 2:].mean(axis=1)
     between = points[:, 1] - points[:, 0]
     across = between + points[:, 3] - points[:, 2]
@@ -398,6 +403,24 @@ def _cut(grey: np.ndarray, place: Place) -> np.ndarray:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+
+
+def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The crop whose pixels lie at `offsets`, shape (88, 88, 2), from the centre; the picture's edge goes on."""
+    import cv2
+
+    last = np.array(grey.shape[::-1]) - 1
+    source = np.clip(centre + offsets, 0, last)
+    low, high = np.floor(source.min(axis=(0, 1))).astype(int), np.ceil(source.max(axis=(0, 1))).astype(int) + 1
+    patch = grey[low[1] : high[1] + 1, low[0] : high[0] + 1]
+    along, down = (np.hypot(*np.diff(offsets, axis=axis).reshape(-1, 2).T).mean() for axis in (1, 0))
+    shrink = np.ones(2)
+    if along * down > 1.2**2:  # reduce by areas first: a warp alone would alias
+        size = np.maximum(np.round(np.array(patch.shape[::-1]) / np.sqrt(along * down)), 1).astype(int)
+        shrink = size / np.array(patch.shape[::-1])
+        patch = cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
+    places = ((source - low + 0.5) * shrink - 0.5).astype(np.float32)
+    return cv2.remap(patch, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _may_be_mouth(picture: Picture) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 
 from avse.contracts.mouth_tracker import Face, MouthTracker
+
+# For `turned_heads` beside this file, and `posed_faces`.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "signal")]
 
 
 @pytest.fixture

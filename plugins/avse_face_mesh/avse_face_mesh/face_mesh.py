@@ -9,6 +9,7 @@ import numpy as np
 
 from avse.contracts.mouth_tracker import Face, MouthTracker
 from avse.plugins import register
+from avse.signal.face_shape import ShapeModel
 
 from .detector import MODELS, BlazeFace, Detection
 
@@ -18,6 +19,14 @@ OUTER_LIP = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314
 INNER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 LEFT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
 RIGHT_EYE = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
+# Of the mouth, what speech moves: both lips.
+LANDMARK_PARTS = {
+    "eye_left": LEFT_EYE,
+    "eye_right": RIGHT_EYE,
+    "mouth_left": (OUTER_LIP[0], INNER_LIP[0]),
+    "mouth_right": (OUTER_LIP[10], INNER_LIP[10]),
+    "mouth": OUTER_LIP + INNER_LIP,
+}
 
 _POINTS = 468
 _INPUT = 192  # side of the picture that the network takes, in pixels
@@ -30,14 +39,19 @@ class Mesh:
 
     Arguments
     ---------
-    points : array, shape (468, 2)
-        (x, y) in pixels of the picture.
+    landmarks : array, shape (468, 3)
+        (x, y, depth) in pixels of the picture; depth grows away from the camera.
     score : float
         How sure it is that there is a face, in [0, 1].
     """
 
-    points: np.ndarray
+    landmarks: np.ndarray
     score: float
+
+    @property
+    def points(self) -> np.ndarray:
+        """Shape (468, 2): the landmarks as they are seen, (x, y)."""
+        return self.landmarks[:, :2]
 
     @property
     def outer_lip(self) -> np.ndarray:
@@ -89,6 +103,11 @@ class FaceMesh(MouthTracker):
         """Find every face; see `MouthTracker.detect`: a picture (height, width, 3) in, a list of `Face` out."""
         return [_face(mesh) for mesh in self.meshes(frame, min_size)]
 
+    @property
+    def shape(self) -> ShapeModel:
+        """How the landmarks of `Face` lie on faces that look into the camera, for `frontalization`."""
+        return ShapeModel.load(MODELS / "face_shape.npz")
+
     def meshes(self, frame: np.ndarray, min_size: float = 0.0) -> list[Mesh]:
         """All points of every face, for whoever needs more than the corners of the mouth.
 
@@ -113,13 +132,14 @@ class FaceMesh(MouthTracker):
             square = _square(points, eyes)
             if square is None:
                 return None
-            points, score = self._points(frame, square)
+            landmarks, score = self._landmarks(frame, square)
             if score < self.min_score:
                 return None
+            points = landmarks[:, :2]
             eyes = np.stack([points[list(LEFT_EYE)].mean(axis=0), points[list(RIGHT_EYE)].mean(axis=0)])
-        return Mesh(points, score)
+        return Mesh(landmarks, score)
 
-    def _points(self, frame: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, float]:
+    def _landmarks(self, frame: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, float]:
         """The mesh in a square of the picture, given as the affine map from the network's picture to it."""
         import cv2
 
@@ -127,9 +147,12 @@ class FaceMesh(MouthTracker):
             self._network = cv2.dnn.readNetFromTFLite(str(MODELS / "face_landmark.tflite"))
         face = cv2.warpAffine(frame, square, (_INPUT, _INPUT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         self._network.setInput(np.ascontiguousarray(face.astype(np.float32).transpose(2, 0, 1)[None] / 255.0))
-        flag, points = (np.asarray(part).ravel() for part in self._network.forward(("conv2d_31", "conv2d_21")))
-        points = points.reshape(_POINTS, 3)[:, :2] @ square[:, :2].T + square[:, 2]
-        return points, float(1.0 / (1.0 + np.exp(-np.clip(flag[0], -80.0, 80.0))))
+        flag, mesh = (np.asarray(part).ravel() for part in self._network.forward(("conv2d_31", "conv2d_21")))
+        points = mesh.reshape(_POINTS, 3)
+        seen = points[:, :2] @ square[:, :2].T + square[:, 2]
+        depth = points[:, 2:] * np.hypot(*square[:, 0])  # in units of the network's picture, as x and y are
+        score = 1.0 / (1.0 + np.exp(-np.clip(flag[0], -80.0, 80.0)))
+        return np.hstack([seen, depth]).astype(float), float(score)
 
 
 def _square(points: np.ndarray, eyes: np.ndarray) -> np.ndarray | None:
@@ -154,4 +177,5 @@ def _face(mesh: Mesh) -> Face:
         eye_left=mean(*LEFT_EYE),
         eye_right=mean(*RIGHT_EYE),
         score=mesh.score,
+        landmarks=mesh.landmarks,
     )

@@ -1,0 +1,208 @@
+"""Mouth crops as if the face looked into the camera."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from avse import plugins
+from avse.contracts.mouth_tracker import Face, MouthTracker, Warp
+from avse.contracts.types import MOUTH_SIZE
+from avse.errors import AvseError
+from avse.plugins import register
+from avse.signal.face_shape import ShapeModel
+from avse.signal.frontalization import Fit, confidence, fit, smooth
+
+_SIDE_OF_CROP = 1.7  # in distances from eyes to mouth, as every crop's
+_EYE_TO_MOUTH = 1.15  # that distance, in distances between the eyes, of a common face
+_COARSE = 22  # grid on which the depth of a crop is found; divides its side
+_SMOOTHING = 2e-3  # of the surface through the landmarks, in squared distances from eyes to mouth
+_TURN_SPREAD, _SIZE_SPREAD = 3.0, 12.0  # standard deviations of the smoothing over time, in frames
+_REACH = 0.65  # how far from the middle of the crop landmarks count for its surface, in sides of it
+_THINNEST = 0.05  # least width of a pixel in the picture, in widths of a pixel of a face that is not turned
+_ROUNDS = 14  # of the alignment; more move the head by less than a tenth of a degree
+_KEPT = 64  # faces whose fit is remembered
+
+
+@register("mouth_tracker", "frontalization")
+class Frontalization(MouthTracker):
+    """Turns the mouth of a turned head back to the front, whatever landmarks the faces come with.
+
+    Three-dimensional landmarks are aligned with a deformable face that looks into the camera: rotation, scale and
+    translation, and the coefficients of the shape, under errors of a generalised Student-t distribution, which gives
+    landmarks that are off a small weight. A Kalman smoother ties the coefficients over time. Each pixel of the crop is
+    then laid on the face's surface, turned as the head is, and looked up in the picture: the head's pose goes, what the
+    lips do stays, since only the rotation is undone.
+
+    Arguments
+    ---------
+    source : MouthTracker or None
+        Finds faces with landmarks; it has an attribute `shape`, the `avse.signal.face_shape.ShapeModel` of those
+        landmarks. None: `face_mesh`, of the package in `plugins/avse_face_mesh`.
+    shape : str or None
+        File of another shape model (`ShapeModel.save`). None: that of the source.
+    min_confidence : float
+        A frame whose landmarks of the mouth have a lower mean weight is not valid, in [0, 1].
+    mu, nu : float
+        Of the distribution: see `avse.signal.frontalization.fit`.
+
+    Raises
+    ------
+    AvseError
+        If the source is not installed, or gives no landmarks.
+
+    Example
+    -------
+    >>> tracker = Frontalization()  # doctest: +SKIP
+    >>> clip = avse.read_clip("talk.mp4", tracker=tracker)  # doctest: +SKIP
+    """
+
+    paper = (
+        "Kang, Sadeghi, Horaud, Alameda-Pineda, Expression-preserving face frontalization improves visually assisted "
+        "speech processing, 2023"
+    )
+
+    def __init__(
+        self,
+        source: MouthTracker | None = None,
+        shape: str | None = None,
+        min_confidence: float = 0.05,
+        mu: float = 1.5,
+        nu: float = 1.5,
+    ) -> None:
+        if not 0.0 <= min_confidence <= 1.0:
+            raise ValueError(f"min_confidence must be from 0 to 1, got {min_confidence}.")
+        if not (mu > 0 and nu > 0):
+            raise ValueError(f"mu and nu must be above 0, got {mu} and {nu}.")
+        self.source = _default_source() if source is None else source
+        self.shape, self.min_confidence, self.mu, self.nu = shape, min_confidence, mu, nu
+        model = getattr(self.source, "shape", None) if shape is None else ShapeModel.load(Path(shape))
+        if not isinstance(model, ShapeModel):
+            raise AvseError(
+                f"mouth_tracker/frontalization: the source {self.source!r} gives no 3-D landmarks with a `shape` of "
+                "theirs. Use `face_mesh`, or give shape=FILE that `ShapeModel.save` wrote."
+            )
+        self._model = model
+        self._fits: OrderedDict[int, tuple[Face, Fit, float]] = OrderedDict()
+        self._smoothed: tuple[list[Face], np.ndarray, dict[int, tuple[np.ndarray, float]]] | None = None
+
+    def detect(self, frame: np.ndarray, min_size: float = 0.0) -> list[Face]:
+        """Find every face; see `MouthTracker.detect`: a picture (height, width, 3) in, a list of `Face` out."""
+        return self.source.detect(frame, min_size)
+
+    def warp(self, faces: Sequence[tuple[int, Face]], index: int) -> Warp | None:
+        """See `MouthTracker.warp`."""
+        frames = np.array([frame for frame, _ in faces])
+        found = [self._fit(face) for _, face in faces]
+        trust = float(np.interp(index, frames, [sure for _, sure in found]))
+        usable = [number for number, (one, _) in enumerate(found) if one.usable[0]]
+        if not usable or trust < self.min_confidence:
+            return Warp(np.zeros((MOUTH_SIZE, MOUTH_SIZE, 2)), 0.0)
+        frames, fits = frames[usable], [found[number][0] for number in usable]
+        rotation, scale = (np.concatenate([getattr(one, name) for one in fits]) for name in ("rotation", "scale"))
+        steps = np.arange(frames[0], frames[-1] + 1)
+        over_time = np.stack([np.interp(steps, frames, unit) for unit in np.eye(len(frames))])  # (detections, steps)
+        turn = over_time @ _weights(steps - index, _TURN_SPREAD) @ rotation.reshape(-1, 9)
+        left, _, right = np.linalg.svd(turn.reshape(3, 3))
+        size = float(np.exp(over_time @ _weights(steps - index, _SIZE_SPREAD) @ np.log(scale)))
+        depth, side = self._surface([faces[number][1] for number in usable], fits, frames, index)
+        return Warp(size * _offsets(depth, side, left @ right), trust)
+
+    def _fit(self, face: Face) -> tuple[Fit, float]:
+        """Pose and shape of one face, and how sure they are; remembered, since a face serves many frames."""
+        kept = self._fits.get(id(face))
+        if kept is None or kept[0] is not face:
+            landmarks = np.full_like(self._model.mean, np.nan) if face.landmarks is None else face.landmarks
+            try:
+                found = fit(landmarks[None], self._model, mu=self.mu, nu=self.nu, iterations=_ROUNDS)
+            except ValueError as error:
+                raise AvseError(
+                    f"mouth_tracker/frontalization: the shape model is of other landmarks: {error}"
+                ) from error
+            sure = float(confidence(found, landmarks[None], self._model, nu=self.nu)[0])
+            kept = self._fits[id(face)] = (face, found, sure)
+            if len(self._fits) > _KEPT:
+                self._fits.popitem(last=False)
+        return kept[1], kept[2]
+
+    def _surface(self, faces: list[Face], fits: list[Fit], frames: np.ndarray, index: int) -> tuple[np.ndarray, float]:
+        """Depth of the frontal face on a coarse grid over the crop, and the crop's side, at a frame."""
+        known = self._smoothed
+        if known is None or len(known[0]) != len(faces) or any(a is not b for a, b in zip(known[0], faces)):
+            joined = Fit(*(np.concatenate([getattr(one, name) for one in fits]) for name in Fit.__dataclass_fields__))
+            known = self._smoothed = faces, self._model.shapes(smooth(joined, self._model, frames)), {}
+        _, shapes, surfaces = known
+        after = int(np.clip(np.searchsorted(frames, index), 0, len(frames) - 1))
+        before = max(after - 1, 0) if frames[after] > index else after
+        for number in {before, after} - set(surfaces):
+            surfaces[number] = _surface(shapes[number], self._model)
+        share = (index - frames[before]) / max(frames[after] - frames[before], 1)
+        (near, one), (far, other) = surfaces[before], surfaces[after]
+        return (1 - share) * near + share * far, (1 - share) * one + share * other
+
+
+def _default_source() -> MouthTracker:
+    if "face_mesh" not in plugins.names("mouth_tracker"):
+        raise AvseError(
+            "mouth_tracker/frontalization: its source of landmarks, the package avse-face-mesh, is not installed. "
+            "Install it with `pip install ./plugins/avse_face_mesh`, or give another source."
+        )
+    return plugins.get("mouth_tracker", "face_mesh")()
+
+
+def _weights(away: np.ndarray, spread: float) -> np.ndarray:
+    weights = np.exp(-0.5 * (away / spread) ** 2)
+    return weights / weights.sum()
+
+
+def _grid(count: int) -> np.ndarray:
+    """Centres of that many pixels, from the middle of the crop, in sides of it."""
+    return (np.arange(count) + 0.5) / count - 0.5
+
+
+def _middle(shape: np.ndarray, model: ShapeModel, *parts: str) -> np.ndarray:
+    return np.mean([shape[list(model.parts[part])].mean(axis=0) for part in parts], axis=0)
+
+
+def _surface(shape: np.ndarray, model: ShapeModel) -> tuple[np.ndarray, float]:
+    """Depth of a frontal face over the crop, from that of the mouth's corners, and the side of the crop.
+
+    A smoothing thin-plate spline through the landmarks in and around the crop.
+    """
+    from scipy.interpolate import RBFInterpolator
+
+    left, right = (_middle(shape, model, part) for part in ("eye_left", "eye_right"))
+    mouth = _middle(shape, model, "mouth_left", "mouth_right")
+    unit = max(float(np.hypot(*(mouth - (left + right) / 2)[:2])), _EYE_TO_MOUTH * float(np.hypot(*(right - left)[:2])))
+    points = (shape - mouth) / unit
+    near = np.abs(points[:, :2]).max(axis=1) < _REACH * _SIDE_OF_CROP
+    points = points[near] if near.sum() >= 3 else points
+    spline = RBFInterpolator(points[:, :2], points[:, 2], kernel="thin_plate_spline", smoothing=_SMOOTHING)
+    x, y = np.meshgrid(_grid(_COARSE) * _SIDE_OF_CROP, _grid(_COARSE) * _SIDE_OF_CROP)
+    depth = spline(np.stack([x.ravel(), y.ravel()], axis=1)).reshape(_COARSE, _COARSE)
+    return depth * unit, _SIDE_OF_CROP * unit
+
+
+def _offsets(depth: np.ndarray, side: float, rotation: np.ndarray) -> np.ndarray:
+    """Where the crop's pixels lie in the picture, shape (88, 88, 2), for a face at scale one."""
+    import cv2
+
+    depth = cv2.resize(depth, (MOUTH_SIZE, MOUTH_SIZE), interpolation=cv2.INTER_CUBIC)
+    x, y = np.meshgrid(_grid(MOUTH_SIZE) * side, _grid(MOUTH_SIZE) * side)
+    roll = np.arctan2(rotation[1, 0], rotation[0, 0])
+    level = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
+    seen = np.stack([x, y, depth], axis=2) @ (level.T @ rotation[:2]).T
+    least = _THINNEST * side / MOUTH_SIZE
+    return np.stack([_rising(seen[..., 0].T, least).T, _rising(seen[..., 1], least)], axis=2) @ level.T
+
+
+def _rising(places: np.ndarray, least: float) -> np.ndarray:
+    """Places that rise by at least so much from row to row, away from the middle: what is hidden is stretched over."""
+    steps = np.maximum(np.diff(places, axis=0), least)
+    middle = len(places) // 2
+    below = places[middle - 1] - np.cumsum(steps[: middle - 1][::-1], axis=0)[::-1]
+    above = places[middle - 1] + np.cumsum(steps[middle - 1 :], axis=0)
+    return np.concatenate([below, places[middle - 1 : middle], above])
