@@ -24,6 +24,8 @@ from avse.signal.markov import MarkovChain, sticky
 
 GATES = ("none", "frame", "clip")
 _STAY = 0.95  # of the evidence gate, from step to step
+_DECIDED = 0.999  # of the share of a model
+_ROUNDS, _EVERY = 10, 3  # so many choices in a row, and from then on fewer; one for a whole clip can now be final
 
 
 @dataclass
@@ -88,11 +90,18 @@ def chain_of(prior: LatentPrior | SwitchingPrior, gate: str, clips: int, device:
 
 def for_each(fit: Fit, step: Callable[[Fit], None]) -> None:
     """Take a step with each model, on what is known of gains, noise and voice."""
+    voice = None
     for state in _running(fit):
         state.gain, state.variance = fit.gain, fit.variance
-        if "speech" in fit.latent:
+        if voice is not None and not state.prior.recognises:
+            state.latent["voice"] = voice  # as the first model found it
+        elif "speech" in fit.latent:
             state.latent["speech"] = fit.latent["speech"]
+        before = state.latent.get("voice")
         step(state)
+        after = state.latent.get("voice")
+        if after is not before:
+            voice = after
 
 
 def note_evidence(fit: Fit, evidence: Callable[[Fit, Fit], torch.Tensor]) -> None:
@@ -111,7 +120,14 @@ def note_evidence(fit: Fit, evidence: Callable[[Fit, Fit], torch.Tensor]) -> Non
     fit.latent["evidence"] = torch.stack(told, dim=1)[..., None]
 
 
-def choose(fit: Fit, temperature: float, weight: float | None, memory: bool) -> None:
+def due(fit: Fit) -> bool:
+    """Whether it is time for a new choice; counts the times it is asked."""
+    fit.rounds += 1
+    early = fit.rounds <= _ROUNDS or fit.rounds % _EVERY == 0
+    return early and not any(state.idle for state in fit.states)
+
+
+def choose(fit: Fit, temperature: float, weight: float | None, memory: bool, once: bool) -> None:
     """Forward-backward over whole clips, and learning of the chain.
 
     Leaves in `fit.latent` the `share` of each model, shape (batch, states, steps, 1), in which a model that sees no
@@ -126,9 +142,15 @@ def choose(fit: Fit, temperature: float, weight: float | None, memory: bool) -> 
         By which the evidence is divided.
     weight, memory :
         See `MarkovChain.learned`. None: the chain stays as it is.
+    once : bool
+        Whether the chain never moves. Then a clear choice is final after a while, and models that no clip chose rest.
     """
     inside = fit.context.inside
-    found = fit.chain.infer(fit.latent["evidence"][..., 0].mT / temperature, inside)
+    evidence = fit.latent["evidence"][..., 0].mT / temperature
+    found = fit.chain.infer(evidence, inside)
+    if once and fit.rounds > _ROUNDS:
+        fit.chain = fit.chain.settled(found.states[:, 0], _DECIDED)
+        found = fit.chain.infer(evidence, inside)
     if weight is not None:
         fit.chain = fit.chain.learned(found, inside, weight, memory)
     share = list(found.states.unbind(dim=2))
@@ -144,6 +166,9 @@ def choose(fit: Fit, temperature: float, weight: float | None, memory: bool) -> 
     # A share of all is exactly one: a clip without video is what it would be alone, bit for bit.
     shares = torch.stack(share, dim=1)
     fit.latent["share"] = (shares / shares.sum(dim=1, keepdim=True))[..., None].to(fit.power)
+    if once and bool((fit.chain.initial == 0).any(dim=1).all()):
+        for state, own in zip(fit.states, share):
+            state.idle = not bool(own.any())
     chosen = (several > 1).any(dim=1, keepdim=True)
     fit.latent["choice"] = (temperature * torch.where(chosen, found.cost, 0.0))[:, None, :, None].to(fit.power)
 
@@ -154,14 +179,20 @@ def combine(fit: Fit) -> None:
     first, *others = _running(fit)
     speech = first.latent.pop("speech")
     precision, cost = share[id(first)], fit.latent["choice"] + share[id(first)] * first.latent["cost"]
+    # -E log p(s | a) beyond that of speech of variance gamma; where one model has nearly all, there is none.
+    clip, step = (fit.latent["share"].amax(dim=1)[..., 0] < _DECIDED).nonzero(as_tuple=True)
+    excess = speech.new_zeros(len(clip), speech.shape[1])
     for state in others:
         own = share[id(state)]
         ratio = speech / state.latent.pop("speech")  # so that the first model alone passes bit for bit
-        precision = precision + own * ratio
-        cost = cost + own * (state.latent["cost"] - ratio.log().sum(dim=-1, keepdim=True))
+        precision = torch.addcmul(precision, own, ratio)
+        cost = cost + own * state.latent["cost"]
+        excess -= own[clip, 0, step] * ratio[clip, :, step].log().sum(dim=-1)
+    excess += precision.expand_as(speech)[clip, :, step].log().sum(dim=-1)
+    cost = cost.expand(*speech.shape[:3], 1).clone()
+    cost[clip, :, step, 0] += excess
     fit.latent.pop("voice", None)  # where it began; from now on it follows from the speech
-    fit.latent["speech"] = speech / precision
-    fit.latent["cost"] = cost + precision.log().sum(dim=-1, keepdim=True)
+    fit.latent |= {"speech": speech / precision, "cost": cost}
 
 
 def trust(fit: Fit) -> torch.Tensor:
@@ -183,4 +214,4 @@ def trust(fit: Fit) -> torch.Tensor:
 
 
 def _running(fit: Fit) -> Iterator[Fit]:
-    return (one for one in fit.states if one.stand_in is None or one.context.video is not None)
+    return (one for one in fit.states if not one.idle and (one.stand_in is None or one.context.video is not None))

@@ -33,7 +33,8 @@ class Fit:
     latent : dict of str to tensor, shape (batch, any, steps, any)
         What the E-step leaves behind. For the M-step: `speech` (batch, draws, steps, bins), draws of the variance of
         speech; and `cost` (batch, draws, steps, 1), what the prior adds to the objective. For the trust in the video:
-        `z` (batch, chains, steps, latent_dim). And whatever else it carries from iteration to iteration.
+        `z` (batch, chains, steps, latent_dim). If it is known, to save time: `misfit` (batch, draws, steps, 1), the
+        negative log-likelihood of these draws. And whatever else it carries from iteration to iteration.
     generators : list of torch.Generator
         One for each clip.
     states : list of Fit
@@ -42,6 +43,10 @@ class Fit:
         Of such a state: which other one takes its place at steps where its context shows no mouth. None: it needs none.
     chain : MarkovChain or None
         How the states follow each other.
+    rounds : int
+        How many E-steps they have taken.
+    idle : bool
+        Of a state: no clip will choose it again.
     """
 
     prior: LatentPrior
@@ -54,6 +59,8 @@ class Fit:
     states: list[Fit] = field(default_factory=list)
     stand_in: int | None = None
     chain: MarkovChain | None = None
+    rounds: int = 0
+    idle: bool = False
     _folded: dict[int, Context] = field(default_factory=dict)
     _prior: Gaussian | None = None
 
@@ -115,10 +122,12 @@ class Fit:
             generators[0],
             stand_in=self.stand_in,
             chain=self.chain,
+            rounds=self.rounds,
         )
         for state, own in zip(self.states, generators[1:]):
             latent = {name: cut_latent(value) for name, value in state.latent.items()}
             fit.states.append(fit.state(state.prior, state.context.map(cut), latent, own, state.stand_in))
+            fit.states[-1].idle = state.idle
         return fit
 
     def state(

@@ -232,7 +232,10 @@ class LatentInference(Inference):
         """
         mean = state.latent["z"].mean(dim=1, keepdim=True)
         divergence = Gaussian(mean, state.latent["uncertainty"]).divergence(self.prior_of(state, mean))[:, 0]
-        return -state.mixture(state.latent["speech"]).misfit().mean(dim=1) - divergence
+        misfit = state.latent.get("misfit")
+        if misfit is None:
+            misfit = state.mixture(state.latent["speech"]).misfit()[..., None]
+        return -misfit[..., 0].mean(dim=1) - divergence
 
     def energy(
         self, fit: Fit, latent: torch.Tensor, smoothness: float = 0.0
@@ -368,14 +371,13 @@ class LatentInference(Inference):
         if not fit.states:
             self._in_chunks(fit, step)
             return
-        self._in_chunks(fit, partial(self._compete, step=step))
-        memory = not isinstance(self.prior, SwitchingPrior) or self.prior.memory
-        competition.choose(fit, self.temperature * self.prior.bins, self.transition_weight, memory)
+        self._in_chunks(fit, partial(competition.for_each, step=step))
+        if competition.due(fit):
+            self._in_chunks(fit, partial(competition.note_evidence, evidence=self.evidence))
+            memory = not isinstance(self.prior, SwitchingPrior) or self.prior.memory
+            temperature = self.temperature * self.prior.bins
+            competition.choose(fit, temperature, self.transition_weight, memory, once=self.gate == "clip")
         self._in_chunks(fit, competition.combine)
-
-    def _compete(self, fit: Fit, step: Callable[[Fit], None]) -> None:
-        competition.for_each(fit, step)
-        competition.note_evidence(fit, self.evidence)
 
     def _m_steps(self, run: _Run) -> Expectation:
         """Update noise and gains a few times; gives the expectation before the last update."""

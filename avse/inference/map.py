@@ -120,4 +120,5 @@ class MAP(LatentInference):
             speech, cost, misfit, gradient = (
                 torch.where(taken, new, old) for new, old in zip(tried, (speech, cost, misfit, gradient))
             )
-        fit.latent |= {"z": latent, "first": first, "second": second, "size": size, "speech": speech, "cost": cost}
+        fit.latent |= {"z": latent, "first": first, "second": second, "size": size}
+        fit.latent |= {"speech": speech, "cost": cost, "misfit": misfit}

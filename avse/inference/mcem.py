@@ -125,7 +125,7 @@ class MCEM(LatentInference):
         chance = torch.where(alone, chance, chance[:, :, :, :1]).clamp_(min=1e-12).log_()
         cost = self.cost_of(fit, latent)
         energy = cost + fit.mixture(decoded).misfit()[..., None]
-        speech, costs = [], []
+        speech, costs, misfits = [], [], []
         for draw in range(self.draws):
             proposal = latent + scale * moves[draw]
             tried = speech_variance(self.decode(fit, proposal))
@@ -142,5 +142,7 @@ class MCEM(LatentInference):
             else:
                 speech.append(decoded)
                 costs.append(cost)
+                misfits.append(energy - cost)
         fit.latent |= {"z": latent, "scale": scale, "decoded": decoded}
         fit.latent |= {"speech": torch.cat(speech, dim=1), "cost": torch.cat(costs, dim=1)}
+        fit.latent["misfit"] = torch.cat(misfits, dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 
@@ -64,6 +65,17 @@ class MarkovChain:
         """Those of some of the clips."""
         return MarkovChain(self.initial[rows], self.transition[rows])
 
+    def settled(self, share: torch.Tensor, least: float) -> MarkovChain:
+        """The chain of clips whose first state is known from now on: those where one has a share of at least `least`.
+
+        Arguments
+        ---------
+        share : tensor, shape (batch, states)
+        least : float
+        """
+        known = torch.full_like(self.initial, _NEVER).scatter(1, share.argmax(dim=1, keepdim=True), 0.0)
+        return replace(self, initial=torch.where(share.amax(dim=1, keepdim=True) >= least, known, self.initial))
+
     def infer(self, evidence: torch.Tensor, inside: torch.Tensor) -> Occupancy:
         """Forward-backward.
 
@@ -88,10 +100,10 @@ class MarkovChain:
         first = self.initial[:, None, None].expand(-1, 1, states, -1)
         moves = torch.where(inside[:, 1:, None, None], self.transition[:, None], stay[:, None])
         steps = torch.cat([first, moves], dim=1) + observed[:, :, None]
-        forward = _products(steps)[:, :, 0]
-        # The product of all later steps, by turning time round: (A B)^T = B^T A^T.
-        later = _products(steps[:, 1:].flip(1).mT).flip(1).mT.logsumexp(dim=3)
-        backward = torch.cat([later, torch.zeros_like(forward[:, :1])], dim=1)
+        # The products of all later steps, by turning time round: (A B)^T = B^T A^T.
+        earlier, later = _products(torch.cat([steps, steps.flip(1).mT])).chunk(2)
+        forward = earlier[:, :, 0]
+        backward = torch.cat([later[:, :-1].flip(1).logsumexp(dim=2), torch.zeros_like(forward[:, :1])], dim=1)
         total = forward[:, -1].logsumexp(dim=1)
         log_states = (forward + backward).log_softmax(dim=2)
         pairs = forward[:, :-1, :, None] + steps[:, 1:] + backward[:, 1:, None] - total[:, None, None, None]
@@ -151,7 +163,9 @@ def _products(steps: torch.Tensor) -> torch.Tensor:
     """Product of each step's matrix with all before it, shape (batch, steps, states, states)."""
     reach = 1
     while reach < steps.shape[1]:
-        grown = (steps[:, :-reach, :, :, None] + steps[:, reach:, None]).logsumexp(dim=3)
-        steps = torch.cat([steps[:, :reach], grown], dim=1)
+        before, after = steps[:, :-reach], steps[:, reach:]
+        # There are few states: a few operations on all steps are faster than one general log-sum-exp.
+        through = [before[..., [k]] + after[..., [k], :] for k in range(steps.shape[3])]
+        steps = torch.cat([steps[:, :reach], reduce(torch.logaddexp, through)], dim=1)
         reach *= 2
     return steps

@@ -196,6 +196,31 @@ def test_the_gate_by_frame_finds_the_span_of_another_mouth(make) -> None:
     assert float(found[:11].max()) < 0.2 and float(found[[*range(13, 20), *range(24, 30)]].min()) > 0.5
 
 
+def test_a_final_choice_lets_the_other_model_rest_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    prior, batch, right, wrong = _talk()
+    both = replace(
+        batch,
+        noisy=torch.cat([batch.noisy] * 2),
+        lengths=batch.lengths.repeat(2),
+        mouth=torch.cat([right, wrong]),
+        valid=torch.cat([batch.valid] * 2),
+    )
+    system = VEM(prior, Stationary(), iterations=16, gate="clip", tolerance=0.0)
+    singles, rests = [], []
+    for mouth in (right, wrong):
+        for run in system._runs(replace(batch, mouth=mouth), None, None):
+            rests.append([state.idle for state in run.fit.states])
+        singles.append(run.estimate(prior, replace(batch, mouth=mouth)))
+    assert rests[9] == rests[25] == [False, False] and rests[15] == [True, False] and rests[31] == [False, True]
+    together = system(both)
+    for row, alone in enumerate(singles):
+        torch.testing.assert_close(together.speech[row], alone.speech[0], rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(together.reliability[row], alone.reliability[0])
+    np.testing.assert_allclose(together.trace, np.mean([one.trace for one in singles], axis=0), rtol=1e-9)
+    monkeypatch.setattr("avse.contracts.competition._ROUNDS", 100)  # never final
+    torch.testing.assert_close(system(both).speech, together.speech, rtol=1e-3, atol=1e-5)
+
+
 def test_reliability_is_the_posterior_on_the_clock_of_the_video() -> None:
     prior, batch, right, _ = _talk()
     batch = replace(batch, mouth=right)
