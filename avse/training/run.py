@@ -312,7 +312,9 @@ def _export(averaged: Any, values: dict[str, Any], recipe: Any, folder: Path, sc
         key, system = SYSTEM, copy.deepcopy(values[SYSTEM], {id(values["model"]): averaged})
     if isinstance(system, Enhancer | Inference):
         description = {"validation": scores, "seed": recipe.scalar("seed")}
-        Model(system, recipe.subrecipe(key), folder.name).save(folder / "model", description=description)
+        # Run folders are named by their seed, in a folder that is named by the recipe.
+        name = f"{folder.parent.name}-{folder.name}" if folder.name.isdigit() else folder.name
+        Model(system, recipe.subrecipe(key), name).save(folder / "model", description=description)
         return
     with atomic_path(folder / "model" / "model.safetensors") as path:
         safetensors.torch.save_file({k: v.contiguous() for k, v in averaged.state_dict().items()}, path)
