@@ -13,7 +13,7 @@ from avse.contracts.recognition import Recognition, draw_noise
 from avse.contracts.types import Batch, Clip
 from avse.inference.vem import VEM
 from avse.noise_models.nmf import NMF
-from avse.priors.vae import VAE
+from avse.priors.vae import AVVAE, VAE
 from avse.signal.stft import stft
 
 FFT, HOP = 640, 320
@@ -134,3 +134,16 @@ def test_inference_asks_the_encoder_that_knows_noise_where_there_is_one(layers):
     prior.asked.clear()
     inference(batch_of(range(1)), previous=estimate)
     assert prior.asked[0] == "encode"  # of the voice that was given
+
+
+def test_recognition_without_a_mouth_is_that_of_the_sound_alone_bit_for_bit():
+    torch.manual_seed(0)
+    arguments = AVVAE.example_arguments() | {"recognition_layers": 2}
+    prior = AVVAE(**arguments).eval()
+    power, variance, seen = torch.rand(1, 12, 321), torch.rand(1, 12, 321), torch.zeros(1, 12, dtype=torch.bool)
+    inside = ~seen
+    alone = prior.recognise(power, variance, Context(inside, seen))
+    unseen = prior.recognise(power, variance, Context(inside, seen, torch.zeros(1, 12, 6)))
+    watched = prior.recognise(power, variance, Context(inside, inside, torch.randn(1, 12, 6)))
+    assert torch.equal(alone.mean, unseen.mean) and torch.equal(alone.log_variance, unseen.log_variance)
+    assert not torch.equal(alone.mean, watched.mean)
