@@ -155,11 +155,11 @@ def choose(fit: Fit, temperature: float, weight: float | None, memory: bool, onc
         fit.chain = fit.chain.learned(found, inside, weight, memory)
     share = list(found.states.unbind(dim=2))
     several = torch.zeros_like(inside, dtype=torch.int64)
-    for state, own in enumerate(fit.states):
-        if own.stand_in is not None:
-            seen = own.context.valid
-            share[own.stand_in] = share[own.stand_in] + torch.where(seen, 0.0, share[state])
-            share[state] = torch.where(seen, share[state], 0.0)
+    for index, state in enumerate(fit.states):
+        if state.stand_in is not None:
+            seen = state.context.valid
+            share[state.stand_in] = share[state.stand_in] + torch.where(seen, 0.0, share[index])
+            share[index] = torch.where(seen, share[index], 0.0)
             several += seen
         else:
             several += inside

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -49,6 +50,7 @@ class SwitchingVariationalPrior(SwitchingPrior):
         super().__init__(*domains.pop())
         self.names, self.stand_ins, self.memory = tuple(components), tuple(stand_ins), stay is not None
         self.components = nn.ModuleList(components.values())
+        self.kl_weight = 1.0
         if any(getattr(one, "growth", "") == "quadratic" for one in self.components):
             self.growth = "quadratic"
         self.initial = nn.Parameter(torch.zeros(len(components)))
@@ -57,11 +59,12 @@ class SwitchingVariationalPrior(SwitchingPrior):
     @property
     def kl_weight(self) -> float:
         """Weight of the divergence in the loss of all components."""
-        return self.components[0].kl_weight
+        return self._kl_weight
 
     @kl_weight.setter
     def kl_weight(self, weight: float) -> None:
-        for component in self.components:
+        self._kl_weight = weight
+        for component in self._variational():
             component.kl_weight = weight
 
     def switch(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,8 +86,9 @@ class SwitchingVariationalPrior(SwitchingPrior):
             the terms of each component, followed by its name.
         """
         contexts = self.contexts(batch)
-        losses, terms, evidence = [], {}, []
-        for name, component in zip(self.names, self.components):
+        losses, evidence = [], []
+        terms: dict[str, torch.Tensor] = {}
+        for name, component in zip(self.names, self._variational()):
             found, explained = component.loss_and_evidence(batch)
             losses.append(found.pop("loss"))
             evidence.append(explained)
@@ -98,3 +102,6 @@ class SwitchingVariationalPrior(SwitchingPrior):
         switch = -chain.infer(told, inside).log_evidence.sum() / inside.sum()
         loss = torch.stack(losses).mean()
         return {"loss": loss + switch.to(loss), "switch": switch.detach(), **terms}
+
+    def _variational(self) -> Iterator[VariationalPrior]:
+        return (cast(VariationalPrior, one) for one in self.components)
