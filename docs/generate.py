@@ -51,7 +51,13 @@ API = {
     "signal": (
         "Signal processing and losses",
         "",
-        {"avse.signal.stft": [], "avse.signal.metrics": [], "avse.training.losses": []},
+        {
+            "avse.signal.stft": [],
+            "avse.signal.metrics": [],
+            "avse.signal.face_shape": [],
+            "avse.signal.frontalization": [],
+            "avse.training.losses": [],
+        },
     ),
 }
 

@@ -413,7 +413,7 @@ def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarr
     source = np.clip(centre + offsets, 0, last)
     low, high = np.floor(source.min(axis=(0, 1))).astype(int), np.ceil(source.max(axis=(0, 1))).astype(int) + 1
     patch = grey[low[1] : high[1] + 1, low[0] : high[0] + 1]
-    along, down = (np.hypot(*np.diff(offsets, axis=axis).reshape(-1, 2).T).mean() for axis in (1, 0))
+    along, down = (np.median(np.hypot(*np.diff(offsets, axis=axis).reshape(-1, 2).T)) for axis in (1, 0))
     shrink = np.ones(2)
     if along * down > 1.2**2:  # reduce by areas first: a warp alone would alias
         size = np.maximum(np.round(np.array(patch.shape[::-1]) / np.sqrt(along * down)), 1).astype(int)

@@ -22,8 +22,11 @@ _COARSE = 22  # grid on which the depth of a crop is found; divides its side
 _SMOOTHING = 2e-3  # of the surface through the landmarks, in squared distances from eyes to mouth
 _TURN_SPREAD, _SIZE_SPREAD = 3.0, 12.0  # standard deviations of the smoothing over time, in frames
 _REACH = 0.65  # how far from the middle of the crop landmarks count for its surface, in sides of it
-_THINNEST = 0.05  # least width of a pixel in the picture, in widths of a pixel of a face that is not turned
-_ROUNDS = 14  # of the alignment; more move the head by less than a tenth of a degree
+# Least size of a pixel in the picture that counts as seen, in sizes of one of a face not turned; and beside the lips.
+_THINNEST, _STEEP = 0.15, 0.3
+# In pixels of the crop: what is left out along a border, over how many rows it is smoothed, and where lips may be.
+_MARGIN, _BORDER, _LIPS = 4, 9, 24
+_ROUNDS = 12  # of the alignment; more move the head by less than a tenth of a degree
 _KEPT = 64  # faces whose fit is remembered
 
 
@@ -35,7 +38,7 @@ class Frontalization(MouthTracker):
     translation, and the coefficients of the shape, under errors of a generalised Student-t distribution, which gives
     landmarks that are off a small weight. A Kalman smoother ties the coefficients over time. Each pixel of the crop is
     then laid on the face's surface, turned as the head is, and looked up in the picture: the head's pose goes, what the
-    lips do stays, since only the rotation is undone.
+    lips do stays, since only the rotation is undone. Where the head hides a side of the face, the other is mirrored.
 
     Arguments
     ---------
@@ -195,8 +198,44 @@ def _offsets(depth: np.ndarray, side: float, rotation: np.ndarray) -> np.ndarray
     roll = np.arctan2(rotation[1, 0], rotation[0, 0])
     level = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
     seen = np.stack([x, y, depth], axis=2) @ (level.T @ rotation[:2]).T
-    least = _THINNEST * side / MOUTH_SIZE
-    return np.stack([_rising(seen[..., 0].T, least).T, _rising(seen[..., 1], least)], axis=2) @ level.T
+    width = side / MOUTH_SIZE
+    seen[..., 1] = _rising(seen[..., 1], _THINNEST * width)
+    hidden = _hidden(seen[..., 0], width)
+    seen[hidden] = seen[:, ::-1][hidden]
+    return seen @ level.T
+
+
+def _hidden(places: np.ndarray, width: float) -> np.ndarray:
+    """Which pixels lie behind others: from where on, away from the middle, places in a row hardly rise.
+
+    Beside the mouth a little more is taken, and the border is smooth from row to row, so that it runs through skin and
+    not along the edge of the face in the picture.
+
+    Arguments
+    ---------
+    places : array, shape (88, 88)
+    width : float
+        By which places of a face that is not turned rise from pixel to pixel.
+    """
+    import cv2
+
+    rises = np.diff(places, axis=1)
+    half = places.shape[1] // 2
+    hidden = np.zeros(places.shape, dtype=bool)
+    for side, outwards in (
+        (hidden[:, half:], rises[:, half - 1 :]),
+        (hidden[:, half - 1 :: -1], rises[:, half - 1 :: -1]),
+    ):
+        seen, surely = (_until(outwards < share * width) for share in (_THINNEST, _STEEP))
+        surely = np.where(surely < half, surely - _MARGIN, half).astype(np.float32)
+        smooth = cv2.blur(surely[:, None], (1, _BORDER), borderType=cv2.BORDER_REPLICATE)[:, 0]
+        side[:] = np.arange(half) >= np.maximum(np.minimum(surely, smooth), np.minimum(seen, _LIPS))[:, None]
+    return hidden & ~hidden[:, ::-1]
+
+
+def _until(stops: np.ndarray) -> np.ndarray:
+    """Entries of each row before the first that stops it."""
+    return np.where(stops.any(axis=1), np.argmax(stops, axis=1), stops.shape[1])
 
 
 def _rising(places: np.ndarray, least: float) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 from avse.contracts.checks.common import DOCUMENTED, RECIPE_ROUND_TRIP
 from avse.contracts.checks.core import Check, build, expect
 from avse.contracts.mouth_tracker import Face
+from avse.contracts.types import MOUTH_SIZE
 
 
 def _pictures() -> list[np.ndarray]:
@@ -41,6 +42,20 @@ def _expect_faces(found: object, what: str) -> None:
         values = [*face.box, face.score, *(value for point in points if point is not None for value in point)]
         expect(np.isfinite(values).all(), f"{what}: a face holds numbers that are not finite: {face}")
         expect(face.box[2] > 0 and face.box[3] > 0 and 0 <= face.score <= 1, f"{what}: impossible face: {face}")
+
+
+def _warps_crops(cls: type) -> None:
+    tracker = build(cls)
+    bare = Face((80, 40, 160, 160), mouth_left=(136, 165), mouth_right=(184, 165))
+    for face in [*tracker.detect(_pictures()[0]), bare]:
+        for faces, index in (([(3, face)], 3), ([(3, face), (8, face)], 6)):
+            warp = tracker.warp(faces, index)
+            if warp is None:
+                continue
+            shape = np.shape(warp.offsets)
+            expect(shape == (MOUTH_SIZE, MOUTH_SIZE, 2), f"the offsets of a warp have shape {shape}")
+            expect(np.isfinite(warp.offsets).all(), "the offsets of a warp hold numbers that are not finite")
+            expect(0 <= warp.confidence <= 1, f"the confidence of a warp is {warp.confidence}")
 
 
 def _hostile(cls: type) -> None:
@@ -83,6 +98,12 @@ CHECKS = [
         _repeats,
         "the faces of a picture do not depend on those looked at before",
         "keep no state between calls: following a face over time is the caller's work",
+    ),
+    Check(
+        "warps_crops",
+        _warps_crops,
+        "`warp` gives None, or finite offsets of shape (88, 88, 2) and a confidence in [0, 1], also without landmarks",
+        "return Warp(np.zeros((88, 88, 2)), 0.0) where the landmarks say nothing",
     ),
     RECIPE_ROUND_TRIP,
     Check(

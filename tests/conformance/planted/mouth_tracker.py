@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from avse.contracts.mouth_tracker import Face, MouthTracker
+import numpy as np
+
+from avse.contracts.mouth_tracker import Face, MouthTracker, Warp
 from planted import Planted
 
 
@@ -46,6 +48,12 @@ class Remembers(Middle):
     def detect(self, frame, min_size=0.0):
         found, self.last = list(self.last), super().detect(frame, min_size)
         return found
+
+
+@planted("warps_crops")
+class WarpsToNowhere(Middle):
+    def warp(self, faces, index):
+        return Warp(np.full((88, 88, 2), np.nan))
 
 
 @planted("recipe_round_trip")
