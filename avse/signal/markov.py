@@ -49,7 +49,7 @@ class MarkovChain:
     >>> evidence = torch.tensor([[[0.0, -2.0], [-1.0, -1.0], [0.0, -2.0]]])
     >>> found = chain.infer(evidence, torch.ones(1, 3, dtype=torch.bool))
     >>> [round(value, 2) for value in found.states[0, :, 0].tolist()]
-    [0.97, 0.96, 0.97]
+    [0.96, 0.94, 0.96]
     """
 
     initial: torch.Tensor
@@ -146,8 +146,8 @@ class MarkovChain:
 def sticky(states: int, stay: float) -> torch.Tensor:
     """Probabilities of a transition that stays with probability `stay`, else goes anywhere else.
 
-    >>> sticky(3, 0.9).tolist()[0]
-    [0.899..., 0.050..., 0.050...]
+    >>> [round(value, 2) for value in sticky(3, 0.9)[0].tolist()]
+    [0.9, 0.05, 0.05]
     """
     if states == 1:
         return torch.ones(1, 1)
