@@ -91,6 +91,9 @@ def locate(name: str) -> Any:
 def signature_of(name: str) -> inspect.Signature | None:
     """The signature of what a dotted name stands for; None where it has none to read."""
     found = locate(name)
+    start = getattr(found, "__init__", None) if inspect.isclass(found) else None
+    if getattr(start, "__module__", "") == "torch.nn.modules.module":
+        return inspect.Signature()  # a module without its own `__init__` seems to take anything, and takes nothing
     try:
         return None if isinstance(found, str) else inspect.signature(found)
     except (TypeError, ValueError):

@@ -10,6 +10,7 @@ import pytest
 
 from avse.errors import AvseError
 from avse.recipe import Recipe, load_recipe
+from avse.recipe.rules import accepted_arguments
 
 Write = Callable[..., Path]
 
@@ -114,3 +115,8 @@ def test_a_replaced_component_that_lacks_an_argument_says_so(write: Write) -> No
     path = write("f: !new:fractions.Fraction {numerator: 2}\n")
     with pytest.raises(AvseError, match=r"--f: f: argparse.Action needs the arguments option_strings, dest"):
         load_recipe(path, {"f": "argparse.Action"})
+
+
+def test_a_module_without_its_own_constructor_takes_no_argument() -> None:
+    assert accepted_arguments("torch.nn.Module") == []
+    assert "in_features" in accepted_arguments("torch.nn.Linear")
