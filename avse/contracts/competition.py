@@ -92,7 +92,7 @@ def for_each(fit: Fit, step: Callable[[Fit], None]) -> None:
     """Take a step with each model, on what is known of gains, noise and voice."""
     voice = None
     for state in _running(fit):
-        state.gain, state.variance = fit.gain, fit.variance
+        state.gain, state.variance, state.others = fit.gain, fit.variance, fit.others
         if voice is not None and not state.prior.recognises:
             state.latent["voice"] = voice  # as the first model found it
         elif "speech" in fit.latent:

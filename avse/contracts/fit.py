@@ -47,6 +47,8 @@ class Fit:
         How many E-steps they have taken.
     idle : bool
         Of a state: no clip will choose it again.
+    others : tensor, shape (batch, draws, steps, bins), or None
+        Variance of all other voices in the sound together, draw by draw, where several voices are looked for.
     """
 
     prior: LatentPrior
@@ -83,14 +85,27 @@ class Fit:
             self._folded[chains] = self.context if chains == 1 else self.context.map(lambda value: value[rows])
         return self._folded[chains]
 
+    def disturbance(self, draws: int = 1) -> torch.Tensor:
+        """Variance of all that is not this voice, for so many draws of it: (batch, draws or 1, steps, bins).
+
+        Draws of the voice and of the others are taken in pairs; where they do not match, others are averaged.
+        """
+        variance = self.variance[:, None]
+        if self.others is None:
+            return variance
+        if draws % self.others.shape[1]:
+            return variance + self.others.mean(dim=1, keepdim=True)
+        return variance + self.others.repeat(1, draws // self.others.shape[1], 1, 1)
+
     def mixture(self, speech: torch.Tensor) -> Mixture:
-        """Speech of some variance, shape (batch, draws, steps, bins), in this noise."""
-        return Mixture.of(speech, self.gain[:, None], self.variance[:, None], self.power[:, None])
+        """Speech of some variance, shape (batch, draws, steps, bins), in all that is not this voice."""
+        return Mixture.of(speech, self.gain[:, None], self.disturbance(speech.shape[1]), self.power[:, None])
 
     def voice_power(self) -> torch.Tensor:
         """E |s|^2 under the posterior of speech, without the gain, for each draw: (batch, draws, steps, bins)."""
-        mixture = self.mixture(self.latent["speech"])
-        noise, power, gain = self.variance[:, None], self.power[:, None], self.gain[:, None]
+        speech = self.latent["speech"]
+        mixture, noise = self.mixture(speech), self.disturbance(speech.shape[1])
+        power, gain = self.power[:, None], self.gain[:, None]
         return mixture.wiener * (mixture.wiener * power + noise) / gain.clamp(min=LEAST_GAIN)
 
     def normal(self, draws: int, *shape: int) -> torch.Tensor:
@@ -123,6 +138,7 @@ class Fit:
             stand_in=self.stand_in,
             chain=self.chain,
             rounds=self.rounds,
+            others=None if self.others is None else cut_latent(self.others),
         )
         for state, own in zip(self.states, generators[1:]):
             latent = {name: cut_latent(value) for name, value in state.latent.items()}
@@ -139,7 +155,8 @@ class Fit:
         stand_in: int | None,
     ) -> Fit:
         """A fit of another model of the voice to the same sound, gains and noise; arguments as of `Fit`."""
-        return Fit(prior, self.power, context, self.gain, self.variance, latent, generators, stand_in=stand_in)
+        shared = (self.gain, self.variance, latent, generators)
+        return Fit(prior, self.power, context, *shared, stand_in=stand_in, others=self.others)
 
 
 @dataclass

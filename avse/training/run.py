@@ -272,12 +272,20 @@ def _plain(yaml: Any, text: str) -> dict[str, Any]:
     return yaml.load(text, Loader) or {}
 
 
-def _load_initial(model: Any, sources: str | list[str]) -> None:
-    """Start from the weights of one or several model folders, wherever names and shapes agree."""
+def _load_initial(model: Any, sources: str | list[str] | dict[str, str]) -> None:
+    """Start from the weights of model folders, wherever names and shapes agree.
+
+    `sources` is one folder or several, later ones over earlier ones; or, by the name of a part of the model, the folder
+    whose weights that part starts from.
+    """
     import safetensors.torch
 
     own = model.state_dict()
-    for source in [sources] if isinstance(sources, str) else sources:
+    if isinstance(sources, dict):
+        parts = [(f"{part}.", source) for part, source in sources.items()]
+    else:
+        parts = [("", source) for source in ([sources] if isinstance(sources, str) else sources)]
+    for part, source in parts:
         folder = Path(source)
         path = next(
             (p for p in (folder / "model" / "model.safetensors", folder / "model.safetensors", folder) if p.is_file()),
@@ -287,14 +295,15 @@ def _load_initial(model: Any, sources: str | list[str]) -> None:
             raise AvseError(f"initial_weights: {source} holds no model.safetensors. Train that recipe first.")
         # A trained prior was saved inside its inference.
         given = {
-            name if name in own else name.removeprefix("prior."): tensor
+            part + (name if part + name in own else name.removeprefix("prior.")): tensor
             for name, tensor in safetensors.torch.load_file(path).items()
         }
         fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
         if not fitting:
-            raise AvseError(f"initial_weights: none of the {len(given)} tensors of {path} fits this recipe's model.")
+            place = f"the part {part[:-1]!r} of this recipe's model" if part else "this recipe's model"
+            raise AvseError(f"initial_weights: none of the {len(given)} tensors of {path} fits {place}.")
         model.load_state_dict(fitting, strict=False)
-        print(f"Initial weights: {len(fitting)} of {len(given)} tensors of {path}")
+        print(f"Initial weights{f' of {part[:-1]}' if part else ''}: {len(fitting)} of {len(given)} tensors of {path}")
 
 
 def _export(averaged: Any, values: dict[str, Any], recipe: Any, folder: Path, scores: dict[str, float]) -> None:
