@@ -63,6 +63,7 @@ class Fit:
     chain: MarkovChain | None = None
     rounds: int = 0
     idle: bool = False
+    others: torch.Tensor | None = None
     _folded: dict[int, Context] = field(default_factory=dict)
     _prior: Gaussian | None = None
 

@@ -198,10 +198,10 @@ class LatentInference(Inference):
         """
         gain = fit.gain.clamp(min=LEAST_GAIN)
         if fit.prior.recognises and ("speech" in fit.latent or "voice" not in fit.latent):
-            return fit.prior.recognise(fit.power / gain, fit.variance / gain, fit.context)
+            return fit.prior.recognise(fit.power / gain, fit.disturbance()[:, 0] / gain, fit.context)
         if "speech" in fit.latent:
             mixture = fit.mixture(fit.latent["speech"][:, :1])
-            fit.latent["voice"] = typical_power(mixture, fit.power[:, None], fit.variance[:, None]) / gain[:, None]
+            fit.latent["voice"] = typical_power(mixture, fit.power[:, None], fit.disturbance()) / gain[:, None]
         return fit.prior.encode(fit.latent["voice"][:, 0], fit.context)
 
     def encode_step(self, fit: Fit) -> None:
@@ -317,6 +317,10 @@ class LatentInference(Inference):
         device = batch.noisy.device.type
         with _no_gradient(device):
             run = self._start(batch, scene, previous, speakers)
+            for _ in range(self.warm_start):
+                self._expect(run.fit, self.encode_step)
+                self._m_steps(run)
+            self._begin(run.fit)
         for _ in range(self.iterations):
             with _no_gradient(device):
                 self._expect(run.fit, self.e_step)
@@ -355,16 +359,14 @@ class LatentInference(Inference):
             for one, latent in zip(models, latents):
                 generators = clip_generators(context.inside, self.seed)
                 fit.states.append(fit.state(one.prior, one.context, dict(latent), generators, one.stand_in))
-        run = _Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
-        for _ in range(self.warm_start):
-            self._expect(fit, self.encode_step)
-            self._m_steps(run)
-        self._in_chunks(fit, partial(competition.for_each, step=self._begin) if fit.states else self._begin)
-        return run
+        return _Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
 
     def _begin(self, fit: Fit) -> None:
-        posterior = self.voice_posterior(fit)
-        fit.latent = self.begin(posterior, fit) | {"uncertainty": posterior.log_variance[:, None]}
+        def begin(one: Fit) -> None:
+            posterior = self.voice_posterior(one)
+            one.latent = self.begin(posterior, one) | {"uncertainty": posterior.log_variance[:, None]}
+
+        self._in_chunks(fit, partial(competition.for_each, step=begin) if fit.states else begin)
 
     def _expect(self, fit: Fit, step: Callable[[Fit], None]) -> None:
         """An E-step of the only model; or of all models that compete, the choice, and what they say together."""
@@ -387,12 +389,15 @@ class LatentInference(Inference):
         return found
 
     def _m_step(self, run: _Run, found: Expectation) -> None:
-        fit, inside = run.fit, run.fit.context.inside[..., None]
+        inside = run.fit.context.inside[..., None]
         run.state = self.noise_model.update(run.state, found.numerator * inside, found.denominator * inside)
-        fit.variance = self.noise_model.variance(run.state)
+        run.fit.variance = self.noise_model.variance(run.state)
+        self._update_gain(run.fit, found)
+
+    def _update_gain(self, fit: Fit, found: Expectation) -> None:
         if self.gain_prior is not None:
             gain = gain_update(fit.gain, found.gain_numerator, found.gain_denominator, *self.gain_prior)
-            fit.gain = gain.clamp_(LEAST_GAIN, LARGEST_GAIN) * inside
+            fit.gain = gain.clamp_(LEAST_GAIN, LARGEST_GAIN) * fit.context.inside[..., None]
 
     def _in_chunks(self, fit: Fit, step: Callable[[Fit], Expectation | None]) -> Expectation | None:
         """Run a step on pieces of long clips that bound its memory, and put together what it gives."""
@@ -435,6 +440,7 @@ class _Run:
         count, steps = self.fit.power.shape[:2]
         self.wiener = torch.zeros_like(self.fit.power)
         self.trusted = self.fit.power.new_zeros(count, steps)
+        self.shares = self.fit.power.new_zeros(count, len(self.fit.states), steps)
         self.objective = self.fit.power.new_full((count,), torch.inf, dtype=torch.float64)
         self.calm = torch.zeros(count, dtype=torch.int64, device=self.rows.device)
 
@@ -443,9 +449,7 @@ class _Run:
         inside = self.fit.context.inside
         per_step = found.misfit
         if gain_prior is not None:
-            shape, rate = gain_prior
-            gain = self.fit.gain[..., 0]
-            per_step = per_step + rate * gain - (shape - 1) * gain.clamp(min=LEAST_GAIN).log()
+            per_step = per_step + gain_cost(self.fit.gain, *gain_prior)
         total = torch.where(inside, per_step, per_step.new_zeros(())).sum(dim=1, dtype=torch.float64)
         objective = total / (inside.sum(dim=1) * self.fit.power.shape[2])
         self.change = (objective - self.objective[self.rows]).abs()
@@ -481,6 +485,13 @@ class _Run:
     def _trust(self) -> None:
         if len(self.rows):
             self.trusted[self.rows] = competition.trust(self.fit).to(self.trusted)
+            if self.fit.states:
+                self.shares[self.rows] = self.fit.latent["share"][..., 0].to(self.shares)
+
+
+def gain_cost(gain: torch.Tensor, shape: float, rate: float) -> torch.Tensor:
+    """-log p(g) of a Gamma prior, up to a constant: (batch, steps, 1) to (batch, steps)."""
+    return (rate * gain - (shape - 1) * gain.clamp(min=LEAST_GAIN).log())[..., 0]
 
 
 def _scale(noisy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
