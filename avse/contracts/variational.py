@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -19,6 +21,30 @@ from avse.contracts.visual_frontend import VisualFrontend
 # Mean power of a bin of the windowed transform of white noise is the noise's variance times the window's energy.
 _WINDOW_ENERGY = 0.5
 _SNR = (-12.0, 12.0)  # of speech in drawn noise, in dB
+
+
+@dataclass
+class Reading:
+    """What an encoder makes of a batch of clean speech.
+
+    Arguments
+    ---------
+    context : Context
+    power : tensor, shape (batch, steps, bins)
+    posterior : Gaussian, shape (batch, steps, latent_dim)
+    latent : tensor, shape (batch, steps, latent_dim)
+        A draw from it.
+    """
+
+    context: Context
+    power: torch.Tensor
+    posterior: Gaussian
+    latent: torch.Tensor
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Reading:
+        """The same with a function applied to each tensor, such as one that takes some of the clips."""
+        posterior = Gaussian(function(self.posterior.mean), function(self.posterior.log_variance))
+        return Reading(self.context.map(function), function(self.power), posterior, function(self.latent))
 
 
 class VariationalPrior(LatentPrior):
@@ -153,8 +179,26 @@ class VariationalPrior(LatentPrior):
 
     def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """See `LatentPrior.decode`."""
-        hidden, _ = self._fuse(self.decoder_fusion, torch.tanh(self.latent_in(latent)), context)
-        return self.log_variance(self.decode_stream(hidden, context))
+        return self.log_variance(self.decode_hidden(latent, context))
+
+    def decode_hidden(self, latent: torch.Tensor, context: Context, code: torch.Tensor | None = None) -> torch.Tensor:
+        """What the log-variance is read from.
+
+        Arguments
+        ---------
+        latent : tensor, shape (batch, steps, latent_dim)
+        context : Context
+        code : tensor, shape (hidden_dim,), or None
+            Added where the latent enters, for models with a manner of speaking of their own.
+
+        Returns
+        -------
+        tensor, shape (batch, steps, hidden_dim)
+        """
+        hidden = self.latent_in(latent)
+        hidden = hidden if code is None else hidden + code
+        hidden, _ = self._fuse(self.decoder_fusion, torch.tanh(hidden), context)
+        return self.decode_stream(hidden, context)
 
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """See `LatentPrior.reliability`."""
@@ -173,8 +217,23 @@ class VariationalPrior(LatentPrior):
         """
         return self.loss_and_evidence(batch)[0]
 
-    def loss_and_evidence(self, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def read(self, batch: Batch) -> Reading:
+        """Clean speech, and one draw of what the encoder makes of it."""
+        context = self.context(batch)
+        power = self.analyse(batch.clean).abs().square()
+        posterior = self.encode(power, context)
+        return Reading(context, power, posterior, posterior.sample())
+
+    def loss_and_evidence(
+        self, batch: Batch, reading: Reading | None = None
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """The loss, and how well each step is explained.
+
+        Arguments
+        ---------
+        batch : Batch
+        reading : Reading, optional
+            Of this batch, where it is known.
 
         Returns
         -------
@@ -183,20 +242,18 @@ class VariationalPrior(LatentPrior):
         evidence : tensor, shape (batch, steps)
             The evidence bound of each step, one draw of it, in nats up to a constant; no gradient passes.
         """
-        context = self.context(batch)
-        power = self.analyse(batch.clean).abs().square()
-        posterior = self.encode(power, context)
-        latent = posterior.sample()
+        reading = self.read(batch) if reading is None else reading
+        context, power, posterior, latent = reading.context, reading.power, reading.posterior, reading.latent
         prior = self.prior(latent, context)
         inside = context.inside
-        by_step = self._misfit(power, latent, context)
+        by_step = self.misfit(power, self.decode(latent, context))
         evidence = -(self.bins * by_step.detach() + posterior.divergence(prior).detach())
         misfit = by_step[inside].mean()
         divergence = divergence_with_free_bits(posterior, prior, inside, self.free_bits)
         loss = misfit + self.kl_weight * divergence / self.bins
         terms = {"misfit": misfit, "divergence": divergence}
         if self.prior_weight and context.video is not None:
-            seen = self._misfit(power, prior.sample(), context)[context.valid].mean()
+            seen = self.misfit(power, self.decode(prior.sample(), context))[context.valid].mean()
             loss = (1.0 - self.prior_weight) * loss + self.prior_weight * seen
             terms["prior_misfit"] = seen
         if self.recognition is not None:
@@ -239,8 +296,9 @@ class VariationalPrior(LatentPrior):
             return hidden, hidden.new_zeros(hidden.shape[:2])
         return fusion(hidden, context.video, context.valid)
 
-    def _misfit(self, power: torch.Tensor, latent: torch.Tensor, context: Context) -> torch.Tensor:
-        log_variance = self.decode(latent, context).to(power.dtype)  # in mixed precision it has few digits
+    def misfit(self, power: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+        """Itakura-Saito divergence of (batch, steps, bins) by step, up to a constant; a mean over bins."""
+        log_variance = log_variance.to(power.dtype)  # in mixed precision it has few digits
         return ((power + self.floor) * (-log_variance).exp() + log_variance).mean(dim=-1)
 
 

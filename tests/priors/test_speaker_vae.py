@@ -1,0 +1,115 @@
+"""The prior of several speakers: its states, what each voice learns from, and weights that are kept once."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+import torch
+
+from avse import plugins
+from avse.contracts.checks import example_batch, seeded
+from avse.contracts.prior import SwitchingPrior
+from avse.contracts.types import Batch
+from avse.contracts.variational import divergence_with_free_bits
+
+
+def _prior(**arguments: object) -> SwitchingPrior:
+    cls = plugins.get("prior", "speaker_vae")
+    with seeded(1):
+        return cls(**{**cls.example_arguments(), **arguments})
+
+
+def _batch(speakers: list[str]) -> Batch:
+    batch = example_batch((3200, 2000, 3200)[: len(speakers)])
+    batch.clean, batch.speakers = batch.noisy, speakers
+    return batch
+
+
+def _move(prior: torch.nn.Module) -> None:
+    with torch.no_grad(), seeded(2):
+        for parameter in prior.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+
+
+def test_each_voice_learns_from_its_own_clips_and_anybody_from_all() -> None:
+    prior, batch = _prior(), _batch(["bob", "", "ann"])
+    _move(prior)
+    with seeded(3):
+        terms = prior.loss(batch)
+    [trunk] = prior.trunks
+    with seeded(3):
+        reading = trunk.read(batch)
+        universal, _ = trunk.loss_and_evidence(batch, reading)
+    misfit, divergence, steps = 0.0, 0.0, 0
+    for row, name in ((0, "bob"), (2, "ann")):
+        own = reading.map(lambda value, row=row: value[[row]])
+        inside = own.context.inside
+        log_variance = prior.of(name).decode(own.latent, own.context)
+        told = ((own.power + trunk.floor) / log_variance.exp() + log_variance)[inside].mean()
+        from_prior = prior.of(name).prior(own.latent, own.context)
+        misfit += told * inside.sum()
+        divergence += divergence_with_free_bits(own.posterior, from_prior, inside, trunk.free_bits) * inside.sum()
+        steps += inside.sum()
+    expected = (universal["loss"] + (misfit + divergence / prior.bins) / steps) / 2
+    assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    terms["loss"].backward()
+    # Nobody but bob and ann was heard, and both learn.
+    assert all(bool(parameter.grad.any()) for manner in prior.manners for parameter in manner.parameters())
+
+
+def test_a_speaker_who_is_not_heard_does_not_change() -> None:
+    prior = _prior()
+    prior.loss(_batch(["ann", "somebody"]))["loss"].backward()
+    ann, bob = prior.manners
+    assert bool(ann.weight.grad.any()) and bob.weight.grad is None
+
+
+def test_voices_begin_as_anybody() -> None:
+    prior, batch = _prior(), _batch(["ann", "bob"])
+    context = prior.contexts(batch)[0]
+    latent = torch.randn(2, context.inside.shape[1], prior.of("ann").latent_dim)
+    for name in ("ann", "bob"):
+        assert torch.equal(prior.of(name).decode(latent, context), prior.of("anybody").decode(latent, context))
+
+
+def test_audio_states_do_not_look_at_the_video() -> None:
+    prior, batch = _prior(audio_states=True), _batch(["ann", "bob"])
+    assert prior.names == ("anybody/audio", "ann/audio", "bob/audio", "anybody", "ann", "bob")
+    assert prior.stand_ins == [None, None, None, 0, 1, 2]
+    assert [one.video is None for one in prior.contexts(batch)] == [True] * 3 + [False] * 3
+    assert [prior.voice_of(state) for state in (1, 4)] == ["ann", "ann"]
+    transition = prior.switch()[1].exp()
+    # From ann with video to ann without, and to bob without.
+    assert transition[4, 1].item() == pytest.approx(0.05 * 0.95)
+    assert transition[4, 2].item() == pytest.approx(0.05 * 0.025)
+
+
+def test_without_a_trunk_each_speaker_has_a_whole_model() -> None:
+    prior, batch = _prior(shared=False, anybody=False), _batch(["bob", "bob", ""])
+    prior.loss(batch)["loss"].backward()
+    ann, bob = prior.trunks
+    assert all(p.grad is None for p in ann.parameters()) and bool(bob.log_variance.weight.grad.any())
+    alone = _prior(shared=False, anybody=False)
+    with seeded(4):
+        loss = alone.loss(_batch(["bob", "", ""]))["loss"]
+    with seeded(4):
+        whole = _batch(["bob"])
+        expected = alone.trunks[1].loss(whole)["loss"]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_weights_are_kept_once_and_copies_stand_on_their_own() -> None:
+    prior = _prior(audio_states=True)
+    pointers = [tensor.data_ptr() for tensor in prior.state_dict().values()]
+    assert len(set(pointers)) == len(pointers)
+    copied = deepcopy(prior)
+    assert copied.of("ann").trunk is copied.trunks[0] and copied.of("ann").trunk is not prior.trunks[0]
+
+
+@pytest.mark.parametrize("speakers", [[], ["ann", "ann"], ["anybody"]])
+def test_names_are_those_of_different_people(speakers: list[str]) -> None:
+    with pytest.raises(ValueError, match="speakers"):
+        _prior(speakers=speakers)
+    with pytest.raises(ValueError, match="carl"):
+        _prior().of("carl")
