@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from avse.contracts.plugin import Plugin
 
@@ -89,3 +90,31 @@ class Fusion(nn.Module, Plugin):
         reliability = torch.where(valid, reliability, reliability.new_zeros(()))
         fused = torch.where(valid[..., None], audio + reliability[..., None] * delta, audio)
         return fused, reliability
+
+
+def reliability_loss(reliability: torch.Tensor, intact: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of a reliability with the truth, so that it learns to be the probability of an intact frame.
+
+    Arguments
+    ---------
+    reliability : tensor, shape (batch, steps), in [0, 1]
+    intact : tensor, shape (batch, steps), bool
+        Where the mouth is the speaker's and nothing spoils it.
+    valid : tensor, shape (batch, steps), bool
+        Steps that count.
+
+    Returns
+    -------
+    scalar tensor
+        In nats per step; zero if none counts.
+
+    Example
+    -------
+    >>> certain, valid = torch.tensor([[1.0, 0.5]]), torch.tensor([[True, False]])
+    >>> round(reliability_loss(certain, valid, valid).item(), 3), round(reliability_loss(certain, ~valid, valid).item())
+    (0.001, 7)
+    """
+    if not bool(valid.any()):
+        return reliability.new_zeros(())
+    likely = reliability.float()[valid].clamp(1e-3, 1.0 - 1e-3)
+    return F.binary_cross_entropy(likely, intact[valid].to(likely))

@@ -59,6 +59,10 @@ class Clip:
         False where no mouth was seen. None: true wherever there is a crop.
     clip_id : str
         A name for messages and tables.
+    speaker : str
+        Who talks; empty where nobody knows.
+    intact : array, shape (frames,), bool, or None
+        Where the mouth that is seen is the speaker's and nothing spoils it, where that is known (training).
 
     Crops are cut or padded (as invalid) to `video_frames(samples)`.
 
@@ -78,6 +82,8 @@ class Clip:
     mouth: np.ndarray | None = None
     valid: np.ndarray | None = None
     clip_id: str = "clip"
+    speaker: str = ""
+    intact: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.audio = np.ascontiguousarray(self.audio, dtype=np.float32)
@@ -99,10 +105,15 @@ class Clip:
             count = min(frames, len(given))
             mouth[:count], valid[:count] = given[:count], seen[:count]
         self.mouth, self.valid = mouth, valid
+        if self.intact is not None:
+            known = np.zeros(frames, dtype=bool)
+            count = min(frames, len(self.intact))
+            known[:count] = self.intact[:count]
+            self.intact = known & valid
 
     def without_video(self) -> Clip:
         """The same sound with no frame valid: what an audio-only system would be given."""
-        return replace(self, mouth=None, valid=None)
+        return replace(self, mouth=None, valid=None, intact=None)
 
 
 @dataclass
@@ -123,6 +134,10 @@ class Batch:
         The parts of the mixture where they are known (training, evaluation).
     ids : list of str
         Names of the clips.
+    speakers : list of str
+        Who talks in each; empty where nobody knows.
+    intact : tensor, shape (batch, frames), bool, or None
+        Where the mouth that is seen is the speaker's and nothing spoils it, where that is known (training).
 
     Example
     -------
@@ -138,6 +153,8 @@ class Batch:
     clean: torch.Tensor | None = None
     noise: torch.Tensor | None = None
     ids: list[str] = field(default_factory=list)
+    speakers: list[str] = field(default_factory=list)
+    intact: torch.Tensor | None = None
 
     @classmethod
     def from_clips(
@@ -153,8 +170,11 @@ class Batch:
         frames = max(video_frames(length) for length in lengths)
         mouth = np.zeros((len(clips), frames, MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8)
         valid = np.zeros((len(clips), frames), dtype=bool)
+        intact = np.zeros((len(clips), frames), dtype=bool)
         for row, clip in enumerate(clips):
             valid[row, : len(clip.valid)] = clip.valid
+            if clip.intact is not None:
+                intact[row, : len(clip.intact)] = clip.intact
             mouth[row, : len(clip.valid)][clip.valid] = clip.mouth[clip.valid]
         return cls(
             noisy=_pad([clip.audio for clip in clips]),
@@ -164,6 +184,8 @@ class Batch:
             clean=None if clean is None else _pad(clean),
             noise=None if noise is None else _pad(noise),
             ids=[clip.clip_id for clip in clips],
+            speakers=[clip.speaker for clip in clips],
+            intact=None if all(clip.intact is None for clip in clips) else torch.from_numpy(intact),
         )
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:

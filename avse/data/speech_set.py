@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ _LONGEST = 6.0
 
 Degradation = Callable[
     [np.ndarray, np.ndarray, Callable[[], tuple[np.ndarray, np.ndarray]], np.random.Generator],
-    tuple[np.ndarray, np.ndarray],
+    tuple[np.ndarray, np.ndarray, np.ndarray],
 ]
 
 
@@ -49,6 +50,9 @@ class SpeechSet(Dataset):
     use_video : bool
         False: no video is read, for audio-only systems.
     seed : int
+    leave_out : int
+        One clip in so many is never drawn, so that known speakers can be tested on what they did not say in training;
+        see `is_left_out`. 0: all are drawn.
 
     Attributes
     ----------
@@ -67,12 +71,15 @@ class SpeechSet(Dataset):
         degradation: Degradation | None = None,
         use_video: bool = True,
         seed: int = 0,
+        leave_out: int = 0,
     ) -> None:
         self.cache, self.size, self.seed, self.epoch = cache, size, seed, 0
         self.speed = None if speed is None else tuple(speed)
         self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
         self.degradation, self.use_video = degradation, use_video
-        self.utterances = [u for u in utterances if u.kind != "noise" and u.clean is not None]
+        self.utterances = [
+            u for u in utterances if u.kind != "noise" and u.clean is not None and not is_left_out(u.id, leave_out)
+        ]
         self.speech = Pool(self.utterances)
         self.with_video = Pool([u for u in self.utterances if u.video is not None])
         self.without_video = Pool([u for u in self.utterances if u.video is None])
@@ -98,40 +105,40 @@ class SpeechSet(Dataset):
     def __getitem__(self, index: int) -> Clip:
         """Item `index` of the epoch: clean sound of `samples` samples, and its mouth."""
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        target, cuts = self._draw(rng)
+        target, cuts = self._draw(rng, self.speed)
         # A prior that knew low-passed speech would take loud high frequencies for all but impossible.
         speech = equalise(self._sound(cuts), rng, low_pass=False)
-        mouth, valid = self._seen(target, cuts, rng)
-        return Clip(at_random_level(speech, rng), mouth, valid, clip_id=target.id)
+        mouth, valid, intact = self._seen(target, cuts, rng)
+        return Clip(at_random_level(speech, rng), mouth, valid, target.id, target.speaker or "", intact)
 
     @staticmethod
     def collate(items: Sequence[Clip]) -> Batch:
         """A `Batch` of items, `clean` and `noisy` the same sound, for a `DataLoader`."""
         return Batch.from_clips(items, [clip.audio for clip in items])
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Utterance, list[Cut]]:
+    def _draw(self, rng: np.random.Generator, speeds: tuple[float, float] | None) -> tuple[Utterance, list[Cut]]:
         """An utterance, and where to cut it."""
         target = (self.with_video if rng.random() < self.video_share else self.without_video).draw(rng)
-        return target, self._cuts(target, rng)
+        return target, self._cuts(target, speeds, rng)
 
     def _seen(
         self, target: Utterance, cuts: list[Cut], rng: np.random.Generator
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Degraded mouth crops and their validity, where there is a video."""
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        """Degraded mouth crops, their validity, and which are intact, where there is a video."""
         if not self.use_video or target.video is None:
-            return None, None
+            return None, None, None
         mouth, valid = self._video(cuts)
         if self.degradation is None:
-            return mouth, valid
-        wrong = lambda: self._video(self._cuts(self.with_video.draw(rng), rng))
+            return mouth, valid, valid
+        wrong = lambda: self._video(self._cuts(self.with_video.draw(rng), self.speed, rng))
         return self.degradation(mouth, valid, wrong, rng)
 
-    def _cuts(self, utterance: Utterance, rng: np.random.Generator) -> list[Cut]:
+    def _cuts(self, utterance: Utterance, speeds: tuple[float, float] | None, rng: np.random.Generator) -> list[Cut]:
         """Where a target is cut from: one utterance, and if it is too short, more of the same speaker after it.
 
         Silence after a short utterance would teach that speech ends where the video does.
         """
-        speed = 1.0 if self.speed is None else float(rng.uniform(*self.speed))
+        speed = 1.0 if speeds is None else float(rng.uniform(*speeds))
         mates = self.mates.get((utterance.speaker, utterance.video is not None), [utterance])
         cuts: list[Cut] = []
         wanted = self.samples // SAMPLES_PER_FRAME
@@ -176,6 +183,15 @@ class SpeechSet(Dataset):
             valids.append(valid[rows] & inside)
         clip = Clip(np.zeros(self.samples, dtype=np.float32), np.concatenate(mouths), np.concatenate(valids))
         return clip.mouth, clip.valid
+
+
+def is_left_out(name: str, every: int) -> bool:
+    """Whether an utterance is one of those that are left out of training, as its name alone decides.
+
+    >>> [is_left_out(name, 2) for name in ("s1/bbaf5a", "s1/bbal8p", "s1/bbal9a")]
+    [True, False, True]
+    """
+    return every > 0 and zlib.crc32(name.encode()) % every == 0
 
 
 class Pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse.contracts.types import Batch, Clip
+from avse.contracts.corruption import spoiled_frames
+from avse.contracts.types import SAMPLE_RATE, Batch, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
 from avse.data.mixing import mix_at_snr
@@ -35,8 +37,10 @@ class VideoDegradation:
     wrong_clip : float
         The mouth is that of another clip.
     corrupt : float
-        One of `corruptions` is applied, each at its severity.
+        One of `corruptions` is applied.
     corruptions : sequence of Corruption
+    severities : (int, int) or None
+        Lowest and highest severity, drawn anew for each clip. None: each corruption at its own.
     augment : bool
         Mirror, brightness, contrast and small shifts.
     """
@@ -47,6 +51,7 @@ class VideoDegradation:
     wrong_clip: float = 0.1
     corrupt: float = 0.15
     corruptions: Sequence[Corruption] = field(default_factory=list)
+    severities: tuple[int, int] | None = None
     augment: bool = True
 
     def __call__(
@@ -55,7 +60,7 @@ class VideoDegradation:
         valid: np.ndarray,
         other: Callable[[], tuple[np.ndarray, np.ndarray]],
         rng: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Degrade one clip's video.
 
         Arguments
@@ -69,16 +74,27 @@ class VideoDegradation:
         Returns
         -------
         mouth, valid : arrays like those given
+        intact : array, shape (frames,), bool
+            Frames that still show what they showed; brightness, contrast and shifts spoil nothing.
         """
         if rng.random() < self.drop_clip:
-            return mouth, np.zeros_like(valid)
-        if rng.random() < self.wrong_clip:
+            return mouth, np.zeros_like(valid), np.zeros_like(valid)
+        wrong = rng.random() < self.wrong_clip
+        if wrong:
             mouth, valid = other()
         if self.augment:
             mouth = _augment(mouth, rng)
         if len(self.corruptions) and rng.random() < self.corrupt:
             corruption = self.corruptions[rng.integers(len(self.corruptions))].with_other(other)
+            if self.severities is not None:
+                corruption = copy.copy(corruption)
+                corruption.severity = int(rng.integers(self.severities[0], self.severities[1] + 1))
+            before = mouth, valid
             mouth, valid = corruption(mouth, valid, rng)
+            intact = valid & ~spoiled_frames(*before, mouth, valid)
+        else:
+            intact = valid
+        intact = np.zeros_like(valid) if wrong else intact
         valid = valid.copy()
         frames = len(valid)
         if rng.random() < self.drop_span:
@@ -87,7 +103,7 @@ class VideoDegradation:
             valid[start : start + length] = False
         if rng.random() < self.drop_frames:
             valid[rng.random(frames) < 0.1] = False
-        return mouth, valid
+        return mouth, valid, intact & valid
 
 
 class MixtureSet(SpeechSet):
@@ -111,10 +127,13 @@ class MixtureSet(SpeechSet):
     talkers : sequence of float
         Relative frequency of 1, 2, 3, ... talkers in babble.
     rival_share : float or None
-        Share of babble talkers from the speech that has a face, whose recordings sound like the target's. None: as
-        large as its share of all speech.
+        Share of babble talkers from the speech that has a face, whose recordings sound like the target's; others come
+        from the speech that has none. None: as large as its share of all speech.
     babble_without_video : bool
         False: targets without a video are never mixed with babble, since nothing there tells who is meant.
+    as_recorded : float
+        Share of mixtures whose speech and noise keep the sound of their recordings: no random speed and tilt. Where
+        corpora were recorded differently, that tells the target from the babble without a look at the mouth.
     speed : (float, float) or None
         Range of speeds at which speech is played, mouth and sound together; pitch and formants follow, so that no
         voice belongs to a face.
@@ -138,6 +157,7 @@ class MixtureSet(SpeechSet):
         talkers: Sequence[float] = (0.1, 0.6, 0.15, 0.1, 0.05),
         rival_share: float | None = None,
         babble_without_video: bool = False,
+        as_recorded: float = 0.0,
         speed: tuple[float, float] | None = None,
         video_share: float = 0.7,
         degradation: VideoDegradation | None = None,
@@ -147,7 +167,7 @@ class MixtureSet(SpeechSet):
         super().__init__(utterances, cache, size, seconds, speed, video_share, degradation, use_video, seed)
         self.snr, self.talkers = tuple(snr), np.asarray(talkers, dtype=float)
         self.noises = [u for u in utterances if u.kind == "noise"]
-        self.rival_share = rival_share
+        self.rival_share, self.as_recorded = rival_share, as_recorded
         self.babble_without_video = babble_without_video or not self.with_video
         conditions = dict(conditions or {"recorded": 0.5, "babble": 0.42, "coloured": 0.08})
         if not self.noises:
@@ -166,13 +186,18 @@ class MixtureSet(SpeechSet):
     def __getitem__(self, index: int) -> tuple[Clip, np.ndarray, np.ndarray]:
         """Mixture `index` of the epoch: noisy clip, clean speech, noise, each of `samples` samples."""
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        target, cuts = self._draw(rng)
-        speech = equalise(self._sound(cuts), rng)
-        noise = equalise(self._noise(target, rng), rng)
+        as_recorded = rng.random() < self.as_recorded
+        speed = None if as_recorded else self.speed
+        target, cuts = self._draw(rng, speed)
+        speech, noise = self._sound(cuts), self._noise(target, speed, rng)
+        if as_recorded:
+            noise = _without_highest(noise, rng)
+        else:
+            speech, noise = equalise(speech, rng), equalise(noise, rng)
         clean = at_random_level(speech, rng)
         noisy, noise = mix_at_snr(clean, noise, rng.uniform(*self.snr))
-        mouth, valid = self._seen(target, cuts, rng)
-        return Clip(noisy, mouth, valid, clip_id=target.id), clean, noise
+        mouth, valid, intact = self._seen(target, cuts, rng)
+        return Clip(noisy, mouth, valid, clip_id=target.id, intact=intact), clean, noise
 
     @staticmethod
     def collate(items: Sequence[tuple[Clip, np.ndarray, np.ndarray]]) -> Batch:
@@ -180,7 +205,7 @@ class MixtureSet(SpeechSet):
         clips, clean, noise = zip(*items)
         return Batch.from_clips(clips, clean, noise)
 
-    def _noise(self, target: Utterance, rng: np.random.Generator) -> np.ndarray:
+    def _noise(self, target: Utterance, speed: tuple[float, float] | None, rng: np.random.Generator) -> np.ndarray:
         condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
         if condition == "babble" and target.video is None and not self.babble_without_video:
             condition = "recorded" if self.noises else "coloured"
@@ -197,11 +222,13 @@ class MixtureSet(SpeechSet):
         total = np.zeros(self.samples, dtype=np.float32)
         count = 1 + int(rng.choice(len(self.talkers), p=self.talkers / self.talkers.sum()))
         for _ in range(count):
-            rival = self.rival_share is not None and self.with_video and rng.random() < self.rival_share
-            talker = (self.with_video if rival else self.speech).draw(rng)
+            talkers = self.speech
+            if self.rival_share is not None and self.with_video and self.without_video:
+                talkers = self.with_video if rng.random() < self.rival_share else self.without_video
+            talker = talkers.draw(rng)
             while talker.id == target.id or (talker.speaker and talker.speaker == target.speaker):
                 talker = self.speech.draw(rng)
-            voice = self._loop(talker, rng, self.speed)
+            voice = self._loop(talker, rng, speed)
             total += voice / (np.sqrt(np.mean(voice**2)) + 1e-6)
         return total
 
@@ -214,6 +241,16 @@ class MixtureSet(SpeechSet):
         start = int(rng.integers(0, max(0, length - wanted) + 1))
         sound = at_speed(self.cache.excerpt(utterance, start, wanted), speed)[: self.samples]
         return np.roll(np.resize(sound, self.samples), int(rng.integers(0, self.samples)) if length < wanted else 0)
+
+
+def _without_highest(noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mostly nothing above some 6 to 7 kHz, where what a codec left out of the speech must not tell it from noise."""
+    if rng.random() < 0.3:
+        return noise
+    spectrum = np.fft.rfft(noise)
+    frequency = np.linspace(0, SAMPLE_RATE / 2, len(spectrum))
+    gain = np.clip((rng.uniform(6000, 7000) - frequency) / 200 + 1, 1e-3, 1)
+    return np.fft.irfft(spectrum * gain, len(noise)).astype(np.float32)
 
 
 def _coloured(samples: int, rng: np.random.Generator) -> np.ndarray:

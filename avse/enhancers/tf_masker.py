@@ -14,6 +14,7 @@ from avse.plugins import register
 from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
 
 _FLOOR = 1e-8
+_NOISE_BANDS = 40
 
 
 @register("enhancer", "tf_masker")
@@ -49,6 +50,9 @@ class TFMasker(Enhancer):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     dropout : float
         In the blocks.
+    noise_aware : bool
+        True: the network is also told the level and the type of the noise, as quantiles over the clip (or, if causal,
+        over the sound so far) of the power in each of some bands; speech pauses show the lower ones.
 
     Raises
     ------
@@ -82,6 +86,7 @@ class TFMasker(Enhancer):
         fft_size: int = 640,
         hop: int = 320,
         dropout: float = 0.0,
+        noise_aware: bool = False,
     ) -> None:
         super().__init__()
         if mask not in ("complex", "magnitude"):
@@ -108,6 +113,10 @@ class TFMasker(Enhancer):
         self.latency = fft_size if causal else None
         bins = fft_size // 2 + 1
         self.encoder = nn.Linear(3 * bins, channels)
+        self.noise_encoder = None
+        if noise_aware:
+            self.noise_encoder = nn.Linear(2 * _NOISE_BANDS, channels, bias=False)
+            nn.init.zeros_(self.noise_encoder.weight)  # weights of a network without it remain a good start
         self.blocks = nn.ModuleList(
             ConformerBlock(channels, heads, kernel_size, context, causal, dropout) for _ in range(blocks)
         )
@@ -128,7 +137,11 @@ class TFMasker(Enhancer):
         spectrum = stft(batch.noisy, self.fft_size, self.hop)
         steps = spectrum.shape[1]
         inside = length_mask(stft_steps(batch.lengths, self.fft_size, self.hop), steps)
-        hidden = self.encoder(self._features(spectrum, inside))
+        scaled = self._levelled(spectrum, inside)
+        hidden = self.encoder(self._features(scaled, inside))
+        if self.noise_encoder is not None:
+            profile = noise_profile(scaled.abs().square(), inside, self.causal)
+            hidden = hidden + self.noise_encoder(profile.to(hidden.dtype))
         for block in self.blocks[: self.fusion_block]:
             hidden = block(hidden, inside)
         reliability = hidden.new_zeros(batch.valid.shape)
@@ -149,14 +162,16 @@ class TFMasker(Enhancer):
         valid = repeat_to_steps(batch.valid, hidden.shape[1], self.ratio) & inside
         return self.fusion(hidden, repeat_to_steps(video.to(hidden.dtype), hidden.shape[1], self.ratio), valid)
 
-    def _features(self, spectrum: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        # Level-free: divided by the clip's own level, or, if causal, by the level so far.
+    def _levelled(self, spectrum: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """Divided by the clip's own level, or, if causal, by the level so far."""
         power = spectrum.abs().square().mean(dim=2) * inside
         if self.causal:
             level = power.cumsum(dim=1) / torch.arange(1, power.shape[1] + 1, device=power.device)
         else:
             level = power.sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
-        scaled = spectrum / (level.sqrt()[..., None] + _FLOOR)
+        return spectrum / (level.sqrt()[..., None] + _FLOOR)
+
+    def _features(self, scaled: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
         magnitude = (scaled.real.square() + scaled.imag.square() + _FLOOR).pow(0.15)
         direction = magnitude / (scaled.real.square() + scaled.imag.square() + _FLOOR).sqrt()
         features = torch.cat([magnitude, scaled.real * direction, scaled.imag * direction], dim=2)
@@ -169,6 +184,44 @@ class TFMasker(Enhancer):
         real, imaginary = output.chunk(2, dim=2)
         # Bounded per component; starts near one half on the real axis.
         return spectrum * torch.complex(1.5 * torch.tanh(real + 0.35), 1.5 * torch.tanh(imaginary))
+
+
+def noise_profile(power: torch.Tensor, inside: torch.Tensor, causal: bool = False) -> torch.Tensor:
+    """Level and type of the noise as a sound shows them: the floor and the middle of the power in each band.
+
+    Speech leaves gaps in every band, so that a low quantile over time is the noise's (Stahl, Fischer and Bippus,
+    Quantile based noise estimation for spectral subtraction and Wiener filtering, 2000).
+
+    Arguments
+    ---------
+    power : tensor, shape (batch, steps, bins)
+    inside : tensor, shape (batch, steps), bool
+        False beyond a clip's end.
+    causal : bool
+        True: of the steps so far, the floor as the minimum of a moving average and the middle as the mean.
+
+    Returns
+    -------
+    tensor, shape (batch, 1, 2 * bands), or (batch, steps, 2 * bands) if causal
+        Natural logarithms, a quarter of them.
+
+    Example
+    -------
+    >>> steady = torch.ones(1, 10, 321)
+    >>> noise_profile(steady, torch.ones(1, 10, dtype=torch.bool)).abs().max().item() < 1e-6
+    True
+    """
+    bands = F.adaptive_avg_pool1d(power, _NOISE_BANDS)
+    if causal:
+        smooth = F.avg_pool1d(F.pad(bands.transpose(1, 2), (4, 0), mode="replicate"), 5, stride=1).transpose(1, 2)
+        count = torch.arange(1, bands.shape[1] + 1, device=bands.device)[:, None]
+        found = [smooth.cummin(dim=1).values, bands.cumsum(dim=1) / count]
+    else:
+        ordered = torch.where(inside[..., None], bands, torch.inf).sort(dim=1).values
+        last = inside.sum(dim=1).clamp(min=1) - 1
+        places = [(share * last).long()[:, None, None].expand(-1, -1, _NOISE_BANDS) for share in (0.1, 0.5)]
+        found = [ordered.gather(1, place) for place in places]
+    return 0.25 * (torch.cat(found, dim=2) + _FLOOR).log()
 
 
 class ConformerBlock(nn.Module):

@@ -10,6 +10,8 @@ from avse.contracts.fusion import Fusion
 from avse.plugins import register
 from avse.signal.attention import LocalCrossAttention
 
+_TRUST_DIM, _KERNEL = 64, 5
+
 
 @register("fusion", "reliability_attention")
 class ReliabilityAttention(Fusion):
@@ -17,7 +19,8 @@ class ReliabilityAttention(Fusion):
 
     The reliability looks at both streams around the step: at what they hold, and at how well they agree, measured by
     the correlation of their projections over `window` steps. It needs no label: where the video misleads, the
-    enhancement loss closes it.
+    enhancement loss closes it. With labels (`reliability_weight` of the loss) it becomes the probability that a frame
+    is intact.
 
     Arguments
     ---------
@@ -33,6 +36,9 @@ class ReliabilityAttention(Fusion):
         Projections whose agreement is measured.
     causal : bool
         True: only past steps.
+    trust_layers : int
+        Dilated convolutions over time before the reliability is read off, so that it builds on what was seen and heard
+        for seconds. 0: each step by itself.
 
     Shapes as in `Fusion.forward`: (batch, steps, audio_dim) and (batch, steps, video_dim) to (batch, steps,
     audio_dim), and reliability (batch, steps).
@@ -57,6 +63,7 @@ class ReliabilityAttention(Fusion):
         window: int = 50,
         agreement_dim: int = 16,
         causal: bool = False,
+        trust_layers: int = 0,
     ) -> None:
         super().__init__(audio_dim, video_dim)
         self.causal, self.window = causal, window
@@ -65,16 +72,29 @@ class ReliabilityAttention(Fusion):
         self.joint = nn.Sequential(nn.Linear(2 * audio_dim, audio_dim), nn.SiLU(), nn.Linear(audio_dim, audio_dim))
         self.audio_view = nn.Linear(audio_dim, agreement_dim)
         self.video_view = nn.Linear(video_dim, agreement_dim)
-        self.trust = nn.Sequential(nn.Linear(audio_dim + video_dim + agreement_dim, 64), nn.SiLU(), nn.Linear(64, 1))
+        self.trust = nn.Sequential(
+            nn.Linear(audio_dim + video_dim + agreement_dim, _TRUST_DIM), nn.SiLU(), nn.Linear(_TRUST_DIM, 1)
+        )
         nn.init.constant_(self.trust[-1].bias, 1.0)
+        self.trust_over_time = nn.ModuleList(
+            nn.Conv1d(_TRUST_DIM, _TRUST_DIM, _KERNEL, dilation=4**layer) for layer in range(trust_layers)
+        )
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Fusion.delta`."""
         query = self.norm(audio)
         attended = self.attention(query, video, valid)
         agreement = self._agreement(self.audio_view(query), self.video_view(video), valid)
-        logit = self.trust(torch.cat([query, video, agreement], dim=2))[..., 0]
+        evidence = self.trust[:2](torch.cat([query, video, agreement], dim=2))
+        for layer in self.trust_over_time:
+            evidence = evidence + F.silu(self._over_time(layer, evidence * valid[..., None]))
+        logit = self.trust[2](evidence)[..., 0]
         return self.joint(torch.cat([query, attended], dim=2)), torch.sigmoid(logit)
+
+    def _over_time(self, layer: nn.Conv1d, evidence: torch.Tensor) -> torch.Tensor:
+        reach = layer.dilation[0] * (_KERNEL - 1)
+        padding = (reach, 0) if self.causal else (reach // 2, reach // 2)
+        return layer(F.pad(evidence.transpose(1, 2), padding)).transpose(1, 2)
 
     def _agreement(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Correlation over a window around each step, shape (batch, steps, agreement_dim), valid steps only."""

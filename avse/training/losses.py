@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from avse.contracts.fusion import reliability_loss
 from avse.contracts.types import Batch, Estimate
 from avse.signal.metrics import si_sdr
 
@@ -24,6 +25,9 @@ class EnhancementLoss(nn.Module):
         Exponent of the magnitudes.
     max_db : float
         SI-SDR above this is not rewarded, so that easy clips do not drown hard ones.
+    reliability_weight : float
+        Weight of the cross-entropy of the reliability with the truth of which frames are intact, so that it becomes the
+        probability of that. 0: the reliability is whatever serves the voice.
 
     Example
     -------
@@ -42,10 +46,11 @@ class EnhancementLoss(nn.Module):
         fft_sizes: Sequence[int] = (320, 640, 1280),
         compression: float = 0.3,
         max_db: float = 30.0,
+        reliability_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.spectral_weight, self.fft_sizes = spectral_weight, tuple(fft_sizes)
-        self.compression, self.max_db = compression, max_db
+        self.compression, self.max_db, self.reliability_weight = compression, max_db, reliability_weight
 
     def forward(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a scalar."""
@@ -58,6 +63,8 @@ class EnhancementLoss(nn.Module):
             loss = loss + self.spectral_weight / len(self.fft_sizes) * (
                 (self._spectrum(speech, size) - self._spectrum(clean, size)).abs().mean()
             )
+        if self.reliability_weight and batch.intact is not None:
+            loss = loss + self.reliability_weight * reliability_loss(estimate.reliability, batch.intact, batch.valid)
         return loss
 
     def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:

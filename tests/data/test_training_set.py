@@ -108,7 +108,8 @@ def test_each_way_to_lose_the_video(name: str, share: float | None) -> None:
     mouth, valid = np.full((200, 88, 88), 7, np.uint8), np.ones(200, bool)
     other = lambda: (np.full((200, 88, 88), 9, np.uint8), np.ones(200, bool))
     given = mouth.copy()
-    seen, kept = degradation(mouth, valid, other, np.random.default_rng(0))
+    seen, kept, intact = degradation(mouth, valid, other, np.random.default_rng(0))
+    assert np.array_equal(intact, kept if name != "wrong_clip" else np.zeros(200, bool))
     assert np.array_equal(mouth, given) and valid.all()
     assert np.all(seen == (9 if name == "wrong_clip" else 7))
     if share is None:
@@ -125,8 +126,29 @@ def test_a_corruption_that_shows_another_speaker_gets_the_other_clip() -> None:
     swap = plugins.get("corruption", "wrong_speaker")(2)
     degradation = VideoDegradation(**never, corruptions=[swap], augment=False)
     other = lambda: (np.full((50, 88, 88), 9, np.uint8), np.ones(50, bool))
-    seen, kept = degradation(np.full((50, 88, 88), 7, np.uint8), np.ones(50, bool), other, np.random.default_rng(0))
+    given = np.full((50, 88, 88), 7, np.uint8), np.ones(50, bool)
+    seen, kept, intact = degradation(*given, other, np.random.default_rng(0))
+    assert np.array_equal(intact, seen[:, 0, 0] == 7)
     assert kept.all() and (seen[:, 0, 0] == 9).sum() == 20 and (seen[:, 0, 0] == 7).sum() == 30
+
+
+def test_severities_are_drawn_from_the_range() -> None:
+    from avse import plugins
+
+    never = {"drop_clip": 0.0, "drop_span": 0.0, "drop_frames": 0.0, "wrong_clip": 0.0, "corrupt": 1.0}
+    frozen = plugins.get("corruption", "missing")(5)
+    degradation = VideoDegradation(**never, corruptions=[frozen], severities=(1, 3), augment=False)
+    given, rng = (np.full((50, 88, 88), 7, np.uint8), np.ones(50, bool)), np.random.default_rng(0)
+    lost = {int((~degradation(*given, lambda: given, rng)[2]).sum()) for _ in range(40)}
+    assert lost == {10, 20, 30} and frozen.severity == 5
+
+
+def test_a_mixture_as_recorded_is_played_at_its_own_speed(corpus) -> None:
+    mixtures = MixtureSet(*corpus, size=12, seconds=0.4, video_share=1.0, as_recorded=1.0, speed=(0.5, 0.6))
+    for index in range(12):
+        clip, clean, _ = mixtures[index]
+        assert clip.intact.all() and np.diff(clip.mouth[:, 0, 0].astype(int)).tolist() == [1] * 9
+        assert _power_at(clean, 200) > 0.8
 
 
 def test_silence_stays_finite() -> None:
