@@ -261,7 +261,9 @@ def scenes(
     snr: Annotated[list[float] | None, typer.Option(help="In dB (may be given again). Default: -5, 0, 5.")] = None,
     condition: Annotated[
         list[str] | None,
-        typer.Option(help="recorded, babble, babble4, white, ... (may be given again). Default: recorded, babble."),
+        typer.Option(
+            help="recorded, babble, babble4, babble_audio, white, ... (may be given again). Default: recorded, babble."
+        ),
     ] = None,
     per_condition: Annotated[int | None, typer.Option(min=1, help="Targets in each condition. Default: all.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal scenes.")] = 0,

@@ -9,7 +9,8 @@ column    meaning
 ========= ==========================================================================================================
 id        name of the mixture
 target    id of the utterance to hear
-condition `recorded`, `babble` (two talkers; `babble4`: four), or a colour: `white`, `pink`, `brown`, `blue`
+condition `recorded`, `babble` (two talkers; `babble4`: four; `babble_audio`: talkers of whom there is sound alone), or a
+          colour: `white`, `pink`, `brown`, `blue`
 snr       dB over the speech-active samples of the target
 sources   `id @ offset` of a recording; for babble one entry a talker, joined by ` | `, each a chain of utterances
           joined by ` + ` with the offset (in samples at 16 kHz) into the chain; empty for a colour
@@ -41,7 +42,7 @@ from avse.files import atomic_path
 VERSION = 1
 _COLUMNS = ["id", "target", "condition", "snr", "sources", "seed", "rt60", "direct"]
 _MARK = "# avse-scenes "
-_BABBLE = re.compile(r"babble(\d*)")
+_BABBLE = re.compile(r"babble(\d*)(_audio)?")
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def make_scenes(
                 recording = order[index].id
                 sources = (Source((recording,), draw_offset(audio(recording), samples, rng)),)
             else:
-                sources = _draw_talkers(target, speech, talkers, samples, audio, rng)
+                heard = [one for one in speech if one.video is None] if condition.endswith("_audio") else speech
+                sources = _draw_talkers(target, heard, talkers, samples, audio, rng)
             room: tuple[float | None, float | None] = (None, None)
             if reverb is not None:
                 room = (round(float(rng.uniform(*reverb)), 3), round(float(rng.uniform(0, 10)), 2))
@@ -261,7 +263,8 @@ def _talkers(condition: str) -> int:
     if match := _BABBLE.fullmatch(condition):
         return int(match[1] or 2)
     raise AvseError(
-        f"There is no condition {condition!r}; there are recorded, babble, babbleN and {', '.join(COLOURS)}."
+        f"There is no condition {condition!r}; there are recorded, babble, babbleN, babbleN_audio and "
+        f"{', '.join(COLOURS)}."
     )
 
 
