@@ -12,14 +12,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from avse.contracts.fusion import Fusion
+from avse.contracts.fusion import Fusion, reliability_loss
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.recognition import Recognition, draw_noise
-from avse.contracts.types import Batch
+from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.signal.stft import repeat_to_steps
 
 # Mean power of a bin of the windowed transform of white noise is the noise's variance times the window's energy.
 _WINDOW_ENERGY = 0.5
+_RELIABILITY_WEIGHT = 0.1  # per step, beside a loss per bin
 _SNR = (-12.0, 12.0)  # of speech in drawn noise, in dB
 
 
@@ -212,8 +214,9 @@ class VariationalPrior(LatentPrior):
         dict of str to scalar tensor
             `loss`; `misfit`: Itakura-Saito reconstruction per bin, up to a constant; `divergence`: of the posterior
             from the prior, in nats per step; where `prior_weight` asks for it, `prior_misfit`: the reconstruction from
-            p(z | v); and, with `recognition_layers`, `recognition`: divergence of q(z | s, v) from q(z | x, V, v) in
-            drawn noise, in nats per step.
+            p(z | v); with `recognition_layers`, `recognition`: divergence of q(z | s, v) from q(z | x, V, v) in drawn
+            noise, in nats per step; and, where it is known which frames are intact and the fusion estimates it,
+            `reliability`: its cross-entropy with that, in nats per step.
         """
         return self.loss_and_evidence(batch)[0]
 
@@ -257,12 +260,21 @@ class VariationalPrior(LatentPrior):
             loss = (1.0 - self.prior_weight) * loss + self.prior_weight * seen
             terms["prior_misfit"] = seen
         if self.recognition is not None:
-            terms["recognition"] = self._recognition_loss(batch, posterior, context)
+            recognised = self._recognised(batch, context)
+            known = Gaussian(posterior.mean.detach(), posterior.log_variance.detach())
+            terms["recognition"] = known.divergence(recognised)[inside].mean()
             loss = loss + terms["recognition"] / self.bins
+            latent = recognised.mean.detach()
+        if batch.intact is not None and context.video is not None:
+            reliability = self.reliability(latent.detach(), context)
+            if reliability.requires_grad:  # a fusion that estimates it
+                intact = repeat_to_steps(batch.intact, inside.shape[1], SAMPLES_PER_FRAME // self.hop)
+                terms["reliability"] = reliability_loss(reliability, intact, context.valid)
+                loss = loss + _RELIABILITY_WEIGHT * terms["reliability"]
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}, evidence
 
-    def _recognition_loss(self, batch: Batch, posterior: Gaussian, context: Context) -> torch.Tensor:
-        """Divergence of q(z | s, v), which does not learn from it, from q(z | x, V, v); a scalar, in nats per step."""
+    def _recognised(self, batch: Batch, context: Context) -> Gaussian:
+        """q(z | x, V, v) of the speech in drawn noise, whose variance V is known in part."""
         noise, variance = draw_noise(batch.clean, self.fft_size, self.hop, _SNR)
         power = self.analyse(batch.clean + noise).abs().square()
         # While an inference goes on, V is first the mean of the noisy power and later a rough idea of the noise.
@@ -275,8 +287,7 @@ class VariationalPrior(LatentPrior):
         steady = rough.mean(dim=1, keepdim=True)
         choice = torch.rand(len(power), 1, 1).to(variance)
         given = torch.where(choice < 0.35, start, torch.where(choice < 0.55, steady, rough)).expand_as(power)
-        known = Gaussian(posterior.mean.detach(), posterior.log_variance.detach())
-        return known.divergence(self.recognise(power, given, context))[context.inside].mean()
+        return self.recognise(power, given, context)
 
     def _level(self, power: torch.Tensor) -> torch.Tensor:
         """From -2 at the floor to 2 for loud speech, with a variance near one."""

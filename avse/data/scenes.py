@@ -9,8 +9,8 @@ column    meaning
 ========= ==========================================================================================================
 id        name of the mixture
 target    id of the utterance to hear
-condition `recorded`, `babble` (two talkers; `babble4`: four; `babble_audio`: talkers of whom there is sound alone), or a
-          colour: `white`, `pink`, `brown`, `blue`
+condition `recorded`, `babble` (two talkers; `babble4`: four; `babble_audio`: talkers of whom there is sound alone), or
+          a colour: `white`, `pink`, `brown`, `blue`
 snr       dB over the speech-active samples of the target
 sources   `id @ offset` of a recording; for babble one entry a talker, joined by ` | `, each a chain of utterances
           joined by ` + ` with the offset (in samples at 16 kHz) into the chain; empty for a colour

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avse.contracts.types import Batch, Clip
-from avse.enhancers.tf_masker import TFMasker
+from avse.enhancers.tf_masker import TFMasker, noise_profile
 from avse.fusion.concat import Concat
 from avse.fusion.cross_attention import CrossAttention
 from avse.fusion.reliability_attention import ReliabilityAttention
@@ -23,8 +23,10 @@ def _batch(samples: int = 9600) -> Batch:
 def _causal() -> TFMasker:
     torch.manual_seed(0)
     frontend = Conv3d(output_dim=6, channels=(4, 6), size=12, causal=True)
-    fusion = ReliabilityAttention(16, 6, heads=2, window=9, causal=True)
-    return TFMasker(frontend, fusion, channels=16, blocks=2, fusion_block=1, heads=2, causal=True).eval()
+    fusion = ReliabilityAttention(16, 6, heads=2, window=9, causal=True, trust_layers=2)
+    model = TFMasker(frontend, fusion, 16, blocks=2, fusion_block=1, heads=2, causal=True, noise_aware=True).eval()
+    torch.nn.init.normal_(model.noise_encoder.weight)
+    return model
 
 
 def test_causal_output_waits_no_longer_than_one_window() -> None:
@@ -39,6 +41,31 @@ def test_causal_output_waits_no_longer_than_one_window() -> None:
     settled = changed - model.latency
     assert torch.allclose(before[:, :settled], after[:, :settled], atol=1e-6)
     assert not torch.allclose(before[:, changed:], after[:, changed:], atol=1e-3)
+
+
+def test_noise_profile_is_two_quantiles_of_the_power_in_bands_whatever_follows_the_clip() -> None:
+    power = torch.rand(2, 31, 321, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inside = torch.ones(2, 31, dtype=torch.bool)
+    inside[1, 21:] = False
+    found = noise_profile(power, inside)
+    for row, steps in enumerate((31, 21)):
+        edges = [((band * 321) // 40, -(-(band + 1) * 321 // 40)) for band in range(40)]
+        bands = np.stack([power[row, :steps, low:high].numpy().mean(axis=1) for low, high in edges], axis=1)
+        for part, share in zip(found[row, 0].chunk(2), (0.1, 0.5)):
+            expected = np.quantile(bands, share, axis=0, method="lower")
+            assert np.allclose(part, 0.25 * np.log(expected + 1e-8))
+
+
+def test_a_noise_aware_network_hears_the_noise_between_words_and_is_the_same_in_any_batch() -> None:
+    torch.manual_seed(0)
+    model = TFMasker(channels=16, blocks=1, fusion_block=0, noise_aware=True).eval()
+    torch.nn.init.normal_(model.noise_encoder.weight)
+    rng = np.random.default_rng(0)
+    clips = [Clip(0.1 * rng.standard_normal(samples)) for samples in (9600, 4800)]
+    both = model(Batch.from_clips(clips)).speech
+    assert torch.allclose(both[1, :4800], model(Batch.from_clips(clips[1:])).speech[0], atol=1e-5)
+    model.noise_encoder = None
+    assert not torch.allclose(both, model(Batch.from_clips(clips)).speech, atol=1e-3)
 
 
 def test_level_of_the_input_does_not_matter() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from avse.contracts.fusion import reliability_loss
 from avse.fusion.concat import Concat
 from avse.fusion.film import FiLM
 from avse.fusion.reliability_attention import ReliabilityAttention
@@ -89,3 +90,31 @@ def test_agreement_is_the_correlation_over_valid_steps_of_the_window() -> None:
             covariance = ((a - a.mean(0)) * (v - v.mean(0))).mean(0)
             expected = covariance / np.sqrt(a.var(0) * v.var(0) + 1e-4)
             np.testing.assert_allclose(result[row, step], expected, atol=1e-8)
+
+
+def test_trust_over_time_learns_which_frames_show_another_mouth() -> None:
+    """The video follows the sound, but in one half of each clip that of another; no single step tells."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    fusion = ReliabilityAttention(8, 6, heads=2, window=8, trust_layers=2)
+    optimizer = torch.optim.Adam(fusion.parameters(), 0.01)
+
+    def draw() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        audio, other = torch.randn(2, 16, 40, 8, generator=generator)
+        intact = (torch.arange(40) < 20) ^ (torch.rand(16, 1, generator=generator) < 0.5)
+        return audio, torch.where(intact[..., None], audio, other)[..., :6], intact
+
+    everywhere = torch.ones(16, 40, dtype=torch.bool)
+    for _ in range(150):
+        audio, video, intact = draw()
+        loss = reliability_loss(fusion(audio, video, everywhere)[1], intact, everywhere)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    audio, video, intact = draw()
+    reliability = fusion(audio, video, everywhere)[1]
+    assert ((reliability > 0.5) == intact).float().mean() > 0.9
+    # Whatever stands where no mouth is valid changes nothing elsewhere.
+    valid = torch.rand(16, 40, generator=generator) > 0.2
+    other = torch.where(valid[..., None], video, torch.full_like(video, 9.0))
+    assert torch.equal(fusion(audio, video, valid)[1], fusion(audio, other, valid)[1])
