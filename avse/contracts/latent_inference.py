@@ -313,26 +313,31 @@ class LatentInference(Inference):
 
     def _runs(
         self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None, speakers: Sequence[Batch] = ()
-    ) -> Iterator[_Run]:
+    ) -> Iterator[Run]:
         device = batch.noisy.device.type
-        with _no_gradient(device):
-            run = self._start(batch, scene, previous, speakers)
+        with no_gradient(device):
+            run = self.start(batch, scene, previous, speakers)
             for _ in range(self.warm_start):
-                self._expect(run.fit, self.encode_step)
+                self.expect(run.fit, self.encode_step)
                 self._m_steps(run)
-            self._begin(run.fit)
+            self.begin_all(run.fit)
         for _ in range(self.iterations):
-            with _no_gradient(device):
-                self._expect(run.fit, self.e_step)
+            with no_gradient(device):
+                self.expect(run.fit, self.e_step)
                 run.note(self._m_steps(run), self.gain_prior)
                 run.drop_stopped(self.tolerance)
             yield run
             if not len(run.rows):
                 return
 
-    def _start(
-        self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None, speakers: Sequence[Batch]
-    ) -> _Run:
+    def start(
+        self,
+        batch: Batch,
+        scene: torch.Tensor | None = None,
+        previous: Estimate | None = None,
+        speakers: Sequence[Batch] = (),
+    ) -> Run:
+        """A run before its first E-step; arguments as of `iterate`."""
         noisy = batch.noisy.clone()  # takes part in gradients also where the batch was made in inference mode
         scale = _scale(noisy, batch.lengths)
         models = competition.models_of(self.prior, batch, speakers, self.gate)
@@ -359,47 +364,50 @@ class LatentInference(Inference):
             for one, latent in zip(models, latents):
                 generators = clip_generators(context.inside, self.seed)
                 fit.states.append(fit.state(one.prior, one.context, dict(latent), generators, one.stand_in))
-        return _Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
+        return Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
 
-    def _begin(self, fit: Fit) -> None:
+    def begin_all(self, fit: Fit) -> None:
+        """Let each model of the voice begin where the encoder finds it."""
+
         def begin(one: Fit) -> None:
             posterior = self.voice_posterior(one)
             one.latent = self.begin(posterior, one) | {"uncertainty": posterior.log_variance[:, None]}
 
-        self._in_chunks(fit, partial(competition.for_each, step=begin) if fit.states else begin)
+        self.in_chunks(fit, partial(competition.for_each, step=begin) if fit.states else begin)
 
-    def _expect(self, fit: Fit, step: Callable[[Fit], None]) -> None:
+    def expect(self, fit: Fit, step: Callable[[Fit], None]) -> None:
         """An E-step of the only model; or of all models that compete, the choice, and what they say together."""
         if not fit.states:
-            self._in_chunks(fit, step)
+            self.in_chunks(fit, step)
             return
-        self._in_chunks(fit, partial(competition.for_each, step=step))
+        self.in_chunks(fit, partial(competition.for_each, step=step))
         if competition.due(fit):
-            self._in_chunks(fit, partial(competition.note_evidence, evidence=self.evidence))
+            self.in_chunks(fit, partial(competition.note_evidence, evidence=self.evidence))
             memory = not isinstance(self.prior, SwitchingPrior) or self.prior.memory
             temperature = self.temperature * self.prior.bins
             competition.choose(fit, temperature, self.transition_weight, memory, once=self.gate == "clip")
-        self._in_chunks(fit, competition.combine)
+        self.in_chunks(fit, competition.combine)
 
-    def _m_steps(self, run: _Run) -> Expectation:
+    def _m_steps(self, run: Run) -> Expectation:
         """Update noise and gains a few times; gives the expectation before the last update."""
         for _ in range(self.m_steps):
-            found = self._in_chunks(run.fit, Expectation.of)
+            found = self.in_chunks(run.fit, Expectation.of)
             self._m_step(run, found)
         return found
 
-    def _m_step(self, run: _Run, found: Expectation) -> None:
+    def _m_step(self, run: Run, found: Expectation) -> None:
         inside = run.fit.context.inside[..., None]
         run.state = self.noise_model.update(run.state, found.numerator * inside, found.denominator * inside)
         run.fit.variance = self.noise_model.variance(run.state)
-        self._update_gain(run.fit, found)
+        self.update_gain(run.fit, found)
 
-    def _update_gain(self, fit: Fit, found: Expectation) -> None:
+    def update_gain(self, fit: Fit, found: Expectation) -> None:
+        """One update of the gains, where they have a prior."""
         if self.gain_prior is not None:
             gain = gain_update(fit.gain, found.gain_numerator, found.gain_denominator, *self.gain_prior)
             fit.gain = gain.clamp_(LEAST_GAIN, LARGEST_GAIN) * fit.context.inside[..., None]
 
-    def _in_chunks(self, fit: Fit, step: Callable[[Fit], Expectation | None]) -> Expectation | None:
+    def in_chunks(self, fit: Fit, step: Callable[[Fit], Expectation | None]) -> Expectation | None:
         """Run a step on pieces of long clips that bound its memory, and put together what it gives."""
         steps = fit.power.shape[1]
         if steps <= self.chunk_steps:
@@ -427,7 +435,7 @@ class LatentInference(Inference):
 
 
 @dataclass
-class _Run:
+class Run:
     """A batch under way: the fit of the clips that still run, and what was found of all."""
 
     fit: Fit
@@ -457,22 +465,24 @@ class _Run:
         self.wiener[self.rows] = found.wiener
         self.trace.append(self.objective.mean().item())
 
-    def drop_stopped(self, tolerance: float) -> None:
-        """Leave the clips behind whose objective hardly changes any more."""
+    def drop_stopped(self, tolerance: float) -> torch.Tensor:
+        """Leave the clips behind whose objective hardly changes any more; gives the places of the others before."""
+        everything = torch.arange(len(self.rows), device=self.rows.device)
         if not tolerance:
-            return
+            return everything
         self.calm[self.rows] = torch.where(self.change < tolerance, self.calm[self.rows] + 1, 0)
         going = self.calm[self.rows] < _PATIENCE
         if bool(going.all()):
-            return
+            return everything
         self._trust()
         kept = going.nonzero()[:, 0]
         self.rows, self.fit = self.rows[kept], self.fit.select(kept)
         self.state = {name: value[kept] for name, value in self.state.items()}
+        return kept
 
     def estimate(self, prior: Prior, batch: Batch) -> Estimate:
         """What is known so far."""
-        with _no_gradient(batch.noisy.device.type):
+        with no_gradient(batch.noisy.device.type):
             self._trust()
             samples = batch.noisy.shape[1]
             noisy = batch.noisy.clone()
@@ -509,7 +519,7 @@ def _recurrent_backward(latent: torch.Tensor) -> contextlib.AbstractContextManag
 
 
 @contextlib.contextmanager
-def _no_gradient(device: str) -> Iterator[None]:
+def no_gradient(device: str) -> Iterator[None]:
     """Record no gradient, but leave tensors that can take part in one (unlike those of inference mode).
 
     Nor is anything done in 16 bits: variances and their squares differ by more than those resolve.

@@ -138,6 +138,8 @@ class Batch:
         Who talks in each; empty where nobody knows.
     intact : tensor, shape (batch, frames), bool, or None
         Where the mouth that is seen is the speaker's and nothing spoils it, where that is known (training).
+    mixture : tensor, shape (batch,), int64, or None
+        Rows with one number are talkers of one mixture, each with their mouth. None: each row is a mixture of its own.
 
     Example
     -------
@@ -155,6 +157,7 @@ class Batch:
     ids: list[str] = field(default_factory=list)
     speakers: list[str] = field(default_factory=list)
     intact: torch.Tensor | None = None
+    mixture: torch.Tensor | None = None
 
     @classmethod
     def from_clips(

@@ -39,7 +39,7 @@ def test_one_iteration_against_loops(evidence: str) -> None:
     gamma = fit.latent["speech"][0, 0].clone()
     chain = fit.chain.transition[0].exp().tolist(), fit.chain.initial[0].exp().tolist()
     with torch.no_grad():
-        inference._expect(fit, inference.e_step)  # the second
+        inference.expect(fit, inference.e_step)  # the second
     power = fit.power[0]
     wiener = gamma / (gamma + noise)
     mean, spread = wiener * power.sqrt(), wiener * noise
