@@ -11,6 +11,8 @@ from avse.contracts.fusion import Fusion
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.plugins import register
+from avse.signal.conformer import ConformerBlock
+from avse.signal.masking import apply_mask, compressed_features, levelled
 from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
 
 _FLOOR = 1e-8
@@ -137,8 +139,8 @@ class TFMasker(Enhancer):
         spectrum = stft(batch.noisy, self.fft_size, self.hop)
         steps = spectrum.shape[1]
         inside = length_mask(stft_steps(batch.lengths, self.fft_size, self.hop), steps)
-        scaled = self._levelled(spectrum, inside)
-        hidden = self.encoder(self._features(scaled, inside))
+        scaled = levelled(spectrum, inside, self.causal)
+        hidden = self.encoder(compressed_features(scaled, inside).to(self.encoder.weight.dtype))
         if self.noise_encoder is not None:
             profile = noise_profile(scaled.abs().square(), inside, self.causal)
             hidden = hidden + self.noise_encoder(profile.to(hidden.dtype))
@@ -151,7 +153,7 @@ class TFMasker(Enhancer):
             reliability = shown.unflatten(1, (-1, self.ratio)).mean(dim=2)
         for block in self.blocks[self.fusion_block :]:
             hidden = block(hidden, inside)
-        masked = self._apply_mask(spectrum, self.decoder(self.norm(hidden)))
+        masked = apply_mask(spectrum, self.decoder(self.norm(hidden)))
         samples = batch.noisy.shape[1]
         speech = istft(torch.where(inside[..., None], masked, 0), self.fft_size, self.hop, samples)
         speech = speech * length_mask(batch.lengths, samples)
@@ -161,29 +163,6 @@ class TFMasker(Enhancer):
         video = self.visual_frontend(batch.mouth, batch.valid)
         valid = repeat_to_steps(batch.valid, hidden.shape[1], self.ratio) & inside
         return self.fusion(hidden, repeat_to_steps(video.to(hidden.dtype), hidden.shape[1], self.ratio), valid)
-
-    def _levelled(self, spectrum: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        """Divided by the clip's own level, or, if causal, by the level so far."""
-        power = spectrum.abs().square().mean(dim=2) * inside
-        if self.causal:
-            level = power.cumsum(dim=1) / torch.arange(1, power.shape[1] + 1, device=power.device)
-        else:
-            level = power.sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
-        return spectrum / (level.sqrt()[..., None] + _FLOOR)
-
-    def _features(self, scaled: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        magnitude = (scaled.real.square() + scaled.imag.square() + _FLOOR).pow(0.15)
-        direction = magnitude / (scaled.real.square() + scaled.imag.square() + _FLOOR).sqrt()
-        features = torch.cat([magnitude, scaled.real * direction, scaled.imag * direction], dim=2)
-        return torch.where(inside[..., None], features, features.new_zeros(())).to(self.encoder.weight.dtype)
-
-    def _apply_mask(self, spectrum: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        output = output.to(spectrum.real.dtype)
-        if self.mask == "magnitude":
-            return spectrum * torch.sigmoid(output)
-        real, imaginary = output.chunk(2, dim=2)
-        # Bounded per component; starts near one half on the real axis.
-        return spectrum * torch.complex(1.5 * torch.tanh(real + 0.35), 1.5 * torch.tanh(imaginary))
 
 
 def noise_profile(power: torch.Tensor, inside: torch.Tensor, causal: bool = False) -> torch.Tensor:
@@ -222,73 +201,3 @@ def noise_profile(power: torch.Tensor, inside: torch.Tensor, causal: bool = Fals
         places = [(share * last).long()[:, None, None].expand(-1, -1, _NOISE_BANDS) for share in (0.1, 0.5)]
         found = [ordered.gather(1, place) for place in places]
     return 0.25 * (torch.cat(found, dim=2) + _FLOOR).log()
-
-
-class ConformerBlock(nn.Module):
-    """Depthwise convolution, self-attention with rotary positions, and a feed-forward layer, each residual.
-
-    Arguments
-    ---------
-    channels, heads, kernel_size, context, causal, dropout :
-        See `TFMasker`.
-    """
-
-    def __init__(self, channels: int, heads: int, kernel_size: int, context: int, causal: bool, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.context, self.causal = heads, context, causal
-        self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)
-        self.conv_norm = nn.LayerNorm(channels)
-        self.conv_in = nn.Linear(channels, 2 * channels)
-        self.depthwise = nn.Conv1d(channels, channels, kernel_size, groups=channels)
-        self.conv_out = nn.Linear(channels, channels)
-        self.attention_norm = nn.LayerNorm(channels)
-        self.attention_in = nn.Linear(channels, 3 * channels)
-        self.attention_out = nn.Linear(channels, channels)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels)
-        )
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        """One block.
-
-        Arguments
-        ---------
-        hidden : tensor, shape (batch, steps, channels)
-        inside : tensor, shape (batch, steps), bool
-            False beyond a clip's end.
-
-        Returns
-        -------
-        tensor, shape (batch, steps, channels)
-        """
-        gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * inside[..., None]
-        local = self.depthwise(F.pad(gated.transpose(1, 2), self.padding)).transpose(1, 2)
-        hidden = hidden + self.dropout(self.conv_out(F.silu(local)))
-        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), inside))
-        return hidden + self.dropout(self.feed_forward(hidden))
-
-    def _attend(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        steps = hidden.shape[1]
-        query, key, value = (
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.attention_in(hidden).chunk(3, dim=2)
-        )
-        position = torch.arange(steps, device=hidden.device)
-        distance = position[:, None] - position[None]
-        near = (distance <= self.context) & (distance >= (0 if self.causal else -self.context))
-        # A step beyond the clip's end sees itself, so that no softmax is empty.
-        allowed = (near[None] & inside[:, None]) | torch.eye(steps, dtype=torch.bool, device=hidden.device)
-        attended = F.scaled_dot_product_attention(
-            _rotate(query, position), _rotate(key, position), value, attn_mask=allowed[:, None]
-        )
-        return self.attention_out(attended.transpose(1, 2).flatten(2))
-
-
-def _rotate(features: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding (Su et al., 2021) of (batch, heads, steps, dim)."""
-    half = features.shape[-1] // 2
-    rate = 1000.0 ** (-torch.arange(half, device=features.device, dtype=torch.float32) / half)
-    angle = position[:, None].float() * rate
-    cosine, sine = angle.cos().to(features.dtype), angle.sin().to(features.dtype)
-    first, second = features[..., :half], features[..., half:]
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)

@@ -1,0 +1,100 @@
+"""Conformer blocks: maths that networks on spectra share."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class ConformerBlock(nn.Module):
+    """Depthwise convolution, self-attention with rotary positions, and a feed-forward layer, each residual.
+
+    Arguments
+    ---------
+    channels : int
+        Features per step.
+    heads : int
+        Of the attention; `2 * heads` divides `channels`.
+    kernel_size : int
+        Steps of the depthwise convolution.
+    context : int
+        Steps on each side (past only, if causal) that attention sees.
+    causal : bool
+        True: no step looks ahead.
+    dropout : float
+
+    Example
+    -------
+    >>> block = ConformerBlock(16, heads=4, kernel_size=5, context=3)
+    >>> block(torch.randn(1, 7, 16), torch.ones(1, 7, dtype=torch.bool)).shape
+    torch.Size([1, 7, 16])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        kernel_size: int,
+        context: int,
+        causal: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.heads, self.context, self.causal = heads, context, causal
+        self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)
+        self.conv_norm = nn.LayerNorm(channels)
+        self.conv_in = nn.Linear(channels, 2 * channels)
+        self.depthwise = nn.Conv1d(channels, channels, kernel_size, groups=channels)
+        self.conv_out = nn.Linear(channels, channels)
+        self.attention_norm = nn.LayerNorm(channels)
+        self.attention_in = nn.Linear(channels, 3 * channels)
+        self.attention_out = nn.Linear(channels, channels)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """One block.
+
+        Arguments
+        ---------
+        hidden : tensor, shape (batch, steps, channels)
+        inside : tensor, shape (batch, steps), bool
+            False beyond a clip's end.
+
+        Returns
+        -------
+        tensor, shape (batch, steps, channels)
+        """
+        gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * inside[..., None]
+        local = self.depthwise(F.pad(gated.transpose(1, 2), self.padding)).transpose(1, 2)
+        hidden = hidden + self.dropout(self.conv_out(F.silu(local)))
+        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), inside))
+        return hidden + self.dropout(self.feed_forward(hidden))
+
+    def _attend(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        steps = hidden.shape[1]
+        query, key, value = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.attention_in(hidden).chunk(3, dim=2)
+        )
+        position = torch.arange(steps, device=hidden.device)
+        distance = position[:, None] - position[None]
+        near = (distance <= self.context) & (distance >= (0 if self.causal else -self.context))
+        # A step beyond the clip's end sees itself, so that no softmax is empty.
+        allowed = (near[None] & inside[:, None]) | torch.eye(steps, dtype=torch.bool, device=hidden.device)
+        attended = F.scaled_dot_product_attention(
+            _rotate(query, position), _rotate(key, position), value, attn_mask=allowed[:, None]
+        )
+        return self.attention_out(attended.transpose(1, 2).flatten(2))
+
+
+def _rotate(features: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding (Su et al., 2021) of (batch, heads, steps, dim)."""
+    half = features.shape[-1] // 2
+    rate = 1000.0 ** (-torch.arange(half, device=features.device, dtype=torch.float32) / half)
+    angle = position[:, None].float() * rate
+    cosine, sine = angle.cos().to(features.dtype), angle.sin().to(features.dtype)
+    first, second = features[..., :half], features[..., half:]
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)

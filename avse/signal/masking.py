@@ -1,0 +1,87 @@
+"""What networks that mask a spectrum share: a common level, features of it, and the mask."""
+
+from __future__ import annotations
+
+import torch
+
+_FLOOR = 1e-8
+
+
+def levelled(spectrum: torch.Tensor, inside: torch.Tensor, causal: bool = False) -> torch.Tensor:
+    """A spectrum divided by the clip's own level, or, if causal, by the level so far.
+
+    Arguments
+    ---------
+    spectrum : tensor, shape (batch, steps, bins), complex
+    inside : tensor, shape (batch, steps), bool
+        False beyond a clip's end.
+    causal : bool
+
+    Returns
+    -------
+    tensor, like `spectrum`
+
+    Example
+    -------
+    >>> loud = torch.full((1, 4, 3), 100.0 + 0j)
+    >>> levelled(loud, torch.ones(1, 4, dtype=torch.bool)).abs().max().item()
+    1.0
+    """
+    power = spectrum.abs().square().mean(dim=2) * inside
+    if causal:
+        level = power.cumsum(dim=1) / torch.arange(1, power.shape[1] + 1, device=power.device)
+    else:
+        level = power.sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
+    return spectrum / (level.sqrt()[..., None] + _FLOOR)
+
+
+def compressed_features(scaled: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Magnitude, real and imaginary part of a spectrum, all with the magnitude to the power of 0.3.
+
+    Arguments
+    ---------
+    scaled : tensor, shape (batch, steps, bins), complex
+        As `levelled` gives it.
+    inside : tensor, shape (batch, steps), bool
+
+    Returns
+    -------
+    tensor, shape (batch, steps, 3 * bins)
+        Zero beyond a clip's end.
+
+    Example
+    -------
+    >>> compressed_features(torch.ones(1, 1, 1) * 1j, torch.ones(1, 1, dtype=torch.bool)).round(decimals=3).tolist()
+    [[[1.0, 0.0, 1.0]]]
+    """
+    power = scaled.real.square() + scaled.imag.square() + _FLOOR
+    magnitude = power.pow(0.15)
+    direction = magnitude / power.sqrt()
+    features = torch.cat([magnitude, scaled.real * direction, scaled.imag * direction], dim=2)
+    return torch.where(inside[..., None], features, features.new_zeros(()))
+
+
+def apply_mask(spectrum: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """A spectrum times the mask that a network gives.
+
+    Arguments
+    ---------
+    spectrum : tensor, shape (batch, steps, bins), complex
+    output : tensor, shape (batch, steps, bins) or (batch, steps, 2 * bins)
+        Of a mask of magnitudes; or of one that also turns phases, bounded in each part, which begins near one half on
+        the real axis.
+
+    Returns
+    -------
+    tensor, like `spectrum`
+
+    Example
+    -------
+    >>> round(apply_mask(torch.ones(1, 1, 1) * 1j, torch.zeros(1, 1, 2)).imag.item(), 2)
+    0.5
+    """
+    output = output.to(spectrum.real.dtype)
+    if output.shape[2] == spectrum.shape[2]:
+        return spectrum * torch.sigmoid(output)
+    real, imaginary = output.chunk(2, dim=2)
+    return spectrum * torch.complex(1.5 * torch.tanh(real + 0.35), 1.5 * torch.tanh(imaginary))
