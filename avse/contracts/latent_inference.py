@@ -6,25 +6,20 @@ import contextlib
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch.nn import functional as F
 
 from avse.contracts import competition
 from avse.contracts.fit import LARGEST_GAIN, LEAST_GAIN, Expectation, Fit
 from avse.contracts.inference import Inference
-from avse.contracts.noise_model import NoiseModel, State
-from avse.contracts.prior import Gaussian, LatentPrior, Prior, SwitchingPrior
+from avse.contracts.latent_run import Run, no_gradient, row_groups, together
+from avse.contracts.noise_model import NoiseModel
+from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
+from avse.signal.level import level_scale
 from avse.signal.mixture import gain_update, speech_variance, typical_power
 from avse.signal.nmf import clip_generators
-from avse.signal.stft import length_mask
-
-# Clips are brought to this root mean square: about the level of speech that priors are trained on.
-LEVEL = 0.05
-_PATIENCE = 3  # iterations in a row with hardly a change, after which a clip stops
 
 
 class LatentInference(Inference):
@@ -75,6 +70,7 @@ class LatentInference(Inference):
 
     accepts = (LatentPrior, SwitchingPrior)
     prior: LatentPrior | SwitchingPrior
+    chains: int = 1
 
     def __init__(
         self,
@@ -150,8 +146,8 @@ class LatentInference(Inference):
         previous : Estimate, optional
             Of the same batch, to begin from; otherwise the noisy sound.
         """
-        for run in self._runs(batch, scene, previous, speakers):
-            yield run.estimate(self.prior, batch)
+        for groups in self._runs(batch, scene, previous, speakers):
+            yield together(groups, self.prior, batch)
 
     def forward(
         self,
@@ -163,11 +159,11 @@ class LatentInference(Inference):
     ) -> Estimate:
         """Iterate to the end, or until the time is up; see `Inference.forward` and `iterate`."""
         begun = time.perf_counter()
-        for run in self._runs(batch, scene, previous, speakers):
-            latest = run
+        for groups in self._runs(batch, scene, previous, speakers):
+            latest = groups
             if seconds is not None and time.perf_counter() - begun > seconds:
                 break
-        return latest.estimate(self.prior, batch)
+        return together(latest, self.prior, batch)
 
     def decode(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
         """Log-variance of speech given z: (batch, chains, steps, dim) to (batch, chains, steps, bins)."""
@@ -313,6 +309,28 @@ class LatentInference(Inference):
 
     def _runs(
         self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None, speakers: Sequence[Batch] = ()
+    ) -> Iterator[list[tuple[list[int], Run]]]:
+        """After each iteration, rows of the batch and the run they are in."""
+        groups = row_groups(batch, self.chains * self.prior.bins, self.prior.hop)
+        runs = [
+            self._run(
+                batch.select(rows),
+                None if scene is None else scene[rows],
+                None if previous is None else previous.select(rows),
+                [one.select(rows) for one in speakers],
+            )
+            for rows in groups
+        ]
+        latest: list[Run | None] = [None] * len(runs)
+        while True:
+            advanced = [next(run, None) for run in runs]
+            if not any(advanced):
+                return
+            latest = [new or old for new, old in zip(advanced, latest)]
+            yield list(zip(groups, latest))
+
+    def _run(
+        self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None, speakers: Sequence[Batch] = ()
     ) -> Iterator[Run]:
         device = batch.noisy.device.type
         with no_gradient(device):
@@ -339,7 +357,7 @@ class LatentInference(Inference):
     ) -> Run:
         """A run before its first E-step; arguments as of `iterate`."""
         noisy = batch.noisy.clone()  # takes part in gradients also where the batch was made in inference mode
-        scale = _scale(noisy, batch.lengths)
+        scale = level_scale(noisy, batch.lengths)
         models = competition.models_of(self.prior, batch, speakers, self.gate)
         context = models[0].context
         inside = context.inside[..., None]
@@ -434,95 +452,6 @@ class LatentInference(Inference):
         return Expectation(**whole) if whole else None
 
 
-@dataclass
-class Run:
-    """A batch under way: the fit of the clips that still run, and what was found of all."""
-
-    fit: Fit
-    state: State
-    spectrum: torch.Tensor
-    rows: torch.Tensor  # of the clips that still run
-    trace: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        count, steps = self.fit.power.shape[:2]
-        self.wiener = torch.zeros_like(self.fit.power)
-        self.trusted = self.fit.power.new_zeros(count, steps)
-        self.shares = self.fit.power.new_zeros(count, len(self.fit.states), steps)
-        self.objective = self.fit.power.new_full((count,), torch.inf, dtype=torch.float64)
-        self.calm = torch.zeros(count, dtype=torch.int64, device=self.rows.device)
-
-    def note(self, found: Expectation, gain_prior: Sequence[float] | None) -> None:
-        """Keep what an E-step found."""
-        inside = self.fit.context.inside
-        per_step = found.misfit
-        if gain_prior is not None:
-            per_step = per_step + gain_cost(self.fit.gain, *gain_prior)
-        total = torch.where(inside, per_step, per_step.new_zeros(())).sum(dim=1, dtype=torch.float64)
-        objective = total / (inside.sum(dim=1) * self.fit.power.shape[2])
-        self.change = (objective - self.objective[self.rows]).abs()
-        self.objective[self.rows] = objective
-        self.wiener[self.rows] = found.wiener
-        self.trace.append(self.objective.mean().item())
-
-    def drop_stopped(self, tolerance: float) -> torch.Tensor:
-        """Leave the clips behind whose objective hardly changes any more; gives the places of the others before."""
-        everything = torch.arange(len(self.rows), device=self.rows.device)
-        if not tolerance:
-            return everything
-        self.calm[self.rows] = torch.where(self.change < tolerance, self.calm[self.rows] + 1, 0)
-        going = self.calm[self.rows] < _PATIENCE
-        if bool(going.all()):
-            return everything
-        self._trust()
-        kept = going.nonzero()[:, 0]
-        self.rows, self.fit = self.rows[kept], self.fit.select(kept)
-        self.state = {name: value[kept] for name, value in self.state.items()}
-        return kept
-
-    def estimate(self, prior: Prior, batch: Batch) -> Estimate:
-        """What is known so far."""
-        with no_gradient(batch.noisy.device.type):
-            self._trust()
-            samples = batch.noisy.shape[1]
-            noisy = batch.noisy.clone()
-            speech = prior.synthesise(self.wiener * self.spectrum, samples) * length_mask(batch.lengths, samples)
-            frames, ratio = batch.valid.shape[1], SAMPLES_PER_FRAME // prior.hop
-            trusted = F.pad(self.trusted, (0, max(0, frames * ratio - self.trusted.shape[1])))[:, : frames * ratio]
-            reliability = trusted.unflatten(1, (frames, ratio)).mean(dim=2)
-            return Estimate(speech, noisy - speech, reliability, batch.lengths, trace=list(self.trace))
-
-    def _trust(self) -> None:
-        if len(self.rows):
-            self.trusted[self.rows] = competition.trust(self.fit).to(self.trusted)
-            if self.fit.states:
-                self.shares[self.rows] = self.fit.latent["share"][..., 0].to(self.shares)
-
-
-def gain_cost(gain: torch.Tensor, shape: float, rate: float) -> torch.Tensor:
-    """-log p(g) of a Gamma prior, up to a constant: (batch, steps, 1) to (batch, steps)."""
-    return (rate * gain - (shape - 1) * gain.clamp(min=LEAST_GAIN).log())[..., 0]
-
-
-def _scale(noisy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """What brings each clip to `LEVEL`, shape (batch, 1); one for silence."""
-    peak = noisy.abs().amax(dim=1, keepdim=True)
-    silent = peak < 1e-15
-    peak = torch.where(silent, torch.ones_like(peak), peak)
-    root = ((noisy / peak).square().sum(dim=1, keepdim=True) / lengths[:, None]).sqrt()
-    return torch.where(silent, torch.ones_like(peak), LEVEL / (root * peak).clamp(min=1e-30))
-
-
 def _recurrent_backward(latent: torch.Tensor) -> contextlib.AbstractContextManager:
     """On a GPU, recurrent layers in evaluation mode have a gradient only without cuDNN."""
     return torch.backends.cudnn.flags(enabled=False) if latent.is_cuda else contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def no_gradient(device: str) -> Iterator[None]:
-    """Record no gradient, but leave tensors that can take part in one (unlike those of inference mode).
-
-    Nor is anything done in 16 bits: variances and their squares differ by more than those resolve.
-    """
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
-        yield

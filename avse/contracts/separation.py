@@ -26,7 +26,8 @@ import torch
 from torch import nn
 
 from avse.contracts.fit import Expectation, Fit
-from avse.contracts.latent_inference import LatentInference, Run, gain_cost, no_gradient
+from avse.contracts.latent_inference import LatentInference
+from avse.contracts.latent_run import Run, gain_cost, no_gradient
 from avse.contracts.prior import SwitchingPrior
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frames
 from avse.errors import AvseError

@@ -204,6 +204,24 @@ class Batch:
         """The same batch with no frame valid."""
         return replace(self, mouth=self.mouth.new_zeros(self.mouth.shape), valid=self.valid.new_zeros(self.valid.shape))
 
+    def select(self, rows: Sequence[int]) -> Batch:
+        """Some of the clips, in this order, as long as the longest of them."""
+        rows = list(rows)
+        samples = int(self.lengths[rows].max())
+        frames = video_frames(samples)
+        cut = lambda values, size: None if values is None else values[rows, :size]
+        return Batch(
+            noisy=cut(self.noisy, samples),
+            lengths=self.lengths[rows],
+            mouth=cut(self.mouth, frames),
+            valid=cut(self.valid, frames),
+            clean=cut(self.clean, samples),
+            noise=cut(self.noise, samples),
+            ids=[self.ids[row] for row in rows] if self.ids else [],
+            speakers=[self.speakers[row] for row in rows] if self.speakers else [],
+            intact=cut(self.intact, frames),
+        )
+
     def __len__(self) -> int:
         return self.noisy.shape[0]
 
@@ -241,6 +259,19 @@ class Estimate:
     lengths: torch.Tensor | None = None
     trace: list[float] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+
+    def select(self, rows: Sequence[int]) -> Estimate:
+        """That of some of the clips of a batch, in this order, as long as the longest of them."""
+        rows = list(rows)
+        lengths = self.lengths[rows]
+        samples = int(lengths.max())
+        return replace(
+            self,
+            speech=self.speech[rows, :samples],
+            noise=self.noise[rows, :samples],
+            reliability=self.reliability[rows, : video_frames(samples)],
+            lengths=lengths,
+        )
 
     def unbind(self) -> list[Estimate]:
         """One `Estimate` for each clip, cut to its length."""

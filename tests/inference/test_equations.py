@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_models import DynamicalToy, FixedNoise, ToyPrior, fit_of
 
-from avse.contracts.latent_inference import Expectation
+from avse.contracts.fit import Expectation
 from avse.inference.langevin import Langevin
 from avse.inference.map import MAP
 from avse.inference.mcem import MCEM

@@ -9,7 +9,6 @@ import pytest
 import torch
 from toy_models import BLOCK, DynamicalToy, FixedNoise, ToyPrior, fit_of, sounds
 
-from avse.contracts.latent_inference import LEVEL
 from avse.contracts.prior import Gaussian
 from avse.contracts.types import Batch, Clip
 from avse.inference.langevin import Langevin
@@ -18,6 +17,7 @@ from avse.inference.mcem import MCEM
 from avse.inference.vem import VEM
 from avse.noise_models.nmf import NMF
 from avse.noise_models.stationary import Stationary
+from avse.signal.level import LEVEL
 from avse.signal.metrics import si_sdr
 
 ALL = [VEM, MAP, Langevin, MCEM]
@@ -147,7 +147,7 @@ def test_data_drawn_from_the_model_give_back_noise_and_speech(make) -> None:
     prior = ToyPrior()
     batch, noise, wiener = _drawn(prior, steps=400)
     inference = make(prior)
-    for run in inference._runs(batch, None, None):
+    for run in inference._run(batch, None, None):
         last = run
     error = 10 * (last.fit.variance / noise).log10()[0, 0]
     assert float(error.abs().mean()) < 1.0, f"noise is {error.tolist()} dB off"
@@ -173,7 +173,7 @@ def test_clips_stop_one_by_one_and_as_they_would_alone(inference: type) -> None:
     tolerance = {Langevin: 1e-2, MCEM: 5e-3, MAP: 5e-4}.get(inference, 2e-3)
     system = inference(ToyPrior(), NMF(rank=2), iterations=60, tolerance=tolerance)
     left = []
-    for run in system._runs(sounds(lengths), None, None):
+    for run in system._run(sounds(lengths), None, None):
         left.append(len(run.rows))
     together = system(sounds(lengths))
     assert left[-1] == 0 and 0 < min(one for one in left if one) < 3, f"clips that ran by iteration: {left}"
@@ -181,6 +181,26 @@ def test_clips_stop_one_by_one_and_as_they_would_alone(inference: type) -> None:
         alone = system(sounds((length,)))
         assert len(alone.trace) == sum(count > 0 for count in [1, *left][:-1]) or len(alone.trace) < len(left)
         torch.testing.assert_close(together.speech[row, :length], alone.speech[0], rtol=1e-4, atol=1e-4 * 0.05)
+
+
+@pytest.mark.parametrize("inference", ALL)
+def test_groups_of_clips_give_what_all_give_together(inference: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = (1900, 9600, 5000, 1910)
+    batch = sounds(lengths)
+    system = inference(ToyPrior(), NMF(rank=2), iterations=6, tolerance=2e-3)
+    previous = system(batch)
+    together = list(system.iterate(batch, previous=previous))
+    monkeypatch.setattr(
+        "avse.contracts.latent_run._CACHED", 2 * (1910 // ToyPrior().hop) * system.chains * ToyPrior().bins
+    )
+    assert [rows for rows, _ in next(system._runs(batch, None, None))] == [[0, 3], [2], [1]]
+    grouped = list(system.iterate(batch, previous=previous))
+    assert len(grouped) == len(together)
+    for one, other in zip(grouped, together):
+        torch.testing.assert_close(one.speech, other.speech, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one.speech + one.noise, batch.noisy)
+        torch.testing.assert_close(one.reliability, other.reliability)
+        np.testing.assert_allclose(one.trace, other.trace, rtol=1e-5)
 
 
 @pytest.mark.parametrize("inference", [VEM, MAP])

@@ -11,7 +11,6 @@ import torch
 from toy_models import BLOCK, DynamicalToy, FixedNoise, ToyPrior, fit_of, sounds
 from toy_switch import PER_FRAME, SeeingToy, ToySwitch, mouths, normal
 
-from avse.contracts.latent_inference import LEVEL
 from avse.contracts.separation import Separation, separate, stack_talkers
 from avse.contracts.types import Batch, Estimate
 from avse.errors import AvseError
@@ -21,6 +20,7 @@ from avse.inference.mcem import MCEM
 from avse.inference.switching_vem import SwitchingVEM
 from avse.inference.vem import VEM
 from avse.noise_models.nmf import NMF
+from avse.signal.level import LEVEL
 
 KINDS = {
     "langevin": {"chains": 2, "iterations": 4},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from avse.contracts.latent_inference import Fit
+from avse.contracts.fit import Fit
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import Batch, Clip

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from toy_models import BLOCK, ToyPrior
 
-from avse.contracts.latent_inference import LEVEL
 from avse.contracts.prior import Context, Gaussian, SwitchingPrior
 from avse.contracts.types import Batch, Clip
+from avse.signal.level import LEVEL
 
 PER_FRAME = 640 // BLOCK  # steps in a video frame
 
