@@ -21,7 +21,7 @@ ALWAYS = ("recipe.yaml", "environment.json", "train_log.txt", "scores.json")
 
 
 def test_every_recipe_has_a_row() -> None:
-    there = {str(path.relative_to(ROOT)) for path in ROOT.glob("recipes/*/hparams/**/*.yaml")}
+    there = {str(path.relative_to(ROOT)) for path in ROOT.glob("recipes/**/hparams/**/*.yaml")}
     assert there == set(ROWS)
 
 
