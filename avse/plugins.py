@@ -34,6 +34,7 @@ KINDS = {
     "visual_frontend": "avse.visual_frontends",
     "fusion": "avse.fusion",
     "prior": "avse.priors",
+    "sde": "avse.sdes",
     "noise_model": "avse.noise_models",
     "inference": "avse.inference",
     "enhancer": "avse.enhancers",

@@ -1,0 +1,282 @@
+"""What the diffusion priors have in common: compressed domain, preconditioning, objective, video dropout, guidance."""
+
+from __future__ import annotations
+
+import torch
+
+from avse.contracts.fusion import Fusion
+from avse.contracts.prior import Context, ScorePrior
+from avse.contracts.score_network import ScoreNetwork, width_of
+from avse.contracts.sde import Sde
+from avse.contracts.types import Batch
+from avse.contracts.visual_frontend import VisualFrontend
+from avse.signal.level import level_scale
+from avse.signal.nmf import clip_generators
+from avse.signal.stft import istft, stft
+
+_FACTOR = 0.3  # of the compressed spectrum: speech then reaches about one where it is loudest
+_LEVELS = (-12.0, 3.0)  # dB of speech in training, relative to `LEVEL`: what remains of it in a clip with noise
+_VALIDATION_DRAWS = 4
+
+
+class DiffusionPrior(ScorePrior):
+    """A score model of clean speech on the compressed complex spectrum, with or without video.
+
+        domain       c = 0.3 |C|^(1/2) e^(j angle C) of the short-time Fourier transform C
+        state        s_t = scale(t) c + std(t) z,   z ~ N_c(0, 1)
+        E[c | s_t]   network(y, r, video),   y = s_t / scale(t),   r = std(t) / scale(t);   see `ScoreNetwork`
+        score        (scale(t) E[c | s_t] - s_t) / std(t)^2
+        objective    E |network(c + r z, r, video) - c|^2 (d^2 + r^2) / (d r)^2,   d = `data_std`
+
+    The weight (Karras et al., 2022) is the inverse of the error that is left where speech is Gaussian with the variance
+    d^2, so that all noise levels count alike. The network knows the equation only by r: another `sde` may take the
+    place of the one that was trained with, where r stays in the range that was.
+
+    Training drops the video of some clips, so that one model is conditional and unconditional; with the video of no
+    frame valid the result is bit for bit that without video.
+
+    Arguments
+    ---------
+    sde : Sde or None
+        None: `ornstein_uhlenbeck` as published.
+    size : str
+        Of the network: `small`, `medium` or `large`, about 1, 5 and 28 million parameters.
+    visual_frontend : VisualFrontend or None
+        Mouth crops to features. None: audio only.
+    fusion : Fusion or None
+        How video enters, at several depths; its `audio_dim` must be the network's width (192, 448 or 960), its
+        `video_dim` the front-end's `output_dim`.
+    video_dropout : float
+        Share of training clips whose video is dropped, beside what the training data drops.
+    guidance : float
+        w of classifier-free guidance: E = E_without + (1 + w) (E_with - E_without). 0: plain; -1: without video.
+    data_std : float
+        Deviation of speech in the compressed domain.
+    fft_size, hop : int
+        The domain's transform, in samples.
+
+    Raises
+    ------
+    ValueError
+        If dimensions do not fit.
+    """
+
+    def __init__(
+        self,
+        sde: Sde | None = None,
+        size: str = "small",
+        visual_frontend: VisualFrontend | None = None,
+        fusion: Fusion | None = None,
+        video_dropout: float = 0.0,
+        guidance: float = 0.0,
+        data_std: float = 0.1,
+        fft_size: int = 640,
+        hop: int = 320,
+    ) -> None:
+        super().__init__(fft_size, hop)
+        if sde is None:
+            from avse import plugins
+
+            sde = plugins.get("sde", "ornstein_uhlenbeck")()
+        width = width_of(size)
+        check_video(visual_frontend, fusion, width, f"a {size} network")
+        if not 0.0 <= video_dropout < 1.0:
+            raise ValueError(f"video_dropout must be at least 0 and less than 1, got {video_dropout}.")
+        if data_std <= 0 or guidance < -1:
+            raise ValueError(f"data_std must be above 0 and guidance at least -1, got {data_std} and {guidance}.")
+        self.sde, self.video_dropout, self.guidance, self.data_std = sde, video_dropout, guidance, data_std
+        self.visual_frontend = visual_frontend
+        if any(getattr(part, "growth", "") == "quadratic" for part in (visual_frontend, fusion)):
+            self.growth = "quadratic"
+        self.network = ScoreNetwork(self.bins, size, fusion, data_std=data_std)
+
+    def analyse(self, audio: torch.Tensor) -> torch.Tensor:
+        """Sound to the compressed spectrum: (batch, samples) to complex (batch, steps, bins)."""
+        return compress(stft(audio, self.fft_size, self.hop))
+
+    def synthesise(self, spectrum: torch.Tensor, samples: int) -> torch.Tensor:
+        """The inverse of `analyse`: complex (batch, steps, bins) to (batch, samples)."""
+        return istft(expand(spectrum), self.fft_size, self.hop, samples)
+
+    def visual_features(self, batch: Batch) -> torch.Tensor | None:
+        """See `Prior.visual_features`."""
+        if self.visual_frontend is None:
+            return None
+        return self.visual_frontend(batch.mouth, batch.valid).to(self.network.enter.weight.dtype)
+
+    def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `ScorePrior.marginal`: both (batch,)."""
+        return self.sde.marginal(time)
+
+    def drift_and_diffusion(self, state: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `ScorePrior.drift_and_diffusion`: (batch, steps, bins) and (batch,)."""
+        decay, diffusion = self.sde.coefficients(time)
+        return -decay[:, None, None] * state, diffusion
+
+    def score(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
+        """See `ScorePrior.score`: (batch, steps, bins)."""
+        scale, std = (value[:, None, None] for value in self.marginal(time))
+        return (scale * self.expected_speech(state, time, context) - state) / std.square()
+
+    def expected_speech(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
+        """E[speech | state, video], guided where `guidance` asks for it.
+
+        Arguments
+        ---------
+        state : tensor, shape (batch, steps, bins), complex
+        time : tensor, shape (batch,)
+        context : Context
+
+        Returns
+        -------
+        tensor, shape (batch, steps, bins), complex
+        """
+        scale, std = self.marginal(time)
+        noisy, ratio = state / scale[:, None, None], std / scale
+        if context.video is None or not self.guidance:
+            return self.network(noisy, ratio, context)
+        without = self.network(noisy, ratio, context.without_video())
+        if self.guidance == -1:
+            return without
+        # In this form nothing is added, bit for bit, where the video says nothing.
+        return without + (1 + self.guidance) * (self.network(noisy, ratio, context) - without)
+
+    @property
+    def evaluations(self) -> int:
+        """How often `score` asks the network."""
+        return 2 if self.guidance not in (0, -1) and self.visual_frontend is not None else 1
+
+    def features(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
+        """What the network's last block says of each step; arguments as in `score`.
+
+        Returns
+        -------
+        tensor, shape (batch, steps, dim)
+        """
+        scale, std = self.marginal(time)
+        return self.network.features(state / scale[:, None, None], std / scale, context)
+
+    def reliability(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
+        """How far the video is trusted, in [0, 1], zero where it is not valid; arguments as in `score`.
+
+        Returns
+        -------
+        tensor, shape (batch, steps)
+        """
+        scale, std = self.marginal(time)
+        return self.network.reliability(state / scale[:, None, None], std / scale, context)
+
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Denoising score matching; see `Prior.loss`. Out of training with draws that are always the same.
+
+        Returns
+        -------
+        dict of str to scalar tensor
+            `loss`: weighted squared error, one for a Gaussian of one variance everywhere.
+        """
+        if not self.training:
+            return {"loss": self.denoising_losses(batch, draws=_VALIDATION_DRAWS).mean()}
+        count = len(batch)
+        uniform = lambda: torch.rand(count, dtype=batch.clean.dtype).to(batch.clean.device)
+        # One time in each of `count` equal parts of the whole, so that a batch sees all noise levels.
+        part = (torch.randperm(count).to(uniform()) + uniform()) / count
+        time = self.sde.first_time + (1 - self.sde.first_time) * part
+        context = self.context(batch)
+        if context.video is not None and self.video_dropout:
+            kept = uniform() >= self.video_dropout
+            valid = context.valid & kept[:, None]
+            context = Context(context.inside, valid, context.video * valid[..., None])
+        gain = 10 ** ((_LEVELS[0] + (_LEVELS[1] - _LEVELS[0]) * uniform()) / 20)
+        speech = self.analyse(batch.clean * level_scale(batch.clean, batch.lengths) * gain[:, None])
+        noise = torch.complex(torch.randn_like(speech.real), torch.randn_like(speech.real)) * 0.5**0.5
+        return {"loss": self._misfit(speech, noise, time, context).mean()}
+
+    def denoising_losses(self, batch: Batch, draws: int = 4, seed: int = 0) -> torch.Tensor:
+        """How badly each clip is denoised, with noise and times that depend on its length and `seed` alone.
+
+        Equal sounds with different videos are therefore compared under the same draws.
+
+        Arguments
+        ---------
+        batch : Batch
+            With `clean`.
+        draws : int
+            Times, spread evenly from `first_time` to 1, each with its own noise.
+        seed : int
+
+        Returns
+        -------
+        tensor, shape (batch,)
+        """
+        context = self.context(batch)
+        speech = self.analyse(batch.clean * level_scale(batch.clean, batch.lengths) * 10 ** (sum(_LEVELS) / 40))
+        generators = clip_generators(context.inside, seed)
+        total = speech.real.new_zeros(len(batch))
+        for draw in range(draws):
+            part = (draw + 0.5) / draws
+            time = speech.real.new_full((len(batch),), self.sde.first_time + (1 - self.sde.first_time) * part)
+            total = total + self._misfit(speech, complex_noise(speech, context.inside, generators), time, context)
+        return total / draws
+
+    def _misfit(self, speech: torch.Tensor, noise: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
+        """Weighted squared error, averaged over what is inside each clip; shape (batch,)."""
+        ratio = self.sde.ratio(time)
+        found = self.network(speech + ratio[:, None, None] * noise, ratio, context)
+        error = (found - speech).abs().square().mean(dim=2) / ratio.square()[:, None]
+        error = error * (1 + (ratio / self.data_std).square())[:, None]
+        inside = context.inside
+        return (error * inside).sum(dim=1) / inside.sum(dim=1)
+
+
+def compress(spectrum: torch.Tensor) -> torch.Tensor:
+    """0.3 times the square root of a complex spectrum's magnitude, its phase as it was; any shape.
+
+    >>> compress(torch.tensor([4j, 0])).tolist()
+    [0.6000000238418579j, 0j]
+    """
+    return _FACTOR * spectrum * spectrum.abs().clamp(min=1e-20).rsqrt()
+
+
+def expand(compressed: torch.Tensor) -> torch.Tensor:
+    """The inverse of `compress`.
+
+    >>> round(expand(compress(torch.tensor([3 + 4j])).abs()).item(), 4)
+    5.0
+    """
+    scaled = compressed / _FACTOR
+    return scaled * scaled.abs()
+
+
+def complex_noise(like: torch.Tensor, inside: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
+    """Complex white noise of variance one, drawn for each clip by itself and in its own length.
+
+    Arguments
+    ---------
+    like : tensor, shape (batch, steps, bins), complex
+    inside : tensor, shape (batch, steps), bool
+        False beyond each clip's end, where the result is zero.
+    generators : list of torch.Generator
+        One for each clip.
+
+    Returns
+    -------
+    tensor, shape (batch, steps, bins), complex
+    """
+    noise = like.new_zeros(like.shape)
+    for row, (generator, steps) in enumerate(zip(generators, inside.sum(dim=1).tolist())):
+        drawn = torch.randn(steps, like.shape[2], 2, generator=generator) * 0.5**0.5
+        noise[row, :steps] = torch.view_as_complex(drawn).to(like)
+    return noise
+
+
+def check_video(visual_frontend: VisualFrontend | None, fusion: Fusion | None, width: int, what: str) -> None:
+    """Raise ValueError unless front-end and fusion are both there or neither, and their dimensions fit."""
+    if (visual_frontend is None) != (fusion is None):
+        raise ValueError("give both visual_frontend and fusion, or neither (audio only).")
+    if fusion is not None and (fusion.audio_dim, fusion.video_dim) != (width, visual_frontend.output_dim):  # type: ignore[union-attr]
+        dim = visual_frontend.output_dim  # type: ignore[union-attr]
+        raise ValueError(
+            f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but {what} has {width} "
+            f"features and the visual front-end output_dim {dim}. They must agree: set the fusion's audio_dim to "
+            f"{width} and video_dim to {dim}."
+        )

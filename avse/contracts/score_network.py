@@ -1,0 +1,257 @@
+"""The network of all diffusion models: a noisy complex spectrum and its noise level in, speech out."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from avse.contracts.fusion import Fusion
+from avse.contracts.prior import Context
+
+SIZES = {"tiny": (32, 2, 4), "small": (192, 5, 12), "medium": (448, 6, 16), "large": (960, 8, 24)}
+"""Width, blocks and planes: about 0.05, 1, 5 and 28 million parameters."""
+_EMBEDDING = 64
+_DILATIONS = (1, 2, 4, 8)
+_KERNEL = 5
+_TINY = 1e-6
+
+
+class ScoreNetwork(nn.Module):
+    """E[s | y] for y = s + r z, z white and r known: time convolutions with all bins as channels, then 3 x 3 ones.
+
+        trunk    y, log r -> linear -> blocks, each told the noise level, the video added between them -> linear
+        result   G y + r sqrt(G) (offset + refined),   G = P / (P + r^2)
+
+    The trunk sees far (about 0.8 s to either side) and says how strong speech is in each bin, P, and where it is, the
+    offset; the convolutions at full resolution see how phases go on from one step and bin to the next. If speech were
+    Gaussian with the power P, then G y and r sqrt(G) would be mean and deviation of its posterior, so that what has to
+    be learned is bounded, loud bins and silent ones alike (the preconditioning of Karras et al., 2022, is the case of P
+    the same everywhere). Nearly all work is matrix products, which a CPU does fast.
+
+    Arguments
+    ---------
+    bins : int
+    size : str
+        `small`, `medium` or `large`: about 1, 5 and 28 million parameters; `tiny` is for tests.
+    fusion : Fusion or None
+        How video enters; copied for each of the `places`. Its `audio_dim` must be `width_of(size)`.
+    places : int
+        How many times the video enters, spread evenly over the blocks.
+    given : int
+        How many further spectra it is given beside the noisy one (a supervised model is given the noisy sound).
+    data_std : float
+        Deviation of speech: where P begins.
+
+    Example
+    -------
+    >>> network = ScoreNetwork(bins=9, size="tiny")
+    >>> context = Context(torch.ones(2, 6).bool(), torch.zeros(2, 6).bool())
+    >>> network(torch.randn(2, 6, 9, dtype=torch.complex64), torch.ones(2), context).shape
+    torch.Size([2, 6, 9])
+    """
+
+    def __init__(
+        self,
+        bins: int,
+        size: str = "small",
+        fusion: Fusion | None = None,
+        places: int = 3,
+        given: int = 0,
+        data_std: float = 0.1,
+    ) -> None:
+        super().__init__()
+        width, blocks, planes = SIZES[size]
+        self.bins, self.width, self.data_std = bins, width, data_std
+        self.level = nn.Sequential(
+            nn.Linear(_EMBEDDING, _EMBEDDING), nn.SiLU(), nn.Linear(_EMBEDDING, _EMBEDDING), nn.SiLU()
+        )
+        self.enter = nn.Linear(3 * bins * (1 + given), width)
+        self.blocks = nn.ModuleList(_Block(width, _DILATIONS[i % len(_DILATIONS)]) for i in range(blocks))
+        count = min(places, blocks) if fusion is not None else 0
+        self.places = [(i * blocks) // count for i in range(count)]
+        self.fusions = nn.ModuleList(GatedFusion(deepcopy(fusion)) for _ in self.places)  # type: ignore[arg-type]
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, 3 * bins)
+        self.refine = _Refinement(6 + 2 * given, planes)
+
+    def forward(
+        self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Speech as it is to be expected.
+
+        Arguments
+        ---------
+        noisy : tensor, shape (batch, steps, bins), complex
+            Speech plus white noise.
+        ratio : tensor, shape (batch,)
+            Deviation of the noise.
+        context : Context
+        given : tensor, shape (batch, given, steps, bins), complex, or None
+
+        Returns
+        -------
+        tensor, shape (batch, steps, bins), complex
+            Zero beyond each clip's end.
+        """
+        hidden, embedding, parts, _ = self._trunk(noisy, ratio, context, given)
+        power, real, imaginary = self.leave(self.norm(hidden)).unflatten(2, (3, self.bins)).unbind(dim=2)
+        level = 2 * power.to(noisy.real.dtype) + 2 * (math.log(self.data_std) - ratio.log()[:, None, None])
+        gain = torch.sigmoid(level)  # P / (P + r^2)
+        offset = torch.stack([real, imaginary], dim=1)
+        planes = torch.cat([parts, gain.to(parts.dtype)[:, None] * parts[:, :2], offset], dim=1)
+        offset = (offset + self.refine(planes, embedding, context.inside)).to(noisy.real.dtype)
+        found = gain * noisy + ratio[:, None, None] * gain.sqrt() * torch.complex(offset[:, 0], offset[:, 1])
+        return torch.where(context.inside[..., None], found, found.new_zeros(()))
+
+    def features(
+        self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What the last block says of each step; arguments as in `forward`.
+
+        Returns
+        -------
+        tensor, shape (batch, steps, width)
+        """
+        return self.norm(self._trunk(noisy, ratio, context, given)[0])
+
+    def reliability(
+        self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """How far the video is trusted, on average over the places where it enters; arguments as in `forward`.
+
+        Returns
+        -------
+        tensor, shape (batch, steps), in [0, 1]
+            Zero where no video is valid.
+        """
+        return self._trunk(noisy, ratio, context, given)[3]
+
+    def _trunk(
+        self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        dtype = self.enter.weight.dtype
+        scaled = noisy / (ratio.square() + self.data_std**2).sqrt()[:, None, None]
+        spectra = scaled[:, None]
+        if given is not None:
+            spectra = torch.cat([spectra, given / self.data_std], dim=1)
+        inside = context.inside[:, :, None]
+        spectra = torch.where(inside[:, None], spectra, spectra.new_zeros(()))
+        parts = torch.view_as_real(spectra).movedim(-1, 2).to(dtype)  # batch, spectra, 2, steps, bins
+        loudness = (parts.square().sum(dim=2, keepdim=True) + 1e-3).log() / 4
+        entering = torch.cat([parts, loudness], dim=2).flatten(1, 2).movedim(1, 2).flatten(2)
+        embedding = self.level(_waves(ratio.log().to(dtype)))
+        hidden = self.enter(entering) * inside
+        fusions = dict(zip(self.places, self.fusions))
+        reliability = hidden.new_zeros(hidden.shape[:2])
+        for number, block in enumerate(self.blocks):
+            if number in fusions and context.video is not None:
+                hidden, trusted = fusions[number](hidden, context.video, context.valid)
+                reliability = reliability + trusted / len(fusions)
+            hidden = block(hidden, embedding, inside)
+        return hidden, embedding, parts.flatten(1, 2), reliability
+
+
+def width_of(size: str) -> int:
+    """Features per step of a network of a size.
+
+    >>> width_of("small")
+    192
+    """
+    if size not in SIZES:
+        raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}.")
+    return SIZES[size][0]
+
+
+class GatedFusion(nn.Module):
+    """A fusion whose contribution is normalised, then gated by its reliability, and begins at zero.
+
+        h + r * linear(norm(delta(h, v)))
+
+    The norm comes before the gate: a norm behind it would scale up to full strength what no evidence speaks for.
+
+    Arguments
+    ---------
+    fusion : Fusion
+    """
+
+    def __init__(self, fusion: Fusion) -> None:
+        super().__init__()
+        self.fusion = fusion
+        self.norm = nn.LayerNorm(fusion.audio_dim, elementwise_affine=False)
+        self.out = nn.Linear(fusion.audio_dim, fusion.audio_dim, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(
+        self, hidden: torch.Tensor, video: torch.Tensor, valid: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fuse.
+
+        Arguments
+        ---------
+        hidden : tensor, shape (batch, steps, width)
+        video : tensor, shape (batch, steps, dim)
+            Zero where not valid.
+        valid : tensor, shape (batch, steps), bool
+
+        Returns
+        -------
+        fused : tensor, shape (batch, steps, width)
+            `hidden`, bit for bit, where no video is valid.
+        reliability : tensor, shape (batch, steps), in [0, 1]
+        """
+        delta, reliability = self.fusion.delta(hidden, video.to(hidden.dtype), valid)
+        reliability = torch.where(valid, reliability, reliability.new_zeros(()))
+        added = reliability[..., None] * self.out(self.norm(delta))
+        return torch.where(valid[..., None], hidden + added, hidden), reliability
+
+
+class _Block(nn.Module):
+    """Norm, set by the noise level; depthwise convolution over time; gated linear layers; added to what came in."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulate = nn.Linear(_EMBEDDING, 2 * width)
+        self.depthwise = nn.Conv1d(
+            width, width, _KERNEL, groups=width, dilation=dilation, padding=dilation * (_KERNEL // 2)
+        )
+        self.gate = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, hidden: torch.Tensor, embedding: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        scale, shift = self.modulate(embedding)[:, None].chunk(2, dim=2)
+        normed = (self.norm(hidden) * (1 + scale) + shift) * inside
+        local = self.depthwise(normed.transpose(1, 2)).transpose(1, 2)
+        return hidden + self.out(F.glu(self.gate(local), dim=2))
+
+
+class _Refinement(nn.Module):
+    """Convolutions over steps and bins at full resolution, told the noise level; beginning at zero."""
+
+    def __init__(self, entering: int, planes: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(entering, planes, 3, padding=1)
+        self.modulate = nn.Linear(_EMBEDDING, 2 * planes)
+        self.middle = nn.Conv2d(planes, planes, 3, padding=1)
+        self.leave = nn.Conv2d(planes, 2, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, planes: torch.Tensor, embedding: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        inside = inside[:, None, :, None]
+        scale, shift = self.modulate(embedding)[:, :, None, None].chunk(2, dim=1)
+        hidden = F.silu(self.enter(planes * inside) * (1 + scale) + shift)
+        hidden = F.silu(self.middle(hidden * inside))
+        return self.leave(hidden * inside)
+
+
+def _waves(level: torch.Tensor) -> torch.Tensor:
+    """Sines and cosines of a noise level, shape (batch,) to (batch, embedding)."""
+    rates = torch.logspace(-1.0, 1.0, _EMBEDDING // 2, dtype=level.dtype, device=level.device)
+    angle = level[:, None] * rates * math.pi / 2
+    return torch.cat([angle.sin(), angle.cos()], dim=1)

@@ -1,0 +1,57 @@
+"""SDE `ornstein_uhlenbeck`: speech fades while noise grows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from avse.contracts.sde import Sde
+from avse.plugins import register
+
+
+@register("sde", "ornstein_uhlenbeck")
+class OrnsteinUhlenbeck(Sde):
+    """ds = -stiffness s dt + std_min (std_max / std_min)^t sqrt(2 log(std_max / std_min)) dw, as published.
+
+    Times of shape (batch,) give scales and deviations of shape (batch,).
+
+    Arguments
+    ---------
+    stiffness : float
+        How fast speech fades.
+    std_min, std_max : float
+        How fast noise grows at the beginning and at the end.
+    first_time : float
+        See `Sde`.
+
+    Example
+    -------
+    >>> OrnsteinUhlenbeck().ratio(torch.tensor(1.0)).item() > 1
+    True
+    """
+
+    paper = "Richter et al., Speech enhancement and dereverberation with diffusion-based generative models, 2023"
+
+    def __init__(
+        self, stiffness: float = 1.5, std_min: float = 0.05, std_max: float = 0.5, first_time: float = 0.03
+    ) -> None:
+        super().__init__(first_time)
+        if not (stiffness >= 0 and 0 < std_min < std_max):
+            raise ValueError(
+                f"stiffness must not be negative and 0 < std_min < std_max, got {stiffness}, {std_min} and {std_max}."
+            )
+        self.stiffness, self.std_min, self.std_max = stiffness, std_min, std_max
+        self.growth_rate = math.log(std_max / std_min)
+
+    def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Sde.marginal`."""
+        rate = self.stiffness + self.growth_rate
+        scale = torch.exp(-self.stiffness * time)
+        grown = torch.expm1(2 * rate * time) * (self.growth_rate / rate)
+        return scale, self.std_min * scale * grown.sqrt()
+
+    def coefficients(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Sde.coefficients`."""
+        diffusion = self.std_min * torch.exp(self.growth_rate * time) * math.sqrt(2 * self.growth_rate)
+        return torch.full_like(time, self.stiffness), diffusion
