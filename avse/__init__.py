@@ -16,6 +16,7 @@ _FROM = {
     "Clip": "avse.contracts.types",
     "Batch": "avse.contracts.types",
     "Estimate": "avse.contracts.types",
+    "Separated": "avse.contracts.separation",
     "AvseError": "avse.errors",
     "read_clip": "avse.media",
     "evaluate": "avse.evaluation",
@@ -23,7 +24,7 @@ _FROM = {
     "train": "avse.training",
     "register": "avse.plugins",
 }
-__all__ = ["__version__", "enhance", *_FROM]
+__all__ = ["__version__", "enhance", "separate", *_FROM]
 
 
 def enhance(source: Any, *, model: str = "avse-small", **options: Any) -> Any:
@@ -50,6 +51,35 @@ def enhance(source: Any, *, model: str = "avse-small", **options: Any) -> Any:
     from avse.model import load
 
     return load(model).enhance(source, **options)
+
+
+def separate(source: Any, videos: Any = (), *, model: str = "av-vae", **options: Any) -> Any:
+    """Find the voices of several who talk at once: `avse.load(model).separate(source, videos, **options)`.
+
+    Arguments
+    ---------
+    source : path, Clip, or array or tensor of shape (samples,)
+        The mixture.
+    videos : sequence of path or Clip
+        One of each talker; or one, or the source itself, that shows several faces.
+    model : str
+        Name or folder of a model.
+    options
+        See `avse.model.Model.separate`.
+
+    Returns
+    -------
+    Separated
+
+    Example
+    -------
+    >>> import numpy
+    >>> separate(numpy.zeros(3200), others=2).speech.shape
+    torch.Size([2, 3200])
+    """
+    from avse.model import load
+
+    return load(model).separate(source, videos, **options)
 
 
 def __getattr__(name: str) -> Any:

@@ -145,6 +145,59 @@ def enhance(
         raise AvseError(next(iter(failures.values())) if total == 1 else f"{len(failures)} of {total} failed:{listed}")
 
 
+@app.command(context_settings=_FREE)
+def separate(
+    context: typer.Context,
+    mixture: Annotated[Path, typer.Argument(help="The sound in which several talk; may be a video.")],
+    video: Annotated[
+        list[Path] | None,
+        typer.Option(help="A video of each talker (may be given again), or one that shows them all."),
+    ] = None,
+    others: Annotated[int, typer.Option(min=0, help="How many more talk whom no video shows.")] = 0,
+    speaker: Annotated[
+        list[str] | None, typer.Option(help="Name of a talker whom the model knows, one for each, in order.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to write. Default: NAME.separated beside the input.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Name or folder of a model.")] = "av-vae",
+    roi: Annotated[str, typer.Option(help="What the frames show: auto, face or mouth.")] = "auto",
+    tracker: Annotated[str | None, typer.Option(help="Mouth tracker; `avse plugins mouth_tracker` lists them.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture of who is who.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write what was found and how long it took.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+) -> None:
+    """Separate those who talk at once: a sound for each one seen, and one for the rest.
+
+    Parts of the model that need no training can be changed: --inference langevin --inference.iterations 100.
+    """
+    words, overrides = _overrides(context, context.args)
+    if words:
+        raise AvseError(f"{' '.join(words)}: belongs to no option. One mixture is separated at a time.")
+    from avse.separate_files import separate_file
+
+    report = separate_file(
+        mixture,
+        video or (),
+        output=output,
+        others=others,
+        speakers=speaker or (),
+        model=model,
+        roi=roi,
+        tracker=tracker,
+        plot=plot,
+        json_path=json,
+        device=device,
+        overrides=overrides,
+    )
+    for warning in report.warnings:
+        typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
+    for talker in report.talkers:
+        seen = f"mouth seen in {talker.valid_share:.0%}" if talker.video else "no video"
+        typer.echo(f"{talker.name} -> {talker.output} ({seen})")
+    typer.echo(f"rest -> {report.rest} ({report.seconds:.1f} s in {sum(report.timings.values()):.1f} s)")
+
+
 @app.command(context_settings=_FREE, options_metavar="RECIPE [--KEY VALUE]... [OPTIONS]")
 def train(
     context: typer.Context,

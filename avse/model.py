@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from avse.contracts.mouth_tracker import MouthTracker
+from avse.contracts.separation import Separated, join, separate
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
@@ -123,6 +124,94 @@ class Model:
         )
         estimate.timings = {"decode": decoded - began, "enhance": time.perf_counter() - decoded}
         return estimate
+
+    def separate(
+        self,
+        source: str | Path | Clip | np.ndarray | torch.Tensor,
+        videos: Sequence[str | Path | Clip] = (),
+        *,
+        others: int = 0,
+        speakers: Sequence[str | None] = (),
+        sample_rate: int = SAMPLE_RATE,
+        roi: str = "auto",
+        tracker: str | MouthTracker | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> Separated:
+        """Find the voices of several who talk at once.
+
+        Arguments
+        ---------
+        source : path, Clip, or array or tensor of shape (samples,)
+            The mixture.
+        videos : sequence of path or Clip
+            One of each talker, or one that shows several faces; of a Clip the mouth is taken. With a source that is no
+            file, they are clips. None: the pictures of the source itself.
+        others : int
+            How many more talk whom no video shows. Without any video nobody can say which voice is whose.
+        speakers : sequence of (str or None)
+            Names of the talkers for a prior that knows speakers (`speaker_vae`), in the order of the voices.
+        sample_rate : int
+            Of an array or tensor, in Hz.
+        roi, tracker :
+            How mouths are found: see `avse.media.read_clip`.
+        chunk_seconds : float
+            Longer clips are separated in chunks of this length with overlap-add, unless more than one talker is not
+            seen: nobody could say who of them is who in the next chunk.
+
+        Returns
+        -------
+        Separated
+            `speech` of shape (sources, samples) and `rest` of shape (samples,) at 16 kHz, which add up to the mixture;
+            `reliability` of shape (sources, frames).
+
+        Raises
+        ------
+        AvseError
+            If a file cannot be read, there is nobody to separate, or the model knows no such speakers.
+
+        Example
+        -------
+        >>> import avse
+        >>> mixture = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+        >>> seen = Clip(mixture, np.zeros((13, 88, 88), np.uint8))
+        >>> avse.load("avse-small").separate(mixture, [seen], others=1).speech.shape
+        torch.Size([2, 8000])
+        """
+        began = time.perf_counter()
+        if isinstance(source, (str, Path)):
+            from avse.media import find_talkers
+
+            if any(isinstance(video, Clip) for video in videos):
+                raise AvseError("With a file as source, videos are files as well.")
+            clips = [one.clip for one in find_talkers(source, videos, others=others, roi=roi, tracker=tracker)]
+        else:
+            heard = as_clip(source, sample_rate=sample_rate)
+            if others < 0 or not all(isinstance(video, Clip) for video in videos):
+                raise AvseError("With a sound as source, videos are clips, and others is not negative.")
+            clips = [Clip(heard.audio, one.mouth, one.valid) for one in videos] + [heard.without_video()] * others
+            clips = clips or ([heard] if heard.valid.any() else [])
+        decoded = time.perf_counter()
+        found = self.separate_clips(clips, speakers, chunk_seconds=chunk_seconds)
+        found.timings = {"decode": decoded - began, "separate": time.perf_counter() - decoded}
+        return found
+
+    def separate_clips(
+        self, talkers: Sequence[Clip], speakers: Sequence[str | None] = (), *, chunk_seconds: float = CHUNK_SECONDS
+    ) -> Separated:
+        """Separate talkers whose clips have the same sound and the mouth of each; see `separate`."""
+        if not talkers:
+            raise AvseError("There is nobody to separate: give a video of each talker, or the number of others.")
+        unseen = sum(not bool(clip.valid.any()) for clip in talkers)
+        chunks = [_clip_chunks(clip, chunk_seconds if unseen < 2 else np.inf) for clip in talkers]
+        parts: list[Separated] = []
+        starts: list[int] = []
+        for pieces in zip(*chunks):
+            batches = [Batch.from_clips([one.clip]).to(self.device) for one in pieces]
+            with _inference(self.system):
+                [part] = separate(self.system, batches, speakers).unbind()
+            parts.append(part.to("cpu"))
+            starts.append(pieces[0].start)
+        return join(torch.from_numpy(talkers[0].audio), parts, starts)
 
     def enhance_batch(self, clips: Sequence[Clip]) -> list[Estimate]:
         """Enhance several decoded clips at once, unchunked."""
@@ -332,6 +421,7 @@ class _Chunk:
 
 
 def _clip_chunks(clip: Clip, seconds: float) -> Iterator[_Chunk]:
+    seconds = min(seconds, len(clip.audio) / SAMPLE_RATE + 1)
     size = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
     overlap = min(round(OVERLAP_SECONDS * SAMPLE_RATE / SAMPLES_PER_FRAME), size // SAMPLES_PER_FRAME // 2)
     hop = size - overlap * SAMPLES_PER_FRAME

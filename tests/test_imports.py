@@ -30,7 +30,7 @@ LAYERS = (
     tuple(name.removeprefix("avse.") for name in KINDS.values()),
     ("model",),
     ("training", "evaluation"),
-    ("enhance_files",),
+    ("enhance_files", "separate_files"),
     ("cli_tools", "demo", "new"),
     ("cli",),
     ("__main__",),

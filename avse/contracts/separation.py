@@ -93,6 +93,12 @@ class Separated:
             speech, mixture - speech.sum(dim=1), torch.stack([one.reliability for one in estimates], dim=1), **others
         )
 
+    def to(self, device: str) -> Separated:
+        """The same in single precision on another device."""
+        moved = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **{name: value.to(device) if name == "lengths" else value.float().to(device)
+                                for name, value in moved.items()})  # fmt: skip
+
     def unbind(self) -> list[Separated]:
         """One `Separated` for each clip, cut to its length."""
         if self.lengths is None:
@@ -150,6 +156,46 @@ def separate(system: nn.Module, talkers: Sequence[Batch], voices: Sequence[str |
         for j in range(len(talkers))
     ]
     return Separated.of(talkers[0].noisy, estimates, lengths=talkers[0].lengths, trace=list(estimate.trace))
+
+
+def join(mixture: torch.Tensor, parts: Sequence[Separated], starts: Sequence[int]) -> Separated:
+    """Separated chunks of one clip, each faded into the next where they overlap.
+
+    Arguments
+    ---------
+    mixture : tensor, shape (samples,)
+    parts : sequence of Separated
+        Of one clip each.
+    starts : sequence of int
+        First sample of each in the mixture; multiples of 640.
+
+    Returns
+    -------
+    Separated
+        Of the whole clip. The rest is the mixture less all voices.
+    """
+    if len(parts) == 1:
+        return replace(parts[0], rest=mixture - parts[0].speech.sum(dim=0))
+    samples, frames = len(mixture), video_frames(len(mixture))
+    sizes = {"speech": (samples, 1), "reliability": (frames, SAMPLES_PER_FRAME), "states": (frames, SAMPLES_PER_FRAME)}
+    whole: dict[str, torch.Tensor] = {}
+    for name, (size, unit) in sizes.items():
+        values = [getattr(part, name) for part in parts]
+        if values[0] is None:
+            continue
+        total = values[0].new_zeros(values[0].shape[0], size, *values[0].shape[2:])
+        for number, (value, start) in enumerate(zip(values, starts)):
+            first, last = start // unit, start // unit + value.shape[1]
+            weight = value.new_ones(value.shape[1])
+            if number:
+                shared = starts[number - 1] // unit + values[number - 1].shape[1] - first
+                weight[:shared] = torch.linspace(0, 1, shared + 2)[1:-1]
+            if number + 1 < len(values):
+                shared = last - starts[number + 1] // unit
+                weight[len(weight) - shared :] *= torch.linspace(1, 0, shared + 2)[1:-1]
+            total[:, first:last] += weight.reshape(1, -1, *[1] * (value.ndim - 2)) * value
+        whole[name] = total
+    return replace(parts[0], **whole, rest=mixture - whole["speech"].sum(dim=0), trace=[])
 
 
 def stack_talkers(talkers: Sequence[Batch]) -> Batch:

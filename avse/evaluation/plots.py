@@ -145,7 +145,7 @@ def _plot_estimate(
 
     sounds = {"noisy": noisy, "enhanced": enhanced} | ({} if clean is None else {"clean": clean})
     duration = max(len(sound) for sound in sounds.values()) / SAMPLE_RATE
-    spectra = {name: _decibels(np.asarray(sound, np.float32), duration) for name, sound in sounds.items()}
+    spectra = {name: decibels(np.asarray(sound, np.float32), duration) for name, sound in sounds.items()}
     top = max(float(np.quantile(spectrum, 0.999)) for spectrum in spectra.values())
     heights = [1.15] * len(sounds) + ([0.55] if reliability is not None else [])
     figure, rows, bar_axes = _stack(heights, len(sounds), title)
@@ -212,7 +212,7 @@ def _draw_reliability(axes: Axes, reliability: np.ndarray, valid: np.ndarray | N
     axes.set(title="reliability of the video", ylim=(0, 1.04), yticks=(0, 0.5, 1))
 
 
-def _decibels(sound: np.ndarray, duration: float) -> np.ndarray:
+def decibels(sound: np.ndarray, duration: float) -> np.ndarray:
     """Power spectrum in dB, shape (bins, columns); columns lie further apart on long sounds."""
     size = 512
     hop = max(80, int(duration * SAMPLE_RATE / _COLUMNS))

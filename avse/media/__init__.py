@@ -4,6 +4,17 @@
 """
 
 from avse.media.reader import Chunk, ClipReader, MediaInfo, open_clip, read_clip
+from avse.media.talkers import Talker, find_talkers
 from avse.media.writer import ClipWriter, write_enhanced
 
-__all__ = ["Chunk", "ClipReader", "ClipWriter", "MediaInfo", "open_clip", "read_clip", "write_enhanced"]
+__all__ = [
+    "Chunk",
+    "ClipReader",
+    "ClipWriter",
+    "MediaInfo",
+    "Talker",
+    "find_talkers",
+    "open_clip",
+    "read_clip",
+    "write_enhanced",
+]

@@ -221,7 +221,7 @@ def open_clip(
         return ClipReader(audio, None, None, info)
     info.video_path, info.video_start = source.path, source.start
     info.fps, info.size, info.rotation = source.fps, source.size, source.rotation
-    return ClipReader(audio, source, MouthCropper(_tracker(tracker), face, roi), info)
+    return ClipReader(audio, source, MouthCropper(tracker_of(tracker), face, roi), info)
 
 
 def read_clip(
@@ -303,7 +303,8 @@ def _video_source(audio: AudioSource, video: str | Path | None) -> VideoSource |
     return VideoSource(audio.path) if video_stream(audio.container) is not None else None
 
 
-def _tracker(tracker: str | MouthTracker | None) -> Any:
+def tracker_of(tracker: str | MouthTracker | None) -> Any:
+    """A mouth tracker, by its name or as it is."""
     if isinstance(tracker, MouthTracker):
         return tracker
     from avse import plugins
