@@ -315,14 +315,38 @@ def scenes(
     condition: Annotated[
         list[str] | None,
         typer.Option(
-            help="recorded, babble, babble4, babble_audio, white, ... (may be given again). Default: recorded, babble."
+            help="recorded, babble, babble4, babble_audio, white, ...; or separation2, separation3, ... (may be given "
+            "again). Default: recorded, babble."
         ),
     ] = None,
-    per_condition: Annotated[int | None, typer.Option(min=1, help="Targets in each condition. Default: all.")] = None,
+    per_condition: Annotated[
+        int | None, typer.Option(min=1, help="Targets in each condition. Default: all; of separation 20 groups.")
+    ] = None,
+    leave_out: Annotated[
+        int, typer.Option(min=0, help="Of separation: only the one clip in so many that training left out.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal scenes.")] = 0,
 ) -> None:
-    """Draw the scenes of a test set: which voice, which noise, how loud."""
+    """Draw the scenes of a test set: which voice, which noise, how loud; or who talks at once."""
     from avse.data.scenes import make_scene_file
+    from avse.data.separation_scenes import make_separation_scenes, talkers_of
+
+    numbers = [talkers_of(one) for one in condition or ()]
+    if any(numbers):
+        if not all(numbers):
+            raise AvseError("Scenes of separation go into a file of their own; give no other --condition with them.")
+        separation = make_separation_scenes(
+            manifest,
+            split,
+            out,
+            talkers=[number for number in numbers if number],
+            snrs=snr or (5.0,),
+            count=per_condition or 20,
+            leave_out=leave_out,
+            seed=seed,
+        )
+        typer.echo(f"{len(separation)} scenes written to {out}")
+        return
 
     drawn = make_scene_file(
         manifest,
@@ -348,16 +372,15 @@ def mix(
     from rich.progress import Progress
 
     from avse.data.rendering import render_scenes
+    from avse.data.separation_scenes import is_separation_file, render_separation
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("Mixing")
-        path = render_scenes(
-            scene_file,
-            manifest,
-            out,
-            jobs=jobs,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        show = lambda done, total: progress.update(task, completed=done, total=total)
+        if is_separation_file(scene_file):
+            path = render_separation(scene_file, manifest, out, on_progress=show)
+        else:
+            path = render_scenes(scene_file, manifest, out, jobs=jobs, on_progress=show)
     typer.echo(path)
 
 
