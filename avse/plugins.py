@@ -35,6 +35,7 @@ KINDS = {
     "fusion": "avse.fusion",
     "prior": "avse.priors",
     "sde": "avse.sdes",
+    "sampler": "avse.samplers",
     "noise_model": "avse.noise_models",
     "inference": "avse.inference",
     "enhancer": "avse.enhancers",

@@ -30,7 +30,8 @@ class DiffusionPrior(ScorePrior):
 
     The weight (Karras et al., 2022) is the inverse of the error that is left where speech is Gaussian with the variance
     d^2, so that all noise levels count alike. The network knows the equation only by r: another `sde` may take the
-    place of the one that was trained with, where r stays in the range that was.
+    place of the one that was trained with, where r stays in the range that was. Beside the mean it learns, by a
+    likelihood of its own, how large the error is: Var[c | s_t], which posterior sampling needs.
 
     Training drops the video of some clips, so that one model is conditional and unconditional; with the video of no
     frame valid the result is bit for bit that without video.
@@ -116,30 +117,22 @@ class DiffusionPrior(ScorePrior):
     def score(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
         """See `ScorePrior.score`: (batch, steps, bins)."""
         scale, std = (value[:, None, None] for value in self.marginal(time))
-        return (scale * self.expected_speech(state, time, context) - state) / std.square()
+        return (scale * self.speech_given(state, time, context)[0] - state) / std.square()
 
-    def expected_speech(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
-        """E[speech | state, video], guided where `guidance` asks for it.
-
-        Arguments
-        ---------
-        state : tensor, shape (batch, steps, bins), complex
-        time : tensor, shape (batch,)
-        context : Context
-
-        Returns
-        -------
-        tensor, shape (batch, steps, bins), complex
-        """
+    def speech_given(
+        self, state: torch.Tensor, time: torch.Tensor, context: Context
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `ScorePrior.speech_given`: both (batch, steps, bins), the mean guided where `guidance` asks for it."""
         scale, std = self.marginal(time)
         noisy, ratio = state / scale[:, None, None], std / scale
         if context.video is None or not self.guidance:
             return self.network(noisy, ratio, context)
-        without = self.network(noisy, ratio, context.without_video())
+        without, variance = self.network(noisy, ratio, context.without_video())
         if self.guidance == -1:
-            return without
+            return without, variance
+        found, variance = self.network(noisy, ratio, context)
         # In this form nothing is added, bit for bit, where the video says nothing.
-        return without + (1 + self.guidance) * (self.network(noisy, ratio, context) - without)
+        return without + (1 + self.guidance) * (found - without), variance
 
     @property
     def evaluations(self) -> int:
@@ -172,10 +165,12 @@ class DiffusionPrior(ScorePrior):
         Returns
         -------
         dict of str to scalar tensor
-            `loss`: weighted squared error, one for a Gaussian of one variance everywhere.
+            `loss`: the sum of `misfit`, the weighted squared error, which is one for a Gaussian of one variance
+            everywhere, and of `uncertainty`, the negative likelihood of the error.
         """
         if not self.training:
-            return {"loss": self.denoising_losses(batch, draws=_VALIDATION_DRAWS).mean()}
+            misfit, uncertainty = self._fixed_losses(batch, _VALIDATION_DRAWS, 0)
+            return _sum_of(misfit, uncertainty)
         count = len(batch)
         uniform = lambda: torch.rand(count, dtype=batch.clean.dtype).to(batch.clean.device)
         # One time in each of `count` equal parts of the whole, so that a batch sees all noise levels.
@@ -189,10 +184,10 @@ class DiffusionPrior(ScorePrior):
         gain = 10 ** ((_LEVELS[0] + (_LEVELS[1] - _LEVELS[0]) * uniform()) / 20)
         speech = self.analyse(batch.clean * level_scale(batch.clean, batch.lengths) * gain[:, None])
         noise = torch.complex(torch.randn_like(speech.real), torch.randn_like(speech.real)) * 0.5**0.5
-        return {"loss": self._misfit(speech, noise, time, context).mean()}
+        return _sum_of(*self._losses(speech, noise, time, context))
 
     def denoising_losses(self, batch: Batch, draws: int = 4, seed: int = 0) -> torch.Tensor:
-        """How badly each clip is denoised, with noise and times that depend on its length and `seed` alone.
+        """How badly each clip is denoised (`misfit`), noise and times following from its length and `seed` alone.
 
         Equal sounds with different videos are therefore compared under the same draws.
 
@@ -208,24 +203,40 @@ class DiffusionPrior(ScorePrior):
         -------
         tensor, shape (batch,)
         """
+        return self._fixed_losses(batch, draws, seed)[0]
+
+    def _fixed_losses(self, batch: Batch, draws: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         context = self.context(batch)
         speech = self.analyse(batch.clean * level_scale(batch.clean, batch.lengths) * 10 ** (sum(_LEVELS) / 40))
         generators = clip_generators(context.inside, seed)
-        total = speech.real.new_zeros(len(batch))
+        found = []
         for draw in range(draws):
             part = (draw + 0.5) / draws
             time = speech.real.new_full((len(batch),), self.sde.first_time + (1 - self.sde.first_time) * part)
-            total = total + self._misfit(speech, complex_noise(speech, context.inside, generators), time, context)
-        return total / draws
+            found.append(self._losses(speech, complex_noise(speech, context.inside, generators), time, context))
+        misfits, uncertainties = zip(*found)
+        return torch.stack(misfits).mean(dim=0), torch.stack(uncertainties).mean(dim=0)
 
-    def _misfit(self, speech: torch.Tensor, noise: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
-        """Weighted squared error, averaged over what is inside each clip; shape (batch,)."""
+    def _losses(
+        self, speech: torch.Tensor, noise: torch.Tensor, time: torch.Tensor, context: Context
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Misfit and uncertainty, averaged over what is inside each clip; both (batch,)."""
         ratio = self.sde.ratio(time)
-        found = self.network(speech + ratio[:, None, None] * noise, ratio, context)
-        error = (found - speech).abs().square().mean(dim=2) / ratio.square()[:, None]
-        error = error * (1 + (ratio / self.data_std).square())[:, None]
+        found, variance = self.network(speech + ratio[:, None, None] * noise, ratio, context)
+        power = ratio.square()[:, None, None]
+        error = (found - speech).abs().square() / power
+        # Relative to the noise, and to what is left of it where speech is Gaussian.
+        variance = variance / power
+        unlikely = error.detach() / variance + variance.log()
+        misfit = error.mean(dim=2) * (1 + (ratio / self.data_std).square())[:, None]
         inside = context.inside
-        return (error * inside).sum(dim=1) / inside.sum(dim=1)
+        count = inside.sum(dim=1)
+        return (misfit * inside).sum(dim=1) / count, (unlikely.mean(dim=2) * inside).sum(dim=1) / count
+
+
+def _sum_of(misfit: torch.Tensor, uncertainty: torch.Tensor) -> dict[str, torch.Tensor]:
+    misfit, uncertainty = misfit.mean(), uncertainty.mean()
+    return {"loss": misfit + uncertainty, "misfit": misfit.detach(), "uncertainty": uncertainty.detach()}
 
 
 def compress(spectrum: torch.Tensor) -> torch.Tensor:

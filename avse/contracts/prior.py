@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from avse.contracts.plugin import Plugin
+from avse.contracts.sde import Sde
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
 
@@ -242,8 +243,20 @@ class LatentPrior(Prior):
 class ScorePrior(Prior):
     """The score of p(s | video), diffused along a stochastic differential equation ds = f(s, t) dt + g(t) dw.
 
-    The domain (`analyse`, `synthesise`) may compress amplitudes; times run from 0 (speech) to 1 (noise).
+    The domain (`analyse`, `synthesise`) may compress amplitudes; times run from 0 (speech) to 1 (noise). States are
+    complex and so is w, with E |dw|^2 = dt: variances are those of real and imaginary part together, and the score of a
+    Gaussian of mean m and variance v is (m - state) / v.
+
+    Attributes
+    ----------
+    sde : Sde
+        The equation; `marginal` and `drift_and_diffusion` are its own.
+    evaluations : int
+        How often `score` asks the network.
     """
+
+    sde: Sde
+    evaluations: int = 1
 
     @abstractmethod
     def score(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
@@ -272,6 +285,32 @@ class ScorePrior(Prior):
     @abstractmethod
     def drift_and_diffusion(self, state: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """f(state, t), shape (batch, steps, bins), and g(t), shape (batch,)."""
+
+    def speech_given(
+        self, state: torch.Tensor, time: torch.Tensor, context: Context
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance of speech, given a state: by Tweedie's formula, and as if nothing were known of speech.
+
+        Arguments
+        ---------
+        state : tensor, shape (batch, steps, bins), complex
+        time : tensor, shape (batch,)
+        context : Context
+
+        Returns
+        -------
+        mean : tensor, shape (batch, steps, bins), complex
+        variance : tensor, shape (batch, steps, bins)
+        """
+        scale, std = (value[:, None, None] for value in self.marginal(time))
+        mean = (state + std.square() * self.score(state, time, context)) / scale
+        return mean, (std / scale).square().expand(mean.shape)
+
+    def reliability(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
+        """How far the video is trusted, in [0, 1], zero where it was not valid; shape (batch, steps)."""
+        if context.video is None:
+            return state.real.new_zeros(state.shape[:2])
+        return context.valid.to(state.real.dtype)
 
 
 class SwitchingPrior(Prior):

@@ -18,19 +18,22 @@ _EMBEDDING = 64
 _DILATIONS = (1, 2, 4, 8)
 _KERNEL = 5
 _TINY = 1e-6
+_WIDEST = 5.0  # of the logarithm of the variance, beside that of a Gaussian
 
 
 class ScoreNetwork(nn.Module):
     """E[s | y] for y = s + r z, z white and r known: time convolutions with all bins as channels, then 3 x 3 ones.
 
         trunk    y, log r -> linear -> blocks, each told the noise level, the video added between them -> linear
-        result   G y + r sqrt(G) (offset + refined),   G = P / (P + r^2)
+        mean     G y + r sqrt(G) (offset + refined),   G = P / (P + r^2)
+        variance r^2 G exp(u)
 
     The trunk sees far (about 0.8 s to either side) and says how strong speech is in each bin, P, and where it is, the
     offset; the convolutions at full resolution see how phases go on from one step and bin to the next. If speech were
     Gaussian with the power P, then G y and r sqrt(G) would be mean and deviation of its posterior, so that what has to
     be learned is bounded, loud bins and silent ones alike (the preconditioning of Karras et al., 2022, is the case of P
-    the same everywhere). Nearly all work is matrix products, which a CPU does fast.
+    the same everywhere). How far speech really is from the mean, u, is read from the trunk by a layer that the rest
+    does not learn from. Nearly all work is matrix products, which a CPU does fast.
 
     Arguments
     ---------
@@ -50,8 +53,9 @@ class ScoreNetwork(nn.Module):
     -------
     >>> network = ScoreNetwork(bins=9, size="tiny")
     >>> context = Context(torch.ones(2, 6).bool(), torch.zeros(2, 6).bool())
-    >>> network(torch.randn(2, 6, 9, dtype=torch.complex64), torch.ones(2), context).shape
-    torch.Size([2, 6, 9])
+    >>> mean, variance = network(torch.randn(2, 6, 9, dtype=torch.complex64), torch.ones(2), context)
+    >>> mean.shape, variance.shape
+    (torch.Size([2, 6, 9]), torch.Size([2, 6, 9]))
     """
 
     def __init__(
@@ -76,12 +80,13 @@ class ScoreNetwork(nn.Module):
         self.fusions = nn.ModuleList(GatedFusion(deepcopy(fusion)) for _ in self.places)  # type: ignore[arg-type]
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, 3 * bins)
+        self.spread = nn.Linear(width, bins)
         self.refine = _Refinement(6 + 2 * given, planes)
 
     def forward(
         self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Speech as it is to be expected.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Speech as it is to be expected, and how sure that is.
 
         Arguments
         ---------
@@ -94,18 +99,23 @@ class ScoreNetwork(nn.Module):
 
         Returns
         -------
-        tensor, shape (batch, steps, bins), complex
+        mean : tensor, shape (batch, steps, bins), complex
             Zero beyond each clip's end.
+        variance : tensor, shape (batch, steps, bins)
+            Of real and imaginary part together. No gradient passes from it to the mean, nor to what both share.
         """
         hidden, embedding, parts, _ = self._trunk(noisy, ratio, context, given)
-        power, real, imaginary = self.leave(self.norm(hidden)).unflatten(2, (3, self.bins)).unbind(dim=2)
+        hidden = self.norm(hidden)
+        power, real, imaginary = self.leave(hidden).unflatten(2, (3, self.bins)).unbind(dim=2)
         level = 2 * power.to(noisy.real.dtype) + 2 * (math.log(self.data_std) - ratio.log()[:, None, None])
         gain = torch.sigmoid(level)  # P / (P + r^2)
         offset = torch.stack([real, imaginary], dim=1)
         planes = torch.cat([parts, gain.to(parts.dtype)[:, None] * parts[:, :2], offset], dim=1)
         offset = (offset + self.refine(planes, embedding, context.inside)).to(noisy.real.dtype)
         found = gain * noisy + ratio[:, None, None] * gain.sqrt() * torch.complex(offset[:, 0], offset[:, 1])
-        return torch.where(context.inside[..., None], found, found.new_zeros(()))
+        spread = self.spread(hidden.detach()).to(noisy.real.dtype).clamp(-_WIDEST, _WIDEST)
+        variance = ratio.square()[:, None, None] * (gain.detach().clamp(min=_TINY) * spread.exp())
+        return torch.where(context.inside[..., None], found, found.new_zeros(())), variance
 
     def features(
         self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None = None

@@ -1,0 +1,74 @@
+"""Samplers `euler` and `heun`: the probability-flow equation, by steps of first and of second order."""
+
+from __future__ import annotations
+
+import torch
+
+from avse.contracts.sampler import Expected, Sampler
+from avse.contracts.sde import Sde
+from avse.plugins import register
+
+
+@register("sampler", "euler")
+class Euler(Sampler):
+    """The ordinary equation that has the same marginals, dy / dr = (y - D) / r, in steps of Euler.
+
+    y = s / scale and r = std / scale; D = E[speech | state]. All chance is in the first state. States are complex
+    (batch, steps, bins).
+
+    Arguments
+    ---------
+    steps : int
+        Moves from noise to speech; each asks the network once.
+
+    Example
+    -------
+    >>> Euler().stochastic
+    False
+    """
+
+    paper = "Song, Meng and Ermon, Denoising diffusion implicit models, 2021"
+    stochastic = False
+    order = 1
+
+    def move(
+        self,
+        state: torch.Tensor,
+        time: torch.Tensor,
+        following: torch.Tensor,
+        expected: Expected,
+        sde: Sde,
+        memory: dict[str, torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Sampler.move`: shapes (batch, steps, bins) and (batch,)."""
+        scale, after = (sde.marginal(one)[0][:, None, None] for one in (time, following))
+        ratio, later = (sde.ratio(one)[:, None, None] for one in (time, following))
+        noisy = state / scale
+        slope = (noisy - expected(state, time)) / ratio
+        moved = noisy + (later - ratio) * slope
+        if self.order == 2:
+            end = (moved - expected(after * moved, following)) / later
+            moved = noisy + (later - ratio) * 0.5 * (slope + end)
+        return after * moved, 0 * time
+
+
+@register("sampler", "heun")
+class Heun(Euler):
+    """As `euler`, with the mean of the slopes at both ends of each step: second order, twice the work.
+
+    States are complex (batch, steps, bins).
+
+    Arguments
+    ---------
+    steps : int
+        Moves from noise to speech; each asks the network twice.
+
+    Example
+    -------
+    >>> Heun().evaluations
+    2
+    """
+
+    paper = "Karras et al., Elucidating the design space of diffusion-based generative models, 2022"
+    evaluations = 2
+    order = 2
