@@ -291,6 +291,62 @@ def evaluate(
         raise typer.Exit(1)
 
 
+@app.command("evaluate-separation", context_settings=_FREE)
+def evaluate_separation(
+    context: typer.Context,
+    manifest: Annotated[Path, typer.Option(help="mixtures.csv, as `avse mix` writes it, or its folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    model: Annotated[
+        str, typer.Option(help="Name or folder of a model; nmf, a baseline; or mixture, nothing separated.")
+    ] = "av-vae",
+    voices: Annotated[
+        str,
+        typer.Option(help="Of a model that knows speakers: free, known (it is told who talks), or one name for all."),
+    ] = "free",
+    label: Annotated[str | None, typer.Option(help="Name of the system in the table.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many only.")] = None,
+    tracker: Annotated[str | None, typer.Option(help="Mouth tracker; `avse plugins mouth_tracker` lists them.")] = None,
+    crops: Annotated[Path | None, typer.Option(help="Folder that keeps tracked mouths for the next time.")] = None,
+    enrolment: Annotated[Path | None, typer.Option(help="Manifest of clean speech of the talkers, for nmf.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the voices that were found.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+) -> None:
+    """Score the separation of mixtures: SI-SDR, SDR, SIR, SAR, PESQ-WB, ESTOI, wrong speakers.
+
+    Parts of the model that need no training can be changed: --inference langevin --inference.iterations 100.
+    """
+    words, overrides = _overrides(context, context.args)
+    if words:
+        raise AvseError(f"{' '.join(words)}: belongs to no option.")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from avse.evaluation.separation import evaluate_separation as run
+    from avse.evaluation.separation import separation_table
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("Separating")
+        summary = run(
+            manifest,
+            out,
+            model=model,
+            voices=voices,
+            label=label,
+            limit=limit,
+            tracker=tracker,
+            crops=crops,
+            device=device,
+            overrides=overrides,
+            enrolment=enrolment,
+            keep=keep,
+            seed=seed,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    typer.echo(separation_table([summary]))
+    typer.echo(f"Written to {out}: scores.csv, summary.json, table.md")
+
+
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `avse evaluate` wrote; the first is the baseline.")],
@@ -304,6 +360,24 @@ def compare(
     from avse.evaluation import comparison_table
 
     _show(comparison_table(run(runs, out, label, common_only=common_only, seed=seed)))
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Name or folder of a model.")],
+    sweep: Annotated[
+        Path, typer.Argument(help="What `avse evaluate --corruptions` wrote of it, on development clips.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the new model.")],
+) -> None:
+    """Make a model's reliability the probability that a frame is intact."""
+    from avse.evaluation import calibrate as run
+
+    found = run(model, sweep, out)
+    typer.echo(
+        f"{model} -> {out}: log-odds times {found['scale']:.2f} plus {found['shift']:.2f}, calibration error "
+        f"{found['before']:.3f} -> {found['after']:.3f}"
+    )
 
 
 @app.command()

@@ -8,6 +8,7 @@ from torch import nn
 
 from avse.contracts.plugin import Plugin
 from avse.contracts.types import Batch, Estimate
+from avse.errors import AvseError
 
 
 class Enhancer(nn.Module, Plugin):
@@ -17,6 +18,16 @@ class Enhancer(nn.Module, Plugin):
     a batch gives what its clips give one by one. The scale of the input is kept, so that `speech + noise` is the
     noisy sound.
     """
+
+    def calibrate(self, scale: float, shift: float) -> None:
+        """Replace the log-odds l of the reliability by `scale` l + `shift`.
+
+        Raises
+        ------
+        AvseError
+            If the enhancer does not estimate its reliability.
+        """
+        raise AvseError(f"{type(self).__name__} does not estimate its reliability: there is nothing to calibrate.")
 
     @abstractmethod
     def forward(self, batch: Batch) -> Estimate:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.plugin import Plugin
+from avse.errors import AvseError
 
 
 class Fusion(nn.Module, Plugin):
@@ -65,6 +66,18 @@ class Fusion(nn.Module, Plugin):
         reliability : tensor, shape (batch, steps), in [0, 1]
             Ones for a fusion that does not estimate it.
         """
+
+    def calibrate(self, scale: float, shift: float) -> None:
+        """Replace the log-odds l of the reliability by `scale` l + `shift`.
+
+        Raises
+        ------
+        AvseError
+            If the fusion does not estimate its reliability.
+        """
+        raise AvseError(
+            f"The fusion {type(self).__name__} does not estimate its reliability: there is nothing to calibrate."
+        )
 
     def forward(
         self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor

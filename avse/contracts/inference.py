@@ -13,6 +13,7 @@ from avse.contracts.noise_model import NoiseModel
 from avse.contracts.plugin import Plugin
 from avse.contracts.prior import Prior
 from avse.contracts.types import Batch, Estimate
+from avse.errors import AvseError
 
 
 class Inference(nn.Module, Plugin):
@@ -52,6 +53,12 @@ class Inference(nn.Module, Plugin):
         if iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {iterations}.")
         self.prior, self.noise_model, self.iterations = prior, noise_model, iterations
+
+    def calibrate(self, scale: float, shift: float) -> None:
+        """Move the log-odds of the prior's reliability; see `Fusion.calibrate`."""
+        if not hasattr(self.prior, "calibrate"):
+            raise AvseError(f"The prior {type(self.prior).__name__} has no reliability that could be calibrated.")
+        self.prior.calibrate(scale, shift)
 
     @abstractmethod
     def iterate(

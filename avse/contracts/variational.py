@@ -17,6 +17,7 @@ from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.recognition import Recognition, draw_noise
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.errors import AvseError
 from avse.signal.stft import repeat_to_steps
 
 # Mean power of a bin of the windowed transform of white noise is the noise's variance times the window's energy.
@@ -205,6 +206,12 @@ class VariationalPrior(LatentPrior):
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """See `LatentPrior.reliability`."""
         return self._fuse(self.decoder_fusion, torch.tanh(self.latent_in(latent)), context)[1]
+
+    def calibrate(self, scale: float, shift: float) -> None:
+        """Move the log-odds of `reliability`; see `Fusion.calibrate`."""
+        if self.decoder_fusion is None:
+            raise AvseError("The prior has no video, and nothing to calibrate.")
+        self.decoder_fusion.calibrate(scale, shift)
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Negative evidence bound per bin, and its terms; see `Prior.loss`.

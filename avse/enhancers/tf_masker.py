@@ -159,6 +159,12 @@ class TFMasker(Enhancer):
         speech = speech * length_mask(batch.lengths, samples)
         return Estimate(speech, batch.noisy - speech, reliability.float(), batch.lengths)
 
+    def calibrate(self, scale: float, shift: float) -> None:
+        """See `Enhancer.calibrate`."""
+        if self.fusion is None:
+            super().calibrate(scale, shift)
+        self.fusion.calibrate(scale, shift)
+
     def _fuse(self, hidden: torch.Tensor, batch: Batch, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         video = self.visual_frontend(batch.mouth, batch.valid)
         valid = repeat_to_steps(batch.valid, hidden.shape[1], self.ratio) & inside

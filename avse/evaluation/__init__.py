@@ -1,5 +1,6 @@
 """Evaluation: scores of a system on a manifest, paired comparisons, tables, plots and the HTML report."""
 
+from avse.evaluation.calibrate import calibrate
 from avse.evaluation.comparison import compare
 from avse.evaluation.plots import plot_estimate, plot_scores
 from avse.evaluation.robustness import robustness_markdown, robustness_table
@@ -8,6 +9,7 @@ from avse.evaluation.tables import comparison_table, markdown_table, read_summar
 
 __all__ = [
     "METRICS",
+    "calibrate",
     "compare",
     "comparison_table",
     "evaluate",

@@ -58,7 +58,7 @@ def summarise_sweep(rows: Sequence[Row], metrics: Sequence[str], *, seed: int = 
     """
     return {
         "cells": _cells(rows, metrics, seed),
-        "calibration": [list(one) for one in _bins(*_frames(rows, _groups(rows)[ANY, None]))],
+        "calibration": [list(one) for one in _bins(*sweep_frames(rows))],
         "failures": [
             {key: row[key] for key in ("id", "video", "severity", "status", "reason")}
             for row in rows
@@ -163,6 +163,11 @@ def robustness_table(summary: Mapping[str, Any]) -> Table:
         table.add_row(video.replace("_", " "), *texts, *found)
     table.caption = "AUC, ECE: of the reliability, telling intact from spoiled frames"
     return table
+
+
+def sweep_frames(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Reliability of all intact and of all spoiled frames of a sweep, as its AUC and its calibration error see them."""
+    return _frames(rows, _groups(rows)[ANY, None])
 
 
 def cell_grid(summary: Mapping[str, Any]) -> dict[str, dict[int | None, Any]]:

@@ -144,7 +144,7 @@ def evaluate(
         "system": label,
         "manifest": str(manifest),
         "manifest_sha256": hashlib.sha256(Path(manifest).read_bytes()).hexdigest(),
-        **({"model": _name(model), "model_sha256": _model_hash(model)} if estimates is None else {}),
+        **({"model": _name(model), "model_sha256": model_hash(model)} if estimates is None else {}),
         **({} if estimates is None else {"estimates": str(estimates), "estimates_sha256": _listing(Path(estimates))}),
         "use_video": use_video,
         "corrupt": corrupt,
@@ -211,6 +211,19 @@ def read_scores(out: str | Path) -> list[Row]:
     if not path.is_file():
         raise AvseError(f"{out}: holds no scores.csv. Name a folder that `avse evaluate --out` wrote.")
     return read_rows(path)
+
+
+def read_sweep(out: str | Path) -> tuple[list[Row], dict[str, Any]]:
+    """Rows of the `corrupted.csv` of an evaluation with `corruptions`, and how it was made.
+
+    Raises
+    ------
+    AvseError
+        If the folder holds no such evaluation.
+    """
+    if not (Path(out) / _SWEEP).is_file() or not (Path(out) / "settings.json").is_file():
+        raise AvseError(f"{out}: holds no {_SWEEP}. Name a folder that `avse evaluate --corruptions --out` wrote.")
+    return read_rows(Path(out) / _SWEEP), json.loads((Path(out) / "settings.json").read_text(encoding="utf-8"))
 
 
 def _check_arguments(
@@ -338,7 +351,7 @@ def _label(model: Any, estimates: str | Path | None) -> str:
     return Path(_name(model) if estimates is None else estimates).resolve().name
 
 
-def _model_hash(model: Any) -> str | None:
+def model_hash(model: Any) -> str | None:
     """Hash of the files of a model's folder, or of a loaded model's weights; None where there are neither."""
     digest = hashlib.sha256()
     if isinstance(model, str | Path):

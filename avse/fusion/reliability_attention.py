@@ -91,6 +91,12 @@ class ReliabilityAttention(Fusion):
         logit = self.trust[2](evidence)[..., 0]
         return self.joint(torch.cat([query, attended], dim=2)), torch.sigmoid(logit)
 
+    def calibrate(self, scale: float, shift: float) -> None:
+        """See `Fusion.calibrate`."""
+        with torch.no_grad():
+            self.trust[2].weight.mul_(scale)
+            self.trust[2].bias.mul_(scale).add_(shift)
+
     def _over_time(self, layer: nn.Conv1d, evidence: torch.Tensor) -> torch.Tensor:
         reach = layer.dilation[0] * (_KERNEL - 1)
         padding = (reach, 0) if self.causal else (reach // 2, reach // 2)
