@@ -44,6 +44,7 @@ setup(
     extras_require={
         "dnsmos": ["speechmos>=0.0.1.1", "onnxruntime>=1.18"],
         "tensorboard": ["tensorboard>=2.16"],
+        "separation": ["mir_eval>=0.7,<0.9"],
         "bench": ["noisereduce==3.0.*", "pyroomacoustics>=0.10"],
         "docs": ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.14.*", "mypy>=1.11", "mir_eval>=0.7", "tensorboard>=2.16"],

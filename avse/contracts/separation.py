@@ -28,7 +28,7 @@ from torch import nn
 from avse.contracts.fit import Expectation, Fit
 from avse.contracts.latent_inference import LatentInference
 from avse.contracts.latent_run import Run, gain_cost, no_gradient
-from avse.contracts.prior import SwitchingPrior
+from avse.contracts.prior import Prior, SwitchingPrior
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frames
 from avse.errors import AvseError
 from avse.signal.mixture import speech_variance
@@ -226,6 +226,12 @@ class Separation:
         Its settings serve all voices; a gate or a switching prior chooses for each by itself.
     voices : sequence of (str or None)
         See `separate`.
+    noise_share : float
+        Power of the noise before anything is heard, relative to the mixture's. Noise that begins as loud as the mixture
+        takes voices for itself, and gives none back.
+    recognise : bool
+        Whether a prior that recognises z in noise does so among other voices, which are unlike the noise that it
+        learned on. False: it encodes its estimate of the voice.
 
     Raises
     ------
@@ -241,8 +247,16 @@ class Separation:
     torch.Size([2, 2, 3200])
     """
 
-    def __init__(self, inference: LatentInference, voices: Sequence[str | None] = ()) -> None:
-        self.inference = inference
+    def __init__(
+        self,
+        inference: LatentInference,
+        voices: Sequence[str | None] = (),
+        noise_share: float = 0.01,
+        recognise: bool = False,
+    ) -> None:
+        if not recognise:
+            inference = _with_prior(inference, _unaided(inference.prior))
+        self.inference, self.noise_share = inference, noise_share
         self.inferences: list[LatentInference] = [self._of_voice(voice) for voice in voices]
 
     def __call__(self, talkers: Sequence[Batch], seconds: float | None = None) -> Separated:
@@ -285,8 +299,7 @@ class Separation:
             of_voice = prior.of(voice)
         except ValueError as error:
             raise AvseError(str(error)) from error
-        noise_model = self.inference.noise_model
-        return copy.deepcopy(self.inference, {id(prior): of_voice, id(noise_model): noise_model})
+        return _with_prior(self.inference, of_voice)
 
     def _iterations(self, talkers: Sequence[Batch]) -> Iterator[list[Run]]:
         count, inference = len(talkers), self.inference
@@ -299,6 +312,11 @@ class Separation:
         device = talkers[0].noisy.device.type
         with no_gradient(device):
             runs = [one.start(batch) for one, batch in zip(inferences, talkers)]
+            for run in runs:
+                run.state = inference.noise_model.initial_state(
+                    self.noise_share * run.fit.power, run.fit.context.inside
+                )
+                run.fit.variance = inference.noise_model.variance(run.state)
             for place, (one, run) in enumerate(zip(inferences, runs)):
                 seed = inference.seed + _STREAMS * place
                 for fit in (run.fit, *run.fit.states):
@@ -380,6 +398,23 @@ class Separation:
         shares = nn.functional.pad(shares, (0, missing))[..., : frames * ratio].unflatten(3, (frames, ratio))
         names = getattr(prior, "names", None) or [str(state) for state in range(len(prior.components))]
         return {"states": shares.mean(dim=4).mT, "names": tuple(names)}
+
+
+def _with_prior(inference: LatentInference, prior: Prior) -> LatentInference:
+    """The same inference with another prior; the noise model stays the same object."""
+    noise_model = inference.noise_model
+    return copy.deepcopy(inference, {id(inference.prior): prior, id(noise_model): noise_model})
+
+
+def _unaided(prior: Prior) -> Prior:
+    """A prior, with the same weights, that does not recognise z in noise."""
+    view = copy.copy(prior)
+    if isinstance(view, SwitchingPrior):
+        view._modules = dict(view._modules)
+        view.components = nn.ModuleList(_unaided(component) for component in view.components)
+    else:
+        view.recognises = False
+    return view
 
 
 def _order(talkers: Sequence[Batch]) -> torch.Tensor:
