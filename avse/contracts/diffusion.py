@@ -12,6 +12,7 @@ from avse.contracts.types import Batch
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.signal.level import level_scale
 from avse.signal.nmf import clip_generators
+from avse.signal.random import complex_noise
 from avse.signal.stft import istft, stft
 
 _FACTOR = 0.3  # of the compressed spectrum: speech then reaches about one where it is loudest
@@ -104,6 +105,18 @@ class DiffusionPrior(ScorePrior):
         if self.visual_frontend is None:
             return None
         return self.visual_frontend(batch.mouth, batch.valid).to(self.network.enter.weight.dtype)
+
+    def spectrum_of(self, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `ScorePrior.spectrum_of`: both (batch, steps, bins).
+
+        With c Gaussian around d with the variance v, E |C|^2 = E |c|^4 / 0.3^4 = (|d|^4 + 4 |d|^2 v + 2 v^2) / 0.3^4.
+        """
+        power = mean.abs().square()
+        return expand(mean), (4 * power * variance + 2 * variance.square()) / _FACTOR**4
+
+    def state_of(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """See `ScorePrior.state_of`: (batch, steps, bins)."""
+        return compress(spectrum)
 
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `ScorePrior.marginal`: both (batch,)."""
@@ -256,28 +269,6 @@ def expand(compressed: torch.Tensor) -> torch.Tensor:
     """
     scaled = compressed / _FACTOR
     return scaled * scaled.abs()
-
-
-def complex_noise(like: torch.Tensor, inside: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
-    """Complex white noise of variance one, drawn for each clip by itself and in its own length.
-
-    Arguments
-    ---------
-    like : tensor, shape (batch, steps, bins), complex
-    inside : tensor, shape (batch, steps), bool
-        False beyond each clip's end, where the result is zero.
-    generators : list of torch.Generator
-        One for each clip.
-
-    Returns
-    -------
-    tensor, shape (batch, steps, bins), complex
-    """
-    noise = like.new_zeros(like.shape)
-    for row, (generator, steps) in enumerate(zip(generators, inside.sum(dim=1).tolist())):
-        drawn = torch.randn(steps, like.shape[2], 2, generator=generator) * 0.5**0.5
-        noise[row, :steps] = torch.view_as_complex(drawn).to(like)
-    return noise
 
 
 def check_video(visual_frontend: VisualFrontend | None, fusion: Fusion | None, width: int, what: str) -> None:

@@ -306,6 +306,26 @@ class ScorePrior(Prior):
         mean = (state + std.square() * self.score(state, time, context)) / scale
         return mean, (std / scale).square().expand(mean.shape)
 
+    def spectrum_of(self, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance of speech in the domain, as those of its short-time Fourier transform, where sounds add up.
+
+        A prior whose domain is that transform need not say more.
+
+        Arguments
+        ---------
+        mean : tensor, shape (batch, steps, bins), complex
+        variance : tensor, shape (batch, steps, bins)
+
+        Returns
+        -------
+        mean, variance : tensor, shape (batch, steps, bins)
+        """
+        return mean, variance
+
+    def state_of(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """A short-time Fourier transform in the domain, shape (batch, steps, bins), complex."""
+        return spectrum
+
     def reliability(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
         """How far the video is trusted, in [0, 1], zero where it was not valid; shape (batch, steps)."""
         if context.video is None:
