@@ -13,14 +13,22 @@ API = {
         "The front door",
         "What `import avse` gives. Everything is imported on first use.",
         {
-            "avse": ["enhance"],
+            "avse": ["enhance", "separate"],
             "avse.model": ["load", "Model"],
             "avse.enhance_files": ["enhance_file", "enhance_files", "Report"],
+            "avse.separate_files": ["separate_file", "SeparationReport", "Voice"],
             "avse.training": ["train"],
             "avse.errors": [],
         },
     ),
-    "types": ("What flows", "", {"avse.contracts.types": ["Clip", "Batch", "Estimate", "video_frames"]}),
+    "types": (
+        "What flows",
+        "",
+        {
+            "avse.contracts.types": ["Clip", "Batch", "Estimate", "video_frames"],
+            "avse.contracts.separation": ["Separated", "separate", "Separation"],
+        },
+    ),
     "media": ("Media files", "", {"avse.media": []}),
     "data": (
         "Data",
@@ -38,10 +46,12 @@ API = {
                 "cache",
                 "training_set",
                 "speech_set",
+                "separation_set",
+                "separation_scenes",
             )
         },
     ),
-    "evaluation": ("Evaluation", "", {"avse.evaluation": []}),
+    "evaluation": ("Evaluation", "", {"avse.evaluation": [], "avse.evaluation.separation": []}),
     "recipes": ("Recipes and the registry", "", {"avse.recipe": [], "avse.plugins": []}),
     "testing": (
         "Templates and checks",
@@ -57,6 +67,7 @@ API = {
             "avse.signal.face_shape": [],
             "avse.signal.frontalization": [],
             "avse.training.losses": [],
+            "avse.training.separation": [],
         },
     ),
 }

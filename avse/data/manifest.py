@@ -29,6 +29,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +145,15 @@ def read_manifest(
     problems += _missing_files(kept)
     _raise_together(f"{path}: this manifest cannot be used.", problems)
     return kept
+
+
+def is_left_out(name: str, every: int) -> bool:
+    """Whether an utterance is one of those that are left out of training, as its name alone decides.
+
+    >>> [is_left_out(name, 2) for name in ("s1/bbaf5a", "s1/bbal8p", "s1/bbal9a")]
+    [True, False, True]
+    """
+    return every > 0 and zlib.crc32(name.encode()) % every == 0
 
 
 def check_splits(utterances: Iterable[Utterance], allow_speakers: Collection[str] = ()) -> None:

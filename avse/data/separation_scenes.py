@@ -29,11 +29,10 @@ from pathlib import Path
 import numpy as np
 
 from avse.data.audio import read_audio, write_audio
-from avse.data.manifest import SPLITS, Utterance, read_manifest
+from avse.data.manifest import SPLITS, Utterance, is_left_out, read_manifest
 from avse.data.mixing import active_samples, mix_at_snr
 from avse.data.noises import cut_or_loop, draw_offset
 from avse.data.scenes import sound_path
-from avse.data.speech_set import is_left_out
 from avse.errors import AvseError
 from avse.files import atomic_path
 

@@ -9,9 +9,9 @@ import torch
 
 from avse.contracts.types import Batch, Clip
 from avse.data.cache import ClipCache
-from avse.data.manifest import Utterance
+from avse.data.manifest import Utterance, is_left_out
 from avse.data.mixing import active_samples, mix_at_snr
-from avse.data.speech_set import at_random_level, equalise, is_left_out
+from avse.data.speech_set import at_random_level, equalise
 from avse.data.training_set import MixtureSet, VideoDegradation
 from avse.errors import AvseError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from torch.utils.data import Dataset
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip
 from avse.data.cache import ClipCache
-from avse.data.manifest import Utterance
+from avse.data.manifest import Utterance, is_left_out
 from avse.errors import AvseError
 
 _MOST_CUTS = 8
@@ -183,15 +182,6 @@ class SpeechSet(Dataset):
             valids.append(valid[rows] & inside)
         clip = Clip(np.zeros(self.samples, dtype=np.float32), np.concatenate(mouths), np.concatenate(valids))
         return clip.mouth, clip.valid
-
-
-def is_left_out(name: str, every: int) -> bool:
-    """Whether an utterance is one of those that are left out of training, as its name alone decides.
-
-    >>> [is_left_out(name, 2) for name in ("s1/bbaf5a", "s1/bbal8p", "s1/bbal9a")]
-    [True, False, True]
-    """
-    return every > 0 and zlib.crc32(name.encode()) % every == 0
 
 
 class Pool:

@@ -41,7 +41,8 @@ def test_talkers_look_at_each_other_in_any_order() -> None:
     assert not torch.allclose(pair.speech[:, 0], found.speech[:, 0], atol=1e-5)
     # Mixtures beside each other do not: the second clip is the same alone.
     second = [
-        replace(one, noisy=one.noisy[1:, :2000], lengths=one.lengths[1:], mouth=one.mouth[1:, :4], valid=one.valid[1:, :4])
+        replace(one, noisy=one.noisy[1:, :2000], lengths=one.lengths[1:], mouth=one.mouth[1:, :4],
+                valid=one.valid[1:, :4])
         for one in talkers
     ]  # fmt: skip
     torch.testing.assert_close(separate(model, second).speech, found.speech[1:, :, :2000], rtol=1e-3, atol=1e-5)
