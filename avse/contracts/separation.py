@@ -28,7 +28,7 @@ from torch import nn
 from avse.contracts.fit import Expectation, Fit
 from avse.contracts.latent_inference import LatentInference
 from avse.contracts.latent_run import Run, gain_cost, no_gradient
-from avse.contracts.prior import Prior, SwitchingPrior
+from avse.contracts.prior import SwitchingPrior
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frames
 from avse.errors import AvseError
 from avse.signal.mixture import speech_variance
@@ -229,9 +229,6 @@ class Separation:
     noise_share : float
         Power of the noise before anything is heard, relative to the mixture's. Noise that begins as loud as the mixture
         takes voices for itself, and gives none back.
-    recognise : bool
-        Whether a prior that recognises z in noise does so among other voices, which are unlike the noise that it
-        learned on. False: it encodes its estimate of the voice.
 
     Raises
     ------
@@ -252,10 +249,7 @@ class Separation:
         inference: LatentInference,
         voices: Sequence[str | None] = (),
         noise_share: float = 0.01,
-        recognise: bool = False,
     ) -> None:
-        if not recognise:
-            inference = _with_prior(inference, _unaided(inference.prior))
         self.inference, self.noise_share = inference, noise_share
         self.inferences: list[LatentInference] = [self._of_voice(voice) for voice in voices]
 
@@ -299,7 +293,8 @@ class Separation:
             of_voice = prior.of(voice)
         except ValueError as error:
             raise AvseError(str(error)) from error
-        return _with_prior(self.inference, of_voice)
+        noise_model = self.inference.noise_model  # remains the same object
+        return copy.deepcopy(self.inference, {id(prior): of_voice, id(noise_model): noise_model})
 
     def _iterations(self, talkers: Sequence[Batch]) -> Iterator[list[Run]]:
         count, inference = len(talkers), self.inference
@@ -398,23 +393,6 @@ class Separation:
         shares = nn.functional.pad(shares, (0, missing))[..., : frames * ratio].unflatten(3, (frames, ratio))
         names = getattr(prior, "names", None) or [str(state) for state in range(len(prior.components))]
         return {"states": shares.mean(dim=4).mT, "names": tuple(names)}
-
-
-def _with_prior(inference: LatentInference, prior: Prior) -> LatentInference:
-    """The same inference with another prior; the noise model stays the same object."""
-    noise_model = inference.noise_model
-    return copy.deepcopy(inference, {id(inference.prior): prior, id(noise_model): noise_model})
-
-
-def _unaided(prior: Prior) -> Prior:
-    """A prior, with the same weights, that does not recognise z in noise."""
-    view = copy.copy(prior)
-    if isinstance(view, SwitchingPrior):
-        view._modules = dict(view._modules)
-        view.components = nn.ModuleList(_unaided(component) for component in view.components)
-    else:
-        view.recognises = False
-    return view
 
 
 def _order(talkers: Sequence[Batch]) -> torch.Tensor:
