@@ -39,6 +39,9 @@ class ReliabilityAttention(Fusion):
     trust_layers : int
         Dilated convolutions over time before the reliability is read off, so that it builds on what was seen and heard
         for seconds. 0: each step by itself.
+    doubt : float
+        At least 1. The video is weighed by r to this power: where r is a probability, above 1 a step that may well be
+        spoiled counts for less than its chance of being intact.
 
     Shapes as in `Fusion.forward`: (batch, steps, audio_dim) and (batch, steps, video_dim) to (batch, steps,
     audio_dim), and reliability (batch, steps).
@@ -64,9 +67,12 @@ class ReliabilityAttention(Fusion):
         agreement_dim: int = 16,
         causal: bool = False,
         trust_layers: int = 0,
+        doubt: float = 1.0,
     ) -> None:
         super().__init__(audio_dim, video_dim)
-        self.causal, self.window = causal, window
+        if doubt < 1:
+            raise ValueError(f"doubt must be at least 1, got {doubt}.")
+        self.causal, self.window, self.doubt = causal, window, doubt
         self.norm = nn.LayerNorm(audio_dim)
         self.attention = LocalCrossAttention(audio_dim, video_dim, heads, context, causal)
         self.joint = nn.Sequential(nn.Linear(2 * audio_dim, audio_dim), nn.SiLU(), nn.Linear(audio_dim, audio_dim))
@@ -88,8 +94,9 @@ class ReliabilityAttention(Fusion):
         evidence = self.trust[:2](torch.cat([query, video, agreement], dim=2))
         for layer in self.trust_over_time:
             evidence = evidence + F.silu(self._over_time(layer, evidence * valid[..., None]))
-        logit = self.trust[2](evidence)[..., 0]
-        return self.joint(torch.cat([query, attended], dim=2)), torch.sigmoid(logit)
+        reliability = torch.sigmoid(self.trust[2](evidence)[..., 0])
+        delta = self.joint(torch.cat([query, attended], dim=2))
+        return delta * reliability[..., None] ** (self.doubt - 1), reliability
 
     def calibrate(self, scale: float, shift: float) -> None:
         """See `Fusion.calibrate`."""
