@@ -118,3 +118,14 @@ def test_trust_over_time_learns_which_frames_show_another_mouth() -> None:
     valid = torch.rand(16, 40, generator=generator) > 0.2
     other = torch.where(valid[..., None], video, torch.full_like(video, 9.0))
     assert torch.equal(fusion(audio, video, valid)[1], fusion(audio, other, valid)[1])
+
+
+def test_doubt_is_a_power_of_the_reliability() -> None:
+    audio, video, valid = _streams()
+    torch.manual_seed(0)
+    fusion = ReliabilityAttention(8, 6, heads=2).double()
+    plain, reliability = fusion(audio, video, valid)
+    fusion.doubt = 3.0
+    doubted, same = fusion(audio, video, valid)
+    assert torch.equal(same, reliability)
+    torch.testing.assert_close(doubted - audio, (plain - audio) * reliability[..., None] ** 2)
