@@ -181,14 +181,16 @@ class Model:
         if isinstance(source, (str, Path)):
             from avse.media import find_talkers
 
-            if any(isinstance(video, Clip) for video in videos):
+            files = [video for video in videos if not isinstance(video, Clip)]
+            if len(files) < len(videos):
                 raise AvseError("With a file as source, videos are files as well.")
-            clips = [one.clip for one in find_talkers(source, videos, others=others, roi=roi, tracker=tracker)]
+            clips = [one.clip for one in find_talkers(source, files, others=others, roi=roi, tracker=tracker)]
         else:
             heard = as_clip(source, sample_rate=sample_rate)
-            if others < 0 or not all(isinstance(video, Clip) for video in videos):
+            seen = [video for video in videos if isinstance(video, Clip)]
+            if others < 0 or len(seen) < len(videos):
                 raise AvseError("With a sound as source, videos are clips, and others is not negative.")
-            clips = [Clip(heard.audio, one.mouth, one.valid) for one in videos] + [heard.without_video()] * others
+            clips = [Clip(heard.audio, one.mouth, one.valid) for one in seen] + [heard.without_video()] * others
             clips = clips or ([heard] if heard.valid.any() else [])
         decoded = time.perf_counter()
         found = self.separate_clips(clips, speakers, chunk_seconds=chunk_seconds)

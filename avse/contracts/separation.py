@@ -21,6 +21,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,7 +79,7 @@ class Separated:
     timings: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, mixture: torch.Tensor, estimates: Sequence[Estimate], **others) -> Separated:
+    def of(cls, mixture: torch.Tensor, estimates: Sequence[Estimate], **others: Any) -> Separated:
         """Estimates of all voices put together; the rest is what they leave of the mixture.
 
         Arguments

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,15 +216,13 @@ def summarise(rows: Sequence[Mapping[str, Any]], label: str, seed: int = 0) -> d
     dict
         `label`; `n`, of voices; `groups`: by name of the group and of the metric `mean`, `low`, `high` and `n`.
     """
-    kinds: dict[str, Callable[[Mapping[str, Any]], bool]] = {"all": lambda row: True}
-    for count in sorted({row["talkers"] for row in rows}):
-        kinds[f"{count} talkers"] = lambda row, count=count: row["talkers"] == count
-    for sexes in ("same", "different"):
-        kinds[f"{sexes} sex"] = lambda row, sexes=sexes: row["sexes"] == sexes
-    kinds |= {"without noise": lambda row: row["snr"] == "", "with noise": lambda row: row["snr"] != ""}
+    kinds: dict[str, tuple[str, Collection[Any]]] = {"all": ("", ())}
+    kinds |= {f"{count} talkers": ("talkers", (count,)) for count in sorted({row["talkers"] for row in rows})}
+    kinds |= {f"{sexes} sex": ("sexes", (sexes,)) for sexes in ("same", "different")}
+    kinds |= {"without noise": ("snr", ("",)), "with noise": ("snr", {row["snr"] for row in rows} - {""})}
     groups = {}
-    for name, belongs in kinds.items():
-        own = [row for row in rows if belongs(row)]
+    for name, (fact, values_of_fact) in kinds.items():
+        own = [row for row in rows if name == "all" or row[fact] in values_of_fact]
         if own:
             # Mixtures with and without noise of the same talkers are not independent.
             targets = ["_".join(str(row["id"]).split("_")[:2]) for row in own]

@@ -13,6 +13,7 @@ from avse.contracts.types import SAMPLE_RATE
 from avse.evaluation.plots import COLOURS, INPUT, decibels, save, styled
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from avse.media import Talker
@@ -100,7 +101,7 @@ def _plot(mixture: np.ndarray, found: Separated, talkers: Sequence[Talker], titl
     return figure
 
 
-def _frame(axes, talker: Talker, colour: str) -> None:
+def _frame(axes: Axes, talker: Talker, colour: str) -> None:
     from matplotlib.patches import Rectangle
 
     height, width = talker.picture.shape[:2]
