@@ -22,6 +22,7 @@ _FROM = {
     "evaluate": "avse.evaluation",
     "compare": "avse.evaluation",
     "train": "avse.training",
+    "generate": "avse.generation",
     "register": "avse.plugins",
 }
 __all__ = ["__version__", "enhance", "separate", *_FROM]

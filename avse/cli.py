@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from avse.cli_generative import embed, generate, lips
 from avse.errors import AvseError
 
 
@@ -522,6 +523,10 @@ def new(
     typer.echo(f"Written: {created.path}")
     for what, command in created.commands:
         typer.echo(f"\n{what}:\n    {command}")
+
+
+for _verb in (generate, lips, embed):
+    app.command()(_verb)
 
 
 @recipe_app.command(context_settings=_FREE, options_metavar="RECIPE [--KEY VALUE]... [OPTIONS]")

@@ -28,10 +28,10 @@ LAYERS = (
     ("media",),
     ("data",),
     tuple(name.removeprefix("avse.") for name in KINDS.values()),
-    ("model",),
+    ("model", "generation"),
     ("training", "evaluation"),
     ("enhance_files", "separate_files"),
-    ("cli_tools", "demo", "new"),
+    ("cli_tools", "cli_generative", "demo", "new"),
     ("cli",),
     ("__main__",),
 )

@@ -39,8 +39,7 @@ class DiffusionPrior(ScorePrior):
 
     Arguments
     ---------
-    sde : Sde or None
-        None: `ornstein_uhlenbeck` as published.
+    sde : Sde
     size : str
         Of the network: `small`, `medium` or `large`, about 1, 5 and 28 million parameters.
     visual_frontend : VisualFrontend or None
@@ -65,7 +64,7 @@ class DiffusionPrior(ScorePrior):
 
     def __init__(
         self,
-        sde: Sde | None = None,
+        sde: Sde,
         size: str = "small",
         visual_frontend: VisualFrontend | None = None,
         fusion: Fusion | None = None,
@@ -76,10 +75,6 @@ class DiffusionPrior(ScorePrior):
         hop: int = 320,
     ) -> None:
         super().__init__(fft_size, hop)
-        if sde is None:
-            from avse import plugins
-
-            sde = plugins.get("sde", "ornstein_uhlenbeck")()
         width = width_of(size)
         check_video(visual_frontend, fusion, width, f"a {size} network")
         if not 0.0 <= video_dropout < 1.0:

@@ -7,6 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -78,8 +79,7 @@ class PosteriorSampling(Inference):
     ---------
     prior : ScorePrior
     noise_model : NoiseModel
-    sampler : Sampler or None
-        None: `predictor_corrector`, 30 steps.
+    sampler : Sampler
     passes : int
         How often the sampler goes from noise to speech; the noise is kept from one pass to the next.
     chains : int
@@ -106,7 +106,7 @@ class PosteriorSampling(Inference):
         self,
         prior: ScorePrior,
         noise_model: NoiseModel,
-        sampler: Sampler | None = None,
+        sampler: Sampler,
         passes: int = 1,
         chains: int = 1,
         fit_every: int = 1,
@@ -114,10 +114,6 @@ class PosteriorSampling(Inference):
         wiener: bool = False,
         seed: int = 0,
     ) -> None:
-        if sampler is None:
-            from avse import plugins
-
-            sampler = plugins.get("sampler", "predictor_corrector")()
         for name, value, least in (
             ("passes", passes, 1),
             ("chains", chains, 1),
@@ -129,15 +125,6 @@ class PosteriorSampling(Inference):
         super().__init__(prior, noise_model, passes * sampler.steps)
         self.sampler, self.passes, self.chains, self.fit_every = sampler, passes, chains, fit_every
         self.m_steps, self.wiener, self.seed = m_steps, wiener, seed
-
-    @classmethod
-    def example_arguments(cls) -> dict:
-        from avse import plugins
-
-        prior = plugins.get("prior", "av_diffusion").example()
-        noise_model = plugins.get("noise_model", "nmf")(rank=2)
-        sampler = plugins.get("sampler", "predictor_corrector")(steps=2)
-        return {"prior": prior, "noise_model": noise_model, "sampler": sampler}
 
     @property
     def evaluations(self) -> int:
@@ -362,6 +349,12 @@ def towards(
     size = (diffusion.square() * (draw.time - draw.following))[:, None, None]
     share = (weight * size / scale.square() / ((std / scale).square() + variance)).clamp(max=1.0)
     return state + share * (scale * (draw.sound - rest) - state)
+
+
+def small_parts(get: Callable[[str, str], Any]) -> dict[str, Any]:
+    """Arguments of a small example, of plugins that `get` (avse.plugins.get) finds."""
+    prior, noise_model = get("prior", "av_diffusion").example(), get("noise_model", "nmf")(rank=2)
+    return {"prior": prior, "noise_model": noise_model, "sampler": get("sampler", "predictor_corrector")(steps=2)}
 
 
 def _mean_of_chains(tensor: torch.Tensor, chains: int) -> torch.Tensor:

@@ -44,6 +44,30 @@ class Context:
         )
 
 
+def context_of(
+    batch: Batch, fft_size: int, hop: int, visual_features: Callable[[Batch], torch.Tensor | None]
+) -> Context:
+    """What a model is told about a batch, on the clock of its transform; without video where no frame is valid.
+
+    Arguments
+    ---------
+    batch : Batch
+    fft_size, hop : int
+        In samples.
+    visual_features : callable
+        Gives the features of a batch, shape (batch, frames, dim), or None. Asked only where a frame is valid.
+    """
+    steps = stft_steps(batch.noisy.shape[1], fft_size, hop)
+    inside = length_mask(stft_steps(batch.lengths, fft_size, hop), steps)
+    ratio = SAMPLES_PER_FRAME // hop
+    valid = repeat_to_steps(batch.valid, steps, ratio) & inside
+    features = visual_features(batch) if bool(batch.valid.any()) else None
+    if features is None:
+        return Context(inside, torch.zeros_like(valid))
+    video = repeat_to_steps(features, steps, ratio)
+    return Context(inside, valid, torch.where(valid[..., None], video, video.new_zeros(())))
+
+
 @dataclass
 class Gaussian:
     """Independent Gaussians.
@@ -141,15 +165,7 @@ class Prior(nn.Module, Plugin):
 
     def context(self, batch: Batch) -> Context:
         """What the prior is told about a batch, on the audio clock; without video where no frame is valid."""
-        steps = stft_steps(batch.noisy.shape[1], self.fft_size, self.hop)
-        inside = length_mask(stft_steps(batch.lengths, self.fft_size, self.hop), steps)
-        ratio = SAMPLES_PER_FRAME // self.hop
-        valid = repeat_to_steps(batch.valid, steps, ratio) & inside
-        features = self.visual_features(batch) if bool(batch.valid.any()) else None
-        if features is None:
-            return Context(inside, torch.zeros_like(valid))
-        video = repeat_to_steps(features, steps, ratio)
-        return Context(inside, valid, torch.where(valid[..., None], video, video.new_zeros(())))
+        return context_of(batch, self.fft_size, self.hop, self.visual_features)
 
 
 class LatentPrior(Prior):

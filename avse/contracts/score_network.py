@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from avse.contracts.fusion import Fusion
 from avse.contracts.prior import Context
 
-SIZES = {"tiny": (32, 2, 4), "small": (192, 5, 12), "medium": (448, 6, 16), "large": (960, 8, 24)}
+SIZES = {"tiny": (32, 2, 2), "small": (192, 5, 12), "medium": (448, 6, 16), "large": (960, 8, 24)}
 """Width, blocks and planes: about 0.05, 1, 5 and 28 million parameters."""
 _EMBEDDING = 64
 _DILATIONS = (1, 2, 4, 8)

@@ -126,24 +126,49 @@ def plot_estimate(
     >>> [axes.get_title(loc="left") for axes in figure.axes[:3]]
     ['noisy', 'enhanced', 'reliability of the video']
     """
-    figure = _plot_estimate(noisy, enhanced, clean, reliability, valid, title)
+    sounds = {"noisy": noisy, "enhanced": enhanced} | ({} if clean is None else {"clean": clean})
+    figure = _plot_sounds(sounds, reliability, valid, title)
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
+def plot_sounds(path: str | Path | None, sounds: Mapping[str, np.ndarray], title: str | None = None) -> Figure:
+    """Spectrograms of sounds, one above the other on one scale.
+
+    Arguments
+    ---------
+    path : path or None
+        Where to write the picture (`.png`, `.pdf`, `.svg`). None: only return it.
+    sounds : mapping of str to array, shape (samples,)
+        At 16 kHz, by name.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Example
+    -------
+    >>> figure = plot_sounds(None, {"drawn": np.random.default_rng(0).standard_normal(16000)})
+    >>> figure.axes[0].get_title(loc="left")
+    'drawn'
+    """
+    figure = _plot_sounds(sounds, None, None, title)
     if path is not None:
         save(figure, path)
     return figure
 
 
 @styled
-def _plot_estimate(
-    noisy: np.ndarray,
-    enhanced: np.ndarray,
-    clean: np.ndarray | None,
+def _plot_sounds(
+    sounds: Mapping[str, np.ndarray],
     reliability: np.ndarray | None,
     valid: np.ndarray | None,
     title: str | None,
 ) -> Figure:
     from matplotlib.ticker import MultipleLocator
 
-    sounds = {"noisy": noisy, "enhanced": enhanced} | ({} if clean is None else {"clean": clean})
     duration = max(len(sound) for sound in sounds.values()) / SAMPLE_RATE
     spectra = {name: decibels(np.asarray(sound, np.float32), duration) for name, sound in sounds.items()}
     top = max(float(np.quantile(spectrum, 0.999)) for spectrum in spectra.values())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.posterior_sampling import Draw, PosteriorSampling
+from avse.contracts.posterior_sampling import Draw, PosteriorSampling, small_parts
 from avse.contracts.prior import ScorePrior
 from avse.contracts.sampler import Sampler
-from avse.plugins import register
+from avse.plugins import get, register
 
 
 @register("inference", "posterior_sampling_lambda_free")
@@ -64,13 +64,18 @@ class LambdaFree(PosteriorSampling):
         wiener: bool = False,
         seed: int = 0,
     ) -> None:
+        sampler = get("sampler", "predictor_corrector")() if sampler is None else sampler
         super().__init__(prior, noise_model, sampler, passes, chains, fit_every, m_steps, wiener, seed)
         if not self.sampler.stochastic:
             raise ValueError(
-                "posterior_sampling_lambda_free needs a sampler whose moves draw at random, such as predictor_corrector or "
-                f"ancestral; {self.sampler.plugin_name} does not."
+                "posterior_sampling_lambda_free needs a sampler whose moves draw at random (predictor_corrector, "
+                f"ancestral); {self.sampler.plugin_name} does not."
             )
         self.implicit = implicit
+
+    @classmethod
+    def example_arguments(cls) -> dict:
+        return {**small_parts(get), "chains": 1}
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
         """See `PosteriorSampling.guide`: shape (rows, steps, bins)."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.posterior_sampling import Draw, PosteriorSampling
+from avse.contracts.posterior_sampling import Draw, PosteriorSampling, small_parts
 from avse.contracts.prior import ScorePrior
 from avse.contracts.sampler import Sampler
-from avse.plugins import register
+from avse.plugins import get, register
 
 
 @register("inference", "posterior_sampling_moments")
@@ -63,11 +63,12 @@ class Moments(PosteriorSampling):
         wiener: bool = False,
         seed: int = 0,
     ) -> None:
+        sampler = get("sampler", "predictor_corrector")() if sampler is None else sampler
         super().__init__(prior, noise_model, sampler, passes, chains, fit_every, m_steps, wiener, seed)
 
     @classmethod
     def example_arguments(cls) -> dict:
-        return {**super().example_arguments(), "chains": 2}
+        return {**small_parts(get), "chains": 2}
 
     def expect(self, draw: Draw, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `PosteriorSampling.expect`: both (rows, steps, bins)."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.posterior_sampling import Draw, PosteriorSampling, towards
+from avse.contracts.posterior_sampling import Draw, PosteriorSampling, small_parts, towards
 from avse.contracts.prior import ScorePrior
 from avse.contracts.sampler import Sampler
-from avse.plugins import register
+from avse.plugins import get, register
 
 
 @register("inference", "posterior_sampling_noise_latent")
@@ -66,10 +66,15 @@ class NoiseLatent(PosteriorSampling):
         wiener: bool = False,
         seed: int = 0,
     ) -> None:
+        sampler = get("sampler", "predictor_corrector")() if sampler is None else sampler
         super().__init__(prior, noise_model, sampler, passes, chains, fit_every, m_steps, wiener, seed)
         if weight <= 0 or width <= 0:
             raise ValueError(f"weight and width must be above 0, got {weight} and {width}.")
         self.weight, self.width = weight, width
+
+    @classmethod
+    def example_arguments(cls) -> dict:
+        return {**small_parts(get), "chains": 1}
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
         """See `PosteriorSampling.guide`: shape (rows, steps, bins)."""

@@ -6,7 +6,7 @@ from avse.contracts.diffusion import DiffusionPrior
 from avse.contracts.fusion import Fusion
 from avse.contracts.sde import Sde
 from avse.contracts.visual_frontend import VisualFrontend
-from avse.plugins import register
+from avse.plugins import get, register
 
 
 @register("prior", "diffusion")
@@ -46,7 +46,7 @@ class Diffusion(DiffusionPrior):
         fft_size: int = 640,
         hop: int = 320,
     ) -> None:
-        super().__init__(sde, size, data_std=data_std, fft_size=fft_size, hop=hop)
+        super().__init__(_or_published(sde), size, data_std=data_std, fft_size=fft_size, hop=hop)
 
     @classmethod
     def example_arguments(cls) -> dict:
@@ -106,12 +106,16 @@ class AVDiffusion(DiffusionPrior):
         fft_size: int = 640,
         hop: int = 320,
     ) -> None:
-        super().__init__(sde, size, visual_frontend, fusion, video_dropout, guidance, data_std, fft_size, hop)
+        super().__init__(
+            _or_published(sde), size, visual_frontend, fusion, video_dropout, guidance, data_std, fft_size, hop
+        )
 
     @classmethod
     def example_arguments(cls) -> dict:
-        from avse import plugins
-
-        frontend = plugins.get("visual_frontend", "pixel_mlp")(output_dim=6, hidden_dim=8, size=11)
-        fusion = plugins.get("fusion", "film")(audio_dim=32, video_dim=6)
+        frontend = get("visual_frontend", "pixel_mlp")(output_dim=6, hidden_dim=8, size=11)
+        fusion = get("fusion", "film")(audio_dim=32, video_dim=6)
         return {"visual_frontend": frontend, "fusion": fusion, "size": "tiny"}
+
+
+def _or_published(sde: Sde | None) -> Sde:
+    return get("sde", "ornstein_uhlenbeck")() if sde is None else sde
