@@ -267,12 +267,14 @@ class ScorePrior(Prior):
     ----------
     sde : Sde
         The equation; `marginal` and `drift_and_diffusion` are its own.
-    evaluations : int
-        How often `score` asks the network.
     """
 
     sde: Sde
-    evaluations: int = 1
+
+    @property
+    def evaluations(self) -> int:
+        """How often `score` asks the network."""
+        return 1
 
     @abstractmethod
     def score(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,8 @@ def calibrate(model: str | Path, sweep: str | Path, out: str | Path) -> dict[str
     reliability = np.r_[intact, spoiled]
     truth = np.r_[np.ones(len(intact), dtype=bool), np.zeros(len(spoiled), dtype=bool)]
     scale, shift = fit_log_odds(reliability, truth)
-    loaded.system.calibrate(scale, shift)
+    system: Any = loaded.system  # an enhancer or an inference
+    system.calibrate(scale, shift)
     found = {"scale": scale, "shift": shift}
     moved = 1 / (1 + np.exp(-(scale * _log_odds(reliability) + shift)))
     found["before"], found["after"] = (
