@@ -30,6 +30,8 @@ _EVALUATE = "avse evaluate --manifest MANIFEST --model avse-small --out results/
 # How a plugin of a kind is used, where it is not a part of a recipe that stands under the kind's name.
 _USES = {
     "prior": "avse train RECIPE --model {name}",
+    "sde": "avse train RECIPE --model.sde {name}",
+    "sampler": "avse enhance talk.mp4 --model MODEL --inference.sampler {name}",
     "noise_model": "avse enhance talk.mp4 --model MODEL --noise_model {name}",
     "inference": "avse enhance talk.mp4 --model MODEL --inference {name}",
     "enhancer": "avse train RECIPE --model {name}",

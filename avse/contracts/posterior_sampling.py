@@ -232,7 +232,7 @@ class _Run:
         context = prior.context(batch)
         inside = context.inside
         start = prior.analyse(noisy * scale) * inside[..., None]
-        sound = stft(noisy * scale, prior.fft_size, prior.hop) * inside[..., None] if inference.linear else start
+        sound = prior.spectrum_of(start, torch.zeros_like(start.real))[0] if inference.linear else start
         noise_state = inference.noise_model.initial_state(sound.abs().square(), inside, scene)
         repeat = lambda tensor: tensor.repeat_interleave(chains, dim=0)
         of_chain = [clip_generators(inside, inference.seed + _CHAINS * chain) for chain in range(chains)]

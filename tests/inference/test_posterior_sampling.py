@@ -1,0 +1,173 @@
+"""Posterior sampling against posteriors that are known, and what all of its variants promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toy_models import BLOCK
+
+from avse import plugins
+from avse.contracts.checks import build, example_batch
+from avse.contracts.noise_model import NoiseModel
+from avse.contracts.prior import Context, ScorePrior
+from avse.contracts.types import Batch, Clip
+from avse.signal.level import LEVEL
+from avse.signal.stft import length_mask
+
+VARIANTS = [
+    "posterior_sampling",
+    "posterior_sampling_single_pass",
+    "posterior_sampling_noise_latent",
+    "posterior_sampling_lambda_free",
+    "posterior_sampling_moments",
+]
+BINS = BLOCK // 2
+
+
+class GaussianPrior(ScorePrior):
+    """Speech of a known variance in each bin; blocks of samples are bins, so that sound and domain are one."""
+
+    def __init__(self, power: torch.Tensor, sde) -> None:
+        super().__init__(fft_size=2 * BINS - 2, hop=BLOCK)
+        self.power, self.sde = power, sde
+
+    def analyse(self, audio):
+        return torch.view_as_complex(audio.unflatten(1, (-1, BINS, 2)).contiguous())
+
+    def synthesise(self, spectrum, samples):
+        return torch.view_as_real(spectrum).flatten(1)[:, :samples]
+
+    def context(self, batch):
+        inside = length_mask(batch.lengths // BLOCK, batch.noisy.shape[1] // BLOCK)
+        return Context(inside, torch.zeros_like(inside))
+
+    def marginal(self, time):
+        return self.sde.marginal(time)
+
+    def drift_and_diffusion(self, state, time):
+        decay, diffusion = self.sde.coefficients(time)
+        return -decay[:, None, None] * state, diffusion
+
+    def score(self, state, time, context):
+        scale, std = (value[:, None, None] for value in self.marginal(time))
+        return -state / (scale.square() * self.power + std.square())
+
+    def speech_given(self, state, time, context):
+        mean, flat = super().speech_given(state, time, context)
+        return mean, self.power * flat / (self.power + flat)
+
+    def loss(self, batch):
+        raise NotImplementedError
+
+
+class KnownNoise(NoiseModel):
+    """A variance that is told, and stays."""
+
+    def __init__(self, power: torch.Tensor) -> None:
+        super().__init__()
+        self.power = power
+
+    def initial_state(self, power, inside, scene=None):
+        return {"variance": self.power.expand(power.shape)}
+
+    def variance(self, state):
+        return state["variance"]
+
+    def update(self, state, numerator, denominator):
+        return state
+
+
+def draws(name: str, speech: float, noise: float, std_max: float, **arguments: object) -> tuple[torch.Tensor, ...]:
+    """Normalised distance of draws from the exact posterior mean, and the share of the sound that they take over."""
+    steps = 400
+    rng = np.random.default_rng(1)
+    slope = np.linspace(0.5, 2.0, BINS)
+    powers = [power * LEVEL**2 * slope**sign for power, sign in ((speech, 1), (noise, -1))]
+    parts = [np.sqrt(p / 2) * (rng.standard_normal((2, steps, BINS)) * [[[1]], [[1j]]]).sum(0) for p in powers]
+    sound = torch.view_as_real(torch.from_numpy(parts[0] + parts[1])).flatten()
+    factor = (LEVEL / sound.square().mean().sqrt()) ** 2  # what brings the sound to the level of the prior, squared
+    power, variance = (torch.from_numpy(p) * factor for p in powers)
+    sde = plugins.get("sde", "variance_exploding")(std_min=0.002 * LEVEL, std_max=std_max * LEVEL, first_time=0.1)
+    prior = GaussianPrior(power, sde)
+    batch = Batch.from_clips([Clip(np.zeros(steps * BLOCK, np.float32))])
+    batch.noisy = sound[None]
+    found = plugins.get("inference", name)(prior, KnownNoise(variance), **arguments)(batch)
+    spectrum = prior.analyse(found.speech * factor.sqrt())[0]
+    given = prior.analyse(sound[None] * factor.sqrt())[0]
+    mean, left = power / (power + variance) * given, power * variance / (power + variance)
+    share = (spectrum * given.conj()).real.mean(0) / given.abs().square().mean(0) * (power + variance) / power
+    return (spectrum - mean).abs().square().mean(0) / left, share
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "predictor_corrector"])
+def test_draws_by_moments_have_the_exact_posterior(sampler: str) -> None:
+    """Speech given the state is Gaussian with a known variance: then the method is exact but for its steps."""
+    steps = plugins.get("sampler", sampler)(steps=60)
+    spread, share = draws("posterior_sampling_moments", 1.0, 0.7, 5.0, sampler=steps)
+    assert share.sub(1).abs().max() < 0.15 and abs(share.mean() - 1) < 0.03
+    assert abs(spread.mean() - 1) < 0.15 and spread.sub(1).abs().max() < 0.35
+
+
+def test_draws_without_lambda_are_exact_where_speech_may_be_anything() -> None:
+    """Its likelihood knows nothing of speech, which is right in the limit of a broad prior."""
+    sampler = plugins.get("sampler", "ancestral")(steps=120)
+    spread, share = draws("posterior_sampling_lambda_free", 50.0, 0.5, 40.0, sampler=sampler)
+    assert abs(share.mean() - 1) < 0.03
+    assert abs(spread.mean() - 1) < 0.25
+
+
+def test_averaged_draws_come_near_the_posterior_mean() -> None:
+    sampler = plugins.get("sampler", "ancestral")(steps=40)
+    one, many = (draws("posterior_sampling_moments", 1.0, 0.7, 5.0, sampler=sampler, chains=n)[0] for n in (1, 4))
+    assert many.mean() < 0.45 * one.mean()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_evaluations_are_counted_and_a_run_can_be_stopped(name: str) -> None:
+    inference, batch = build(plugins.get("inference", name)), example_batch((1920,))
+    asked = 0
+    whole = inference.prior.speech_given
+
+    def counted(*arguments):
+        nonlocal asked
+        asked += 1
+        return whole(*arguments)
+
+    inference.prior.speech_given = counted
+    last = inference(batch)
+    assert asked == inference.evaluations and len(last.trace) == inference.iterations
+    stopped = inference(batch, seconds=0.0)
+    assert len(stopped.trace) == 1 and stopped.trace[0] == last.trace[0]
+    inference.seed = 1
+    assert not torch.equal(inference(batch).speech, last.speech)
+
+
+def test_published_settings_take_as_many_evaluations_as_published() -> None:
+    for name, published in (("posterior_sampling", 300), ("posterior_sampling_single_pass", 60)):
+        cls = plugins.get("inference", name)
+        parts = {key: value for key, value in cls.example_arguments().items() if key in ("prior", "noise_model")}
+        inference = cls(**parts)
+        assert inference.evaluations - inference.passes == published  # and one for what is expected at the end
+
+
+def test_mistakes() -> None:
+    parts = build(plugins.get("inference", "posterior_sampling_lambda_free"))
+    with pytest.raises(ValueError, match="draw at random.*euler does not"):
+        type(parts)(parts.prior, parts.noise_model, plugins.get("sampler", "euler")(steps=2))
+    with pytest.raises(ValueError, match="chains must be at least 1"):
+        plugins.get("inference", "posterior_sampling")(parts.prior, parts.noise_model, chains=0)
+    with pytest.raises(ValueError, match="needs a ScorePrior, got VAE"):
+        prior = plugins.get("prior", "vae").example()
+        plugins.get("inference", "posterior_sampling")(prior, parts.noise_model)
+
+
+def test_the_filter_takes_from_the_noisy_sound() -> None:
+    inference, batch = (
+        build(plugins.get("inference", "posterior_sampling_moments"), wiener=True),
+        example_batch((1920,)),
+    )
+    filtered = inference(batch).speech
+    inference.wiener = False
+    assert not torch.equal(filtered, inference(batch).speech)
+    assert filtered.abs().max() <= 2 * batch.noisy.abs().max()
