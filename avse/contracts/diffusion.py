@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from avse.contracts.fusion import Fusion
+from avse.contracts.fusion import Fusion, check_fusion
 from avse.contracts.prior import Context, ScorePrior
 from avse.contracts.score_network import ScoreNetwork, width_of
 from avse.contracts.sde import Sde
@@ -76,7 +76,7 @@ class DiffusionPrior(ScorePrior):
     ) -> None:
         super().__init__(fft_size, hop)
         width = width_of(size)
-        check_video(visual_frontend, fusion, width, f"a {size} network")
+        check_fusion(visual_frontend, fusion, width, f"the width of a {size} network")
         if not 0.0 <= video_dropout < 1.0:
             raise ValueError(f"video_dropout must be at least 0 and less than 1, got {video_dropout}.")
         if data_std <= 0 or guidance < -1:
@@ -264,16 +264,3 @@ def expand(compressed: torch.Tensor) -> torch.Tensor:
     """
     scaled = compressed / _FACTOR
     return scaled * scaled.abs()
-
-
-def check_video(visual_frontend: VisualFrontend | None, fusion: Fusion | None, width: int, what: str) -> None:
-    """Raise ValueError unless front-end and fusion are both there or neither, and their dimensions fit."""
-    if (visual_frontend is None) != (fusion is None):
-        raise ValueError("give both visual_frontend and fusion, or neither (audio only).")
-    if fusion is not None and (fusion.audio_dim, fusion.video_dim) != (width, visual_frontend.output_dim):  # type: ignore[union-attr]
-        dim = visual_frontend.output_dim  # type: ignore[union-attr]
-        raise ValueError(
-            f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but {what} has {width} "
-            f"features and the visual front-end output_dim {dim}. They must agree: set the fusion's audio_dim to "
-            f"{width} and video_dim to {dim}."
-        )

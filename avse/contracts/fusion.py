@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.plugin import Plugin
+from avse.contracts.visual_frontend import VisualFrontend
 from avse.errors import AvseError
 
 
@@ -131,3 +132,36 @@ def reliability_loss(reliability: torch.Tensor, intact: torch.Tensor, valid: tor
         return reliability.new_zeros(())
     likely = reliability.float()[valid].clamp(1e-3, 1.0 - 1e-3)
     return F.binary_cross_entropy(likely, intact[valid].to(likely))
+
+
+def check_fusion(visual_frontend: VisualFrontend | None, fusion: Fusion | None, audio_dim: int, what: str) -> None:
+    """Refuse a fusion that does not fit between a stream of audio features and a visual front-end.
+
+    Arguments
+    ---------
+    visual_frontend : VisualFrontend or None
+    fusion : Fusion or None
+    audio_dim : int
+        Features per step of the audio.
+    what : str
+        Whose features, for the message: `"the prior's hidden_dim"`.
+
+    Raises
+    ------
+    ValueError
+        If there is one without the other, or dimensions do not fit.
+
+    Example
+    -------
+    >>> check_fusion(None, None, 8, "the prior's hidden_dim")
+    """
+    if visual_frontend is None and fusion is None:
+        return
+    if visual_frontend is None or fusion is None:
+        raise ValueError("give both visual_frontend and fusion, or neither (audio only).")
+    if (fusion.audio_dim, fusion.video_dim) != (audio_dim, visual_frontend.output_dim):
+        raise ValueError(
+            f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but {what} is {audio_dim} and "
+            f"the visual front-end's output_dim {visual_frontend.output_dim}. They must agree: set the fusion's "
+            f"audio_dim to {audio_dim} and video_dim to {visual_frontend.output_dim}."
+        )

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from avse.contracts.fusion import Fusion, reliability_loss
+from avse.contracts.fusion import Fusion, check_fusion, reliability_loss
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.recognition import Recognition, draw_noise
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
@@ -110,14 +110,7 @@ class VariationalPrior(LatentPrior):
         recognition_layers: int = 0,
     ) -> None:
         super().__init__(fft_size, hop)
-        if (visual_frontend is None) != (fusion is None):
-            raise ValueError("give both visual_frontend and fusion, or neither (audio only).")
-        if fusion is not None and (fusion.audio_dim, fusion.video_dim) != (hidden_dim, visual_frontend.output_dim):
-            raise ValueError(
-                f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but the prior has "
-                f"hidden_dim {hidden_dim} and the visual front-end output_dim {visual_frontend.output_dim}. They must "
-                f"agree: set the fusion's audio_dim to {hidden_dim} and video_dim to {visual_frontend.output_dim}."
-            )
+        check_fusion(visual_frontend, fusion, hidden_dim, "the prior's hidden_dim")
         if not 0.0 <= prior_weight < 1.0:
             raise ValueError(f"prior_weight must be at least 0 and less than 1, got {prior_weight}.")
         self.latent_dim, self.prior_weight, self.free_bits = latent_dim, prior_weight, free_bits

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from avse.contracts.enhancer import Enhancer
-from avse.contracts.fusion import Fusion
+from avse.contracts.fusion import Fusion, check_fusion
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.plugins import register
@@ -86,14 +86,7 @@ class AVSeparator(Enhancer):
             raise ValueError(f"channels must be a multiple of 2 * heads, got {channels} and {heads} heads.")
         if not 0 <= fusion_block < blocks:
             raise ValueError(f"fusion_block must be in 0 ... {blocks - 1}, got {fusion_block}.")
-        if (visual_frontend is None) != (fusion is None):
-            raise ValueError("give both visual_frontend and fusion, or neither (audio only).")
-        if fusion is not None and (fusion.audio_dim, fusion.video_dim) != (channels, visual_frontend.output_dim):
-            raise ValueError(
-                f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but the separator has "
-                f"{channels} channels and the visual front-end output_dim {visual_frontend.output_dim}. They must "
-                f"agree: set the fusion's audio_dim to {channels} and video_dim to {visual_frontend.output_dim}."
-            )
+        check_fusion(visual_frontend, fusion, channels, "the separator's channels")
         self.visual_frontend, self.fusion, self.fusion_block = visual_frontend, fusion, fusion_block
         self.fft_size, self.hop, self.ratio = fft_size, hop, SAMPLES_PER_FRAME // hop
         bins = fft_size // 2 + 1

@@ -7,9 +7,9 @@ from abc import abstractmethod
 import torch
 from torch.nn import functional as F
 
-from avse.contracts.diffusion import check_video, compress, expand
+from avse.contracts.diffusion import compress, expand
 from avse.contracts.enhancer import Enhancer
-from avse.contracts.fusion import Fusion
+from avse.contracts.fusion import Fusion, check_fusion
 from avse.contracts.prior import Context, context_of
 from avse.contracts.sampler import Sampler
 from avse.contracts.score_network import ScoreNetwork, width_of
@@ -38,7 +38,7 @@ class _SpectrumEnhancer(Enhancer):
         given: int,
     ) -> None:
         super().__init__()
-        check_video(visual_frontend, fusion, width_of(size), f"a {size} network")
+        check_fusion(visual_frontend, fusion, width_of(size), f"the width of a {size} network")
         if SAMPLES_PER_FRAME % hop or fft_size % (2 * hop):
             raise ValueError(f"hop must divide {SAMPLES_PER_FRAME} and half of fft_size, got {hop} and {fft_size}.")
         self.visual_frontend, self.fft_size, self.hop = visual_frontend, fft_size, hop
