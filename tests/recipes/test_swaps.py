@@ -15,7 +15,7 @@ from .conftest import ROOT, ROWS
 
 # What the message must say of what does not fit. All other swaps must train.
 _VIDEO_DIM = r"video_dim.*output_dim|output_dim.*video_dim"
-_FAMILY = r"needs a \w+Prior|audio_dim"
+_FAMILY = r"(wants|needs) a \w+Prior|audio_dim"
 _SPECTRAL = ("diffusion_enhancer", "one_step")  # their fusion is as wide as their network
 
 
@@ -27,6 +27,10 @@ def _refusal(recipe: str, kind: str, own: str, other: str) -> str | None:
         return _VIDEO_DIM
     if kind == "enhancer" and fused and (own in _SPECTRAL) != (other in _SPECTRAL):
         return "audio_dim"
+    if own == "diffusion_enhancer":
+        return r"audio_dim|model\.sampler"  # its row sets the sampler, which it alone has
+    if kind == "prior" and other == "speaker_vae" and own != "speaker_vae":
+        return "needs the argument speakers|wants a"
     if kind == "prior":
         score = [issubclass(plugins.get("prior", name), ScorePrior) for name in (own, other)]
         return None if score[0] == score[1] else _FAMILY
