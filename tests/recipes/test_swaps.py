@@ -15,7 +15,9 @@ from .conftest import ROOT, ROWS
 
 # What the message must say of what does not fit. All other swaps must train.
 _VIDEO_DIM = r"video_dim.*output_dim|output_dim.*video_dim"
-_FAMILY = r"(wants|needs) a \w+Prior|audio_dim"
+# A row that sets its sampler says so to what has none.
+_FAMILY = r"(wants|needs) a \w+Prior|audio_dim|There is no key 'inference\.sampler'"
+_OF_DATA = ("corruption", "mouth_tracker")  # one recipe tells of all
 _SPECTRAL = ("diffusion_enhancer", "one_step")  # their fusion is as wide as their network
 
 
@@ -25,10 +27,10 @@ def _refusal(recipe: str, kind: str, own: str, other: str) -> str | None:
     fused = "avse.plugins.fusion." in text
     if kind == "visual_frontend" and other == "motion" and fused:
         return _VIDEO_DIM
-    if kind == "enhancer" and fused and (own in _SPECTRAL) != (other in _SPECTRAL):
-        return "audio_dim"
     if own == "diffusion_enhancer":
         return r"audio_dim|model\.sampler"  # its row sets the sampler, which it alone has
+    if kind == "enhancer" and fused and (own in _SPECTRAL) != (other in _SPECTRAL):
+        return "audio_dim"
     if kind == "prior" and other == "speaker_vae" and own != "speaker_vae":
         return "needs the argument speakers|wants a"
     if kind == "prior":
@@ -43,13 +45,16 @@ def _refusal(recipe: str, kind: str, own: str, other: str) -> str | None:
 def _swaps() -> Iterator[tuple[str, str, str, str, str | None]]:
     """(recipe, key, kind, plugin, refusal). Of a list's elements, the first meets every plugin and each other one.
 
-    What does not fit in place of a plugin is tried in one recipe that has it.
+    What is swapped in one recipe is not swapped again in another that trains the same model, as on another corpus; and
+    what does not fit in place of a plugin is tried in one recipe that has it.
     """
     from avse.recipe import explain, load_recipe
 
     tried = set()
     for recipe in ROWS:
-        for component in explain(load_recipe(ROOT / recipe))["components"]:
+        components = explain(load_recipe(ROOT / recipe))["components"]
+        model = next((one["name"] for one in components if one["key"] == "model"), recipe)
+        for component in components:
             position = re.search(r"\.(\d+)$", component["key"])
             rank = int(position.group(1)) if position else 0
             others = component["alternatives"]
@@ -57,8 +62,9 @@ def _swaps() -> Iterator[tuple[str, str, str, str, str | None]]:
             for other in chosen:
                 kind, own = component["kind"], component["name"]
                 reason = _refusal(recipe, kind, own, other)
-                if reason is None or (kind, own, other) not in tried:
-                    tried |= {(kind, own, other)} if reason else set()
+                pair = (kind, own, other, None if reason or kind in _OF_DATA else model)
+                if pair not in tried:
+                    tried.add(pair)
                     yield recipe, component["key"], kind, other, reason
 
 
