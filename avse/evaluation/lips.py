@@ -142,7 +142,7 @@ def lips_table(summary: dict[str, Any]) -> str:
 def envelope(sound: np.ndarray) -> np.ndarray:
     """Level of each video frame, in dB, no lower than 50 dB below the loudest.
 
-    >>> envelope(np.concatenate([np.full(640, 0.1), np.full(640, 1.0)])).tolist()
+    >>> envelope(np.concatenate([np.full(640, 0.1), np.full(640, 1.0)])).round(3).tolist()
     [-20.0, 0.0]
     """
     frames = len(sound) // SAMPLES_PER_FRAME
