@@ -96,7 +96,7 @@ def _apply(tree: Tree, path: list[str], value: Node) -> None:
     if old is None and (not _COMPONENT.match(tag(parent)) or isinstance(parent, SequenceNode)):
         raise AvseError(_no_such_key(option, path, parent))
     if old is not None and (match := _COMPONENT.match(tag(old))):
-        if plain_type(value) == "str":
+        if plain_type(value) == "str" or _names_plugin(match.group(2), value):
             value = _replacement(option, old, match.group(1), match.group(2), value)
         elif plain_type(value) == "map":
             for argument, below in children(value):
@@ -105,6 +105,13 @@ def _apply(tree: Tree, path: list[str], value: Node) -> None:
     made = set_child(parent, name, value)
     if made is not parent:  # a component that had no arguments
         _apply(tree, path[:-1], made)
+
+
+def _names_plugin(name: str, value: Node) -> bool:
+    """Whether what YAML takes for nothing is the name of a plugin: the corruption `null`."""
+    parts = name.split(".")
+    known = plugins.names(parts[2]) if len(parts) == 4 and parts[:2] == ["avse", "plugins"] else ()
+    return isinstance(value, ScalarNode) and value.value in known
 
 
 def _replacement(option: str, old: Node, prefix: str, old_name: str, value: ScalarNode) -> Node:

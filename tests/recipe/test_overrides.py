@@ -120,3 +120,11 @@ def test_a_replaced_component_that_lacks_an_argument_says_so(write: Write) -> No
 def test_a_module_without_its_own_constructor_takes_no_argument() -> None:
     assert accepted_arguments("torch.nn.Module") == []
     assert "in_features" in accepted_arguments("torch.nn.Linear")
+
+
+def test_the_corruption_null_is_a_name() -> None:
+    recipe = load_recipe(
+        Path(__file__).parents[2] / "recipes" / "Manifest" / "hparams" / "av_vae.yaml",
+        {"manifest": "m.csv", "train_set.degradation.corruptions.2": "null"},
+    )
+    assert given(recipe, "train_set.degradation.corruptions.2") == ("null", {"severity": "5"})
