@@ -88,6 +88,9 @@ class PosteriorSampling(Inference):
         The noise is fitted after every so many moves; 0: at the end of a pass.
     m_steps : int
         Updates of the noise at a time.
+    quantile : float
+        The noise begins as what each bin exceeds in all but this share of the steps, in [0, 1). Noise that begins loud
+        explains the voice before the prior can. 0: as the noise model begins by itself.
     wiener : bool
         Whether the voice is the noisy sound, filtered with the powers of the draw and of the rest.
     seed : int
@@ -111,6 +114,7 @@ class PosteriorSampling(Inference):
         chains: int = 1,
         fit_every: int = 1,
         m_steps: int = 1,
+        quantile: float = 0.0,
         wiener: bool = False,
         seed: int = 0,
     ) -> None:
@@ -122,9 +126,11 @@ class PosteriorSampling(Inference):
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}.")
+        if not 0.0 <= quantile < 1.0:
+            raise ValueError(f"quantile must be at least 0 and below 1, got {quantile}.")
         super().__init__(prior, noise_model, passes * sampler.steps)
         self.sampler, self.passes, self.chains, self.fit_every = sampler, passes, chains, fit_every
-        self.m_steps, self.wiener, self.seed = m_steps, wiener, seed
+        self.m_steps, self.quantile, self.wiener, self.seed = m_steps, quantile, wiener, seed
 
     @property
     def evaluations(self) -> int:
@@ -233,7 +239,8 @@ class _Run:
         inside = context.inside
         start = prior.analyse(noisy * scale) * inside[..., None]
         sound = prior.spectrum_of(start, torch.zeros_like(start.real))[0] if inference.linear else start
-        noise_state = inference.noise_model.initial_state(sound.abs().square(), inside, scene)
+        power = _quiet(sound.abs().square(), inside, inference.quantile)
+        noise_state = inference.noise_model.initial_state(power, inside, scene)
         repeat = lambda tensor: tensor.repeat_interleave(chains, dim=0)
         of_chain = [clip_generators(inside, inference.seed + _CHAINS * chain) for chain in range(chains)]
         generators = [generator for clip in zip(*of_chain) for generator in clip]
@@ -355,6 +362,14 @@ def small_parts(get: Callable[[str, str], Any]) -> dict[str, Any]:
     """Arguments of a small example, of plugins that `get` (avse.plugins.get) finds."""
     prior, noise_model = get("prior", "av_diffusion").example(), get("noise_model", "nmf")(rank=2)
     return {"prior": prior, "noise_model": noise_model, "sampler": get("sampler", "predictor_corrector")(steps=2)}
+
+
+def _quiet(power: torch.Tensor, inside: torch.Tensor, quantile: float) -> torch.Tensor:
+    """A quantile over each clip's steps in the place of its power, shape (batch, steps, bins); 0: the power itself."""
+    if not quantile:
+        return power
+    floors = [clip[within].quantile(quantile, dim=0) for clip, within in zip(power, inside)]
+    return torch.stack(floors)[:, None] * inside[..., None]
 
 
 def _mean_of_chains(tensor: torch.Tensor, chains: int) -> torch.Tensor:

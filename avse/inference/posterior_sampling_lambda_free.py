@@ -37,6 +37,9 @@ class LambdaFree(PosteriorSampling):
         The noise is fitted after every so many moves; 0: at the end of a pass.
     m_steps : int
         Updates of the noise at a time.
+    quantile : float
+        The noise begins as what each bin exceeds in all but this share of the steps, in [0, 1). Noise that begins loud
+        explains the voice before the prior can. 0: as the noise model begins by itself.
     wiener : bool
         Whether the voice is the noisy sound, filtered with the powers of the draw and of the rest.
     seed : int
@@ -61,11 +64,12 @@ class LambdaFree(PosteriorSampling):
         chains: int = 1,
         fit_every: int = 1,
         m_steps: int = 1,
+        quantile: float = 0.0,
         wiener: bool = False,
         seed: int = 0,
     ) -> None:
         sampler = get("sampler", "predictor_corrector")() if sampler is None else sampler
-        super().__init__(prior, noise_model, sampler, passes, chains, fit_every, m_steps, wiener, seed)
+        super().__init__(prior, noise_model, sampler, passes, chains, fit_every, m_steps, quantile, wiener, seed)
         if not self.sampler.stochastic:
             raise ValueError(
                 "posterior_sampling_lambda_free needs a sampler whose moves draw at random (predictor_corrector, "
