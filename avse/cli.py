@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from avse.cli_generative import embed, generate, lips
+from avse.cli_generative import embed, generate, lips, probe
 from avse.errors import AvseError
 
 
@@ -525,7 +525,7 @@ def new(
         typer.echo(f"\n{what}:\n    {command}")
 
 
-for _verb in (generate, lips, embed):
+for _verb in (generate, lips, probe, embed):
     app.command()(_verb)
 
 

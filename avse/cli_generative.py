@@ -1,4 +1,4 @@
-"""Verbs of diffusion priors: `generate`, `lips` and `embed`; `avse.cli` adds them to the command."""
+"""Verbs of diffusion priors: `generate`, `lips`, `probe` and `embed`; `avse.cli` adds them to the command."""
 
 from __future__ import annotations
 
@@ -94,6 +94,47 @@ def lips(
         )
     typer.echo(lips_table(summary))
     typer.echo(f"Written to {out}: lips.csv, lips.json")
+
+
+def probe(
+    model: Annotated[str, typer.Option(help="Name or folder of a model with an audio-visual diffusion prior.")],
+    manifest: Annotated[Path, typer.Option(help="CSV of clean speech with video and text.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    train: Annotated[list[str] | None, typer.Option(help="Splits that probes learn from. Default: train.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Splits that they are asked about. Default: test.")] = None,
+    words: Annotated[int, typer.Option(min=1, help="Of a sentence; clips with another number are left out.")] = 6,
+    segments: Annotated[int, typer.Option(min=1, help="Means over time in which a probe sees a clip.")] = 18,
+    limit: Annotated[int | None, typer.Option(min=2, help="The first so many clips of each only.")] = None,
+    crops: Annotated[Path | None, typer.Option(help="Folder that keeps tracked mouths for the next time.")] = None,
+    tracker: Annotated[str | None, typer.Option(help="Mouth tracker; `avse plugins mouth_tracker` lists them.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+) -> None:
+    """What do features hold? Let linear probes tell the words of clean sentences from them."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from avse.evaluation.probe import measure_probe, probe_table
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("Probing")
+        summary = measure_probe(
+            model,
+            manifest,
+            out,
+            train=train or ["train"],
+            test=test or ["test"],
+            words=words,
+            segments=segments,
+            limit=limit,
+            crops=crops,
+            tracker=tracker,
+            device=device,
+            seed=seed,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    typer.echo(probe_table(summary))
+    typer.echo(f"Written to {out}: probe.csv, probe.json")
 
 
 def embed(

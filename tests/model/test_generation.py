@@ -105,6 +105,14 @@ def test_lips_are_measured(folder: Path, manifest: Path, tmp_path: Path) -> None
         measure_lips(folder, manifest, tmp_path / "no", splits=["train"], seconds=9.0)
 
 
+def test_features_are_probed(folder: Path, manifest: Path, tmp_path: Path, avse_command: Callable) -> None:
+    options = ["--train", "train", "--test", "train", "--words", 1, "--segments", 2, "--limit", 3]
+    done = avse_command("probe", "--model", folder, "--manifest", manifest, "--out", tmp_path / "out", *options)
+    assert done.exit_code == 0 and "front-end" in done.output
+    found = json.loads((tmp_path / "out" / "probe.json").read_text())
+    assert found["clips"] == {"train": 3, "test": 3} and set(found["scores"]) == set(found["places"])
+
+
 def test_a_prior_that_knows_the_right_lips_finds_every_utterance(manifest: Path, tmp_path: Path, monkeypatch) -> None:
     """A stand-in whose loss falls where sound and mouth belong together."""
     import torch

@@ -1,0 +1,229 @@
+"""What do features hold? Words of a fixed grammar, told by a linear probe from a prior's features of sound and mouth."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avse.contracts.types import Clip
+from avse.data.cache import ClipCache
+from avse.data.manifest import Utterance, read_manifest
+from avse.errors import AvseError
+from avse.evaluation.statistics import bootstrap_means
+from avse.files import atomic_path
+from avse.generation import diffusion_prior, embed
+from avse.model import Model, load
+
+_RIDGES = np.logspace(-4, 3, 15)  # relative to the mean power of the centred features
+
+FEATURES = {
+    "both": "the network's, of sound and mouth",
+    "sound": "the network's, of the sound alone",
+    "mouth": "the network's, of the mouth and silence",
+    "front-end": "the visual front-end's, of the mouth",
+}
+
+
+class RidgeProbe:
+    """A linear classifier fitted in closed form, its weight decay chosen by leaving out one clip at a time.
+
+    Arguments
+    ---------
+    features : array, shape (clips, dim)
+    labels : sequence of str, of the same length
+
+    Example
+    -------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = ["a", "b"] * 20
+    >>> features = rng.normal(size=(40, 100)) + 2 * (np.array(labels) == "a")[:, None]
+    >>> RidgeProbe(features[:30], labels[:30]).predict(features[30:]) == labels[30:]
+    True
+    """
+
+    def __init__(self, features: np.ndarray, labels: Sequence[str]) -> None:
+        features = np.asarray(features, np.float64)
+        self.classes = sorted(set(labels))
+        targets = np.array([[label == one for one in self.classes] for label in labels], np.float64)
+        self.centre, self.bias = features.mean(axis=0), targets.mean(axis=0)
+        centred, targets = features - self.centre, targets - self.bias
+        values, vectors = np.linalg.eigh(centred @ centred.T)
+        values = values.clip(min=0.0)
+        turned = vectors.T @ targets
+        best = np.inf
+        for ridge in _RIDGES * max(values.mean(), 1e-12):
+            inverse = 1.0 / (values + ridge)
+            dual = vectors @ (inverse[:, None] * turned)
+            error = np.square(dual / (vectors**2 @ inverse)[:, None]).sum()  # of each clip by all others
+            if error < best:
+                best, self.weights = error, centred.T @ dual
+
+    def predict(self, features: np.ndarray) -> list[str]:
+        """The likeliest label of each clip: (clips, dim) to a list of as many."""
+        scores = (np.asarray(features, np.float64) - self.centre) @ self.weights + self.bias
+        return [self.classes[place] for place in scores.argmax(axis=1)]
+
+
+def pool(features: np.ndarray, segments: int) -> np.ndarray:
+    """Means over equal parts of the time, one after the other: (frames, dim) to (segments x dim,).
+
+    >>> pool(np.arange(8.0).reshape(4, 2), 2).tolist()
+    [1.0, 2.0, 5.0, 6.0]
+    """
+    edges = np.linspace(0, len(features), segments + 1)
+    parts = [features[int(low) : max(int(high), int(low) + 1)] for low, high in zip(edges, edges[1:])]
+    return np.concatenate([part.mean(axis=0) for part in parts])
+
+
+def measure_probe(
+    model: str | Path,
+    manifest: str | Path,
+    out: str | Path,
+    *,
+    train: Sequence[str] = ("train",),
+    test: Sequence[str] = ("test",),
+    words: int = 6,
+    segments: int = 18,
+    limit: int | None = None,
+    crops: str | Path | None = None,
+    tracker: str | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """How many words of clean clips a linear probe tells from each kind of features (`FEATURES`).
+
+    Each place of the sentence has a probe of its own, as in GRID, whose sentences have six words of a fixed grammar. A
+    probe sees a clip's features in `segments` means over time.
+
+    Arguments
+    ---------
+    model : str or path
+        With an audio-visual diffusion prior.
+    manifest : path
+        Rows with `clean`, `video` and a `text` of as many words count.
+    out : path
+        Folder that gets `probe.csv`, a row for each clip, place and kind of features, and `probe.json`.
+    train, test : sequence of str
+        Splits of the clips that the probes learn from and are asked about.
+    words : int
+        Of a sentence.
+    segments : int
+    limit : int, optional
+        The first so many clips of each only.
+    crops : path, optional
+        Folder that keeps tracked mouths. Default: a folder in `out`.
+    tracker : str, optional
+    device : str
+    seed : int
+        Of the bootstrap.
+    progress : callable (done, total), optional
+
+    Returns
+    -------
+    dict
+        `scores`: by kind of features, the share of words that are told right, with `mean`, `low`, `high` (a bootstrap
+        over clips) and `n`; `places`: the same share by place; `chance`: what the most frequent word of each place
+        gets, likewise; `clips`: how many there were of each.
+
+    Raises
+    ------
+    AvseError
+        If the model has no audio-visual diffusion prior, or there are too few clips.
+    """
+    out = Path(out)
+    loaded = load(model, device=device)
+    if diffusion_prior(loaded).visual_frontend is None:
+        raise AvseError(f"{loaded.name} does not look at the video. Give a model of an av_diffusion recipe.")
+    cache = ClipCache(crops or out / "crops", tracker)
+    chosen = {name: _sentences(manifest, splits, words, limit) for name, splits in (("train", train), ("test", test))}
+    for name, utterances in chosen.items():
+        if len(utterances) < 2:
+            raise AvseError(f"{manifest}: fewer than two clips of {words} words to {name} on, with speech and video.")
+    total = sum(map(len, chosen.values()))
+    pooled: dict[str, dict[str, np.ndarray]] = {}
+    done = 0
+    for name, utterances in chosen.items():
+        rows: dict[str, list[np.ndarray]] = {}
+        for utterance in list(utterances):
+            clip = cache.clip(utterance)
+            if clip.valid.any():
+                for kind, features in _features(loaded, clip):
+                    rows.setdefault(kind, []).append(pool(features, segments))
+            else:
+                utterances.remove(utterance)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        if len(utterances) < 2:
+            raise AvseError(f"{manifest}: a mouth was found in fewer than two clips to {name} on.")
+        pooled[name] = {kind: np.stack(one) for kind, one in rows.items()}
+    told = {name: np.array([_words(one) for one in utterances]) for name, utterances in chosen.items()}
+    right = {}
+    for kind in FEATURES:
+        found = [RidgeProbe(pooled["train"][kind], told["train"][:, place].tolist()) for place in range(words)]
+        guessed = np.array([probe.predict(pooled["test"][kind]) for probe in found]).T
+        right[kind] = guessed == told["test"]
+    right["chance"] = told["test"] == np.array([_most_frequent(told["train"][:, place]) for place in range(words)])
+    intervals = bootstrap_means(np.stack([one.mean(axis=1) for one in right.values()], axis=1), seed=seed)
+    summary = {
+        "clips": {name: len(utterances) for name, utterances in chosen.items()},
+        "scores": {kind: vars(interval) for kind, interval in zip(right, intervals)},
+        "places": {kind: one.mean(axis=0).tolist() for kind, one in right.items()},
+        "meaning": FEATURES | {"chance": "the most frequent word of each place"},
+    }
+    _write(out, chosen["test"], told["test"], right, summary)
+    return summary
+
+
+def probe_table(summary: dict[str, Any]) -> str:
+    """What `measure_probe` found, as lines of text."""
+    clips = summary["clips"]
+    lines = [f"words told right; probes of {clips['train']} clips, asked about {clips['test']} others"]
+    for kind, score in summary["scores"].items():
+        places = " ".join(f"{share:5.1%}" for share in summary["places"][kind])
+        interval = "" if score["low"] is None else f" [{score['low']:.1%}, {score['high']:.1%}]"
+        lines.append(f"{kind:10} {score['mean']:6.1%}{interval}  by place: {places}   {summary['meaning'][kind]}")
+    return "\n".join(lines)
+
+
+def _sentences(manifest: str | Path, splits: Sequence[str], words: int, limit: int | None) -> list[Utterance]:
+    rows = read_manifest(manifest, splits=list(splits))
+    found = [one for one in rows if one.clean is not None and one.video is not None and len(_words(one)) == words]
+    return found[:limit]
+
+
+def _words(utterance: Utterance) -> list[str]:
+    return (utterance.text or "").lower().split()
+
+
+def _features(model: Model, clip: Clip) -> Iterator[tuple[str, np.ndarray]]:
+    found = embed(model, clip)
+    yield "both", found["features"]
+    yield "sound", embed(model, clip, use_video=False)["features"]
+    silent = Clip(np.zeros_like(clip.audio), clip.mouth, clip.valid)
+    yield "mouth", embed(model, silent)["features"]
+    yield "front-end", found["visual"]
+
+
+def _most_frequent(words: np.ndarray) -> str:
+    kinds, counts = np.unique(words, return_counts=True)
+    return str(kinds[counts.argmax()])
+
+
+def _write(
+    out: Path, clips: Sequence[Utterance], words: np.ndarray, right: dict[str, np.ndarray], summary: dict[str, Any]
+) -> None:
+    with atomic_path(out / "probe.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "place", "word", *right])
+        for row, clip in enumerate(clips):
+            for place, word in enumerate(words[row]):
+                writer.writerow([clip.id, place, word, *[int(one[row, place]) for one in right.values()]])
+    with atomic_path(out / "probe.json") as path:
+        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
