@@ -1,4 +1,4 @@
-"""What do features hold? Words of a fixed grammar, told by a linear probe from a prior's features of sound and mouth."""
+"""What do features hold? Words of a fixed grammar, told by linear probes from features of sound and mouth."""
 
 from __future__ import annotations
 

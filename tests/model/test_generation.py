@@ -108,7 +108,7 @@ def test_lips_are_measured(folder: Path, manifest: Path, tmp_path: Path) -> None
 def test_features_are_probed(folder: Path, manifest: Path, tmp_path: Path, avse_command: Callable) -> None:
     options = ["--train", "train", "--test", "train", "--words", 1, "--segments", 2, "--limit", 3]
     done = avse_command("probe", "--model", folder, "--manifest", manifest, "--out", tmp_path / "out", *options)
-    assert done.exit_code == 0 and "front-end" in done.output
+    assert done.status == 0 and "front-end" in done.out
     found = json.loads((tmp_path / "out" / "probe.json").read_text())
     assert found["clips"] == {"train": 3, "test": 3} and set(found["scores"]) == set(found["places"])
 
