@@ -166,7 +166,11 @@ class Batch:
         clean: Sequence[np.ndarray] | None = None,
         noise: Sequence[np.ndarray] | None = None,
     ) -> Batch:
-        """Pad clips (and the clean speech and noise they were mixed from, where known) into one batch."""
+        """Pad clips (and the clean speech and noise they were mixed from, where known) into one batch.
+
+        A crop of a single colour shows no mouth, whatever its tracker says, and is not valid here: a black picture
+        gives bit for bit what no picture gives.
+        """
         import torch  # here, so that commands that need no network start without it
 
         lengths = [len(clip.audio) for clip in clips]
@@ -175,10 +179,11 @@ class Batch:
         valid = np.zeros((len(clips), frames), dtype=bool)
         intact = np.zeros((len(clips), frames), dtype=bool)
         for row, clip in enumerate(clips):
-            valid[row, : len(clip.valid)] = clip.valid
+            seen = clip.valid & (clip.mouth.max(axis=(1, 2)) > clip.mouth.min(axis=(1, 2)))
+            valid[row, : len(seen)] = seen
             if clip.intact is not None:
-                intact[row, : len(clip.intact)] = clip.intact
-            mouth[row, : len(clip.valid)][clip.valid] = clip.mouth[clip.valid]
+                intact[row, : len(seen)] = clip.intact & seen
+            mouth[row, : len(seen)][seen] = clip.mouth[seen]
         return cls(
             noisy=_pad([clip.audio for clip in clips]),
             lengths=torch.tensor(lengths, dtype=torch.int64),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import avse
+from avse import plugins
 from avse.contracts.types import Clip
 from avse.errors import AvseError
 from avse.model import Model
@@ -82,6 +83,18 @@ def test_without_valid_video_the_result_is_audio_only_bit_for_bit(folder: Path) 
     clip.valid[:] = False
     assert torch.equal(model.enhance(clip).speech, model.enhance(clip, use_video=False).speech)
     assert float(model.enhance(clip).reliability.max()) == 0.0
+
+
+@pytest.mark.parametrize("name", ["avse-small", "av-vae"])
+@pytest.mark.parametrize("severity", [1, 5])
+def test_a_null_picture_gives_what_no_picture_gives_bit_for_bit(name: str, severity: int) -> None:
+    model, clip = avse.load(name, overrides={"inference.iterations": 2} if name == "av-vae" else None), _clip(0.5)
+    spoil = plugins.get("corruption", "null")(severity)
+    mouth, valid = spoil(clip.mouth, clip.valid, np.random.default_rng(0))
+    null = avse.Clip(clip.audio, mouth, valid)
+    assert valid.any() and torch.equal(model.enhance(null).speech, model.enhance(clip, use_video=False).speech)
+    assert float(model.enhance(null).reliability.max()) == 0.0
+    assert not torch.equal(model.enhance(clip).speech, model.enhance(null).speech)
 
 
 def test_arrays_tensors_and_rates(folder: Path) -> None:
