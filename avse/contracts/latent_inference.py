@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -27,7 +26,7 @@ class LatentInference(Inference):
 
         x = sqrt(g) s + n,   s ~ N_c(0, exp(prior.decode(z))),   n ~ N_c(0, V),   z ~ prior.prior
 
-    A subclass says how z is found or drawn (`e_step`). The base class owns the rest: gains g and noise V are updated
+    A subclass may say how z is found or drawn (`e_step`). The base class owns the rest: gains g and noise V are updated
     from one gradient by rules that do not let the expected objective rise; each clip stops when its objective hardly
     changes (and its row leaves the batch); the voice is the noisy spectrum times the expected Wiener filter. Sound is
     brought to the level of the prior before, so that the result does not depend on the clip's level.
@@ -110,9 +109,8 @@ class LatentInference(Inference):
             SAMPLES_PER_FRAME // prior.hop
         )
 
-    @abstractmethod
     def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
-        """Where the E-step begins.
+        """Where the E-step begins; by default at what the encoder says.
 
         Arguments
         ---------
@@ -125,10 +123,11 @@ class LatentInference(Inference):
         dict of str to tensor
             The new `fit.latent`, with `z`.
         """
+        return fit.latent | {"z": posterior.mean[:, None]}
 
-    @abstractmethod
     def e_step(self, fit: Fit) -> None:
-        """Find or draw z, and leave in `fit.latent` what the M-step needs; shapes in `Fit`."""
+        """Find or draw z, and leave in `fit.latent` what the M-step needs; by default `encode_step`."""
+        self.encode_step(fit)
 
     def iterate(
         self,

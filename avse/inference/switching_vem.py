@@ -9,7 +9,7 @@ import torch
 from avse.contracts.fit import Fit
 from avse.contracts.latent_inference import LatentInference
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
+from avse.contracts.prior import LatentPrior, SwitchingPrior
 from avse.plugins import register
 
 EVIDENCE = ("sound", "voice")
@@ -92,14 +92,6 @@ class SwitchingVEM(LatentInference):
         prior = plugins.get("prior", "switching_vae")
         noise_model = plugins.get("noise_model", "nmf")(rank=2)
         return {"prior": prior.example(), "noise_model": noise_model, "iterations": 3}
-
-    def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
-        """The voice as it is known so far; shapes in `LatentInference.begin`."""
-        return fit.latent | {"z": posterior.mean[:, None]}
-
-    def e_step(self, fit: Fit) -> None:
-        """See `LatentInference.encode_step`: shapes in `Fit`."""
-        self.encode_step(fit)
 
     def evidence(self, fit: Fit, state: Fit) -> torch.Tensor:
         """log B, shape (batch, steps); see the class and `LatentInference.evidence`."""
