@@ -138,7 +138,7 @@ def test_interrupted_in_the_middle(sent: signal.Signals, talk: Path, tiny_model:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline().strip() == "in the middle"
         process.send_signal(sent)
-        _, err = process.communicate(timeout=60)
+        err = _last_words(process)
     assert process.returncode == 128 + sent
     assert "Traceback" not in err
     assert ("Interrupted" in err) == (sent == signal.SIGINT)
@@ -191,10 +191,19 @@ def test_several_workers_interrupted_in_the_middle(voice: Path, tmp_path: Path) 
         assert [process.stdout.readline().strip() for _ in range(2)] == ["in the middle"] * 2
         assert len(_left(tmp_path / "out")) == 2  # begun
         os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        err = _last_words(process)
     assert process.returncode == 128 + signal.SIGINT
     assert "Traceback" not in err and "Interrupted" in err
     assert _left(tmp_path) == before
+
+
+def _last_words(process: subprocess.Popen[str]) -> str:
+    """What a process that is to end writes on stderr; one that does not end is killed, and fails the test."""
+    try:
+        return process.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 def _run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
