@@ -39,7 +39,9 @@ def test_a_switching_prior_gives_each_component_its_own_mouth() -> None:
             return {"loss": sum(one.loss(batch)["loss"] for one in self.components)}
 
     sound = np.random.default_rng(0).normal(0, 0.1, 1280)
-    dark, light = (Batch.from_clips([Clip(sound, np.full((2, 88, 88), level, np.uint8))]) for level in (1, 200))
+    shades = np.arange(88, dtype=np.uint8) // 4
+    mouths = [np.broadcast_to(level + shades, (2, 88, 88)) for level in (1, 200)]
+    dark, light = (Batch.from_clips([Clip(sound, mouth)]) for mouth in mouths)
     one, two = Switch().contexts(dark, [light])
     assert float(one.video[one.valid].max()) < float(two.video[two.valid].min())
     shared = Switch().contexts(dark)
