@@ -320,14 +320,11 @@ def evaluate_separation(
     words, overrides = _overrides(context, context.args)
     if words:
         raise AvseError(f"{' '.join(words)}: belongs to no option.")
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from avse.cli_tools import progress_bar
     from avse.evaluation.separation import evaluate_separation as run
     from avse.evaluation.separation import separation_table
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("Separating")
+    with progress_bar("Separating") as show:
         summary = run(
             manifest,
             out,
@@ -342,7 +339,7 @@ def evaluate_separation(
             enrolment=enrolment,
             keep=keep,
             seed=seed,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=show,
         )
     typer.echo(separation_table([summary]))
     typer.echo(f"Written to {out}: scores.csv, summary.json, table.md")
@@ -443,15 +440,11 @@ def mix(
     jobs: Annotated[int, typer.Option(min=1, help="Scenes mixed at once.")] = 1,
 ) -> None:
     """Write the noisy test set of a scene file; the same everywhere."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from avse.cli_tools import progress_bar
     from avse.data.rendering import render_scenes
     from avse.data.separation_scenes import is_separation_file, render_separation
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("Mixing")
-        show = lambda done, total: progress.update(task, completed=done, total=total)
+    with progress_bar("Mixing") as show:
         if is_separation_file(scene_file):
             path = render_separation(scene_file, manifest, out, on_progress=show)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -67,13 +66,10 @@ def lips(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal results.")] = 0,
 ) -> None:
     """Does the video matter? Denoise, find and draw speech with the right video, a wrong one, and none."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from avse.cli_tools import progress_bar
     from avse.evaluation.lips import lips_table, measure_lips
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("Measuring")
+    with progress_bar("Measuring") as show:
         summary = measure_lips(
             model,
             manifest,
@@ -90,7 +86,7 @@ def lips(
             tracker=tracker,
             device=device,
             seed=seed,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=show,
         )
     typer.echo(lips_table(summary))
     typer.echo(f"Written to {out}: lips.csv, lips.json")
@@ -111,13 +107,10 @@ def probe(
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """What do features hold? Let linear probes tell the words of clean sentences from them."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from avse.cli_tools import progress_bar
     from avse.evaluation.probe import measure_probe, probe_table
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("Probing")
+    with progress_bar("Probing") as show:
         summary = measure_probe(
             model,
             manifest,
@@ -131,7 +124,7 @@ def probe(
             tracker=tracker,
             device=device,
             seed=seed,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=show,
         )
     typer.echo(probe_table(summary))
     typer.echo(f"Written to {out}: probe.csv, probe.json")

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import shutil
+import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
 
 from avse import plugins
 from avse.errors import AvseError
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, where somebody looks at it, that leaves nothing behind; gives what moves it: (done, total)."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(label)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

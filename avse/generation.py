@@ -192,8 +192,8 @@ def write_features(features: dict[str, np.ndarray], path: str | Path) -> None:
             np.save(file, features["features"])
 
 
-def diffusion_prior(model: Model) -> DiffusionPrior:
-    """The diffusion prior of a model.
+def diffusion_prior(model: Model, *, sees: bool = False) -> DiffusionPrior:
+    """The diffusion prior of a model; with `sees`, one that looks at the video.
 
     Raises
     ------
@@ -208,6 +208,8 @@ def diffusion_prior(model: Model) -> DiffusionPrior:
             f"{model.name} has no diffusion prior, and cannot draw speech by itself. Models that can are trained with "
             "recipes/Manifest/hparams/av_diffusion.yaml."
         )
+    if sees and prior.visual_frontend is None:
+        raise AvseError(f"{model.name} does not look at the video. Give a model of an av_diffusion recipe.")
     return prior
 
 

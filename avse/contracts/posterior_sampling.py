@@ -17,7 +17,7 @@ from avse.contracts.noise_model import NoiseModel, State
 from avse.contracts.prior import Context, ScorePrior
 from avse.contracts.sampler import Sampler
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
-from avse.signal.level import level_scale
+from avse.signal.level import floor_over_steps, level_scale
 from avse.signal.nmf import clip_generators
 from avse.signal.random import complex_noise
 from avse.signal.stft import istft, length_mask, stft
@@ -239,7 +239,9 @@ class _Run:
         inside = context.inside
         start = prior.analyse(noisy * scale) * inside[..., None]
         sound = prior.spectrum_of(start, torch.zeros_like(start.real))[0] if inference.linear else start
-        power = _quiet(sound.abs().square(), inside, inference.quantile)
+        power = sound.abs().square()
+        if inference.quantile:
+            power = floor_over_steps(power, inside, inference.quantile) * inside[..., None]
         noise_state = inference.noise_model.initial_state(power, inside, scene)
         repeat = lambda tensor: tensor.repeat_interleave(chains, dim=0)
         of_chain = [clip_generators(inside, inference.seed + _CHAINS * chain) for chain in range(chains)]
@@ -362,14 +364,6 @@ def small_parts(get: Callable[[str, str], Any]) -> dict[str, Any]:
     """Arguments of a small example, of plugins that `get` (avse.plugins.get) finds."""
     prior, noise_model = get("prior", "av_diffusion").example(), get("noise_model", "nmf")(rank=2)
     return {"prior": prior, "noise_model": noise_model, "sampler": get("sampler", "predictor_corrector")(steps=2)}
-
-
-def _quiet(power: torch.Tensor, inside: torch.Tensor, quantile: float) -> torch.Tensor:
-    """A quantile over each clip's steps in the place of its power, shape (batch, steps, bins); 0: the power itself."""
-    if not quantile:
-        return power
-    floors = [clip[within].quantile(quantile, dim=0) for clip, within in zip(power, inside)]
-    return torch.stack(floors)[:, None] * inside[..., None]
 
 
 def _mean_of_chains(tensor: torch.Tensor, chains: int) -> torch.Tensor:

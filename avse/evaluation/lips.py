@@ -100,9 +100,7 @@ def measure_lips(
 
     out = Path(out)
     loaded = load(model, device=device)
-    prior = diffusion_prior(loaded)
-    if prior.visual_frontend is None:
-        raise AvseError(f"{loaded.name} does not look at the video. Give a model of an av_diffusion recipe.")
+    prior = diffusion_prior(loaded, sees=True)
     cache = ClipCache(crops or out / "crops", tracker)
     utterances = [
         u for u in read_manifest(manifest, splits=list(splits)) if u.clean is not None and u.video is not None

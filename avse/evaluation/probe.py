@@ -138,8 +138,7 @@ def measure_probe(
     """
     out = Path(out)
     loaded = load(model, device=device)
-    if diffusion_prior(loaded).visual_frontend is None:
-        raise AvseError(f"{loaded.name} does not look at the video. Give a model of an av_diffusion recipe.")
+    diffusion_prior(loaded, sees=True)  # or an error that says what is asked for
     cache = ClipCache(crops or out / "crops", tracker)
     chosen = {name: _sentences(manifest, splits, words, limit) for name, splits in (("train", train), ("test", test))}
     for name, utterances in chosen.items():

@@ -6,6 +6,7 @@ import torch
 
 from avse.contracts.noise_model import NoiseModel, State
 from avse.plugins import register
+from avse.signal.level import floor_over_steps
 from avse.signal.nmf import update_ratio
 
 _FLOOR = 1e-10
@@ -43,8 +44,7 @@ class Stationary(NoiseModel):
     def initial_state(self, power: torch.Tensor, inside: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """See `NoiseModel.initial_state`."""
         to_mean = -1.0 / torch.log1p(torch.tensor(-self.quantile)).item()
-        low = [one[seen].quantile(self.quantile, dim=0) for one, seen in zip(power, inside)]
-        spectrum = torch.stack(low)[:, None] * to_mean
+        spectrum = floor_over_steps(power, inside, self.quantile) * to_mean
         return {"spectrum": spectrum.clamp(min=_FLOOR), "like": torch.ones_like(power[..., :1])}
 
     def variance(self, state: State) -> torch.Tensor:

@@ -61,7 +61,7 @@ def test_words_are_told_from_features_that_hold_them(manifest: Path, tmp_path: P
 
     monkeypatch.setattr(probe, "_features", planted)
     monkeypatch.setattr(probe, "load", lambda model, device: type("Model", (), {"name": "x"}))
-    monkeypatch.setattr(probe, "diffusion_prior", lambda model: type("Prior", (), {"visual_frontend": 1}))
+    monkeypatch.setattr(probe, "diffusion_prior", lambda model, sees: None)
     every = ["train", "dev", "test"]
     found = measure_probe("x", manifest, tmp_path, train=every, test=every, words=1, segments=2)
     means = {kind: score["mean"] for kind, score in found["scores"].items()}

@@ -130,7 +130,7 @@ def test_a_prior_that_knows_the_right_lips_finds_every_utterance(manifest: Path,
 
     prior = Knows()
     monkeypatch.setattr(lips, "load", lambda model, device: type("Model", (), {"device": "cpu", "name": "x"}))
-    monkeypatch.setattr(lips, "diffusion_prior", lambda model: prior)
+    monkeypatch.setattr(lips, "diffusion_prior", lambda model, sees: prior)
     whole = lips._middles
 
     def remembered(*arguments):
