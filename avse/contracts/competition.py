@@ -90,8 +90,9 @@ def chain_of(prior: LatentPrior | SwitchingPrior, gate: str, clips: int, device:
 
 def for_each(fit: Fit, step: Callable[[Fit], None]) -> None:
     """Take a step with each model, on what is known of gains, noise and voice."""
-    voice = None
+    voice, encoded = None, {}
     for state in _running(fit):
+        state.encoded = encoded
         state.gain, state.variance, state.others = fit.gain, fit.variance, fit.others
         if voice is not None and not state.prior.recognises:
             state.latent["voice"] = voice  # as the first model found it

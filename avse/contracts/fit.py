@@ -49,6 +49,8 @@ class Fit:
         Of a state: no clip will choose it again.
     others : tensor, shape (batch, draws, steps, bins), or None
         Variance of all other voices in the sound together, draw by draw, where several voices are looked for.
+    encoded : dict or None
+        Of a state, while all states take a step: what encoders have made of the voice, for states that share them.
     """
 
     prior: LatentPrior
@@ -64,6 +66,7 @@ class Fit:
     rounds: int = 0
     idle: bool = False
     others: torch.Tensor | None = None
+    encoded: dict[tuple[int, int], Gaussian] | None = None
     _folded: dict[int, Context] = field(default_factory=dict)
     _prior: Gaussian | None = None
 
@@ -131,9 +134,12 @@ class Fit:
         return drawn
 
     def _cut(self, cut: Cut, cut_latent: Cut, generators: list[list[torch.Generator]]) -> Fit:
+        # States that share a context go on sharing it.
+        distinct = {id(one.context): one.context for one in (self, *self.states)}
+        contexts = {name: context.map(cut) for name, context in distinct.items()}
         fit = Fit(
             self.prior,
-            *[cut(self.power), self.context.map(cut), cut(self.gain), cut(self.variance)],
+            *[cut(self.power), contexts[id(self.context)], cut(self.gain), cut(self.variance)],
             {name: cut_latent(value) for name, value in self.latent.items()},
             generators[0],
             stand_in=self.stand_in,
@@ -143,7 +149,7 @@ class Fit:
         )
         for state, own in zip(self.states, generators[1:]):
             latent = {name: cut_latent(value) for name, value in state.latent.items()}
-            fit.states.append(fit.state(state.prior, state.context.map(cut), latent, own, state.stand_in))
+            fit.states.append(fit.state(state.prior, contexts[id(state.context)], latent, own, state.stand_in))
             fit.states[-1].idle = state.idle
         return fit
 

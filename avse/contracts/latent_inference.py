@@ -191,6 +191,15 @@ class LatentInference(Inference):
         the voice: `latent["voice"]`, shape (batch, 1, steps, bins), before any E-step, and the typical power of the
         posterior of speech after one. Without the gain, as the encoder knows speech.
         """
+        shared = (id(fit.prior.encoding_prior), id(fit.context))
+        if fit.encoded is not None and shared in fit.encoded:
+            return fit.encoded[shared]
+        found = self._encoded(fit)
+        if fit.encoded is not None:
+            fit.encoded[shared] = found
+        return found
+
+    def _encoded(self, fit: Fit) -> Gaussian:
         gain = fit.gain.clamp(min=LEAST_GAIN)
         if fit.prior.recognises and ("speech" in fit.latent or "voice" not in fit.latent):
             return fit.prior.recognise(fit.power / gain, fit.disturbance()[:, 0] / gain, fit.context)

@@ -188,6 +188,11 @@ class LatentPrior(Prior):
     dynamical: bool = True
     recognises: bool = False
 
+    @property
+    def encoding_prior(self) -> LatentPrior:
+        """Whose `encode` and `recognise` these are: priors with the same one find the same z in the same context."""
+        return self
+
     @abstractmethod
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
         """q(z | s, video).

@@ -201,8 +201,9 @@ class SpeakerVAE(SwitchingPrior):
         if speakers:
             return super().contexts(batch, speakers)
         found = [trunk.context(batch) for trunk in self.trunks]
-        found = found * len(self.voices) if self.shared else found
-        return [one.without_video() for one in found] + found if self.audio_states else found
+        blind = [one.without_video() for one in found] if self.audio_states else []
+        times = len(self.voices) if self.shared else 1
+        return blind * times + found * times
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean loss of the voices that are heard, of anybody on all clips; see `Prior.loss`.
@@ -273,6 +274,10 @@ class _Voice(LatentPrior):
     @property
     def manner(self) -> _Manner | None:
         return self._parts[1]
+
+    @property
+    def encoding_prior(self) -> LatentPrior:
+        return self.trunk
 
     def visual_features(self, batch: Batch) -> torch.Tensor | None:
         return self.trunk.visual_features(batch)

@@ -7,6 +7,7 @@ from functools import reduce
 
 import torch
 
+_FEW = 6  # states up to which all steps at once are faster than one after the other
 _NEVER = -1e9  # the logarithm of nothing, with which sums and gradients stay finite in 64 bits
 
 
@@ -80,7 +81,7 @@ class MarkovChain:
         """Forward-backward.
 
         Sums over paths are products of matrices with (log-sum-exp, +) in place of (+, *). As these are associative,
-        they are built by doubling: a clip of N steps takes log2(N) operations on all its steps at once.
+        those of few states are built by doubling: a clip of N steps takes log2(N) operations on all its steps at once.
 
         Arguments
         ---------
@@ -100,10 +101,7 @@ class MarkovChain:
         first = self.initial[:, None, None].expand(-1, 1, states, -1)
         moves = torch.where(inside[:, 1:, None, None], self.transition[:, None], stay[:, None])
         steps = torch.cat([first, moves], dim=1) + observed[:, :, None]
-        # The products of all later steps, by turning time round: (A B)^T = B^T A^T.
-        earlier, later = _products(torch.cat([steps, steps.flip(1).mT])).chunk(2)
-        forward = earlier[:, :, 0]
-        backward = torch.cat([later[:, :-1].flip(1).logsumexp(dim=2), torch.zeros_like(forward[:, :1])], dim=1)
+        forward, backward = _messages_at_once(steps) if states <= _FEW else _messages_in_turn(steps)
         total = forward[:, -1].logsumexp(dim=1)
         log_states = (forward + backward).log_softmax(dim=2)
         pairs = forward[:, :-1, :, None] + steps[:, 1:] + backward[:, 1:, None] - total[:, None, None, None]
@@ -157,6 +155,24 @@ def sticky(states: int, stay: float) -> torch.Tensor:
 
 def _log(probability: torch.Tensor) -> torch.Tensor:
     return probability.log().clamp(min=_NEVER)
+
+
+def _messages_at_once(steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-sums over all paths to each state of each step, and from it to the end; both (batch, steps, states)."""
+    # The products of all later steps, by turning time round: (A B)^T = B^T A^T.
+    earlier, later = _products(torch.cat([steps, steps.flip(1).mT])).chunk(2)
+    forward = earlier[:, :, 0]
+    return forward, torch.cat([later[:, :-1].flip(1).logsumexp(dim=2), torch.zeros_like(forward[:, :1])], dim=1)
+
+
+def _messages_in_turn(steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same, one step after the other."""
+    forward, backward = [steps[:, 0, 0]], [torch.zeros_like(steps[:, 0, 0])]
+    for step in steps.unbind(dim=1)[1:]:
+        forward.append((forward[-1][:, :, None] + step).logsumexp(dim=1))
+    for step in reversed(steps.unbind(dim=1)[1:]):
+        backward.append((step + backward[-1][:, None]).logsumexp(dim=2))
+    return torch.stack(forward, dim=1), torch.stack(backward[::-1], dim=1)
 
 
 def _products(steps: torch.Tensor) -> torch.Tensor:

@@ -13,22 +13,22 @@ from avse.signal.markov import MarkovChain, sticky
 STATES = 3
 
 
-def _tables(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _tables(seed: int, states: int = STATES) -> tuple[torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(seed)
-    initial = torch.randn(STATES, generator=draw, dtype=torch.float64).log_softmax(0)
-    return initial, torch.randn(STATES, STATES, generator=draw, dtype=torch.float64).log_softmax(1)
+    initial = torch.randn(states, generator=draw, dtype=torch.float64).log_softmax(0)
+    return initial, torch.randn(states, states, generator=draw, dtype=torch.float64).log_softmax(1)
 
 
 def _enumerated(evidence: np.ndarray, initial: np.ndarray, transition: np.ndarray) -> tuple:
     """Posteriors of states and moves, divergence and evidence, path by path."""
-    steps = len(evidence)
-    weights, priors, paths = [], [], list(itertools.product(range(STATES), repeat=steps))
+    steps, count = evidence.shape
+    weights, priors, paths = [], [], list(itertools.product(range(count), repeat=steps))
     for path in paths:
         prior = initial[path[0]] + sum(transition[one, two] for one, two in zip(path, path[1:]))
         priors.append(prior)
         weights.append(prior + sum(evidence[n, state] for n, state in enumerate(path)))
     total = np.logaddexp.reduce(weights)
-    states, moves, divergence = np.zeros((steps, STATES)), np.zeros((steps, STATES, STATES)), 0.0
+    states, moves, divergence = np.zeros((steps, count)), np.zeros((steps, count, count)), 0.0
     for path, weight, prior in zip(paths, weights, priors):
         share = np.exp(weight - total)
         divergence += share * (weight - total - prior)
@@ -39,13 +39,13 @@ def _enumerated(evidence: np.ndarray, initial: np.ndarray, transition: np.ndarra
     return states, moves, divergence, total
 
 
+@pytest.mark.parametrize(("count", "lengths"), [(STATES, (6, 1, 4)), (8, (3, 1, 2))])
 @pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_forward_backward_against_all_paths(scale: float) -> None:
-    lengths = (6, 1, 4)
-    initial, transition = _tables(0)
+def test_forward_backward_against_all_paths(scale: float, count: int, lengths: tuple[int, ...]) -> None:
+    initial, transition = _tables(0, count)
     draw = torch.Generator().manual_seed(1)
-    evidence = scale * torch.randn(3, 6, STATES, generator=draw, dtype=torch.float64)
-    inside = torch.arange(6) < torch.tensor(lengths)[:, None]
+    evidence = scale * torch.randn(3, lengths[0], count, generator=draw, dtype=torch.float64)
+    inside = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
     found = MarkovChain.of(initial, transition, batch=3).infer(evidence, inside)
     for row, length in enumerate(lengths):
         told = evidence[row, :length].numpy()
