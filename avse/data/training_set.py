@@ -144,6 +144,8 @@ class MixtureSet(SpeechSet):
     use_video : bool
         False: no video is read, for audio-only systems.
     seed : int
+    leave_out : int
+        See `SpeechSet`.
     """
 
     def __init__(
@@ -163,8 +165,9 @@ class MixtureSet(SpeechSet):
         degradation: VideoDegradation | None = None,
         use_video: bool = True,
         seed: int = 0,
+        leave_out: int = 0,
     ) -> None:
-        super().__init__(utterances, cache, size, seconds, speed, video_share, degradation, use_video, seed)
+        super().__init__(utterances, cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out)
         self.snr, self.talkers = tuple(snr), np.asarray(talkers, dtype=float)
         self.noises = [u for u in utterances if u.kind == "noise"]
         self.rival_share, self.as_recorded = rival_share, as_recorded
