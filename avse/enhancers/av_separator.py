@@ -19,6 +19,8 @@ from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_ste
 class AVSeparator(Enhancer):
     """Time-frequency masking for several talkers at once: who is who is fixed by the videos.
 
+    It can start from the weights of a `tf_masker` of the same sizes, whose names it shares.
+
     The compressed spectrum goes through `fusion_block` conformer blocks. From there on each talker has a stream of
     features: it meets the talker's video in `fusion`, and before each of the remaining blocks the mean of the other
     talkers' streams. Then it becomes a mask on the spectrum. So any number of talkers can be separated, their order
@@ -132,12 +134,15 @@ class AVSeparator(Enhancer):
 
 
 class _Meeting(nn.Module):
-    """What each talker learns from the mean of all others of the mixture; nothing for a talker alone."""
+    """What each talker learns from the mean of all others of the mixture: nothing to begin with."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
         self.mixed = nn.Linear(2 * channels, channels)
+        # So that a network trained to enhance is what separation starts from.
+        nn.init.zeros_(self.mixed.weight)
+        nn.init.zeros_(self.mixed.bias)
 
     def forward(self, hidden: torch.Tensor, mixture: torch.Tensor | None) -> torch.Tensor:
         own = self.norm(hidden)

@@ -22,7 +22,10 @@ from avse.training.separation import SeparationLoss
 def _separator() -> torch.nn.Module:
     cls = plugins.get("enhancer", "av_separator")
     with seeded(1):
-        return cls(**cls.example_arguments()).eval()
+        model = cls(**cls.example_arguments()).eval()
+        for meeting in model.meetings:
+            meeting.mixed.reset_parameters()  # from zero, where talkers do not yet know of each other
+    return model
 
 
 def _talkers() -> list:
@@ -48,6 +51,21 @@ def test_talkers_look_at_each_other_in_any_order() -> None:
     torch.testing.assert_close(separate(model, second).speech, found.speech[1:, :, :2000], rtol=1e-3, atol=1e-5)
     alone = model(talkers[0])
     torch.testing.assert_close(separate(model, talkers[:1]).speech[:, 0], alone.speech, rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_it_starts_as_the_masking_network_whose_weights_it_takes() -> None:
+    masker = plugins.get("enhancer", "tf_masker")
+    cls = plugins.get("enhancer", "av_separator")
+    arguments = cls.example_arguments()
+    with seeded(2):
+        taught = masker(**arguments).eval()
+    separator = cls(**cls.example_arguments()).eval()
+    separator.load_state_dict(taught.state_dict(), strict=False)
+    batch = example_batch((3200, 2000))
+    alone = torch.stack([taught(one).speech for one in (batch, replace(batch, mouth=batch.mouth.flip(1)))], dim=1)
+    found = separate(separator, [batch, replace(batch, mouth=batch.mouth.flip(1))])
+    torch.testing.assert_close(found.speech, alone, rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

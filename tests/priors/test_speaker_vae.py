@@ -113,3 +113,25 @@ def test_names_are_those_of_different_people(speakers: list[str]) -> None:
         _prior(speakers=speakers)
     with pytest.raises(ValueError, match="carl"):
         _prior().of("carl")
+
+
+@pytest.mark.parametrize("audio_states", [False, True])
+def test_voices_of_one_trunk_read_the_sound_once(audio_states: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    prior = _prior(audio_states=audio_states, recognition_layers=1)
+    _move(prior)
+    [trunk] = prior.trunks
+    inference = plugins.get("inference", "vem")(
+        prior=prior, noise_model=plugins.get("noise_model", "nmf")(rank=2), iterations=3
+    )
+    reads = []
+    recognise = trunk.recognise
+    monkeypatch.setattr(trunk, "recognise", lambda *given: reads.append(given) or recognise(*given))
+    batch = example_batch((3200, 2000))
+    together = inference(batch)
+    once = len(reads)
+    monkeypatch.setattr(
+        type(prior.components[0]), "encoding_prior", property(lambda voice: voice), raising=True
+    )  # each by itself
+    apart = inference(batch)
+    torch.testing.assert_close(together.speech, apart.speech, rtol=1e-6, atol=1e-8)
+    assert len(reads) - once == once * len(prior.voices)
