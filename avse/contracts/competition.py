@@ -77,15 +77,16 @@ def models_of(
     return running if len(running) == 1 else models
 
 
-def chain_of(prior: LatentPrior | SwitchingPrior, gate: str, clips: int, device: torch.device) -> MarkovChain:
-    """How the models follow each other in each of some clips, before anything is heard."""
+def chain_of(prior: LatentPrior | SwitchingPrior, models: Sequence[Model], gate: str) -> MarkovChain:
+    """How the models follow each other in each clip, before anything is heard."""
     if isinstance(prior, SwitchingPrior):
-        initial, transition = prior.switch()
+        initial, transition = prior.switch_of([model.context for model in models])
     else:
         initial, transition = torch.full((2,), 0.5).log(), sticky(2, _STAY).log()
     if gate == "clip":
-        transition = torch.eye(len(initial)).log()
-    return MarkovChain.of(initial.to(device), transition.to(device), clips)
+        transition = torch.eye(initial.shape[-1]).log()
+    inside = models[0].context.inside
+    return MarkovChain.of(initial.to(inside.device), transition.to(inside.device), len(inside))
 
 
 def for_each(fit: Fit, step: Callable[[Fit], None]) -> None:

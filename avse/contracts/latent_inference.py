@@ -386,7 +386,7 @@ class LatentInference(Inference):
             generators=clip_generators(context.inside, self.seed),
         )
         if len(models) > 1:
-            fit.chain = competition.chain_of(self.prior, self.gate, len(power), power.device)
+            fit.chain = competition.chain_of(self.prior, models, self.gate)
             for one, latent in zip(models, latents):
                 generators = clip_generators(context.inside, self.seed)
                 fit.states.append(fit.state(one.prior, one.context, dict(latent), generators, one.stand_in))

@@ -385,6 +385,21 @@ class SwitchingPrior(Prior):
             Row: from; column: to.
         """
 
+    def switch_of(self, contexts: Sequence[Context]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for each clip, where what is seen makes some choices likelier; by default `switch` for all.
+
+        Arguments
+        ---------
+        contexts : sequence of Context
+            From `contexts`.
+
+        Returns
+        -------
+        initial : tensor, shape (components,) or (batch, components)
+        transition : tensor, shape (components, components) or (batch, components, components)
+        """
+        return self.switch()
+
     def contexts(self, batch: Batch, speakers: Sequence[Batch] = ()) -> list[Context]:
         """One context for each component.
 

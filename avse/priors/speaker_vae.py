@@ -19,6 +19,7 @@ from avse.plugins import register
 from avse.signal.markov import sticky
 
 ANYBODY = "anybody"
+_DOUBT = 0.01  # share of all voices in p(a | video), however sure a look is
 _BLIND = "/audio"  # ends the name of a state without video
 
 
@@ -34,6 +35,13 @@ class SpeakerVAE(SwitchingPrior):
     of whom little was heard. Nobody has to tell who speaks: an inference chooses step by step, and somebody unknown is
     anybody. Trained on clean speech of known speakers (`Batch.speakers`); clips of others teach the trunk alone, and
     where a batch names nobody at all, all voices learn from all of it.
+
+    Known speakers can also be known by sight: with `faces`, p(a | video) takes the place of the uniform choice,
+
+        a_1 ~ p(a | video),   a_n = a_(n-1) with probability `stay`, else drawn from p(a | video) again
+
+    read from mean and deviation of the visual features over the clip. It learns that a blend of two people is nobody
+    it knows, and never has more than 99 % of the say.
 
     `of("name")` is the prior of a speaker that one knows; `of("anybody")` the universal one.
 
@@ -56,6 +64,8 @@ class SpeakerVAE(SwitchingPrior):
         Whether each voice has a second state without video, so that the choice also survives bad video.
     stay : float
         Probability that a step follows the same speaker as the last, and the same of sound or video.
+    faces : bool
+        Whether what is seen of a talker makes speakers likelier, before anything is heard.
     latent_dim : int
         Features of z per step.
     hidden_dim : int
@@ -97,6 +107,7 @@ class SpeakerVAE(SwitchingPrior):
         anybody: bool = True,
         audio_states: bool = False,
         stay: float = 0.95,
+        faces: bool = False,
         latent_dim: int = 32,
         hidden_dim: int = 128,
         prior_weight: float = 0.01,
@@ -121,6 +132,8 @@ class SpeakerVAE(SwitchingPrior):
             raise ValueError(f"component must be a variational auto-encoder, {component} is none.")
         if visual_frontend is None and fusion is None and component == "av_vae":
             audio_states = False
+        if faces and not (shared and visual_frontend is not None):
+            raise ValueError("faces needs a visual_frontend, and a trunk that all voices share.")
         self.stay, self.shared = stay, shared
         self.voices = ((ANYBODY,) if anybody else ()) + tuple(speakers)
         trunk = cls(
@@ -151,6 +164,11 @@ class SpeakerVAE(SwitchingPrior):
             names = [name + _BLIND for name in names] + names
             self.stand_ins = [None] * len(manners) + list(range(len(manners)))
         self.components, self.names = nn.ModuleList(states), tuple(names)
+        self.faces = None
+        if faces:
+            looks = 2 * visual_frontend.output_dim
+            self.faces = nn.Sequential(nn.LayerNorm(looks), nn.Linear(looks, len(self.voices)))
+            nn.init.zeros_(self.faces[1].weight)
         self.kl_weight = 1.0
 
     @classmethod
@@ -196,6 +214,30 @@ class SpeakerVAE(SwitchingPrior):
             transition = torch.kron(sticky(2, self.stay), transition)
         return torch.full((len(transition),), 1.0 / len(transition)).log(), transition.log()
 
+    def switch_of(self, contexts: Sequence[Context]) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `SwitchingPrior.switch_of`."""
+        if self.faces is None:
+            return self.switch()
+        who = self.who(contexts[-1])
+        voices = who.shape[1]
+        transition = self.stay * torch.eye(voices).to(who) + (1.0 - self.stay) * who[:, None].expand(-1, voices, -1)
+        if self.audio_states:
+            who = torch.cat([who, who], dim=1) / 2
+            transition = torch.einsum("ij,bkl->bikjl", sticky(2, self.stay).to(transition), transition)
+            transition = transition.flatten(3).flatten(1, 2)
+        return who.log(), transition.log()
+
+    def who(self, context: Context) -> torch.Tensor:
+        """p(a | video), shape (batch, voices); uniform where no mouth is seen."""
+        nobody = context.inside.new_full(
+            (len(context.inside), len(self.voices)), 1.0 / len(self.voices), dtype=torch.float64
+        )
+        if self.faces is None or context.video is None:
+            return nobody
+        told = self.faces(_look(context)).double().softmax(dim=1)
+        seen = context.valid.any(dim=1, keepdim=True)
+        return torch.where(seen, (1.0 - _DOUBT) * told, nobody) + torch.where(seen, _DOUBT * nobody, 0.0)
+
     def contexts(self, batch: Batch, speakers: Sequence[Batch] = ()) -> list[Context]:
         """See `SwitchingPrior.contexts`; voices with one trunk look at the video together."""
         if speakers:
@@ -211,8 +253,9 @@ class SpeakerVAE(SwitchingPrior):
         Returns
         -------
         dict of str to scalar tensor
-            `loss`; the terms of `VariationalPrior.loss` for anybody (without a trunk: their mean over the voices); and,
-            with a trunk, `misfit_of_speakers` and `divergence_of_speakers`, of known speakers by their own voice.
+            `loss`; the terms of `VariationalPrior.loss` for anybody (without a trunk: their mean over the voices);
+            with a trunk, `misfit_of_speakers` and `divergence_of_speakers`, of known speakers by their own voice; and,
+            with `faces`, `faces`: the cross-entropy of who is seen.
         """
         heard = self._heard(batch)
         if not self.shared:
@@ -237,7 +280,24 @@ class SpeakerVAE(SwitchingPrior):
             misfit, divergence = ((weights * torch.stack(one)).sum() for one in (misfits, divergences))
             terms["loss"] = (terms["loss"] + misfit + self.kl_weight * divergence / self.bins) / 2
             terms |= {"misfit_of_speakers": misfit.detach(), "divergence_of_speakers": divergence.detach()}
+        if self.faces is not None and steps and bool(reading.context.valid.any()):
+            faces = self._faces_loss(reading.context, batch.speakers)
+            terms |= {"loss": terms["loss"] + faces, "faces": faces.detach()}
         return terms
+
+    def _faces_loss(self, context: Context, speakers: Sequence[str]) -> torch.Tensor:
+        """Cross-entropy of who is seen, and of blends of two people, who are nobody. Features are taken as they are."""
+        rows = [row for row in context.valid.any(dim=1).nonzero()[:, 0].tolist() if speakers[row] in self.voices]
+        if not rows:
+            return self.faces[1].bias.sum() * 0.0
+        looks, names = _look(context).detach()[rows], [speakers[row] for row in rows]
+        if ANYBODY in self.voices:
+            blends = [place for place in range(1, len(rows)) if names[place] != names[place - 1]]
+            looks = torch.cat([looks, *((looks[[place]] + looks[[place - 1]]) / 2 for place in blends)])
+            names += [ANYBODY] * len(blends)
+        return F.cross_entropy(
+            self.faces(looks), torch.tensor([self.voices.index(name) for name in names]).to(looks.device)
+        )
 
     def _heard(self, batch: Batch) -> list[list[int]]:
         """Rows of a batch that each voice learns from."""
@@ -307,6 +367,15 @@ class _Voice(LatentPrior):
 
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         return self.trunk.reliability(latent, context)
+
+
+def _look(context: Context) -> torch.Tensor:
+    """Mean and deviation over time of what is seen, shape (batch, 2 * features)."""
+    valid = context.valid[..., None].to(context.video)
+    count = valid.sum(dim=1).clamp(min=1.0)
+    mean = (context.video * valid).sum(dim=1) / count
+    spread = ((context.video - mean[:, None]).square() * valid).sum(dim=1) / count
+    return torch.cat([mean, (spread + 1e-6).sqrt()], dim=1)
 
 
 def _rows(rows: list[int]) -> Callable[[torch.Tensor], torch.Tensor]:

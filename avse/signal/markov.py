@@ -58,9 +58,10 @@ class MarkovChain:
 
     @classmethod
     def of(cls, initial: torch.Tensor, transition: torch.Tensor, batch: int) -> MarkovChain:
-        """The same chain for each of `batch` clips: log-probabilities of shape (states,) and (states, states)."""
-        logs = [table.double().clamp(min=_NEVER) for table in (initial, transition)]
-        return cls(*[table.expand(batch, *table.shape) for table in logs])
+        """For each of `batch` clips log-probabilities of shape (states,) and (states, states), or a batch of these."""
+        states = initial.shape[-1]
+        initial, transition = (table.double().clamp(min=_NEVER) for table in (initial, transition))
+        return cls(initial.expand(batch, states), transition.expand(batch, states, states))
 
     def select(self, rows: torch.Tensor) -> MarkovChain:
         """Those of some of the clips."""

@@ -10,6 +10,7 @@ import torch
 from avse import plugins
 from avse.contracts.checks import example_batch, seeded
 from avse.contracts.prior import SwitchingPrior
+from avse.contracts.separation import separate
 from avse.contracts.types import Batch
 from avse.contracts.variational import divergence_with_free_bits
 
@@ -135,3 +136,53 @@ def test_voices_of_one_trunk_read_the_sound_once(audio_states: bool, monkeypatch
     apart = inference(batch)
     torch.testing.assert_close(together.speech, apart.speech, rtol=1e-6, atol=1e-8)
     assert len(reads) - once == once * len(prior.voices)
+
+
+def test_speakers_are_known_by_sight_and_blends_are_nobody() -> None:
+    prior = _prior(faces=True)
+    batch = example_batch((3200, 3200, 3200, 3200))
+    batch.clean, batch.speakers = batch.noisy, ["ann", "bob", "ann", "bob"]
+    batch.mouth = torch.full_like(batch.mouth, 40)
+    batch.mouth[1::2, :, ::2] = 220
+    batch.mouth += torch.randint(0, 20, batch.mouth.shape, generator=torch.Generator().manual_seed(0)).to(batch.mouth)
+    optimizer = torch.optim.Adam(prior.faces.parameters(), lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        prior.loss(batch)["loss"].backward()
+        optimizer.step()
+    with torch.no_grad():
+        contexts = prior.contexts(batch)
+        who = prior.who(contexts[-1])
+        initial, transition = prior.switch_of(contexts)
+        assert [prior.voices[place] for place in who.argmax(dim=1)] == batch.speakers
+        torch.testing.assert_close(initial.exp(), who)
+        torch.testing.assert_close(transition.exp().sum(dim=2), torch.ones(4, 3, dtype=torch.float64))
+        torch.testing.assert_close(transition[1, 0, 1:].exp(), 0.05 * who[1, 1:])
+        blend = contexts[-1].map(lambda value: value[:1])
+        pair = contexts[-1].video[:2]
+        blend.video = pair.mean(dim=0, keepdim=True)
+        assert prior.voices[int(prior.who(blend).argmax())] == "anybody"
+        unseen = prior.who(prior.contexts(batch.without_video())[-1])
+        torch.testing.assert_close(unseen, torch.full_like(unseen, 1 / 3))
+
+
+@pytest.mark.parametrize("audio_states", [False, True])
+def test_what_is_seen_decides_where_the_sound_says_nothing(audio_states: bool) -> None:
+    prior = _prior(faces=True, audio_states=audio_states)  # voices begin alike
+    with torch.no_grad():
+        prior.faces[1].bias.copy_(torch.tensor([0.0, 1.0, 3.0]))
+    batch = example_batch((3200, 2000))
+    noise_model = plugins.get("noise_model", "nmf")(rank=2)
+    found = separate(plugins.get("inference", "vem")(prior=prior, noise_model=noise_model, iterations=2), [batch] * 2)
+    whose = [name.split("/")[0] for name in found.names]
+    shares = torch.stack([found.states[..., [one == name for one in whose]].sum(-1) for name in prior.voices], dim=-1)
+    expected = prior.who(prior.contexts(batch)[-1])[:, None, None].expand_as(shares).to(shares)
+    torch.testing.assert_close(shares[0], expected[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(shares[1, :, :3], expected[1, :, :3], rtol=1e-3, atol=1e-3)
+
+
+def test_faces_need_something_to_look_at() -> None:
+    with pytest.raises(ValueError, match="visual_frontend"):
+        _prior(faces=True, visual_frontend=None, fusion=None)
+    with pytest.raises(ValueError, match="share"):
+        _prior(faces=True, shared=False)
