@@ -19,6 +19,7 @@ from avse.plugins import register
 from avse.signal.markov import sticky
 
 ANYBODY = "anybody"
+_BLENDS = 0.1  # weight of pictures of nobody, which would outweigh the many who are known by a few clips each
 _DOUBT = 0.01  # share of all voices in p(a | video), however sure a look is
 _BLIND = "/audio"  # ends the name of a state without video
 
@@ -167,8 +168,10 @@ class SpeakerVAE(SwitchingPrior):
         self.faces = None
         if faces:
             looks = 2 * visual_frontend.output_dim
-            self.faces = nn.Sequential(nn.LayerNorm(looks), nn.Linear(looks, len(self.voices)))
-            nn.init.zeros_(self.faces[1].weight)
+            self.faces = nn.Linear(looks, len(self.voices))
+            nn.init.zeros_(self.faces.weight)
+            self.register_buffer("usual_look", torch.zeros(looks))
+            self.register_buffer("look_variance", torch.zeros(looks))  # so that nothing of it stays
         self.kl_weight = 1.0
 
     @classmethod
@@ -234,7 +237,7 @@ class SpeakerVAE(SwitchingPrior):
         )
         if self.faces is None or context.video is None:
             return nobody
-        told = self.faces(_look(context)).double().softmax(dim=1)
+        told = self.faces(self._unusual(_look(context))).double().softmax(dim=1)
         seen = context.valid.any(dim=1, keepdim=True)
         return torch.where(seen, (1.0 - _DOUBT) * told, nobody) + torch.where(seen, _DOUBT * nobody, 0.0)
 
@@ -289,15 +292,21 @@ class SpeakerVAE(SwitchingPrior):
         """Cross-entropy of who is seen, and of blends of two people, who are nobody. Features are taken as they are."""
         rows = [row for row in context.valid.any(dim=1).nonzero()[:, 0].tolist() if speakers[row] in self.voices]
         if not rows:
-            return self.faces[1].bias.sum() * 0.0
-        looks, names = _look(context).detach()[rows], [speakers[row] for row in rows]
-        if ANYBODY in self.voices:
-            blends = [place for place in range(1, len(rows)) if names[place] != names[place - 1]]
-            looks = torch.cat([looks, *((looks[[place]] + looks[[place - 1]]) / 2 for place in blends)])
-            names += [ANYBODY] * len(blends)
-        return F.cross_entropy(
-            self.faces(looks), torch.tensor([self.voices.index(name) for name in names]).to(looks.device)
-        )
+            return self.faces.bias.sum() * 0.0
+        looks = self._unusual(_look(context).detach()[rows], learn=self.training and len(rows) > 1)
+        names = [speakers[row] for row in rows]
+        told = torch.tensor([self.voices.index(name) for name in names]).to(looks.device)
+        loss = F.cross_entropy(self.faces(looks), told)
+        blends = [place for place in range(1, len(rows)) if names[place] != names[place - 1]]
+        if ANYBODY in self.voices and blends:
+            between = (looks[blends] + looks[[place - 1 for place in blends]]) / 2
+            nobody = torch.full_like(told[: len(blends)], self.voices.index(ANYBODY))
+            loss = loss + _BLENDS * F.cross_entropy(self.faces(between), nobody)
+        return loss
+
+    def _unusual(self, looks: torch.Tensor, learn: bool = False) -> torch.Tensor:
+        """How looks differ from those of everybody, in units that a few hundred steps learn to tell apart."""
+        return 3.0 * F.batch_norm(looks, self.usual_look, self.look_variance, training=learn, momentum=0.05)
 
     def _heard(self, batch: Batch) -> list[list[int]]:
         """Rows of a batch that each voice learns from."""
