@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from avse.contracts.fit import Fit
-from avse.contracts.prior import Context, LatentPrior, SwitchingPrior
+from avse.contracts.prior import Context, Gaussian, LatentPrior, SwitchingPrior
 from avse.contracts.types import Batch
 from avse.signal.markov import MarkovChain, sticky
 
@@ -91,7 +91,8 @@ def chain_of(prior: LatentPrior | SwitchingPrior, models: Sequence[Model], gate:
 
 def for_each(fit: Fit, step: Callable[[Fit], None]) -> None:
     """Take a step with each model, on what is known of gains, noise and voice."""
-    voice, encoded = None, {}
+    voice = None
+    encoded: dict[tuple[int, int], Gaussian] = {}
     for state in _running(fit):
         state.encoded = encoded
         state.gain, state.variance, state.others = fit.gain, fit.variance, fit.others
