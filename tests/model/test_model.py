@@ -85,7 +85,7 @@ def test_without_valid_video_the_result_is_audio_only_bit_for_bit(folder: Path) 
     assert float(model.enhance(clip).reliability.max()) == 0.0
 
 
-@pytest.mark.parametrize("name", ["avse-small", "av-vae"])
+@pytest.mark.parametrize("name", ["avse-small", "av-vae", "av-separator"])
 @pytest.mark.parametrize("severity", [1, 5])
 def test_a_null_picture_gives_what_no_picture_gives_bit_for_bit(name: str, severity: int) -> None:
     model, clip = avse.load(name, overrides={"inference.iterations": 2} if name == "av-vae" else None), _clip(0.5)
