@@ -212,10 +212,8 @@ class SpeakerVAE(SwitchingPrior):
 
     def switch(self) -> tuple[torch.Tensor, torch.Tensor]:
         """See `SwitchingPrior.switch`: shapes (components,) and (components, components)."""
-        transition = sticky(len(self.voices), self.stay)
-        if self.audio_states:
-            transition = torch.kron(sticky(2, self.stay), transition)
-        return torch.full((len(transition),), 1.0 / len(transition)).log(), transition.log()
+        voices = len(self.voices)
+        return self._chain(torch.full((voices,), 1.0 / voices), sticky(voices, self.stay))
 
     def switch_of(self, contexts: Sequence[Context]) -> tuple[torch.Tensor, torch.Tensor]:
         """See `SwitchingPrior.switch_of`."""
@@ -224,11 +222,15 @@ class SpeakerVAE(SwitchingPrior):
         who = self.who(contexts[-1])
         voices = who.shape[1]
         transition = self.stay * torch.eye(voices).to(who) + (1.0 - self.stay) * who[:, None].expand(-1, voices, -1)
+        return self._chain(who, transition)
+
+    def _chain(self, initial: torch.Tensor, transition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logarithms of a chain of voices; whether they are seen or only heard follows a chain of its own."""
         if self.audio_states:
-            who = torch.cat([who, who], dim=1) / 2
-            transition = torch.einsum("ij,bkl->bikjl", sticky(2, self.stay).to(transition), transition)
-            transition = transition.flatten(3).flatten(1, 2)
-        return who.log(), transition.log()
+            initial = torch.cat([initial, initial], dim=-1) / 2
+            seen = sticky(2, self.stay).to(transition)
+            transition = torch.einsum("ij,...kl->...ikjl", seen, transition).flatten(-2).flatten(-3, -2)
+        return initial.log(), transition.log()
 
     def who(self, context: Context) -> torch.Tensor:
         """p(a | video), shape (batch, voices); uniform where no mouth is seen."""
