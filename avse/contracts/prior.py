@@ -39,9 +39,7 @@ class Context:
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Context:
         """The same with a function applied to each tensor, such as one that takes some of the clips."""
-        return Context(
-            function(self.inside), function(self.valid), None if self.video is None else function(self.video)
-        )
+        return replace(self, **{name: function(value) for name, value in vars(self).items() if value is not None})
 
 
 def context_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -16,11 +16,11 @@ from avse.contracts.types import Batch
 from avse.contracts.variational import VariationalPrior, divergence_with_free_bits
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.plugins import register
+from avse.signal.looks import Looks
 from avse.signal.markov import sticky
 
 ANYBODY = "anybody"
-_BLENDS = 0.1  # weight of pictures of nobody, which would outweigh the many who are known by a few clips each
-_DOUBT = 0.01  # share of all voices in p(a | video), however sure a look is
+_DOUBT = 0.01  # share of all voices in p(a | video), however sure the eye is
 _BLIND = "/audio"  # ends the name of a state without video
 
 
@@ -41,8 +41,8 @@ class SpeakerVAE(SwitchingPrior):
 
         a_1 ~ p(a | video),   a_n = a_(n-1) with probability `stay`, else drawn from p(a | video) again
 
-    read from mean and deviation of the visual features over the clip. It learns that a blend of two people is nobody
-    it knows, and never has more than 99 % of the say.
+    by how their mouths look on average, and how those of all people do, which is what anybody looks like: see
+    `avse.signal.looks.Looks`. The video never has more than 99 % of the say.
 
     `of("name")` is the prior of a speaker that one knows; `of("anybody")` the universal one.
 
@@ -133,8 +133,8 @@ class SpeakerVAE(SwitchingPrior):
             raise ValueError(f"component must be a variational auto-encoder, {component} is none.")
         if visual_frontend is None and fusion is None and component == "av_vae":
             audio_states = False
-        if faces and not (shared and visual_frontend is not None):
-            raise ValueError("faces needs a visual_frontend, and a trunk that all voices share.")
+        if faces and not (anybody and shared and visual_frontend is not None):
+            raise ValueError("faces needs anybody, a visual_frontend, and a trunk that all voices share.")
         self.stay, self.shared = stay, shared
         self.voices = ((ANYBODY,) if anybody else ()) + tuple(speakers)
         trunk = cls(
@@ -165,13 +165,7 @@ class SpeakerVAE(SwitchingPrior):
             names = [name + _BLIND for name in names] + names
             self.stand_ins = [None] * len(manners) + list(range(len(manners)))
         self.components, self.names = nn.ModuleList(states), tuple(names)
-        self.faces = None
-        if faces:
-            looks = 2 * visual_frontend.output_dim
-            self.faces = nn.Linear(looks, len(self.voices))
-            nn.init.zeros_(self.faces.weight)
-            self.register_buffer("usual_look", torch.zeros(looks))
-            self.register_buffer("look_variance", torch.zeros(looks))  # so that nothing of it stays
+        self.faces = Looks(len(speakers)) if faces else None
         self.kl_weight = 1.0
 
     @classmethod
@@ -237,17 +231,20 @@ class SpeakerVAE(SwitchingPrior):
         nobody = context.inside.new_full(
             (len(context.inside), len(self.voices)), 1.0 / len(self.voices), dtype=torch.float64
         )
-        if self.faces is None or context.video is None:
+        if self.faces is None or not isinstance(context, _Seen):
             return nobody
-        told = self.faces(self._unusual(_look(context))).double().softmax(dim=1)
+        told = self.faces(context.look).softmax(dim=1)
         seen = context.valid.any(dim=1, keepdim=True)
-        return torch.where(seen, (1.0 - _DOUBT) * told, nobody) + torch.where(seen, _DOUBT * nobody, 0.0)
+        return torch.where(seen, (1.0 - _DOUBT) * told + _DOUBT * nobody, nobody)
 
     def contexts(self, batch: Batch, speakers: Sequence[Batch] = ()) -> list[Context]:
         """See `SwitchingPrior.contexts`; voices with one trunk look at the video together."""
         if speakers:
             return super().contexts(batch, speakers)
         found = [trunk.context(batch) for trunk in self.trunks]
+        if self.faces is not None:
+            [context] = found
+            found = [_Seen(**vars(context), look=Looks.of(batch.mouth, batch.valid))]
         blind = [one.without_video() for one in found] if self.audio_states else []
         times = len(self.voices) if self.shared else 1
         return blind * times + found * times
@@ -259,8 +256,7 @@ class SpeakerVAE(SwitchingPrior):
         -------
         dict of str to scalar tensor
             `loss`; the terms of `VariationalPrior.loss` for anybody (without a trunk: their mean over the voices);
-            with a trunk, `misfit_of_speakers` and `divergence_of_speakers`, of known speakers by their own voice; and,
-            with `faces`, `faces`: the cross-entropy of who is seen.
+            with a trunk, `misfit_of_speakers` and `divergence_of_speakers`, of known speakers by their own voice.
         """
         heard = self._heard(batch)
         if not self.shared:
@@ -285,30 +281,17 @@ class SpeakerVAE(SwitchingPrior):
             misfit, divergence = ((weights * torch.stack(one)).sum() for one in (misfits, divergences))
             terms["loss"] = (terms["loss"] + misfit + self.kl_weight * divergence / self.bins) / 2
             terms |= {"misfit_of_speakers": misfit.detach(), "divergence_of_speakers": divergence.detach()}
-        if self.faces is not None and steps and bool(reading.context.valid.any()):
-            faces = self._faces_loss(reading.context, batch.speakers)
-            terms |= {"loss": terms["loss"] + faces, "faces": faces.detach()}
+        if self.faces is not None and self.training:
+            self._look_at(batch)
         return terms
 
-    def _faces_loss(self, context: Context, speakers: Sequence[str]) -> torch.Tensor:
-        """Cross-entropy of who is seen, and of blends of two people, who are nobody. Features are taken as they are."""
-        rows = [row for row in context.valid.any(dim=1).nonzero()[:, 0].tolist() if speakers[row] in self.voices]
-        if not rows:
-            return self.faces.bias.sum() * 0.0
-        looks = self._unusual(_look(context).detach()[rows], learn=self.training and len(rows) > 1)
-        names = [speakers[row] for row in rows]
-        told = torch.tensor([self.voices.index(name) for name in names]).to(looks.device)
-        loss = F.cross_entropy(self.faces(looks), told)
-        blends = [place for place in range(1, len(rows)) if names[place] != names[place - 1]]
-        if ANYBODY in self.voices and blends:
-            between = (looks[blends] + looks[[place - 1 for place in blends]]) / 2
-            nobody = torch.full_like(told[: len(blends)], self.voices.index(ANYBODY))
-            loss = loss + _BLENDS * F.cross_entropy(self.faces(between), nobody)
-        return loss
-
-    def _unusual(self, looks: torch.Tensor, learn: bool = False) -> torch.Tensor:
-        """How looks differ from those of everybody, in units that a few hundred steps learn to tell apart."""
-        return 3.0 * F.batch_norm(looks, self.usual_look, self.look_variance, training=learn, momentum=0.05)
+    def _look_at(self, batch: Batch) -> None:
+        """Learn what the known speakers of a batch look like."""
+        known = self.voices[1:]
+        rows = [row for row, name in enumerate(batch.speakers) if name in known]
+        if rows:
+            valid = batch.valid if batch.intact is None else batch.intact
+            self.faces.learn(batch.mouth[rows], valid[rows], [known.index(batch.speakers[row]) for row in rows])
 
     def _heard(self, batch: Batch) -> list[list[int]]:
         """Rows of a batch that each voice learns from."""
@@ -318,6 +301,16 @@ class SpeakerVAE(SwitchingPrior):
             [row for row in everything if named[row] == voice] if named and voice != ANYBODY else everything
             for voice in self.voices
         ]
+
+
+@dataclass
+class _Seen(Context):
+    """A context with the look of the mouth that is seen, shape (batch, features)."""
+
+    look: torch.Tensor = field(kw_only=True)
+
+    def without_video(self) -> Context:
+        return Context(self.inside, self.valid).without_video()
 
 
 class _Manner(nn.Module):
@@ -378,15 +371,6 @@ class _Voice(LatentPrior):
 
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         return self.trunk.reliability(latent, context)
-
-
-def _look(context: Context) -> torch.Tensor:
-    """Mean and deviation over time of what is seen, shape (batch, 2 * features)."""
-    valid = context.valid[..., None].to(context.video)
-    count = valid.sum(dim=1).clamp(min=1.0)
-    mean = (context.video * valid).sum(dim=1) / count
-    spread = ((context.video - mean[:, None]).square() * valid).sum(dim=1) / count
-    return torch.cat([mean, (spread + 1e-6).sqrt()], dim=1)
 
 
 def _rows(rows: list[int]) -> Callable[[torch.Tensor], torch.Tensor]:
