@@ -206,7 +206,7 @@ def diffusion_prior(model: Model, *, sees: bool = False) -> DiffusionPrior:
     if not isinstance(prior, DiffusionPrior):
         raise AvseError(
             f"{model.name} has no diffusion prior, and cannot draw speech by itself. Models that can are trained with "
-            "recipes/Manifest/hparams/av_diffusion.yaml."
+            "recipes/Manifest/diffusion/hparams/av_diffusion.yaml."
         )
     if sees and prior.visual_frontend is None:
         raise AvseError(f"{model.name} does not look at the video. Give a model of an av_diffusion recipe.")

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 _SIZE = 16  # of a picture, in pixels
-_GLANCE = 25  # frames of a clip from which is learned
-_SHRINKAGE = 0.01  # of covariances towards equal variances, chosen by telling each talker of training from the others
+_GLANCE, _SEEN = 25, 20  # frames of a clip from which is learned, and how many of them must be valid
+_SHRINKAGE = 0.005  # of covariances towards equal variances, chosen by telling each talker of training from the others
 _FLOOR = 1e-5  # of the mean variance of a pixel, white being 1
 
 
@@ -21,7 +21,7 @@ class Looks(nn.Module):
         look | anybody    ~ N(m, T)      T: how pictures of all people differ
 
     A look is the mean picture of the mouth over a clip, 16 x 16 pixels, less its brightness. What is kept are counts
-    and sums, to which every call of `learn` adds; both covariances are shrunk to a hundredth towards equal variances.
+    and sums, to which every call of `learn` adds; both covariances are shrunk a little towards equal variances.
 
     Arguments
     ---------
@@ -31,10 +31,10 @@ class Looks(nn.Module):
     Example
     -------
     >>> looks = Looks(2)
-    >>> mouth = torch.randint(0, 256, (6, 10, 88, 88), generator=torch.Generator().manual_seed(0)).byte()
+    >>> mouth = torch.randint(0, 256, (6, 25, 88, 88), generator=torch.Generator().manual_seed(0)).byte()
     >>> mouth[::2, :, :40] = 0
-    >>> looks.learn(mouth, torch.ones(6, 10), [0, 1, 0, 1, 0, 1])
-    >>> looks(looks.of(mouth, torch.ones(6, 10))).argmax(dim=1).tolist()  # 0 is anybody
+    >>> looks.learn(mouth, torch.ones(6, 25), [0, 1, 0, 1, 0, 1])
+    >>> looks(looks.of(mouth, torch.ones(6, 25))).argmax(dim=1).tolist()  # 0 is anybody
     [1, 2, 1, 2, 1, 2]
     """
 
@@ -68,7 +68,9 @@ class Looks(nn.Module):
 
     @torch.no_grad()
     def learn(self, mouth: torch.Tensor, valid: torch.Tensor, who: Sequence[int]) -> None:
-        """Add the first second of clips to what is known; one without a valid frame adds nothing.
+        """Add the first second of clips to what is known; one with less than 0.8 s of valid frames in it adds nothing.
+
+        The mean of a few frames shows what is said rather than who says it.
 
         Arguments
         ---------
@@ -77,7 +79,7 @@ class Looks(nn.Module):
         who : sequence of int
             The person of each.
         """
-        seen = [row for row in range(len(who)) if bool(valid[row, :_GLANCE].any())]
+        seen = [row for row in range(len(who)) if int(valid[row, :_GLANCE].sum()) >= _SEEN]
         if not seen:
             return
         looks = self.of(mouth[seen, :_GLANCE], valid[seen, :_GLANCE]).to(self.total)

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from avse.contracts.checks.modules import stir
     from avse.recipe import load_recipe
 
-    recipe = load_recipe(ROOT / "recipes" / "Synthetic" / "hparams" / "av_diffusion.yaml", SMALL)
+    recipe = load_recipe(ROOT / "recipes" / "Synthetic" / "diffusion" / "hparams" / "av_diffusion.yaml", SMALL)
     system = recipe.build("inference")["inference"]
     stir(system, 0.1)
     return Model(system, recipe.subrecipe("inference"), "tiny").save(tmp_path_factory.mktemp("model"))

@@ -151,7 +151,7 @@ def _faces(batch: Batch) -> None:
 
 def test_speakers_are_known_by_sight_and_strangers_are_anybody() -> None:
     prior = _prior(faces=True)
-    batch = example_batch((3200,) * 6)
+    batch = example_batch((16000,) * 6)
     batch.clean, batch.speakers = batch.noisy, ["ann", "bob", "ann", "bob", "ann", "bob"]
     batch.valid[:] = True
     _faces(batch)
@@ -171,7 +171,7 @@ def test_speakers_are_known_by_sight_and_strangers_are_anybody() -> None:
         torch.testing.assert_close(initial.exp(), who)
         torch.testing.assert_close(transition.exp().sum(dim=2), torch.ones(6, 3, dtype=torch.float64))
         torch.testing.assert_close(transition[1, 0, 1:].exp(), 0.05 * who[1, 1:])
-        stranger = example_batch((3200,))
+        stranger = example_batch((16000,))
         stranger.valid[:], stranger.speakers = True, ["eve"]
         _faces(stranger)
         stranger.mouth[:, :, 60:80] += 150
@@ -183,7 +183,7 @@ def test_speakers_are_known_by_sight_and_strangers_are_anybody() -> None:
 @pytest.mark.parametrize("audio_states", [False, True])
 def test_what_is_seen_decides_where_the_sound_says_nothing(audio_states: bool) -> None:
     prior = _prior(faces=True, audio_states=audio_states)  # voices begin alike
-    batch = example_batch((3200, 2000))
+    batch = example_batch((16000, 13200))
     batch.speakers = ["ann", "bob"]
     _faces(batch)
     prior.faces.learn(batch.mouth, batch.valid, [0, 1])
