@@ -18,11 +18,14 @@ from avse.contracts.prior import Context, ScorePrior
 from avse.contracts.sampler import Sampler
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.signal.level import floor_over_steps, level_scale
+from avse.signal.markov import MarkovChain, sticky
 from avse.signal.nmf import clip_generators
 from avse.signal.random import complex_noise
 from avse.signal.stft import istft, length_mask, stft
 
+GATES = ("none", "frame", "clip")
 _CHAINS = 7_919  # between the seeds of two chains of a clip
+_STAY = 0.95  # of the evidence gate, from step to step
 
 
 @dataclass
@@ -80,6 +83,9 @@ class PosteriorSampling(Inference):
     prior : ScorePrior
     noise_model : NoiseModel
     sampler : Sampler
+    gate : str
+        `frame` or `clip`: two models of the voice, with its video and without, compete for how well they foretell the
+        noisy sound, step by step or as a whole; the video counts by its share. Twice the evaluations. `none`: off.
     passes : int
         How often the sampler goes from noise to speech; the noise is kept from one pass to the next.
     chains : int
@@ -110,6 +116,7 @@ class PosteriorSampling(Inference):
         prior: ScorePrior,
         noise_model: NoiseModel,
         sampler: Sampler,
+        gate: str = "none",
         passes: int = 1,
         chains: int = 1,
         fit_every: int = 1,
@@ -128,14 +135,18 @@ class PosteriorSampling(Inference):
                 raise ValueError(f"{name} must be at least {least}, got {value}.")
         if not 0.0 <= quantile < 1.0:
             raise ValueError(f"quantile must be at least 0 and below 1, got {quantile}.")
+        if gate not in GATES:
+            raise ValueError(f"gate must be one of {', '.join(GATES)}, got {gate!r}.")
         super().__init__(prior, noise_model, passes * sampler.steps)
         self.sampler, self.passes, self.chains, self.fit_every = sampler, passes, chains, fit_every
         self.m_steps, self.quantile, self.wiener, self.seed = m_steps, quantile, wiener, seed
+        self.gate = gate
 
     @property
     def evaluations(self) -> int:
-        """How often a whole run asks the network about each draw."""
-        return (self.iterations * self.sampler.evaluations + self.passes) * self.prior.evaluations
+        """How often a whole run asks the network about each draw of a clip with video."""
+        asked = self.prior.evaluations + (self.gate != "none")
+        return (self.iterations * self.sampler.evaluations + self.passes) * asked
 
     def expect(self, draw: Draw, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What is expected of speech, given the state and, in a subclass that says so, the noisy sound.
@@ -216,6 +227,50 @@ class PosteriorSampling(Inference):
 
 
 @dataclass
+class EvidenceGate:
+    """Which of two models of the voice, with video or without, foretold the noisy sound better, in all moves so far.
+
+    Arguments
+    ---------
+    chain : MarkovChain
+        Without video, with video.
+    evidence : tensor, shape (rows, steps)
+        Of the video, in nats per bin, summed over what was weighed.
+    share : tensor, shape (rows, steps)
+        Of the model with video.
+    """
+
+    chain: MarkovChain
+    evidence: torch.Tensor | float = 0.0
+    share: torch.Tensor | float = 0.5
+
+    @classmethod
+    def of(cls, gate: str, rows: int) -> EvidenceGate:
+        """A gate of a kind of `GATES` that has weighed nothing yet."""
+        transition = torch.eye(2) if gate == "clip" else sticky(2, _STAY)
+        return cls(MarkovChain.of(torch.full((2,), 0.5).log(), transition.log(), rows))
+
+    def weigh(
+        self,
+        seen: tuple[torch.Tensor, torch.Tensor],
+        without: tuple[torch.Tensor, torch.Tensor],
+        evidence: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        context: Context,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance of speech, the two models being averaged; each (rows, steps, bins)."""
+        told = evidence(*seen) - evidence(*without)
+        self.evidence = self.evidence + torch.where(context.valid, told, 0.0)
+        both = torch.stack([torch.zeros_like(self.evidence), self.evidence], dim=2)
+        chain = MarkovChain(self.chain.initial.to(both.device), self.chain.transition.to(both.device))
+        found = chain.infer(both, context.inside).states[..., 1].to(told)
+        self.share = torch.where(context.valid, found, 0.0)
+        share = self.share[..., None]
+        apart = seen[0] - without[0]
+        variance = without[1] + share * (seen[1] - without[1]) + share * (1 - share) * apart.abs().square()
+        return without[0] + share * apart, variance
+
+
+@dataclass
 class _Run:
     """A batch under way."""
 
@@ -226,6 +281,7 @@ class _Run:
     start: torch.Tensor  # the noisy sound in the prior's domain
     draw: Draw
     noise_state: State
+    gate: EvidenceGate | None = None
     state: torch.Tensor = field(default_factory=torch.Tensor)
     memory: dict[str, torch.Tensor] = field(default_factory=dict)
     trace: list[float] = field(default_factory=list)
@@ -254,7 +310,9 @@ class _Run:
             speech=start,
             spread=torch.zeros_like(start.real),
         )
-        return cls(inference, batch, scale, context, start, draw, noise_state)
+        gated = inference.gate != "none" and context.video is not None
+        gate = EvidenceGate.of(inference.gate, len(start)) if gated else None
+        return cls(inference, batch, scale, context, start, draw, noise_state, gate)
 
     def begin(self, count: int) -> None:
         """From the noisy sound, as noisy as a state at time 1 is."""
@@ -265,8 +323,19 @@ class _Run:
     def expected(self, state: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
         """What the sampler is told; kept for the rest."""
         mean, variance = self.inference.prior.speech_given(state, now, self.context)
+        if self.gate is not None:
+            without = self.inference.prior.speech_given(state, now, self.context.without_video())
+            mean, variance = self.gate.weigh((mean, variance), without, self._evidence, self.context)
         self.draw.speech, self.draw.spread = self.inference.expect(self.draw, mean, variance)
         return self.draw.speech
+
+    def _evidence(self, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        """How well a model foretells the noisy sound, in nats per bin; shape (rows, steps)."""
+        draw = self.draw
+        if self.inference.linear:
+            mean, variance = self.inference.prior.spectrum_of(mean, variance)
+        variance = variance + draw.variance
+        return -((draw.sound - mean).abs().square() / variance + variance.log()).mean(dim=2)
 
     def step(self, move: int, now: torch.Tensor, following: torch.Tensor) -> None:
         """One move, and what follows from it for the noise."""
@@ -309,6 +378,8 @@ class _Run:
                 speech = self._filtered(speech)
             speech = _mean_of_chains(speech, inference.chains) / self.scale * length_mask(batch.lengths, samples)
             trusted = prior.reliability(self.state, self.draw.following, self.context)
+            if self.gate is not None:
+                trusted = trusted * self.gate.share
             trusted = _mean_of_chains(trusted, inference.chains)
             frames, ratio = batch.valid.shape[1], SAMPLES_PER_FRAME // prior.hop
             trusted = F.pad(trusted, (0, max(0, frames * ratio - trusted.shape[1])))[:, : frames * ratio]

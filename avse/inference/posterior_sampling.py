@@ -28,6 +28,9 @@ class ExpectationMaximisation(PosteriorSampling):
         Of the steps towards the noisy sound.
     every : int
         Such a step follows every so many moves.
+    gate : str
+        `frame` or `clip`: the video counts by its share in a competition of the prior with its video and without it,
+        step by step or as a whole. Twice the evaluations. `none`: it always counts.
     passes : int
         How often the sampler goes from noise to speech; the noise is kept from one pass to the next.
     chains : int
@@ -60,6 +63,7 @@ class ExpectationMaximisation(PosteriorSampling):
         sampler: Sampler | None = None,
         weight: float = 1.5,
         every: int = 2,
+        gate: str = "none",
         passes: int = 5,
         chains: int = 4,
         fit_every: int = 0,
@@ -69,7 +73,7 @@ class ExpectationMaximisation(PosteriorSampling):
         seed: int = 0,
     ) -> None:
         sampler = get("sampler", "predictor_corrector")() if sampler is None else sampler
-        super().__init__(prior, noise_model, sampler, passes, chains, fit_every, m_steps, quantile, wiener, seed)
+        super().__init__(prior, noise_model, sampler, gate, passes, chains, fit_every, m_steps, quantile, wiener, seed)
         if weight <= 0 or every < 1:
             raise ValueError(f"weight must be above 0 and every at least 1, got {weight} and {every}.")
         self.weight, self.every = weight, every
@@ -107,6 +111,9 @@ class SinglePass(ExpectationMaximisation):
         Of the steps towards the noisy sound.
     every : int
         Such a step follows every so many moves.
+    gate : str
+        `frame` or `clip`: the video counts by its share in a competition of the prior with its video and without it,
+        step by step or as a whole. Twice the evaluations. `none`: it always counts.
     passes : int
         How often the sampler goes from noise to speech; the noise is kept from one pass to the next.
     chains : int
@@ -139,6 +146,7 @@ class SinglePass(ExpectationMaximisation):
         sampler: Sampler | None = None,
         weight: float = 1.5,
         every: int = 2,
+        gate: str = "none",
         passes: int = 1,
         chains: int = 1,
         fit_every: int = 2,
@@ -148,5 +156,5 @@ class SinglePass(ExpectationMaximisation):
         seed: int = 0,
     ) -> None:
         super().__init__(
-            prior, noise_model, sampler, weight, every, passes, chains, fit_every, m_steps, quantile, wiener, seed
+            prior, noise_model, sampler, weight, every, gate, passes, chains, fit_every, m_steps, quantile, wiener, seed
         )

@@ -29,6 +29,9 @@ class LambdaFree(PosteriorSampling):
         None: `predictor_corrector`, 30 steps.
     implicit : bool
         Whether the likelihood is that of the noisy sound, or that of the noisy sound noised like the state.
+    gate : str
+        `frame` or `clip`: the video counts by its share in a competition of the prior with its video and without it,
+        step by step or as a whole. Twice the evaluations. `none`: it always counts.
     passes : int
         How often the sampler goes from noise to speech; the noise is kept from one pass to the next.
     chains : int
@@ -60,6 +63,7 @@ class LambdaFree(PosteriorSampling):
         noise_model: NoiseModel,
         sampler: Sampler | None = None,
         implicit: bool = True,
+        gate: str = "none",
         passes: int = 1,
         chains: int = 1,
         fit_every: int = 1,
@@ -69,7 +73,7 @@ class LambdaFree(PosteriorSampling):
         seed: int = 0,
     ) -> None:
         sampler = get("sampler", "predictor_corrector")() if sampler is None else sampler
-        super().__init__(prior, noise_model, sampler, passes, chains, fit_every, m_steps, quantile, wiener, seed)
+        super().__init__(prior, noise_model, sampler, gate, passes, chains, fit_every, m_steps, quantile, wiener, seed)
         if not self.sampler.stochastic:
             raise ValueError(
                 "posterior_sampling_lambda_free needs a sampler whose moves draw at random (predictor_corrector, "

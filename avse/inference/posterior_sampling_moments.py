@@ -28,6 +28,9 @@ class Moments(PosteriorSampling):
     noise_model : NoiseModel
     sampler : Sampler or None
         None: `predictor_corrector`, 30 steps.
+    gate : str
+        `frame` or `clip`: the video counts by its share in a competition of the prior with its video and without it,
+        step by step or as a whole. Twice the evaluations. `none`: it always counts.
     passes : int
         How often the sampler goes from noise to speech; the noise is kept from one pass to the next.
     chains : int
@@ -59,6 +62,7 @@ class Moments(PosteriorSampling):
         prior: ScorePrior,
         noise_model: NoiseModel,
         sampler: Sampler | None = None,
+        gate: str = "none",
         passes: int = 1,
         chains: int = 1,
         fit_every: int = 1,
@@ -68,7 +72,7 @@ class Moments(PosteriorSampling):
         seed: int = 0,
     ) -> None:
         sampler = get("sampler", "predictor_corrector")() if sampler is None else sampler
-        super().__init__(prior, noise_model, sampler, passes, chains, fit_every, m_steps, quantile, wiener, seed)
+        super().__init__(prior, noise_model, sampler, gate, passes, chains, fit_every, m_steps, quantile, wiener, seed)
 
     @classmethod
     def example_arguments(cls) -> dict:

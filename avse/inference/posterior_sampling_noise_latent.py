@@ -30,6 +30,9 @@ class NoiseLatent(PosteriorSampling):
         Of the steps towards the noisy sound.
     width : float
         Variance of what is neither voice nor noise.
+    gate : str
+        `frame` or `clip`: the video counts by its share in a competition of the prior with its video and without it,
+        step by step or as a whole. Twice the evaluations. `none`: it always counts.
     passes : int
         How often the sampler goes from noise to speech; the noise is kept from one pass to the next.
     chains : int
@@ -62,6 +65,7 @@ class NoiseLatent(PosteriorSampling):
         sampler: Sampler | None = None,
         weight: float = 1.75,
         width: float = 5e-4,
+        gate: str = "none",
         passes: int = 1,
         chains: int = 2,
         fit_every: int = 1,
@@ -71,7 +75,7 @@ class NoiseLatent(PosteriorSampling):
         seed: int = 0,
     ) -> None:
         sampler = get("sampler", "predictor_corrector")() if sampler is None else sampler
-        super().__init__(prior, noise_model, sampler, passes, chains, fit_every, m_steps, quantile, wiener, seed)
+        super().__init__(prior, noise_model, sampler, gate, passes, chains, fit_every, m_steps, quantile, wiener, seed)
         if weight <= 0 or width <= 0:
             raise ValueError(f"weight and width must be above 0, got {weight} and {width}.")
         self.weight, self.width = weight, width

@@ -171,3 +171,48 @@ def test_the_filter_takes_from_the_noisy_sound() -> None:
     inference.wiener = False
     assert not torch.equal(filtered, inference(batch).speech)
     assert filtered.abs().max() <= 2 * batch.noisy.abs().max()
+
+
+class FaithfulPrior(GaussianPrior):
+    """As `GaussianPrior`; a video of a step shows its speech, give or take a little."""
+
+    def context(self, batch):
+        bare = super().context(batch)
+        return Context(bare.inside, bare.inside & (batch.mouth[:, :1, 0, 0] < 255), self.shown)
+
+    def speech_given(self, state, time, context):
+        mean, variance = super().speech_given(state, time, context)
+        if context.video is None:
+            return mean, variance
+        told = context.valid[..., None]
+        return torch.where(told, context.video, mean), torch.where(told, 0.05 * self.power, variance)
+
+
+@pytest.mark.parametrize("gate", ["frame", "clip"])
+def test_the_gate_believes_a_video_as_far_as_it_foretells_the_sound(gate: str) -> None:
+    steps, rng = 60, np.random.default_rng(3)
+    power = torch.full((BINS,), 1.6 * LEVEL**2).double()  # with the noise: that of a sound at `LEVEL`
+    prior = FaithfulPrior(power, plugins.get("sde", "variance_exploding")(std_min=0.002 * LEVEL, std_max=5 * LEVEL))
+    white = lambda: torch.from_numpy(
+        (rng.standard_normal((3, steps, BINS, 2)) @ [1, 1j]) * power.sqrt()[0].item() / 1.4
+    )
+    speech = white()
+    prior.shown = torch.stack([speech[0], white()[1], white()[2]])  # right; wrong; wrong, and not valid
+    noisy = torch.view_as_real(speech + 0.5 * white()).flatten(1)
+    batch = Batch.from_clips([Clip(np.zeros(steps * BLOCK, np.float32))] * 3)
+    batch.noisy = noisy * (LEVEL / noisy.square().mean(dim=1, keepdim=True).sqrt())
+    scale = batch.noisy[:, :1] / noisy[:, :1]
+    prior.shown, batch.mouth[2] = prior.shown * scale[..., None], 255
+    prior.reliability = lambda state, time, context: context.valid.double()
+    sampler, noise_model = plugins.get("sampler", "ancestral")(steps=8), KnownNoise(0.25 * power)
+    run = lambda prior, gate: plugins.get("inference", "posterior_sampling_moments")(
+        prior, noise_model, sampler, gate=gate
+    )(batch)
+    gated = run(prior, gate)
+    blind, seen = run(GaussianPrior(power, prior.sde), "none").speech, run(prior, "none").speech
+    apart = (seen - blind).square().mean(dim=1)
+    assert (gated.speech - seen)[0].square().mean() < 0.1 * apart[0]
+    assert (gated.speech - blind)[1].square().mean() < 0.1 * apart[1]
+    assert torch.equal(gated.speech[2], blind[2])
+    share = gated.reliability.mean(dim=1)
+    assert share[0] > 0.9 and share[1] < 0.1 and share[2] == 0
