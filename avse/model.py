@@ -281,7 +281,7 @@ class Model:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.system.state_dict().items()}
         if half:
             weights = {
-                name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
+                name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in weights.items()
             }
         with atomic_path(folder / _WEIGHTS) as path:
             safetensors.torch.save_file(weights, path)
