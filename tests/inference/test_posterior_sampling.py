@@ -104,7 +104,7 @@ def draws(name: str, speech: float, noise: float, std_max: float, **arguments: o
 def test_draws_by_moments_have_the_exact_posterior(sampler: str) -> None:
     """Speech given the state is Gaussian with a known variance: then the method is exact but for its steps."""
     steps = plugins.get("sampler", sampler)(steps=60)
-    spread, share = draws("posterior_sampling_moments", 1.0, 0.7, 5.0, sampler=steps)
+    spread, share = draws("posterior_sampling_moments", 1.0, 0.7, 5.0, sampler=steps, chains=1)
     assert share.sub(1).abs().max() < 0.15 and abs(share.mean() - 1) < 0.03
     assert abs(spread.mean() - 1) < 0.15 and spread.sub(1).abs().max() < 0.35
 
@@ -206,7 +206,7 @@ def test_the_gate_believes_a_video_as_far_as_it_foretells_the_sound(gate: str) -
     prior.reliability = lambda state, time, context: context.valid.double()
     sampler, noise_model = plugins.get("sampler", "ancestral")(steps=8), KnownNoise(0.25 * power)
     run = lambda prior, gate: plugins.get("inference", "posterior_sampling_moments")(
-        prior, noise_model, sampler, gate=gate
+        prior, noise_model, sampler, gate=gate, chains=1
     )(batch)
     gated = run(prior, gate)
     blind, seen = run(GaussianPrior(power, prior.sde), "none").speech, run(prior, "none").speech
