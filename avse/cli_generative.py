@@ -35,7 +35,7 @@ def generate(
     from avse.model import as_clip, load
 
     loaded = load(model, device=device)
-    clip = None if video is None else as_clip(video, use_video=not no_video, roi=roi, tracker=tracker)
+    clip = None if video is None else as_clip(video, use_video=not no_video, roi=roi, tracker=tracker, silent=True)
     sound = run(loaded, clip, seconds=seconds, seed=seed, guidance=guidance, sampler=sampler, steps=steps)
     write_audio(output, sound)
     if plot is not None:

@@ -39,7 +39,7 @@ def generate(
 ) -> np.ndarray:
     """Draw speech from lips, or from nothing.
 
-    The sound of the source is not looked at, only its length.
+    The sound of the source is not looked at, only its length; a film without sound will do.
 
     Arguments
     ---------
@@ -81,7 +81,7 @@ def generate(
             raise AvseError("Give a video to draw speech from (--video talk.mp4), or a length (--seconds 3).")
         clip = Clip(np.zeros(max(1, round(seconds * SAMPLE_RATE)), dtype=np.float32))
     else:
-        clip = as_clip(source, use_video=use_video, **reading)
+        clip = as_clip(source, use_video=use_video, silent=True, **reading)
         if seconds is not None:
             clip = _cut(clip, seconds)
     if isinstance(sampler, str):
@@ -161,7 +161,7 @@ def embed(
         If the model has no diffusion prior.
     """
     prior = diffusion_prior(model)
-    clip = as_clip(source, use_video=use_video, **reading)
+    clip = as_clip(source, use_video=use_video, silent=True, **reading)
     batch = Batch.from_clips([clip]).to(model.device)
     frames = len(clip.valid)
     with torch.no_grad():

@@ -386,6 +386,7 @@ def as_clip(
     roi: str = "auto",
     face: str | int = "largest",
     tracker: str | MouthTracker | None = None,
+    silent: bool = False,
 ) -> Clip:
     """A `Clip` of anything that `Model.enhance` takes.
 
@@ -395,7 +396,7 @@ def as_clip(
     if isinstance(source, (str, Path)):
         from avse.media import read_clip
 
-        return read_clip(source, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker)
+        return read_clip(source, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker, silent=silent)
     if isinstance(source, Clip):
         clip = source
     else:

@@ -153,6 +153,53 @@ class AudioSource:
             _warn(self.warnings, f"the sound ends at {heard:.2f} s of the {stated:.2f} s that the file states")
 
 
+class SilentSource:
+    """The sound of a film that has none: silence, from its first picture to its last, in place of an `AudioSource`.
+
+    Arguments
+    ---------
+    path : path
+
+    Raises
+    ------
+    AvseError
+        If the file cannot be opened, or it is not known how long its pictures last.
+    """
+
+    rate, channels = SAMPLE_RATE, 1
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self.samples = Path(path), 0
+        self.warnings: list[str] = []
+        self.container = open_container(path)
+        stream = video_stream(self.container)
+        whole = self.container.duration
+        self.duration = (stream and _stated(stream)) or (whole / 1_000_000 if whole else None)
+        if stream is None or not self.duration:
+            self.container.close()
+            raise AvseError(f"{self.path}: neither sound nor pictures of a known length in it. Give a film.")
+        self.start = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """One block of zeros, shape (samples,), float32."""
+        self.skip()
+        yield np.zeros(self.samples, np.float32)
+
+    def skip(self) -> None:
+        """Count the samples."""
+        self.samples = max(1, round(self.duration * SAMPLE_RATE))
+
+
+def sound_of(path: str | Path, silent: bool = False) -> AudioSource | SilentSource:
+    """The sound of a file; with `silent`, that of a film without sound is silence."""
+    if silent:
+        with open_container(path) as container:
+            has_sound = bool(container.streams.audio)
+        if not has_sound:
+            return SilentSource(path)
+    return AudioSource(path)
+
+
 class VideoSource:
     """The pictures of a file at 25 per second, by their time stamps.
 

@@ -13,7 +13,7 @@ import numpy as np
 from avse.contracts.mouth_tracker import MouthTracker
 from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME, Clip, video_frames
 from avse.errors import AvseError
-from avse.media.decode import AudioSource, VideoSource, video_stream
+from avse.media.decode import AudioSource, SilentSource, VideoSource, sound_of, video_stream
 from avse.media.mouth import MouthCropper
 
 DEFAULT_TRACKER = "mtcnn"
@@ -90,7 +90,13 @@ class ClipReader:
         Samples at the file's own rate read so far: the length of the sound once the last chunk is out.
     """
 
-    def __init__(self, audio: AudioSource, video: VideoSource | None, cropper: MouthCropper | None, info: MediaInfo):
+    def __init__(
+        self,
+        audio: AudioSource | SilentSource,
+        video: VideoSource | None,
+        cropper: MouthCropper | None,
+        info: MediaInfo,
+    ):
         self.info = info
         self._audio, self._video, self._cropper = audio, video, cropper
         self._used = False
@@ -199,6 +205,7 @@ def open_clip(
     roi: str = "auto",
     face: str | int | tuple[float, ...] = "largest",
     tracker: str | MouthTracker | None = None,
+    silent: bool = False,
 ) -> ClipReader:
     """Open a media file to be read chunk by chunk. Arguments and errors as `read_clip`.
 
@@ -214,7 +221,7 @@ def open_clip(
     face = parse_face(face)
     if roi not in ("auto", "face", "mouth"):
         raise AvseError(f"roi {roi!r}: must be auto, face, or mouth.")
-    audio = AudioSource(path)
+    audio = sound_of(path, silent)
     info = MediaInfo(audio.path, None, audio.rate, audio.channels, audio.duration, audio.start)
     source = _video_source(audio, video) if use_video else None
     if source is None:
@@ -232,6 +239,7 @@ def read_clip(
     roi: str = "auto",
     face: str | int | tuple[float, ...] = "largest",
     tracker: str | MouthTracker | None = None,
+    silent: bool = False,
 ) -> Clip:
     """Read a media file: its sound at 16 kHz, and the mouth of one face at 25 frames per second.
 
@@ -251,6 +259,8 @@ def read_clip(
         or the one in a box (pixels).
     tracker : str, MouthTracker, or None
         Name of a plugin of kind `mouth_tracker`, or an instance; None: `mtcnn`.
+    silent : bool
+        Whether a film without sound is one of silence, as where speech is drawn from lips.
 
     Returns
     -------
@@ -271,7 +281,9 @@ def read_clip(
     >>> clip.audio.shape, clip.mouth.shape, bool(clip.valid.any())
     ((16000,), (25, 88, 88), False)
     """
-    with open_clip(path, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker) as reader:
+    with open_clip(
+        path, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker, silent=silent
+    ) as reader:
         return next(reader.chunks()).clip
 
 
@@ -297,7 +309,7 @@ def parse_face(face: str | int | tuple[float, ...]) -> str | int | tuple[float, 
     raise wrong
 
 
-def _video_source(audio: AudioSource, video: str | Path | None) -> VideoSource | None:
+def _video_source(audio: AudioSource | SilentSource, video: str | Path | None) -> VideoSource | None:
     if video is not None:
         return VideoSource(video)
     return VideoSource(audio.path) if video_stream(audio.container) is not None else None

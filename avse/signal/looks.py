@@ -38,6 +38,10 @@ class Looks(nn.Module):
     [1, 2, 1, 2, 1, 2]
     """
 
+    count: torch.Tensor
+    total: torch.Tensor
+    products: torch.Tensor
+
     def __init__(self, people: int) -> None:
         super().__init__()
         self.register_buffer("count", torch.zeros(people, dtype=torch.float64))

@@ -149,3 +149,24 @@ def test_a_prior_that_knows_the_right_lips_finds_every_utterance(manifest: Path,
 def test_envelopes_are_levels_of_frames() -> None:
     sound = np.concatenate([np.full(640, 10.0 ** (-level / 20)) for level in (0, 6, 90)])
     assert envelope(sound) == pytest.approx([0.0, -6.0, -50.0])
+
+
+def test_a_film_without_sound_will_do(folder: Path, talk: Path, tmp_path: Path) -> None:
+    import av
+
+    mute = tmp_path / "mute.mp4"
+    with av.open(str(talk)) as source, av.open(str(mute), "w") as target:
+        given = source.streams.video[0]
+        stream = target.add_stream_from_template(given)
+        for packet in source.demux(given):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    model = avse.load(folder)
+    drawn = avse.generate(model, mute, steps=2)
+    heard = avse.generate(model, talk, steps=2)
+    assert abs(len(drawn) - len(heard)) < 1000
+    size = min(len(drawn), len(heard)) - 1000
+    assert drawn.any() and size > 8000
+    with pytest.raises(avse.AvseError, match="no sound"):
+        avse.enhance(mute)
