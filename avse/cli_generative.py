@@ -20,7 +20,7 @@ def generate(
     seconds: Annotated[float | None, typer.Option(help="Length. Default: that of the video.")] = None,
     seed: Annotated[int, typer.Option(help="Another one draws another voice.")] = 0,
     guidance: Annotated[float | None, typer.Option(help="0: plain; above: follow the lips more closely.")] = None,
-    sampler: Annotated[str, typer.Option(help="`avse plugins sampler` lists them.")] = "predictor_corrector",
+    sampler: Annotated[str, typer.Option(help="`avse plugins sampler` lists them.")] = "ancestral",
     steps: Annotated[int, typer.Option(min=1, help="Of the sampler.")] = 30,
     plot: Annotated[Path | None, typer.Option(help="Write a picture of the spectrogram.")] = None,
     roi: Annotated[str, typer.Option(help="What the frames show: auto, face or mouth.")] = "auto",

@@ -33,7 +33,7 @@ def generate(
     use_video: bool = True,
     seed: int = 0,
     guidance: float | None = None,
-    sampler: Sampler | str = "predictor_corrector",
+    sampler: Sampler | str = "ancestral",
     steps: int = STEPS,
     **reading: Any,
 ) -> np.ndarray:

@@ -85,10 +85,11 @@ def test_without_valid_video_the_result_is_audio_only_bit_for_bit(folder: Path) 
     assert float(model.enhance(clip).reliability.max()) == 0.0
 
 
-@pytest.mark.parametrize("name", ["avse-small", "av-vae", "av-separator"])
+@pytest.mark.parametrize("name", ["avse-small", "av-vae", "av-separator", "av-diffusion-small"])
 @pytest.mark.parametrize("severity", [1, 5])
 def test_a_null_picture_gives_what_no_picture_gives_bit_for_bit(name: str, severity: int) -> None:
-    model, clip = avse.load(name, overrides={"inference.iterations": 2} if name == "av-vae" else None), _clip(0.5)
+    short = {"av-vae": {"inference.iterations": 2}, "av-diffusion-small": {"inference.sampler.steps": 2}}
+    model, clip = avse.load(name, overrides=short.get(name)), _clip(0.5)
     spoil = plugins.get("corruption", "null")(severity)
     mouth, valid = spoil(clip.mouth, clip.valid, np.random.default_rng(0))
     null = avse.Clip(clip.audio, mouth, valid)
