@@ -79,14 +79,28 @@ def models_of(
 
 def chain_of(prior: LatentPrior | SwitchingPrior, models: Sequence[Model], gate: str) -> MarkovChain:
     """How the models follow each other in each clip, before anything is heard."""
-    if isinstance(prior, SwitchingPrior):
-        initial, transition = prior.switch_of([model.context for model in models])
-    else:
-        initial, transition = torch.full((2,), 0.5).log(), sticky(2, _STAY).log()
-    if gate == "clip":
-        transition = torch.eye(initial.shape[-1]).log()
     inside = models[0].context.inside
-    return MarkovChain.of(initial.to(inside.device), transition.to(inside.device), len(inside))
+    if isinstance(prior, SwitchingPrior):
+        return _chain(*prior.switch_of([model.context for model in models]), gate, inside)
+    return gate_chain(gate, inside)
+
+
+def gate_chain(gate: str, inside: torch.Tensor) -> MarkovChain:
+    """How a prior without its video and the same with it follow each other in each clip, before anything is heard.
+
+    Arguments
+    ---------
+    gate : str
+        Of `GATES`.
+    inside : tensor, shape (batch, steps), bool
+    """
+    return _chain(torch.full((2,), 0.5).log(), sticky(2, _STAY).log(), gate, inside)
+
+
+def check_gate(gate: str) -> None:
+    """Refuse what is none of `GATES` with a ValueError."""
+    if gate not in GATES:
+        raise ValueError(f"gate must be one of {', '.join(GATES)}, got {gate!r}.")
 
 
 def for_each(fit: Fit, step: Callable[[Fit], None]) -> None:
@@ -214,6 +228,12 @@ def trust(fit: Fit) -> torch.Tensor:
         if state.context.video is not None
     ]
     return torch.stack([torch.zeros_like(share[:, 0]), *looking]).sum(dim=0).clamp(max=1.0)
+
+
+def _chain(initial: torch.Tensor, transition: torch.Tensor, gate: str, inside: torch.Tensor) -> MarkovChain:
+    if gate == "clip":
+        transition = torch.eye(initial.shape[-1]).log()
+    return MarkovChain.of(initial.to(inside.device), transition.to(inside.device), len(inside))
 
 
 def _running(fit: Fit) -> Iterator[Fit]:

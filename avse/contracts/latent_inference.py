@@ -87,8 +87,7 @@ class LatentInference(Inference):
         transition_weight: float | None = 20.0,
     ) -> None:
         super().__init__(prior, noise_model, iterations)
-        if gate not in competition.GATES:
-            raise ValueError(f"gate must be one of {', '.join(competition.GATES)}, got {gate!r}.")
+        competition.check_gate(gate)
         if temperature <= 0 or (transition_weight is not None and transition_weight <= 0):
             raise ValueError(
                 f"temperature and transition_weight must be above 0, got {temperature} and {transition_weight}."

@@ -12,20 +12,19 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from avse.contracts.competition import check_gate, gate_chain
 from avse.contracts.inference import Inference
 from avse.contracts.noise_model import NoiseModel, State
 from avse.contracts.prior import Context, ScorePrior
 from avse.contracts.sampler import Sampler
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.signal.level import floor_over_steps, level_scale
-from avse.signal.markov import MarkovChain, sticky
+from avse.signal.markov import MarkovChain
 from avse.signal.nmf import clip_generators
 from avse.signal.random import complex_noise
 from avse.signal.stft import istft, length_mask, stft
 
-GATES = ("none", "frame", "clip")
 _CHAINS = 7_919  # between the seeds of two chains of a clip
-_STAY = 0.95  # of the evidence gate, from step to step
 
 
 @dataclass
@@ -135,8 +134,7 @@ class PosteriorSampling(Inference):
                 raise ValueError(f"{name} must be at least {least}, got {value}.")
         if not 0.0 <= quantile < 1.0:
             raise ValueError(f"quantile must be at least 0 and below 1, got {quantile}.")
-        if gate not in GATES:
-            raise ValueError(f"gate must be one of {', '.join(GATES)}, got {gate!r}.")
+        check_gate(gate)
         super().__init__(prior, noise_model, passes * sampler.steps)
         self.sampler, self.passes, self.chains, self.fit_every = sampler, passes, chains, fit_every
         self.m_steps, self.quantile, self.wiener, self.seed = m_steps, quantile, wiener, seed
@@ -233,7 +231,7 @@ class EvidenceGate:
     Arguments
     ---------
     chain : MarkovChain
-        Without video, with video.
+        Without video, with video; see `gate_chain`.
     evidence : tensor, shape (rows, steps)
         Of the video, in nats per bin, summed over what was weighed.
     share : tensor, shape (rows, steps)
@@ -243,12 +241,6 @@ class EvidenceGate:
     chain: MarkovChain
     evidence: torch.Tensor | float = 0.0
     share: torch.Tensor | float = 0.5
-
-    @classmethod
-    def of(cls, gate: str, rows: int) -> EvidenceGate:
-        """A gate of a kind of `GATES` that has weighed nothing yet."""
-        transition = torch.eye(2) if gate == "clip" else sticky(2, _STAY)
-        return cls(MarkovChain.of(torch.full((2,), 0.5).log(), transition.log(), rows))
 
     def weigh(
         self,
@@ -261,8 +253,7 @@ class EvidenceGate:
         told = evidence(*seen) - evidence(*without)
         self.evidence = self.evidence + torch.where(context.valid, told, 0.0)
         both = torch.stack([torch.zeros_like(self.evidence), self.evidence], dim=2)
-        chain = MarkovChain(self.chain.initial.to(both.device), self.chain.transition.to(both.device))
-        found = chain.infer(both, context.inside).states[..., 1].to(told)
+        found = self.chain.infer(both, context.inside).states[..., 1].to(told)
         self.share = torch.where(context.valid, found, 0.0)
         share = self.share[..., None]
         apart = seen[0] - without[0]
@@ -311,7 +302,7 @@ class _Run:
             spread=torch.zeros_like(start.real),
         )
         gated = inference.gate != "none" and context.video is not None
-        gate = EvidenceGate.of(inference.gate, len(start)) if gated else None
+        gate = EvidenceGate(gate_chain(inference.gate, context.inside)) if gated else None
         return cls(inference, batch, scale, context, start, draw, noise_state, gate)
 
     def begin(self, count: int) -> None:

@@ -98,8 +98,7 @@ class AudioSource:
             detail = f" ({self.warnings[0]})" if self.warnings else ""
             raise AvseError(f"{self.path}: its sound is empty: not one sample could be decoded{detail}.")
         self.rate = int(self._first.sample_rate)
-        whole = self.container.duration  # of all streams, in microseconds
-        self.duration = _stated(self.stream) or (whole / 1_000_000 if whole else None)
+        self.duration = _length(self.container, self.stream)
         self.channels = len(self._first.layout.channels)
         self.start = float(self._first.time) if self._first.pts is not None else 0.0
 
@@ -173,8 +172,7 @@ class SilentSource:
         self.warnings: list[str] = []
         self.container = open_container(path)
         stream = video_stream(self.container)
-        whole = self.container.duration
-        self.duration = (stream and _stated(stream)) or (whole / 1_000_000 if whole else None)
+        self.duration = None if stream is None else _length(self.container, stream)
         if stream is None or not self.duration:
             self.container.close()
             raise AvseError(f"{self.path}: neither sound nor pictures of a known length in it. Give a film.")
@@ -313,6 +311,12 @@ def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
             yield from packet.decode()
         except (av.error.FFmpegError, OSError) as error:
             _warn(warnings, f"damaged {stream.type} data was skipped: {reason(error)}")
+
+
+def _length(container: Any, stream: Any) -> float | None:
+    """Seconds that a file states of a stream, else of the longest of all its streams."""
+    whole = container.duration  # in microseconds
+    return _stated(stream) or (whole / 1_000_000 if whole else None)
 
 
 def _stated(stream: Any) -> float | None:
