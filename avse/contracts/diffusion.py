@@ -134,11 +134,11 @@ class DiffusionPrior(ScorePrior):
         scale, std = self.marginal(time)
         noisy, ratio = state / scale[:, None, None], std / scale
         if context.video is None or not self.guidance:
-            return self.network(noisy, ratio, context)
-        without, variance = self.network(noisy, ratio, context.without_video())
+            return self.network(noisy, ratio, context)[:2]
+        without, variance, _ = self.network(noisy, ratio, context.without_video())
         if self.guidance == -1:
             return without, variance
-        found, variance = self.network(noisy, ratio, context)
+        found, variance, _ = self.network(noisy, ratio, context)
         # In this form nothing is added, bit for bit, where the video says nothing.
         return without + (1 + self.guidance) * (found - without), variance
 
@@ -165,7 +165,7 @@ class DiffusionPrior(ScorePrior):
         tensor, shape (batch, steps)
         """
         scale, std = self.marginal(time)
-        return self.network.reliability(state / scale[:, None, None], std / scale, context)
+        return self.network(state / scale[:, None, None], std / scale, context).reliability
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Denoising score matching; see `Prior.loss`. Out of training with draws that are always the same.
@@ -230,7 +230,7 @@ class DiffusionPrior(ScorePrior):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Misfit and uncertainty, averaged over what is inside each clip; both (batch,)."""
         ratio = self.sde.ratio(time)
-        found, variance = self.network(speech + ratio[:, None, None] * noise, ratio, context)
+        found, variance, _ = self.network(speech + ratio[:, None, None] * noise, ratio, context)
         power = ratio.square()[:, None, None]
         error = (found - speech).abs().square() / power
         # Relative to the noise, and to what is left of it where speech is Gaussian.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -18,7 +19,26 @@ _EMBEDDING = 64
 _DILATIONS = (1, 2, 4, 8)
 _KERNEL = 5
 _TINY = 1e-6
+_Layer = TypeVar("_Layer", bound=nn.Module)
 _WIDEST = 5.0  # of the logarithm of the variance, beside that of a Gaussian
+
+
+class Denoised(NamedTuple):
+    """What a `ScoreNetwork` says of speech.
+
+    Attributes
+    ----------
+    mean : tensor, shape (batch, steps, bins), complex
+        Zero beyond each clip's end.
+    variance : tensor, shape (batch, steps, bins)
+        Of real and imaginary part together. No gradient passes from it to the mean, nor to what both share.
+    reliability : tensor, shape (batch, steps), in [0, 1]
+        How far the video is trusted, on average over the places where it enters; zero where no video is valid.
+    """
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+    reliability: torch.Tensor
 
 
 class ScoreNetwork(nn.Module):
@@ -34,6 +54,13 @@ class ScoreNetwork(nn.Module):
     be learned is bounded, loud bins and silent ones alike (the preconditioning of Karras et al., 2022, is the case of P
     the same everywhere). How far speech really is from the mean, u, is read from the trunk by a layer that the rest
     does not learn from. Nearly all work is matrix products, which a CPU does fast.
+
+    A supervised network is given the noisy sound x beside y, which is speech and noise whose power N the trunk tells as
+    well. Mean and deviation are then those of speech between two noisy observations:
+
+        mean     D (y / r^2 + x / N) + sqrt(D) (offset + refined),   1 / D = 1 / P + 1 / r^2 + 1 / N
+
+    What it has beyond the network of a prior begins at zero, so that a prior's weights are a good beginning.
 
     Arguments
     ---------
@@ -53,9 +80,9 @@ class ScoreNetwork(nn.Module):
     -------
     >>> network = ScoreNetwork(bins=9, size="tiny")
     >>> context = Context(torch.ones(2, 6).bool(), torch.zeros(2, 6).bool())
-    >>> mean, variance = network(torch.randn(2, 6, 9, dtype=torch.complex64), torch.ones(2), context)
-    >>> mean.shape, variance.shape
-    (torch.Size([2, 6, 9]), torch.Size([2, 6, 9]))
+    >>> found = network(torch.randn(2, 6, 9, dtype=torch.complex64), torch.ones(2), context)
+    >>> found.mean.shape, found.variance.shape, found.reliability.shape
+    (torch.Size([2, 6, 9]), torch.Size([2, 6, 9]), torch.Size([2, 6]))
     """
 
     def __init__(
@@ -73,7 +100,7 @@ class ScoreNetwork(nn.Module):
         self.level = nn.Sequential(
             nn.Linear(_EMBEDDING, _EMBEDDING), nn.SiLU(), nn.Linear(_EMBEDDING, _EMBEDDING), nn.SiLU()
         )
-        self.enter = nn.Linear(3 * bins * (1 + given), width)
+        self.enter = nn.Linear(3 * bins, width)
         self.blocks = nn.ModuleList(_Block(width, _DILATIONS[i % len(_DILATIONS)]) for i in range(blocks))
         count = min(places, blocks) if fusion is not None else 0
         self.places = [(i * blocks) // count for i in range(count)]
@@ -81,12 +108,14 @@ class ScoreNetwork(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, 3 * bins)
         self.spread = nn.Linear(width, bins)
-        self.refine = _Refinement(6 + 2 * given, planes)
+        self.refine = _Refinement(6, planes, 2 * given)
+        self.enter_given = _zero(nn.Linear(3 * bins * given, width, bias=False)) if given else None
+        self.rest = _zero(nn.Linear(width, bins * given)) if given else None
 
     def forward(
         self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Speech as it is to be expected, and how sure that is.
+    ) -> Denoised:
+        """Speech as it is to be expected, how sure that is, and how far the video was trusted.
 
         Arguments
         ---------
@@ -99,23 +128,30 @@ class ScoreNetwork(nn.Module):
 
         Returns
         -------
-        mean : tensor, shape (batch, steps, bins), complex
-            Zero beyond each clip's end.
-        variance : tensor, shape (batch, steps, bins)
-            Of real and imaginary part together. No gradient passes from it to the mean, nor to what both share.
+        Denoised
         """
-        hidden, embedding, parts, _ = self._trunk(noisy, ratio, context, given)
+        hidden, embedding, parts, reliability = self._trunk(noisy, ratio, context, given)
         hidden = self.norm(hidden)
         power, real, imaginary = self.leave(hidden).unflatten(2, (3, self.bins)).unbind(dim=2)
-        level = 2 * power.to(noisy.real.dtype) + 2 * (math.log(self.data_std) - ratio.log()[:, None, None])
-        gain = torch.sigmoid(level)  # P / (P + r^2)
+        beside = 2 * (math.log(self.data_std) - ratio.log())[:, None, None]  # log(d^2 / r^2)
+        # Speech, then each observation: the logarithms of r^2 / P, 1, r^2 / N; their softmax weighs what each knows.
+        level = 2 * power.to(noisy.real.dtype) + beside
+        precisions = [-level, torch.zeros_like(level)]
+        observed = [noisy]
+        if given is not None and self.rest is not None:
+            rest = self.rest(hidden).unflatten(2, (-1, self.bins)).movedim(2, 1).to(level)
+            precisions += list((-2 * rest - beside[:, None]).unbind(dim=1))
+            observed += list(given.unbind(dim=1))
+        _, gain, *gains = torch.stack(precisions).softmax(dim=0).unbind()  # gain: D / r^2
+        known = sum((share * seen for share, seen in zip(gains, observed[1:])), gain * noisy)
         offset = torch.stack([real, imaginary], dim=1)
-        planes = torch.cat([parts, gain.to(parts.dtype)[:, None] * parts[:, :2], offset], dim=1)
-        offset = (offset + self.refine(planes, embedding, context.inside)).to(noisy.real.dtype)
-        found = gain * noisy + ratio[:, None, None] * gain.sqrt() * torch.complex(offset[:, 0], offset[:, 1])
+        own, others = parts[:, :2], parts[:, 2:]
+        planes = torch.cat([own, gain.to(parts.dtype)[:, None] * own, offset], dim=1)
+        offset = (offset + self.refine(planes, others, embedding, context.inside)).to(noisy.real.dtype)
+        found = known + ratio[:, None, None] * gain.sqrt() * torch.complex(offset[:, 0], offset[:, 1])
         spread = self.spread(hidden.detach()).to(noisy.real.dtype).clamp(-_WIDEST, _WIDEST)
         variance = ratio.square()[:, None, None] * (gain.detach().clamp(min=_TINY) * spread.exp())
-        return torch.where(context.inside[..., None], found, found.new_zeros(())), variance
+        return Denoised(torch.where(context.inside[..., None], found, found.new_zeros(())), variance, reliability)
 
     def features(
         self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None = None
@@ -127,18 +163,6 @@ class ScoreNetwork(nn.Module):
         tensor, shape (batch, steps, width)
         """
         return self.norm(self._trunk(noisy, ratio, context, given)[0])
-
-    def reliability(
-        self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """How far the video is trusted, on average over the places where it enters; arguments as in `forward`.
-
-        Returns
-        -------
-        tensor, shape (batch, steps), in [0, 1]
-            Zero where no video is valid.
-        """
-        return self._trunk(noisy, ratio, context, given)[3]
 
     def _trunk(
         self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None
@@ -152,9 +176,12 @@ class ScoreNetwork(nn.Module):
         spectra = torch.where(inside[:, None], spectra, spectra.new_zeros(()))
         parts = torch.view_as_real(spectra).movedim(-1, 2).to(dtype)  # batch, spectra, 2, steps, bins
         loudness = (parts.square().sum(dim=2, keepdim=True) + 1e-3).log() / 4
-        entering = torch.cat([parts, loudness], dim=2).flatten(1, 2).movedim(1, 2).flatten(2)
+        entering = torch.cat([parts, loudness], dim=2).movedim(3, 1).flatten(3)  # batch, steps, spectra, 3 bins
         embedding = self.level(_waves(ratio.log().to(dtype)))
-        hidden = self.enter(entering) * inside
+        hidden = self.enter(entering[:, :, 0])
+        if self.enter_given is not None:
+            hidden = hidden + self.enter_given(entering[:, :, 1:].flatten(2))
+        hidden = hidden * inside
         fusions = dict(zip(self.places, self.fusions))
         reliability = hidden.new_zeros(hidden.shape[:2])
         for number, block in enumerate(self.blocks):
@@ -192,8 +219,7 @@ class GatedFusion(nn.Module):
         super().__init__()
         self.fusion = fusion
         self.norm = nn.LayerNorm(fusion.audio_dim, elementwise_affine=False)
-        self.out = nn.Linear(fusion.audio_dim, fusion.audio_dim, bias=False)
-        nn.init.zeros_(self.out.weight)
+        self.out = _zero(nn.Linear(fusion.audio_dim, fusion.audio_dim, bias=False))
 
     def forward(
         self, hidden: torch.Tensor, video: torch.Tensor, valid: torch.Tensor
@@ -243,21 +269,32 @@ class _Block(nn.Module):
 class _Refinement(nn.Module):
     """Convolutions over steps and bins at full resolution, told the noise level; beginning at zero."""
 
-    def __init__(self, entering: int, planes: int) -> None:
+    def __init__(self, entering: int, planes: int, given: int = 0) -> None:
         super().__init__()
         self.enter = nn.Conv2d(entering, planes, 3, padding=1)
+        self.enter_given = _zero(nn.Conv2d(given, planes, 3, padding=1, bias=False)) if given else None
         self.modulate = nn.Linear(_EMBEDDING, 2 * planes)
         self.middle = nn.Conv2d(planes, planes, 3, padding=1)
-        self.leave = nn.Conv2d(planes, 2, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.leave = _zero(nn.Conv2d(planes, 2, 3, padding=1))
 
-    def forward(self, planes: torch.Tensor, embedding: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, planes: torch.Tensor, given: torch.Tensor, embedding: torch.Tensor, inside: torch.Tensor
+    ) -> torch.Tensor:
         inside = inside[:, None, :, None]
         scale, shift = self.modulate(embedding)[:, :, None, None].chunk(2, dim=1)
-        hidden = F.silu(self.enter(planes * inside) * (1 + scale) + shift)
+        entered = self.enter(planes * inside)
+        if self.enter_given is not None:
+            entered = entered + self.enter_given(given * inside)
+        hidden = F.silu(entered * (1 + scale) + shift)
         hidden = F.silu(self.middle(hidden * inside))
         return self.leave(hidden * inside)
+
+
+def _zero(layer: _Layer) -> _Layer:
+    """A layer that says nothing until it has learned."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 def _waves(level: torch.Tensor) -> torch.Tensor:

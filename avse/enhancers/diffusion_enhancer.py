@@ -139,7 +139,8 @@ class OneStep(_SpectrumEnhancer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `_SpectrumEnhancer.denoise`: (batch, steps, bins) and (batch, steps)."""
         ratio = spectrum.real.new_full((len(spectrum),), _DATA_STD)
-        return self.network(spectrum, ratio, context)[0], self.network.reliability(spectrum, ratio, context)
+        found = self.network(spectrum, ratio, context)
+        return found.mean, found.reliability
 
 
 @register("enhancer", "diffusion_enhancer")
@@ -212,12 +213,12 @@ class DiffusionEnhancer(_SpectrumEnhancer):
             ratio = self.sde.ratio(self.sde.first_time + (1 - self.sde.first_time) * part)
             noise = torch.complex(torch.randn_like(spectrum.real), torch.randn_like(spectrum.real)) * 0.5**0.5
             noisy = (spectrum if clean is None else clean) + ratio[:, None, None] * noise
-            mean, _ = self.network(noisy, ratio, context, given)
-            return mean, self.network.reliability(noisy, ratio, context, given)
+            found = self.network(noisy, ratio, context, given)
+            return found.mean, found.reliability
 
         def expected(state: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
             scale, std = self.sde.marginal(time)
-            return self.network(state / scale[:, None, None], std / scale, context, given)[0]
+            return self.network(state / scale[:, None, None], std / scale, context, given).mean
 
         generators = clip_generators(context.inside, self.seed)
         with torch.autocast(spectrum.device.type, enabled=False):
@@ -225,4 +226,4 @@ class DiffusionEnhancer(_SpectrumEnhancer):
                 expected, self.sde, lambda: complex_noise(spectrum, context.inside, generators)
             )
             ratio = spectrum.real.new_full((len(spectrum),), _DATA_STD)
-            return speech, self.network.reliability(speech, ratio, context, given)
+            return speech, self.network(speech, ratio, context, given).reliability
