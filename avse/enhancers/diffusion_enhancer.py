@@ -159,7 +159,9 @@ class DiffusionEnhancer(_SpectrumEnhancer):
         How video enters; its `audio_dim` must be the network's width (192 of a small one, 448, 960), its `video_dim`
         the front-end's `output_dim`.
     sde : Sde or None
-        How speech turns into noise; None: `ornstein_uhlenbeck`.
+        How speech turns into noise; None: `ornstein_uhlenbeck` with a `std_max` of 3. Draws begin with noise alone, so
+        that the noise at the end must hide the loudest of speech; the equation of the priors, whose draws begin with
+        the noisy sound, does not.
     sampler : Sampler or None
         None: `dpm_solver`, 8 steps.
     size : str
@@ -193,7 +195,7 @@ class DiffusionEnhancer(_SpectrumEnhancer):
         from avse import plugins
 
         super().__init__(visual_frontend, fusion, size, fft_size, hop, given=1)
-        self.sde = plugins.get("sde", "ornstein_uhlenbeck")() if sde is None else sde
+        self.sde = plugins.get("sde", "ornstein_uhlenbeck")(std_max=3.0) if sde is None else sde
         self.sampler = plugins.get("sampler", "dpm_solver")(steps=8) if sampler is None else sampler
         self.seed = seed
 
