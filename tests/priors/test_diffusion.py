@@ -11,7 +11,7 @@ from avse import plugins
 from avse.contracts.checks import example_batch, seeded
 from avse.contracts.diffusion import DiffusionPrior, compress, expand
 from avse.contracts.prior import Context
-from avse.contracts.score_network import SIZES, ScoreNetwork, width_of
+from avse.contracts.score_network import SIZES, Denoised, ScoreNetwork, width_of
 from avse.signal.random import complex_noise
 
 INSIDE = torch.ones(8, 20, dtype=torch.bool)
@@ -48,7 +48,7 @@ def test_the_loss_of_the_exact_answer_is_one_and_is_the_least() -> None:
 
             def exact(noisy, ratio, context, given=None, error=error):
                 gain = error * power / (power + ratio[:, None, None].square())
-                return gain * noisy, ratio[:, None, None].square() * gain / error
+                return Denoised(gain * noisy, ratio[:, None, None].square() * gain / error, noisy.abs()[..., 0])
 
             prior.network.forward = exact
             misfit, unlikely = prior._losses(speech, noise, time, CONTEXT)

@@ -1,0 +1,88 @@
+"""Supervised diffusion: two noisy observations are weighed exactly, and draws have the posterior's moments."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from avse import plugins
+from avse.contracts.checks import seeded
+from avse.contracts.prior import Context
+from avse.contracts.score_network import Denoised, ScoreNetwork
+
+INSIDE = torch.ones(8, 20, dtype=torch.bool)
+CONTEXT = Context(INSIDE, torch.zeros_like(INSIDE))
+
+
+def gaussian(variance: torch.Tensor) -> torch.Tensor:
+    shape = (*INSIDE.shape, len(variance))
+    return torch.complex(torch.randn(shape), torch.randn(shape)) * (variance / 2).sqrt()
+
+
+def expected(noisy, sound, ratio, speech, noise):
+    """Speech given itself in white noise of the deviation `ratio`, and in noise of the power `noise`."""
+    certainty = 1 / speech + 1 / ratio.square()[:, None, None] + 1 / noise
+    return (noisy / ratio.square()[:, None, None] + sound / noise) / certainty
+
+
+def test_training_recovers_speech_between_two_observations() -> None:
+    speech, noise = torch.logspace(-3, -1, 9), torch.logspace(-1, -3, 9)
+    draw = lambda: (gaussian(speech), 0.05 + 1.5 * torch.rand(8))
+    with seeded(4):
+        network, steps = ScoreNetwork(9, "tiny", given=1), 250
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / steps)
+            clean, ratio = draw()
+            noisy, sound = clean + ratio[:, None, None] * gaussian(torch.ones(9)), clean + gaussian(noise)
+            loss = ((network(noisy, ratio, CONTEXT, sound[:, None]).mean - clean).abs().square() / speech).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        clean, ratio = draw()
+        noisy, sound = clean + ratio[:, None, None] * gaussian(torch.ones(9)), clean + gaussian(noise)
+        with torch.no_grad():
+            found = network(noisy, ratio, CONTEXT, sound[:, None]).mean
+    exact = expected(noisy, sound, ratio, speech, noise)
+    assert (((found - exact).abs().square() / speech).mean() / (exact.abs().square() / speech).mean()).sqrt() < 0.1
+
+
+def test_it_begins_where_a_prior_ends() -> None:
+    with seeded(5):
+        prior, network = ScoreNetwork(9, "tiny"), ScoreNetwork(9, "tiny", given=1)
+        noisy, sound = gaussian(torch.full((9,), 0.01)), gaussian(torch.full((9,), 0.01))
+    loaded = network.load_state_dict(prior.state_dict(), strict=False)
+    assert set(loaded.missing_keys) == {"enter_given.weight", "rest.weight", "rest.bias", "refine.enter_given.weight"}
+    assert not loaded.unexpected_keys
+    with torch.no_grad():
+        network.rest.bias.fill_(20.0)  # as if the sound that it is given were noise alone
+        ratio = torch.full((8,), 0.3)
+        torch.testing.assert_close(
+            network(noisy, ratio, CONTEXT, sound[:, None]).mean, prior(noisy, ratio, CONTEXT).mean
+        )
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("dpm_solver", 30), ("ancestral", 200)])
+def test_draws_have_mean_and_variance_of_the_voice_given_the_sound(sampler: str, steps: int) -> None:
+    """Also where speech is as loud as it gets in this domain: draws begin with noise alone."""
+    speech, noise = torch.tensor([0.01, 0.25, 1.0]), torch.tensor([0.01, 0.1, 1.0])
+    enhancer = plugins.get("enhancer", "diffusion_enhancer")(
+        size="tiny", fft_size=4, hop=2, sampler=plugins.get("sampler", sampler)(steps=steps)
+    ).eval()
+
+    def exact(noisy, ratio, context, given=None):
+        return Denoised(expected(noisy, given[:, 0], ratio, speech, noise), noisy.abs(), noisy.abs()[..., 0])
+
+    enhancer.network.forward = exact
+    with seeded(6):
+        sound = gaussian(speech + noise).repeat(1, 200, 1)
+        inside = INSIDE.repeat(1, 200)
+        found, _ = enhancer.denoise(sound, None, Context(inside, torch.zeros_like(inside)))
+    mean, variance = sound * speech / (speech + noise), speech * noise / (speech + noise)
+    gain = ((found * mean.conj()).real.mean(dim=(0, 1)) / mean.abs().square().mean(dim=(0, 1))).tolist()
+    # Without a mean to begin with, an ordinary equation ends short of it by the deviation left over that of the noise.
+    assert gain == pytest.approx([1.0, 1.0, 1.0], abs=0.08)
+    spread = (found - mean).abs().square().mean(dim=(0, 1))
+    # The last answer is what is expected given a state that is still a little noisy.
+    left = enhancer.sde.ratio(torch.tensor(enhancer.sde.first_time)).square()
+    assert (spread / (variance.square() / (variance + left))).tolist() == pytest.approx([1.0, 1.0, 1.0], abs=0.07)
