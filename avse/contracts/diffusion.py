@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from avse.contracts.fusion import Fusion, check_fusion
+from avse.contracts.fusion import RELIABILITY_WEIGHT, Fusion, check_fusion, reliability_loss
 from avse.contracts.prior import Context, ScorePrior
 from avse.contracts.score_network import ScoreNetwork, width_of
 from avse.contracts.sde import Sde
-from avse.contracts.types import Batch
+from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.signal.level import level_scale
 from avse.signal.nmf import clip_generators
 from avse.signal.random import complex_noise
-from avse.signal.stft import istft, stft
+from avse.signal.stft import istft, repeat_to_steps, stft
 
 _FACTOR = 0.3  # of the compressed spectrum: speech then reaches about one where it is loudest
 _LEVELS = (-12.0, 3.0)  # dB of speech in training, relative to `LEVEL`: what remains of it in a clip with noise
@@ -174,11 +174,11 @@ class DiffusionPrior(ScorePrior):
         -------
         dict of str to scalar tensor
             `loss`: the sum of `misfit`, the weighted squared error, which is one for a Gaussian of one variance
-            everywhere, and of `uncertainty`, the negative likelihood of the error.
+            everywhere, and of `uncertainty`, the negative likelihood of the error; in training also of `reliability`,
+            its cross-entropy with the truth, where the fusion estimates it and it is known which frames are intact.
         """
         if not self.training:
-            misfit, uncertainty = self._fixed_losses(batch, _VALIDATION_DRAWS, 0)
-            return _sum_of(misfit, uncertainty)
+            return _sum_of(*self._fixed_losses(batch, _VALIDATION_DRAWS, 0))
         count = len(batch)
         uniform = lambda: torch.rand(count, dtype=batch.clean.dtype).to(batch.clean.device)
         # One time in each of `count` equal parts of the whole, so that a batch sees all noise levels.
@@ -192,7 +192,13 @@ class DiffusionPrior(ScorePrior):
         gain = 10 ** ((_LEVELS[0] + (_LEVELS[1] - _LEVELS[0]) * uniform()) / 20)
         speech = self.analyse(batch.clean * level_scale(batch.clean, batch.lengths) * gain[:, None])
         noise = torch.complex(torch.randn_like(speech.real), torch.randn_like(speech.real)) * 0.5**0.5
-        return _sum_of(*self._losses(speech, noise, time, context))
+        misfit, uncertainty, reliability = self._losses(speech, noise, time, context)
+        terms = _sum_of(misfit, uncertainty)
+        if batch.intact is not None and reliability.requires_grad:  # a fusion that estimates it
+            intact = repeat_to_steps(batch.intact, reliability.shape[1], SAMPLES_PER_FRAME // self.hop)
+            wrong = reliability_loss(reliability, intact, context.valid)
+            terms |= {"loss": terms["loss"] + RELIABILITY_WEIGHT * wrong, "reliability": wrong.detach()}
+        return terms
 
     def denoising_losses(self, batch: Batch, draws: int = 4, seed: int = 0) -> torch.Tensor:
         """How badly each clip is denoised (`misfit`), noise and times following from its length and `seed` alone.
@@ -221,16 +227,16 @@ class DiffusionPrior(ScorePrior):
         for draw in range(draws):
             part = (draw + 0.5) / draws
             time = speech.real.new_full((len(batch),), self.sde.first_time + (1 - self.sde.first_time) * part)
-            found.append(self._losses(speech, complex_noise(speech, context.inside, generators), time, context))
+            found.append(self._losses(speech, complex_noise(speech, context.inside, generators), time, context)[:2])
         misfits, uncertainties = zip(*found)
         return torch.stack(misfits).mean(dim=0), torch.stack(uncertainties).mean(dim=0)
 
     def _losses(
         self, speech: torch.Tensor, noise: torch.Tensor, time: torch.Tensor, context: Context
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Misfit and uncertainty, averaged over what is inside each clip; both (batch,)."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Misfit and uncertainty, averaged over what is inside each clip, (batch,), and reliability, (batch, steps)."""
         ratio = self.sde.ratio(time)
-        found, variance, _ = self.network(speech + ratio[:, None, None] * noise, ratio, context)
+        found, variance, reliability = self.network(speech + ratio[:, None, None] * noise, ratio, context)
         power = ratio.square()[:, None, None]
         error = (found - speech).abs().square() / power
         # Relative to the noise, and to what is left of it where speech is Gaussian.
@@ -239,7 +245,8 @@ class DiffusionPrior(ScorePrior):
         misfit = error.mean(dim=2) * (1 + (ratio / self.data_std).square())[:, None]
         inside = context.inside
         count = inside.sum(dim=1)
-        return (misfit * inside).sum(dim=1) / count, (unlikely.mean(dim=2) * inside).sum(dim=1) / count
+        by_clip = lambda value: (value * inside).sum(dim=1) / count
+        return by_clip(misfit), by_clip(unlikely.mean(dim=2)), reliability
 
 
 def _sum_of(misfit: torch.Tensor, uncertainty: torch.Tensor) -> dict[str, torch.Tensor]:

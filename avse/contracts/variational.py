@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from avse.contracts.fusion import Fusion, check_fusion, reliability_loss
+from avse.contracts.fusion import RELIABILITY_WEIGHT, Fusion, check_fusion, reliability_loss
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.recognition import Recognition, draw_noise
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
@@ -22,7 +22,6 @@ from avse.signal.stft import repeat_to_steps
 
 # Mean power of a bin of the windowed transform of white noise is the noise's variance times the window's energy.
 _WINDOW_ENERGY = 0.5
-_RELIABILITY_WEIGHT = 0.1  # per step, beside a loss per bin
 _SNR = (-12.0, 12.0)  # of speech in drawn noise, in dB
 
 
@@ -270,7 +269,7 @@ class VariationalPrior(LatentPrior):
             if reliability.requires_grad:  # a fusion that estimates it
                 intact = repeat_to_steps(batch.intact, inside.shape[1], SAMPLES_PER_FRAME // self.hop)
                 terms["reliability"] = reliability_loss(reliability, intact, context.valid)
-                loss = loss + _RELIABILITY_WEIGHT * terms["reliability"]
+                loss = loss + RELIABILITY_WEIGHT * terms["reliability"]
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}, evidence
 
     def _recognised(self, batch: Batch, context: Context) -> Gaussian:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from avse.contracts.diffusion import compress
+from avse.contracts.fusion import reliability_loss
 from avse.contracts.types import Batch, Estimate
 from avse.signal.level import level_scale
 from avse.signal.metrics import si_sdr
@@ -19,6 +20,9 @@ class DenoisingLoss(nn.Module):
     ---------
     fft_size, hop : int
         Of the transform, in samples.
+    reliability_weight : float
+        Weight of the cross-entropy of the reliability with the truth of which frames are intact. 0: the reliability is
+        whatever serves the voice.
 
     Example
     -------
@@ -31,9 +35,9 @@ class DenoisingLoss(nn.Module):
 
     compares_without_video = True
 
-    def __init__(self, fft_size: int = 640, hop: int = 320) -> None:
+    def __init__(self, fft_size: int = 640, hop: int = 320, reliability_weight: float = 0.0) -> None:
         super().__init__()
-        self.fft_size, self.hop = fft_size, hop
+        self.fft_size, self.hop, self.reliability_weight = fft_size, hop, reliability_weight
 
     def forward(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a scalar."""
@@ -41,7 +45,10 @@ class DenoisingLoss(nn.Module):
         speech, clean = (
             compress(stft(scale * sound.float(), self.fft_size, self.hop)) for sound in (estimate.speech, batch.clean)
         )
-        return (speech - clean).abs().square().sum() / clean.abs().square().sum().clamp(min=1e-8)
+        loss = (speech - clean).abs().square().sum() / clean.abs().square().sum().clamp(min=1e-8)
+        if self.reliability_weight and batch.intact is not None:
+            loss = loss + self.reliability_weight * reliability_loss(estimate.reliability, batch.intact, batch.valid)
+        return loss
 
     def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:
         """SI-SDR improvement in dB, by clip."""

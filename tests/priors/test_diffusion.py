@@ -51,7 +51,7 @@ def test_the_loss_of_the_exact_answer_is_one_and_is_the_least() -> None:
                 return Denoised(gain * noisy, ratio[:, None, None].square() * gain / error, noisy.abs()[..., 0])
 
             prior.network.forward = exact
-            misfit, unlikely = prior._losses(speech, noise, time, CONTEXT)
+            misfit, unlikely, _ = prior._losses(speech, noise, time, CONTEXT)
             losses[error] = misfit.mean().item()
     assert losses[1.0] == pytest.approx(1.0, abs=0.05)
     assert losses[1.0] < min(losses[0.8], losses[1.2])
@@ -67,7 +67,7 @@ def test_training_recovers_mean_score_and_variance_of_gaussian_speech() -> None:
             for group in optimizer.param_groups:
                 group["lr"] = 0.01 * (1 - step / steps)
             noise, time = gaussian(torch.ones(9)), 0.03 + 0.97 * torch.rand(8)
-            misfit, unlikely = prior._losses(gaussian(power), noise, time, CONTEXT)
+            misfit, unlikely, _ = prior._losses(gaussian(power), noise, time, CONTEXT)
             optimizer.zero_grad()
             (misfit.mean() + unlikely.mean()).backward()
             optimizer.step()
@@ -135,6 +135,25 @@ def test_dropped_video_is_no_video_and_validation_draws_are_fixed() -> None:
         assert torch.equal(prior.loss(batch)["loss"], prior.loss(batch)["loss"])
         clips = prior.denoising_losses(batch)
         assert prior.loss(batch)["misfit"].item() == pytest.approx(clips.mean().item())
+
+
+def test_reliability_learns_which_frames_are_intact() -> None:
+    """White frames are not intact: a fusion that estimates it can tell, one that does not is let be."""
+    batch = example_batch()
+    batch.clean, batch.intact = batch.noisy, batch.valid.clone()
+    batch.intact[:, ::2] = False
+    batch.mouth[:, ::2] = 255
+    with seeded(6):
+        prior = av_prior(fusion=plugins.get("fusion", "reliability_attention")(32, 6), video_dropout=0.0).train()
+        optimizer = torch.optim.Adam(prior.parameters(), lr=0.03)
+        for _ in range(60):
+            terms = prior.loss(batch)
+            optimizer.zero_grad()
+            terms["loss"].backward()
+            optimizer.step()
+        assert terms["reliability"] < 0.4  # of half the frames' kind alone, it would be 0.69
+        assert "reliability" not in prior.eval().loss(batch)
+        assert "reliability" not in av_prior().train().loss(batch)
 
 
 def test_noise_belongs_to_the_clip() -> None:
