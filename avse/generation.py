@@ -14,8 +14,7 @@ from avse.errors import AvseError
 from avse.files import atomic_path
 from avse.model import Model, as_clip, load
 from avse.signal.level import level_scale
-from avse.signal.nmf import clip_generators
-from avse.signal.random import complex_noise
+from avse.signal.random import clip_generators, complex_noise
 from avse.signal.stft import length_mask
 
 if TYPE_CHECKING:

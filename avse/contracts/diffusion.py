@@ -11,8 +11,7 @@ from avse.contracts.sde import Sde
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.signal.level import level_scale
-from avse.signal.nmf import clip_generators
-from avse.signal.random import complex_noise
+from avse.signal.random import clip_generators, complex_noise
 from avse.signal.stft import istft, repeat_to_steps, stft
 
 _FACTOR = 0.3  # of the compressed spectrum: speech then reaches about one where it is loudest

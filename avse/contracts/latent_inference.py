@@ -18,7 +18,7 @@ from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
 from avse.signal.level import level_scale
 from avse.signal.mixture import gain_update, speech_variance, typical_power
-from avse.signal.nmf import clip_generators
+from avse.signal.random import clip_generators
 
 
 class LatentInference(Inference):

@@ -20,11 +20,8 @@ from avse.contracts.sampler import Sampler
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.signal.level import floor_over_steps, level_scale
 from avse.signal.markov import MarkovChain
-from avse.signal.nmf import clip_generators
-from avse.signal.random import complex_noise
+from avse.signal.random import clip_generators, complex_noise
 from avse.signal.stft import istft, length_mask, stft
-
-_CHAINS = 7_919  # between the seeds of two chains of a clip
 
 
 @dataclass
@@ -291,8 +288,7 @@ class _Run:
             power = floor_over_steps(power, inside, inference.quantile) * inside[..., None]
         noise_state = inference.noise_model.initial_state(power, inside, scene)
         repeat = lambda tensor: tensor.repeat_interleave(chains, dim=0)
-        of_chain = [clip_generators(inside, inference.seed + _CHAINS * chain) for chain in range(chains)]
-        generators = [generator for clip in zip(*of_chain) for generator in clip]
+        generators = clip_generators(inside, inference.seed, chains)
         context, start = context.map(repeat), repeat(start)
         draw = Draw(
             sound=repeat(sound),

@@ -33,7 +33,7 @@ from avse.contracts.prior import SwitchingPrior
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frames
 from avse.errors import AvseError
 from avse.signal.mixture import speech_variance
-from avse.signal.nmf import clip_generators
+from avse.signal.random import clip_generators
 from avse.signal.stft import length_mask
 
 _STREAMS = 7_919  # between the random numbers of two voices

@@ -6,7 +6,8 @@ import torch
 
 from avse.contracts.noise_model import NoiseModel, State
 from avse.plugins import register
-from avse.signal.nmf import clip_generators, multiply, normalise
+from avse.signal.nmf import multiply, normalise
+from avse.signal.random import clip_generators
 
 _FLOOR = 1e-10
 

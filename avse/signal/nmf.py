@@ -70,19 +70,3 @@ def normalise(gains: torch.Tensor, spectra: torch.Tensor) -> tuple[torch.Tensor,
     """The same product with spectra that sum to one over bins; shapes as in `multiply`."""
     level = spectra.sum(dim=-1)
     return gains * level[:, None], spectra / level[..., None]
-
-
-def clip_generators(inside: torch.Tensor, seed: int) -> list[torch.Generator]:
-    """One random generator for each clip that depends on the seed and the clip's length alone, not on its batch.
-
-    Arguments
-    ---------
-    inside : tensor, shape (batch, steps), bool
-    seed : int
-    """
-    generators = []
-    for steps in inside.sum(dim=1).tolist():
-        generator = torch.Generator()
-        generator.manual_seed((seed * 1_000_003 + int(steps)) % 2**63)
-        generators.append(generator)
-    return generators

@@ -1,8 +1,29 @@
-"""White noise for clips of different lengths, each from a generator of its own."""
+"""Chance that belongs to a clip: a generator for each, and white noise in its own length."""
 
 from __future__ import annotations
 
 import torch
+
+_CHAINS = 7_919  # between the seeds of two chains of a clip
+
+
+def clip_generators(inside: torch.Tensor, seed: int, chains: int = 1) -> list[torch.Generator]:
+    """Random generators that depend on the seed and each clip's length alone, not on its batch.
+
+    Arguments
+    ---------
+    inside : tensor, shape (batch, steps), bool
+    seed : int
+    chains : int
+        Generators for each clip; they stand side by side.
+    """
+    generators = []
+    for steps in inside.sum(dim=1).tolist():
+        for chain in range(chains):
+            generator = torch.Generator()
+            generator.manual_seed(((seed + _CHAINS * chain) * 1_000_003 + int(steps)) % 2**63)
+            generators.append(generator)
+    return generators
 
 
 def complex_noise(like: torch.Tensor, inside: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:

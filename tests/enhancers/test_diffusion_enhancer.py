@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from avse import plugins
-from avse.contracts.checks import seeded
+from avse.contracts.checks import example_batch, seeded
 from avse.contracts.prior import Context
 from avse.contracts.score_network import Denoised, ScoreNetwork
 
@@ -86,3 +86,20 @@ def test_draws_have_mean_and_variance_of_the_voice_given_the_sound(sampler: str,
     # The last answer is what is expected given a state that is still a little noisy.
     left = enhancer.sde.ratio(torch.tensor(enhancer.sde.first_time)).square()
     assert (spread / (variance.square() / (variance + left))).tolist() == pytest.approx([1.0, 1.0, 1.0], abs=0.07)
+
+
+def test_chains_are_averaged_draws() -> None:
+    cls = plugins.get("enhancer", "diffusion_enhancer")
+    with seeded(8):
+        enhancer = cls(**cls.example_arguments()).eval()
+        for parameter in enhancer.parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    batch, found = example_batch(), {}
+    for chains, seed in ((1, 0), (1, 7_919), (2, 0)):
+        enhancer.chains, enhancer.seed = chains, seed
+        with torch.no_grad():
+            found[chains, seed] = enhancer(batch).speech
+    assert not torch.allclose(found[1, 0], found[1, 7_919], atol=1e-3)
+    torch.testing.assert_close(found[2, 0], (found[1, 0] + found[1, 7_919]) / 2, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="chains must be at least 1"):
+        cls(size="tiny", chains=0)

@@ -9,7 +9,7 @@ from avse.contracts.fit import Fit
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import Batch, Clip
-from avse.signal.nmf import clip_generators
+from avse.signal.random import clip_generators
 from avse.signal.stft import length_mask
 
 BLOCK = 64
