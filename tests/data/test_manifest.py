@@ -129,7 +129,7 @@ def test_the_real_manifest(data_folder):
     check_splits(utterances, allow_speakers=["grid_s1", "grid_s4"])
     with pytest.raises(AvseError, match="grid_s1"):
         check_splits(utterances)
-    assert sum(one.video is not None for one in utterances if one.split == "test") == 176
+    assert sum(one.video is not None for one in utterances if one.split == "test") == 464
 
 
 def test_several_manifests_read_as_one(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_crops_are_kept_apart_by_the_settings_of_tracker_and_source(tmp_path: Pa
     assert "source=Known()" in repr(Frontalization(Known()))
 
 
-REAL = ("grid/s2/pwij3p", "lrwar/a07/00175", "lrwar/a29/09458")
+REAL = ("grid/s2/pwij3p", "lrwar/a24/19388", "lrwar/a29/09458")
 
 
 class Fixed(MouthTracker):
