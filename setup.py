@@ -49,7 +49,7 @@ setup(
         "docs": ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.14.*", "mypy>=1.11", "mir_eval>=0.7", "tensorboard>=2.16"],
     },
-    entry_points={"console_scripts": ["avse = avse.cli:main"]},
+    entry_points={"console_scripts": ["avse = avse.cli.app:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",

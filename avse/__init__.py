@@ -16,7 +16,7 @@ _FROM = {
     "Clip": "avse.contracts.types",
     "Batch": "avse.contracts.types",
     "Estimate": "avse.contracts.types",
-    "Separated": "avse.contracts.separation",
+    "Separated": "avse.inference.em.speakers",
     "AvseError": "avse.errors",
     "read_clip": "avse.media",
     "evaluate": "avse.evaluation",

@@ -19,7 +19,7 @@ from avse.errors import AvseError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from avse.enhance_files import Report
+    from avse.jobs.enhance import Report
 
 METRICS = ("si_sdr", "pesq_wb", "estoi")
 _SECONDS, _SNR, _SEED, _SPEAKER, _NOISE = 4.0, -5.0, 2026, 9002, "white"
@@ -76,8 +76,8 @@ def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo
     from avse.data.synthetic.noises import make_noise
     from avse.data.synthetic.recording import write_film
     from avse.datasets.synthetic import synthesize_clip
-    from avse.enhance_files import enhance_file
-    from avse.evaluation.plots import plot_estimate
+    from avse.evaluation.plots.spectrograms import plot_estimate
+    from avse.jobs.enhance import enhance_file
     from avse.media import read_clip
     from avse.model import load
 

@@ -13,13 +13,13 @@ from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip
 from avse.errors import AvseError
 from avse.files import atomic_path
 from avse.model import Model, as_clip, load
-from avse.signal.level import level_scale
+from avse.signal.levels import level_scale
 from avse.signal.random import clip_generators, complex_noise
 from avse.signal.stft import length_mask
 
 if TYPE_CHECKING:
-    from avse.contracts.diffusion import DiffusionPrior
     from avse.contracts.sampler import Sampler
+    from avse.priors.diffusion.base import DiffusionPrior
 
 STEPS = 30
 
@@ -199,7 +199,7 @@ def diffusion_prior(model: Model, *, sees: bool = False) -> DiffusionPrior:
     AvseError
         If it has none.
     """
-    from avse.contracts.diffusion import DiffusionPrior
+    from avse.priors.diffusion.base import DiffusionPrior
 
     prior = getattr(model.system, "prior", model.system)
     if not isinstance(prior, DiffusionPrior):

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from avse.contracts.mouth_tracker import MouthTracker
-from avse.contracts.separation import Separated, join, separate
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
+from avse.inference.em.speakers import Separated, join, separate
 
 if TYPE_CHECKING:
     from avse.recipe import Recipe

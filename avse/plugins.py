@@ -141,7 +141,10 @@ def get(kind: str, name: str) -> type[Any]:
     """
     _known_kind(kind)
     if name not in _REGISTRY[kind] and name.isidentifier():
-        _import(f"{KINDS[kind]}.{name}")  # most plugins live in a file of their name: no need to import the others
+        # Most plugins live in a file of their name: no need to import the others.
+        for module in _modules(kind):
+            if module.endswith(f".{name}"):
+                _import(module)
     if name not in _REGISTRY[kind]:
         _discover(kind)
     if name in _REGISTRY[kind]:
@@ -292,9 +295,16 @@ def _discover(kind: str) -> None:
 
 
 def _import_package(kind: str) -> None:
-    package = importlib.import_module(KINDS[kind])
-    for module in pkgutil.iter_modules(package.__path__):
-        _import(f"{KINDS[kind]}.{module.name}")
+    for module in _modules(kind):
+        _import(module)
+
+
+@functools.cache
+def _modules(kind: str) -> list[str]:
+    """Modules of a kind in the package, those of its families included; found without importing them."""
+    folder = Path(__file__).parent / KINDS[kind].rpartition(".")[2]
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.py") if path.stem != "__init__")
+    return [".".join([KINDS[kind], *path.with_suffix("").parts]) for path in files]
 
 
 def _import(module: str) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avse import plugins
-from avse.check import find_plugins, kind_and_name
-from avse.contracts.checks import Check, CheckFailed, checks_of
-from avse.contracts.checks import run_check as _result_of
+from avse.conformance import Check, CheckFailed, checks_of
+from avse.conformance import run_check as _result_of
+from avse.conformance.runner import find_plugins, kind_and_name
 from avse.errors import AvseError
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ import torch
 
 from avse import plugins
 from avse.contracts.inference import Inference
-from avse.contracts.latent_inference import LatentInference
 from avse.contracts.prior import LatentPrior
 from avse.contracts.types import SAMPLE_RATE, Batch, Clip
+from avse.inference.em.driver import LatentInference
 
 BATCH = 16
 

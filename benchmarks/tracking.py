@@ -26,7 +26,7 @@ import numpy as np
 from avse import plugins
 from avse.data.synthetic.recording import write_film
 from avse.media import read_clip
-from avse.media.mouth import MouthCropper, Picture
+from avse.media.faces.crop import MouthCropper, Picture
 
 TRACKERS = ("mtcnn", "haar")
 GRID, LRW_AR = 6, 10  # clips of each, spread evenly over the development part

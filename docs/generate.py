@@ -15,8 +15,8 @@ API = {
         {
             "avse": ["enhance", "separate"],
             "avse.model": ["load", "Model"],
-            "avse.enhance_files": ["enhance_file", "enhance_files", "Report"],
-            "avse.separate_files": ["separate_file", "SeparationReport", "Voice"],
+            "avse.jobs.enhance": ["enhance_file", "enhance_files", "Report"],
+            "avse.jobs.separate": ["separate_file", "SeparationReport", "Voice"],
             "avse.training": ["train"],
             "avse.errors": [],
         },
@@ -26,7 +26,7 @@ API = {
         "",
         {
             "avse.contracts.types": ["Clip", "Batch", "Estimate", "video_frames"],
-            "avse.contracts.separation": ["Separated", "separate", "Separation"],
+            "avse.inference.em.speakers": ["Separated", "separate", "Separation"],
         },
     ),
     "media": ("Media files", "", {"avse.media": []}),
@@ -56,7 +56,11 @@ API = {
     "testing": (
         "Templates and checks",
         "What `avse new` and `avse check` call, and the checks as tests of a package of your own.",
-        {"avse.testing": [], "avse.check": ["check_plugins", "find_plugins"], "avse.new": ["create", "Created"]},
+        {
+            "avse.testing": [],
+            "avse.conformance.runner": ["check_plugins", "find_plugins"],
+            "avse.new": ["create", "Created"],
+        },
     ),
     "signal": (
         "Signal processing and losses",
@@ -64,8 +68,8 @@ API = {
         {
             "avse.signal.stft": [],
             "avse.signal.metrics": [],
-            "avse.signal.face_shape": [],
-            "avse.signal.frontalization": [],
+            "avse.media.faces.shape_model": [],
+            "avse.media.faces.head_pose": [],
             "avse.training.losses": [],
             "avse.training.separation": [],
         },
@@ -118,7 +122,7 @@ def _member(module: Any, name: str) -> str:
 def _commands_page() -> str:
     import typer
 
-    from avse.cli import app
+    from avse.cli.app import app
 
     parts = ["# Commands\n", "`avse COMMAND --help` says the same.\n"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from docstrings import cell, code, docstring_of, markdown
 
 from avse import plugins
-from avse.contracts.checks import checks_of
+from avse.conformance import checks_of
 from avse.new import create
 
 ROOT = Path(__file__).resolve().parents[1]

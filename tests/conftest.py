@@ -92,7 +92,7 @@ def avse_command() -> Callable[..., Outcome]:
     """Runs `avse ARGUMENTS...` in this process."""
     from typer.testing import CliRunner
 
-    from avse.cli import app
+    from avse.cli.app import app
 
     def run(*arguments: object) -> Outcome:
         result = CliRunner().invoke(app, [str(one) for one in arguments])

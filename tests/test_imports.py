@@ -52,7 +52,7 @@ def _cpu_seconds(code: str) -> float:
 _HELP = """
 import sys
 sys.argv = ["avse", "--help"]
-from avse.cli import main
+from avse.cli.app import main
 try:
     main()
 except SystemExit:
@@ -74,7 +74,7 @@ def test_commands_that_run_no_network_start_without_torch(words: str) -> None:
     code = f"""
 import sys, json
 sys.argv = ["avse", *{words.split()}]
-from avse.cli import main
+from avse.cli.app import main
 try:
     main()
 except SystemExit as stop:
@@ -90,7 +90,7 @@ def test_enhance_imports_neither_speechbrain_nor_torchaudio_nor_matplotlib(
     code = """
 import sys, json
 sys.argv = ["avse", "enhance", sys.argv[1], "-o", sys.argv[2], "--model", sys.argv[3]]
-from avse.cli import main
+from avse.cli.app import main
 try:
     main()
 except SystemExit as stop:

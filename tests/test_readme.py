@@ -52,8 +52,8 @@ def test_commands_are_understood(page: Path) -> None:
     """Every verb and option exists; recipes load with the overrides given."""
     import typer
 
-    from avse.cli import app
-    from avse.cli_tools import split_arguments
+    from avse.cli.app import app
+    from avse.cli.tools import split_arguments
     from avse.recipe import load_recipe
 
     for words in _commands(page):
@@ -85,7 +85,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_example_of_a_plugin_passes_its_checks(tmp_path: Path) -> None:
-    from avse.contracts.checks import run_checks
+    from avse.conformance import run_checks
 
     [shown] = [block for block in _blocks(ROOT / "README.md", "python") if "@register" in block]
     assert shown in _blocks(ROOT / "docs" / "plugins.md", "python")

@@ -12,9 +12,6 @@ from avse.contracts.plugin import Plugin
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.errors import AvseError
 
-RELIABILITY_WEIGHT = 0.1
-"""Of `reliability_loss`, per step, in the objective of a prior, per bin."""
-
 
 class Fusion(nn.Module, Plugin):
     """Adds to audio features what the video says, weighed by how far it can be trusted.

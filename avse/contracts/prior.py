@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from avse.contracts.fusion import reliability_loss
 from avse.contracts.plugin import Plugin
 from avse.contracts.sde import Sde
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
+
+_RELIABILITY_WEIGHT = 0.1  # per step, beside a loss per bin
 
 
 @dataclass
@@ -129,6 +132,30 @@ class Prior(nn.Module, Plugin):
     def bins(self) -> int:
         """Frequency bins of the domain."""
         return self.fft_size // 2 + 1
+
+    def with_reliability(
+        self, terms: dict[str, torch.Tensor], reliability: torch.Tensor, batch: Batch, context: Context
+    ) -> dict[str, torch.Tensor]:
+        """Terms of a loss, and that of the reliability where it is learned and the truth is known.
+
+        Arguments
+        ---------
+        terms : dict of str to scalar tensor
+            With `loss`, which grows by a part of the new term.
+        reliability : tensor, shape (batch, steps)
+        batch : Batch
+        context : Context
+
+        Returns
+        -------
+        dict of str to scalar tensor
+            `reliability` is its cross-entropy with which frames are intact; see `reliability_loss`.
+        """
+        if batch.intact is None or not reliability.requires_grad:  # as of a fusion that does not estimate it
+            return terms
+        intact = repeat_to_steps(batch.intact, reliability.shape[1], SAMPLES_PER_FRAME // self.hop)
+        wrong = reliability_loss(reliability, intact, context.valid)
+        return {**terms, "loss": terms["loss"] + _RELIABILITY_WEIGHT * wrong, "reliability": wrong.detach()}
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from avse.data.audio import read_audio, write_audio
 from avse.data.manifest import Utterance, read_manifest, write_manifest
 from avse.data.mixing import mix_at_snr
 from avse.data.noises import COLOURS, coloured_noise, cut_or_loop, sum_voices
-from avse.data.reverb import reverberate, room_response
+from avse.data.rooms import reverberate, room_response
 from avse.data.scenes import Scene, read_scenes, sound_path
 from avse.errors import AvseError
 

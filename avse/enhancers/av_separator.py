@@ -9,9 +9,9 @@ from avse.contracts.enhancer import Enhancer
 from avse.contracts.fusion import Fusion, check_fusion
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.nnet.conformer import ConformerBlock
 from avse.plugins import register
-from avse.signal.conformer import ConformerBlock
-from avse.signal.masking import apply_mask, compressed_features, levelled
+from avse.signal.masks import apply_mask, compressed_features, levelled
 from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
 
 
@@ -59,7 +59,7 @@ class AVSeparator(Enhancer):
 
     Example
     -------
-    >>> from avse.contracts.checks import example_batch
+    >>> from avse.conformance import example_batch
     >>> model = AVSeparator(channels=16, blocks=2, fusion_block=1)
     >>> model(example_batch((3200, 3200))).speech.shape
     torch.Size([2, 3200])

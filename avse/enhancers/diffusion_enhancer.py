@@ -7,17 +7,17 @@ from abc import abstractmethod
 import torch
 from torch.nn import functional as F
 
-from avse.contracts.diffusion import compress, expand
 from avse.contracts.enhancer import Enhancer
 from avse.contracts.fusion import Fusion, check_fusion
 from avse.contracts.prior import Context, context_of
 from avse.contracts.sampler import Sampler
-from avse.contracts.score_network import ScoreNetwork, width_of
 from avse.contracts.sde import Sde
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.nnet.score_network import ScoreNetwork, width_of
 from avse.plugins import register
-from avse.signal.level import level_scale
+from avse.priors.diffusion.base import compress, expand
+from avse.signal.levels import level_scale
 from avse.signal.random import clip_generators, complex_noise
 from avse.signal.stft import istft, length_mask, stft
 

@@ -10,9 +10,9 @@ from avse.contracts.enhancer import Enhancer
 from avse.contracts.fusion import Fusion, check_fusion
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.nnet.conformer import ConformerBlock
 from avse.plugins import register
-from avse.signal.conformer import ConformerBlock
-from avse.signal.masking import apply_mask, compressed_features, levelled
+from avse.signal.masks import apply_mask, compressed_features, levelled
 from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
 
 _FLOOR = 1e-8

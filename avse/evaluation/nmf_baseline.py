@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avse.contracts.separation import Separated
 from avse.contracts.types import Clip
 from avse.data.audio import read_audio
 from avse.data.manifest import read_manifest
 from avse.data.scenes import sound_path
 from avse.data.separation_scenes import Mixture
 from avse.errors import AvseError
+from avse.inference.em.speakers import Separated
 from avse.signal.nmf import update_ratio
 from avse.signal.stft import istft, stft
 

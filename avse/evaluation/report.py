@@ -99,7 +99,8 @@ def _plots(summary: Mapping[str, Any], rows: Sequence[Row], metric: str) -> list
 
 def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Pictures of a sweep over corruptions, and for each metric a table of texts and whether they are good or bad."""
-    from avse.evaluation import robustness, robustness_plots
+    from avse.evaluation.plots import robustness as robustness_plots
+    from avse.evaluation.studies import robustness
 
     severities = [*robustness.severities_of(summary), None]
     grid = robustness.cell_grid(summary)

@@ -61,7 +61,7 @@ def evaluate(
     With `corruptions` the model is scored with intact video, without video, and with each corruption at each severity;
     each video is decoded and tracked once. The files above then tell of intact video, and there are `corrupted.csv` (a
     line for each utterance and corruption), and `corruptions.csv`, `.md` and `.png`: see
-    `avse.evaluation.robustness.summarise_sweep`. More corruptions and severities may be asked for later.
+    `avse.evaluation.studies.robustness.summarise_sweep`. More corruptions and severities may be asked for later.
 
     Arguments
     ---------
@@ -184,7 +184,7 @@ def evaluate(
     rows = read_scores(out)  # what the file says, so that going on gives the same summary as one run
     summary = summarise(rows, built, settings=settings, jobs=jobs)
     if swept:
-        from avse.evaluation.robustness import summarise_sweep, write_sweep
+        from avse.evaluation.studies.robustness import summarise_sweep, write_sweep
 
         swept_rows = read_rows(path)[: len(asked)]
         summary["corruptions"] = summarise_sweep(swept_rows, names, seed=seed)

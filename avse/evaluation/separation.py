@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from avse.contracts.separation import Separated
 from avse.contracts.types import SAMPLES_PER_FRAME, Clip
 from avse.data.audio import read_audio
 from avse.data.mixing import active_samples
@@ -21,6 +20,7 @@ from avse.data.separation_scenes import Mixture, read_mixtures
 from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
 from avse.files import atomic_path
+from avse.inference.em.speakers import Separated
 from avse.signal.metrics import si_sdr
 
 METRICS = {

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from avse.contracts.fusion import Fusion
+from avse.nnet.attention import LocalCrossAttention
 from avse.plugins import register
-from avse.signal.attention import LocalCrossAttention
 
 
 @register("fusion", "cross_attention")

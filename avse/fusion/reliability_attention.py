@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion
+from avse.nnet.attention import LocalCrossAttention
 from avse.plugins import register
-from avse.signal.attention import LocalCrossAttention
 
 _TRUST_DIM, _KERNEL = 64, 5
 

@@ -3,8 +3,8 @@
 >>> from avse.media import open_clip, read_clip, write_enhanced
 """
 
+from avse.media.faces.speakers import Talker, find_talkers
 from avse.media.reader import Chunk, ClipReader, MediaInfo, open_clip, read_clip
-from avse.media.talkers import Talker, find_talkers
 from avse.media.writer import ClipWriter, write_enhanced
 
 __all__ = [

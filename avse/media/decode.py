@@ -10,7 +10,7 @@ import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.errors import AvseError
-from avse.media.mouth import Picture
+from avse.media.faces.crop import Picture
 
 _WORKING_SIDE = 1920  # larger pictures are reduced before crops are cut from them
 _LONGEST_HOLD = 0.25  # seconds for which a picture stands before it counts as a frozen or missing video

@@ -14,7 +14,7 @@ from avse.contracts.mouth_tracker import MouthTracker
 from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME, Clip, video_frames
 from avse.errors import AvseError
 from avse.media.decode import AudioSource, SilentSource, VideoSource, sound_of, video_stream
-from avse.media.mouth import MouthCropper
+from avse.media.faces.crop import MouthCropper
 
 DEFAULT_TRACKER = "mtcnn"
 

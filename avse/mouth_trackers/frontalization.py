@@ -12,9 +12,9 @@ from avse import plugins
 from avse.contracts.mouth_tracker import Face, MouthTracker, Warp
 from avse.contracts.types import MOUTH_SIZE
 from avse.errors import AvseError
+from avse.media.faces.head_pose import Fit, confidence, fit, smooth
+from avse.media.faces.shape_model import ShapeModel
 from avse.plugins import register
-from avse.signal.face_shape import ShapeModel
-from avse.signal.frontalization import Fit, confidence, fit, smooth
 
 _SIDE_OF_CROP = 1.7  # in distances from eyes to mouth, as every crop's
 _EYE_TO_MOUTH = 1.15  # that distance, in distances between the eyes, of a common face
@@ -43,14 +43,14 @@ class Frontalization(MouthTracker):
     Arguments
     ---------
     source : MouthTracker or None
-        Finds faces with landmarks; it has an attribute `shape`, the `avse.signal.face_shape.ShapeModel` of those
+        Finds faces with landmarks; it has an attribute `shape`, the `avse.media.faces.shape_model.ShapeModel` of those
         landmarks. None: `face_mesh`, of the package in `plugins/avse_face_mesh`.
     shape : str or None
         File of another shape model (`ShapeModel.save`). None: that of the source.
     min_confidence : float
         A frame whose landmarks of the mouth have a lower mean weight is not valid, in [0, 1].
     mu, nu : float
-        Of the distribution: see `avse.signal.frontalization.fit`.
+        Of the distribution: see `avse.media.faces.head_pose.fit`.
 
     Raises
     ------

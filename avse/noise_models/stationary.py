@@ -6,7 +6,7 @@ import torch
 
 from avse.contracts.noise_model import NoiseModel, State
 from avse.plugins import register
-from avse.signal.level import floor_over_steps
+from avse.signal.levels import floor_over_steps
 from avse.signal.nmf import update_ratio
 
 _FLOOR = 1e-10

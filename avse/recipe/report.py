@@ -74,7 +74,7 @@ def check(recipe: Recipe, key: str = "model") -> dict[str, Any]:
     """
     import torch
 
-    from avse.contracts.checks import example_batch, seeded
+    from avse.conformance import example_batch, seeded
 
     wanted = [key, "loss"] if "loss" in recipe.keys else [key]
     with seeded():

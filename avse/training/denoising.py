@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
-from avse.contracts.diffusion import compress
-from avse.contracts.fusion import reliability_loss
 from avse.contracts.types import Batch, Estimate
-from avse.signal.level import level_scale
-from avse.signal.metrics import si_sdr
+from avse.priors.diffusion.base import compress
+from avse.signal.levels import level_scale
 from avse.signal.stft import stft
+from avse.training.losses import SupervisedLoss
 
 
-class DenoisingLoss(nn.Module):
+class DenoisingLoss(SupervisedLoss):
     """Mean squared error of the compressed complex spectrum, relative to that of silence.
 
     Arguments
@@ -33,24 +31,14 @@ class DenoisingLoss(nn.Module):
     1.0
     """
 
-    compares_without_video = True
-
     def __init__(self, fft_size: int = 640, hop: int = 320, reliability_weight: float = 0.0) -> None:
-        super().__init__()
-        self.fft_size, self.hop, self.reliability_weight = fft_size, hop, reliability_weight
+        super().__init__(reliability_weight)
+        self.fft_size, self.hop = fft_size, hop
 
-    def forward(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
-        """The loss of a batch, a scalar."""
+    def distance(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
+        """See `SupervisedLoss.distance`."""
         scale = level_scale(batch.clean, batch.lengths)
         speech, clean = (
             compress(stft(scale * sound.float(), self.fft_size, self.hop)) for sound in (estimate.speech, batch.clean)
         )
-        loss = (speech - clean).abs().square().sum() / clean.abs().square().sum().clamp(min=1e-8)
-        if self.reliability_weight and batch.intact is not None:
-            loss = loss + self.reliability_weight * reliability_loss(estimate.reliability, batch.intact, batch.valid)
-        return loss
-
-    def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:
-        """SI-SDR improvement in dB, by clip."""
-        gain = si_sdr(estimate.speech, batch.clean) - si_sdr(batch.noisy, batch.clean)
-        return {"si_sdr_improvement": gain.tolist()}
+        return (speech - clean).abs().square().sum() / clean.abs().square().sum().clamp(min=1e-8)

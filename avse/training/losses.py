@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,39 @@ from avse.contracts.types import Batch, Estimate
 from avse.signal.metrics import si_sdr
 
 
-class EnhancementLoss(nn.Module):
+class SupervisedLoss(nn.Module, ABC):
+    """How far an estimate is from the clean speech, and its reliability from the truth where that is weighed.
+
+    Arguments
+    ---------
+    reliability_weight : float
+        See `EnhancementLoss`.
+    """
+
+    compares_without_video = True
+
+    def __init__(self, reliability_weight: float = 0.0) -> None:
+        super().__init__()
+        self.reliability_weight = reliability_weight
+
+    @abstractmethod
+    def distance(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
+        """Of the speech, a scalar."""
+
+    def forward(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
+        """The loss of a batch, a scalar."""
+        loss = self.distance(estimate, batch)
+        if self.reliability_weight and batch.intact is not None:
+            loss = loss + self.reliability_weight * reliability_loss(estimate.reliability, batch.intact, batch.valid)
+        return loss
+
+    def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:
+        """SI-SDR improvement in dB, by clip."""
+        gain = si_sdr(estimate.speech, batch.clean) - si_sdr(batch.noisy, batch.clean)
+        return {"si_sdr_improvement": gain.tolist()}
+
+
+class EnhancementLoss(SupervisedLoss):
     """Negative SI-SDR plus distances of compressed spectra at several resolutions.
 
     Arguments
@@ -38,8 +71,6 @@ class EnhancementLoss(nn.Module):
     True
     """
 
-    compares_without_video = True
-
     def __init__(
         self,
         spectral_weight: float = 10.0,
@@ -48,12 +79,12 @@ class EnhancementLoss(nn.Module):
         max_db: float = 30.0,
         reliability_weight: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(reliability_weight)
         self.spectral_weight, self.fft_sizes = spectral_weight, tuple(fft_sizes)
-        self.compression, self.max_db, self.reliability_weight = compression, max_db, reliability_weight
+        self.compression, self.max_db = compression, max_db
 
-    def forward(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
-        """The loss of a batch, a scalar."""
+    def distance(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
+        """See `SupervisedLoss.distance`."""
         speech, clean = estimate.speech.float(), batch.clean.float()
         loss = -si_sdr(speech, clean).clamp(max=self.max_db).mean()
         # Level-free: clips are compared at unit power.
@@ -63,14 +94,7 @@ class EnhancementLoss(nn.Module):
             loss = loss + self.spectral_weight / len(self.fft_sizes) * (
                 (self._spectrum(speech, size) - self._spectrum(clean, size)).abs().mean()
             )
-        if self.reliability_weight and batch.intact is not None:
-            loss = loss + self.reliability_weight * reliability_loss(estimate.reliability, batch.intact, batch.valid)
         return loss
-
-    def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:
-        """SI-SDR improvement in dB, by clip."""
-        gain = si_sdr(estimate.speech, batch.clean) - si_sdr(batch.noisy, batch.clean)
-        return {"si_sdr_improvement": gain.tolist()}
 
     def _spectrum(self, signal: torch.Tensor, size: int) -> torch.Tensor:
         window = torch.hann_window(size, device=signal.device)

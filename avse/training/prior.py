@@ -94,8 +94,8 @@ class UnitUsage:
 
     Example
     -------
-    >>> from avse.contracts.checks import example_batch
-    >>> from avse.priors.vae import VAE
+    >>> from avse.conformance import example_batch
+    >>> from avse.priors.vae.vae import VAE
     >>> batch = example_batch()
     >>> batch.clean = batch.noisy
     >>> usage = UnitUsage()

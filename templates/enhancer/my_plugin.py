@@ -44,7 +44,7 @@ class MyPlugin(Enhancer):
 
     Example
     -------
-    >>> from avse.contracts.checks import example_batch
+    >>> from avse.conformance import example_batch
     >>> estimate = MyPlugin(channels=8)(example_batch((3200, 2000)))
     >>> estimate.speech.shape, estimate.reliability.shape
     (torch.Size([2, 3200]), torch.Size([2, 5]))

@@ -40,7 +40,7 @@ class MyPlugin(Inference):
 
     Example
     -------
-    >>> from avse.contracts.checks import example_batch
+    >>> from avse.conformance import example_batch
     >>> estimate = MyPlugin.example()(example_batch((3200,)))
     >>> estimate.speech.shape, len(estimate.trace)
     (torch.Size([1, 3200]), 3)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avse import plugins
-from avse.cli_tools import split_arguments
+from avse.cli.tools import split_arguments
 from avse.errors import AvseError
 
 MINE = """
@@ -288,7 +288,7 @@ def test_an_unknown_error_is_not_hidden(recipe: Path, monkeypatch: pytest.Monkey
 
 
 def test_build_plugin_takes_yaml_and_checks_it() -> None:
-    from avse.cli_tools import build_plugin
+    from avse.cli.tools import build_plugin
 
     assert build_plugin("corruption", "blur", {"severity": "5"}).severity == 5
     with pytest.raises(AvseError, match="Write false"):

@@ -8,7 +8,7 @@ import pytest
 from planted import planted
 
 from avse import plugins
-from avse.contracts.checks import PROMISES, checks_of, does_not_apply, run_checks
+from avse.conformance import PROMISES, checks_of, does_not_apply, run_checks
 
 KINDS = list(plugins.KINDS)
 

@@ -12,7 +12,7 @@ import pytest
 from planted.fusion import GoodFusion, IdleLayer
 
 from avse import plugins
-from avse.contracts.checks import CheckFailed, NotApplicable, checks_of, does_not_apply
+from avse.conformance import CheckFailed, NotApplicable, checks_of, does_not_apply
 from avse.errors import AvseError
 from avse.testing import parametrize_with_checks, run_check
 

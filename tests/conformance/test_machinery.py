@@ -11,9 +11,9 @@ from planted.metric import Distance
 from torch import nn
 from torch.nn import functional as F
 
-from avse.contracts.checks import Check, CheckFailed, NotApplicable, build, checks_of, run_check, run_checks
-from avse.contracts.checks.common import recipe_round_trip
-from avse.contracts.checks.growth import grows_as_declared
+from avse.conformance import Check, CheckFailed, NotApplicable, build, checks_of, run_check, run_checks
+from avse.conformance.common import recipe_round_trip
+from avse.conformance.growth import grows_as_declared
 from avse.contracts.fusion import Fusion
 from avse.errors import AvseError
 from avse.plugins import forget, get, register
@@ -148,7 +148,7 @@ def test_growth_of_attention_must_be_declared_and_may_be_quadratic() -> None:
 
 
 def test_work_is_counted_the_same_in_every_run() -> None:
-    from avse.contracts.checks.growth import _Work
+    from avse.conformance.growth import _Work
 
     def count() -> dict:
         with torch.no_grad(), _Work() as work:
@@ -201,7 +201,7 @@ def test_a_recipe_writes_plugins_within_plugins_and_leaves_their_classes_alone()
     ],
 )
 def test_a_played_move_finds_what_a_real_one_would(code: str, mixes: bool) -> None:
-    from avse.contracts.checks.devices import _LeftBehind, _SecondDevice
+    from avse.conformance.devices import _LeftBehind, _SecondDevice
 
     x = torch.rand(2, 3)
 

@@ -14,7 +14,7 @@ from avse.data.manifest import Utterance, read_manifest, write_manifest
 from avse.data.mixing import active_samples
 from avse.data.noises import babble, coloured_noise, cut_or_loop, draw_offset
 from avse.data.rendering import render_scenes
-from avse.data.reverb import reverberate, room_response
+from avse.data.rooms import reverberate, room_response
 from avse.data.scenes import Source, make_scene_file, make_scenes, read_scenes, write_scenes
 from avse.errors import AvseError
 

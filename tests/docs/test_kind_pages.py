@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from avse import plugins
-from avse.contracts.checks import checks_of
+from avse.conformance import checks_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from avse import plugins
-from avse.contracts.checks import example_batch, seeded
-from avse.contracts.separation import separate, stack_talkers
+from avse.conformance import example_batch, seeded
 from avse.data.cache import ClipCache
 from avse.data.manifest import read_manifest
 from avse.data.separation_set import SeparationSet
 from avse.errors import AvseError
+from avse.inference.em.speakers import separate, stack_talkers
 from avse.training.separation import SeparationLoss
 
 

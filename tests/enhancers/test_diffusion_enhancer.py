@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from avse import plugins
-from avse.contracts.checks import example_batch, seeded
+from avse.conformance import example_batch, seeded
 from avse.contracts.prior import Context
-from avse.contracts.score_network import Denoised, ScoreNetwork
+from avse.nnet.score_network import Denoised, ScoreNetwork
 
 INSIDE = torch.ones(8, 20, dtype=torch.bool)
 CONTEXT = Context(INSIDE, torch.zeros_like(INSIDE))

@@ -14,9 +14,9 @@ from avse.contracts.types import Batch, Clip
 from avse.enhancers.tf_masker import TFMasker
 from avse.errors import AvseError
 from avse.evaluation import calibrate
-from avse.evaluation.calibrate import fit_log_odds
 from avse.evaluation.rows import write_rows
 from avse.evaluation.runner import model_hash
+from avse.evaluation.studies.calibration import fit_log_odds
 from avse.model import Model
 
 RECIPE = """\

@@ -11,8 +11,8 @@ import pytest
 
 from avse import plugins
 from avse.errors import AvseError
-from avse.evaluation import probe
-from avse.evaluation.probe import RidgeProbe, measure_probe, pool
+from avse.evaluation.studies import probe
+from avse.evaluation.studies.probe import RidgeProbe, measure_probe, pool
 
 
 def test_the_weight_decay_is_that_of_clips_left_out_one_by_one() -> None:

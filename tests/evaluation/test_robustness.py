@@ -16,8 +16,8 @@ from avse.contracts.types import Clip
 from avse.errors import AvseError
 from avse.evaluation import evaluate, read_scores, robustness_markdown
 from avse.evaluation.conditions import items_of, sweep
-from avse.evaluation.robustness import ANY
 from avse.evaluation.rows import read_rows
+from avse.evaluation.studies.robustness import ANY
 
 QUICK = {"metrics": ("si_sdr",), "keep_estimates": False}
 ASKED = {"corruptions": ["null", "wrong_speaker", "missing"], "severities": [1, 5]}
@@ -44,8 +44,8 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than everything else here."""
     monkeypatch.setattr("avse.evaluation.report.write_report", lambda *arguments: None)
-    monkeypatch.setattr("avse.evaluation.robustness_plots.plot_robustness", lambda summary: None)
-    monkeypatch.setattr("avse.evaluation.plots.save", lambda figure, path: None)
+    monkeypatch.setattr("avse.evaluation.plots.robustness.plot_robustness", lambda summary: None)
+    monkeypatch.setattr("avse.evaluation.plots.spectrograms.save", lambda figure, path: None)
 
 
 def cell(summary: dict, video: str, severity: int | None = None) -> dict:

@@ -12,7 +12,7 @@ import pytest
 
 import avse
 from avse import plugins
-from avse.contracts.checks import run_checks
+from avse.conformance import run_checks
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))

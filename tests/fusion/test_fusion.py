@@ -10,7 +10,7 @@ from avse.contracts.fusion import reliability_loss
 from avse.fusion.concat import Concat
 from avse.fusion.film import FiLM
 from avse.fusion.reliability_attention import ReliabilityAttention
-from avse.signal.attention import LocalCrossAttention
+from avse.nnet.attention import LocalCrossAttention
 
 
 def _streams(steps: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

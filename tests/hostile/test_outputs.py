@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 import avse
-from avse.enhance_files import enhance_file
 from avse.errors import AvseError
+from avse.jobs.enhance import enhance_file
 
 RATE = 16_000
 
@@ -30,7 +30,7 @@ def waiting(self, clips):
     signal.pause()
     return estimates
 model.Model.enhance_batch = waiting
-from avse.cli import main
+from avse.cli.app import main
 main()
 """
 
@@ -103,7 +103,7 @@ def test_earlier_output_survives_a_failure(tiny_model: Path, tmp_path: Path) -> 
 def test_file_that_may_not_grow(suffix: str, talk: Path, tiny_model: Path, tmp_path: Path) -> None:
     """The writer meets an error after some kilobytes, as on a full disk."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
-    code = limit + "from avse.cli import main\nmain()"
+    code = limit + "from avse.cli.app import main\nmain()"
     out = tmp_path / f"out{suffix}"
     done = _run(code, "enhance", talk, "-o", out, "--model", tiny_model)
     assert done.returncode == 1, done.stderr

@@ -9,12 +9,12 @@ import pytest
 import torch
 from toy_models import DynamicalToy, FixedNoise, ToyPrior, fit_of
 
-from avse.contracts.fit import Expectation
-from avse.inference.langevin import Langevin
-from avse.inference.map import MAP
-from avse.inference.mcem import MCEM
-from avse.inference.vem import VEM
-from avse.signal.mixture import Mixture, gain_update, speech_variance, typical_power
+from avse.inference.em.langevin import Langevin
+from avse.inference.em.map import MAP
+from avse.inference.em.mcem import MCEM
+from avse.inference.em.state import Expectation
+from avse.inference.em.vem import VEM
+from avse.signal.wiener import Mixture, gain_update, speech_variance, typical_power
 
 STEPS, BINS, CHAINS = 5, 32, 3
 

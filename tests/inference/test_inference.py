@@ -11,13 +11,13 @@ from toy_models import BLOCK, DynamicalToy, FixedNoise, ToyPrior, fit_of, sounds
 
 from avse.contracts.prior import Gaussian
 from avse.contracts.types import Batch, Clip
-from avse.inference.langevin import Langevin
-from avse.inference.map import MAP
-from avse.inference.mcem import MCEM
-from avse.inference.vem import VEM
+from avse.inference.em.langevin import Langevin
+from avse.inference.em.map import MAP
+from avse.inference.em.mcem import MCEM
+from avse.inference.em.vem import VEM
 from avse.noise_models.nmf import NMF
 from avse.noise_models.stationary import Stationary
-from avse.signal.level import LEVEL
+from avse.signal.levels import LEVEL
 from avse.signal.metrics import si_sdr
 
 ALL = [VEM, MAP, Langevin, MCEM]
@@ -190,9 +190,7 @@ def test_groups_of_clips_give_what_all_give_together(inference: type, monkeypatc
     system = inference(ToyPrior(), NMF(rank=2), iterations=6, tolerance=2e-3)
     previous = system(batch)
     together = list(system.iterate(batch, previous=previous))
-    monkeypatch.setattr(
-        "avse.contracts.latent_run._CACHED", 2 * (1910 // ToyPrior().hop) * system.chains * ToyPrior().bins
-    )
+    monkeypatch.setattr("avse.inference.em.run._CACHED", 2 * (1910 // ToyPrior().hop) * system.chains * ToyPrior().bins)
     assert [rows for rows, _ in next(system._runs(batch, None, None))] == [[0, 3], [2], [1]]
     grouped = list(system.iterate(batch, previous=previous))
     assert len(grouped) == len(together)

@@ -8,11 +8,11 @@ import torch
 from toy_models import BLOCK
 
 from avse import plugins
-from avse.contracts.checks import build, example_batch
+from avse.conformance import build, example_batch
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Context, ScorePrior
 from avse.contracts.types import Batch, Clip
-from avse.signal.level import LEVEL
+from avse.signal.levels import LEVEL
 from avse.signal.stft import length_mask
 
 VARIANTS = [

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from avse import plugins
-from avse.contracts.checks import example_batch
+from avse.conformance import example_batch
 from avse.contracts.prior import LatentPrior
 from avse.fusion.reliability_attention import ReliabilityAttention
-from avse.inference.mcem import MCEM
+from avse.inference.em.mcem import MCEM
 from avse.noise_models.nmf import NMF
-from avse.priors.vae import AVVAE
+from avse.priors.vae.vae import AVVAE
 from avse.visual_frontends.pixel_mlp import PixelMLP
 
 INFERENCES = ["vem", "map", "langevin", "mcem"]

@@ -11,16 +11,16 @@ import torch
 from toy_models import BLOCK, DynamicalToy, FixedNoise, ToyPrior, fit_of, sounds
 from toy_switch import PER_FRAME, SeeingToy, ToySwitch, mouths, normal
 
-from avse.contracts.separation import Separation, separate, stack_talkers
 from avse.contracts.types import Batch, Estimate
 from avse.errors import AvseError
-from avse.inference.langevin import Langevin
-from avse.inference.map import MAP
-from avse.inference.mcem import MCEM
-from avse.inference.switching_vem import SwitchingVEM
-from avse.inference.vem import VEM
+from avse.inference.em.langevin import Langevin
+from avse.inference.em.map import MAP
+from avse.inference.em.mcem import MCEM
+from avse.inference.em.speakers import Separation, separate, stack_talkers
+from avse.inference.em.switching_vem import SwitchingVEM
+from avse.inference.em.vem import VEM
 from avse.noise_models.nmf import NMF
-from avse.signal.level import LEVEL
+from avse.signal.levels import LEVEL
 
 KINDS = {
     "langevin": {"chains": 2, "iterations": 4},

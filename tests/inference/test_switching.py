@@ -13,14 +13,14 @@ from toy_models import FixedNoise, ToyPrior, sounds
 from toy_switch import PER_FRAME, SeeingToy, SharpToy, ToySwitch, chain_of_states, drawn, mouths, normal
 
 from avse import plugins
-from avse.contracts.checks import example_batch, seeded
-from avse.contracts.checks.inference import CHECKS
+from avse.conformance import example_batch, seeded
+from avse.conformance.inference import CHECKS
 from avse.contracts.types import Batch
-from avse.inference.langevin import Langevin
-from avse.inference.map import MAP
-from avse.inference.mcem import MCEM
-from avse.inference.switching_vem import SwitchingVEM
-from avse.inference.vem import VEM
+from avse.inference.em.langevin import Langevin
+from avse.inference.em.map import MAP
+from avse.inference.em.mcem import MCEM
+from avse.inference.em.switching_vem import SwitchingVEM
+from avse.inference.em.vem import VEM
 from avse.noise_models.nmf import NMF
 from avse.noise_models.stationary import Stationary
 from avse.signal.metrics import si_sdr
@@ -220,7 +220,7 @@ def test_a_final_choice_lets_the_other_model_rest_and_changes_nothing(monkeypatc
         torch.testing.assert_close(together.speech[row], alone.speech[0], rtol=1e-6, atol=1e-9)
         torch.testing.assert_close(together.reliability[row], alone.reliability[0])
     np.testing.assert_allclose(together.trace, np.mean([one.trace for one in singles], axis=0), rtol=1e-9)
-    monkeypatch.setattr("avse.contracts.competition._ROUNDS", 100)  # never final
+    monkeypatch.setattr("avse.inference.em.model_selection._ROUNDS", 100)  # never final
     torch.testing.assert_close(system(both).speech, together.speech, rtol=1e-3, atol=1e-5)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from avse.contracts.fit import Fit
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import Batch, Clip
+from avse.inference.em.state import Fit
 from avse.signal.random import clip_generators
 from avse.signal.stft import length_mask
 

@@ -11,7 +11,7 @@ from toy_models import BLOCK, ToyPrior
 
 from avse.contracts.prior import Context, Gaussian, SwitchingPrior
 from avse.contracts.types import Batch, Clip
-from avse.signal.level import LEVEL
+from avse.signal.levels import LEVEL
 
 PER_FRAME = 640 // BLOCK  # steps in a video frame
 

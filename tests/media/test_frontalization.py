@@ -14,7 +14,7 @@ from turned_heads import surface, turned
 from avse.contracts.mouth_tracker import Face, MouthTracker
 from avse.data.cache import ClipCache
 from avse.errors import AvseError
-from avse.media.mouth import MouthCropper, Picture
+from avse.media.faces.crop import MouthCropper, Picture
 from avse.mouth_trackers.frontalization import Frontalization
 
 MODEL = face_model()

@@ -10,7 +10,7 @@ import pytest
 
 from avse.contracts.mouth_tracker import Face, MouthTracker
 from avse.errors import AvseError
-from avse.media.mouth import INTERVAL, LOOKAHEAD, MouthCropper, Picture
+from avse.media.faces.crop import INTERVAL, LOOKAHEAD, MouthCropper, Picture
 
 
 def drawn(*squares: tuple[float, float, int], height: int = 120, width: int = 240) -> Picture:

@@ -105,7 +105,7 @@ def test_a_tilted_head_gives_the_crop_of_an_upright_one(data_folder: Path) -> No
     import av
     import cv2
 
-    from avse.media.mouth import MouthCropper, Picture
+    from avse.media.faces.crop import MouthCropper, Picture
 
     with av.open(str(data_folder / "av" / f"{CLIPS[0]}.mp4")) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(6))]

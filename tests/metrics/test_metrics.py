@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from avse import plugins
-from avse.contracts.checks import run_checks
+from avse.conformance import run_checks
 from avse.errors import AvseError
 from avse.signal.metrics import check_sounds, si_sdr
 

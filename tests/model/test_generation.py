@@ -14,7 +14,7 @@ import soundfile
 import avse
 from avse import plugins
 from avse.errors import AvseError
-from avse.evaluation.lips import envelope, measure_lips
+from avse.evaluation.studies.lips import envelope, measure_lips
 from avse.generation import embed
 from avse.model import Model, load
 
@@ -25,7 +25,7 @@ SMALL = {"size": "tiny", "width": 32, "video_dim": 8, "visual_frontend.channels"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model, its fusions stirred so that the video matters."""
-    from avse.contracts.checks.modules import stir
+    from avse.conformance.modules import stir
     from avse.recipe import load_recipe
 
     recipe = load_recipe(ROOT / "recipes" / "Synthetic" / "diffusion" / "hparams" / "av_diffusion.yaml", SMALL)
@@ -117,7 +117,7 @@ def test_a_prior_that_knows_the_right_lips_finds_every_utterance(manifest: Path,
     """A stand-in whose loss falls where sound and mouth belong together."""
     import torch
 
-    from avse.evaluation import lips
+    from avse.evaluation.studies import lips
 
     class Knows:
         visual_frontend = True

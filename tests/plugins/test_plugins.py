@@ -205,7 +205,7 @@ def test_an_installed_distribution_offers_plugins(tmp_path: Path, monkeypatch: p
 
 
 def test_every_kind_has_a_contract_with_checks() -> None:
-    from avse.contracts.checks import checks_of
+    from avse.conformance import checks_of
 
     for kind in plugins.KINDS:
         assert plugins.contract(kind).__module__ == f"avse.contracts.{kind}"

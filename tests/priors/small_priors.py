@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from avse import plugins
-from avse.contracts.checks import seeded
+from avse.conformance import seeded
 from avse.contracts.types import Batch
-from avse.contracts.variational import VariationalPrior
+from avse.priors.vae.base import VariationalPrior
 
 AUDIO_VISUAL = ("av_vae", "recurrent_vae", "transformer_vae")
 

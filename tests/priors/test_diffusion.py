@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from avse import plugins
-from avse.contracts.checks import example_batch, seeded
-from avse.contracts.diffusion import DiffusionPrior, compress, expand
+from avse.conformance import example_batch, seeded
 from avse.contracts.prior import Context
-from avse.contracts.score_network import SIZES, Denoised, ScoreNetwork, width_of
+from avse.nnet.score_network import SIZES, Denoised, ScoreNetwork, width_of
+from avse.priors.diffusion.base import DiffusionPrior, compress, expand
 from avse.signal.random import complex_noise
 
 INSIDE = torch.ones(8, 20, dtype=torch.bool)

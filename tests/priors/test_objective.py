@@ -8,9 +8,9 @@ import pytest
 import torch
 from small_priors import AUDIO_VISUAL, randomise, small, to_double
 
-from avse.contracts.checks import example_batch, seeded
+from avse.conformance import example_batch, seeded
 from avse.contracts.prior import Gaussian
-from avse.contracts.variational import divergence_with_free_bits
+from avse.priors.vae.base import divergence_with_free_bits
 
 
 def _naive_divergence(posterior: Gaussian, prior: Gaussian, row: int, step: int, unit: int) -> float:

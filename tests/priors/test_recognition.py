@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from avse.contracts import recognition
-from avse.contracts.latent_inference import LatentInference
 from avse.contracts.prior import Context, Gaussian
-from avse.contracts.recognition import Recognition, draw_noise
 from avse.contracts.types import Batch, Clip
-from avse.inference.vem import VEM
+from avse.inference.em.driver import LatentInference
+from avse.inference.em.vem import VEM
 from avse.noise_models.nmf import NMF
-from avse.priors.vae import AVVAE, VAE
+from avse.priors.vae import noisy_speech_encoder as recognition
+from avse.priors.vae.noisy_speech_encoder import Recognition, draw_noise
+from avse.priors.vae.vae import AVVAE, VAE
 from avse.signal.stft import stft
 
 FFT, HOP = 640, 320

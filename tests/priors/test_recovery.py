@@ -9,12 +9,12 @@ import torch
 from small_priors import small
 from torch import nn
 
-from avse.contracts.checks import seeded
+from avse.conformance import seeded
 from avse.contracts.types import Batch
-from avse.contracts.variational import VariationalPrior
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.fusion.concat import Concat
-from avse.priors.vae import AVVAE
+from avse.priors.vae.base import VariationalPrior
+from avse.priors.vae.vae import AVVAE
 
 FFT, HOP, BINS, SAMPLES = 320, 160, 161, 12_800
 STEPS = SAMPLES // HOP + 1

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from avse import plugins
-from avse.contracts.checks import example_batch, seeded
+from avse.conformance import example_batch, seeded
 from avse.contracts.prior import SwitchingPrior
-from avse.contracts.separation import separate
 from avse.contracts.types import Batch
-from avse.contracts.variational import divergence_with_free_bits
+from avse.inference.em.speakers import separate
+from avse.priors.vae.base import divergence_with_free_bits
 
 
 def _prior(**arguments: object) -> SwitchingPrior:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_priors import AUDIO_VISUAL, randomise, small, to_double
 
-from avse.contracts.checks import example_batch
+from avse.conformance import example_batch
 from avse.contracts.prior import Context
 from avse.fusion.concat import Concat
 from avse.visual_frontends.pixel_mlp import PixelMLP

@@ -12,9 +12,9 @@ import torch
 from small_priors import small
 
 from avse import plugins
-from avse.contracts.checks import example_batch, seeded
-from avse.contracts.switching import SwitchingVariationalPrior
-from avse.contracts.variational import VariationalPrior
+from avse.conformance import example_batch, seeded
+from avse.priors.vae.base import VariationalPrior
+from avse.priors.vae.switching import SwitchingVariationalPrior
 
 
 def _switching(name: str, **arguments: object) -> SwitchingVariationalPrior:

@@ -13,7 +13,6 @@ import soundfile
 
 import avse
 from avse import plugins
-from avse.contracts.separation import Separated, join
 from avse.contracts.types import Clip
 from avse.data.separation_scenes import Mixture, mix_voices, read_mixtures, read_separation_scenes
 from avse.data.synthetic.recording import write_film
@@ -21,8 +20,9 @@ from avse.datasets.synthetic import synthesize_clip
 from avse.errors import AvseError
 from avse.evaluation.nmf_baseline import NMFBaseline
 from avse.evaluation.separation import METRICS, score_voices
+from avse.inference.em.speakers import Separated, join
+from avse.jobs.separate import quantised
 from avse.media import find_talkers
-from avse.separate_files import quantised
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """\

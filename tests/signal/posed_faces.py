@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse.signal.face_shape import ShapeModel
+from avse.media.faces.shape_model import ShapeModel
 
 LIPS = 16  # landmarks on each lip's outline
 

@@ -10,8 +10,8 @@ import pytest
 from posed_faces import angle_between, face_model, opening, turn
 
 from avse.errors import AvseError
-from avse.signal.face_shape import ShapeModel
-from avse.signal.frontalization import Fit, confidence, fit, procrustes, smooth
+from avse.media.faces.head_pose import Fit, confidence, fit, procrustes, smooth
+from avse.media.faces.shape_model import ShapeModel
 
 MODEL = face_model()
 POINTS, MODES = len(MODEL.mean), len(MODEL.basis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from avse.signal.looks import Looks
+from avse.priors.vae.mouth_gallery import Looks
 
 
 def _mouths(clips: int, seed: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from avse import plugins
-from avse.contracts.checks import run_checks
+from avse.conformance import run_checks
 from avse.new import MAX_NAME, create
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,10 +12,10 @@ import safetensors.torch
 import torch
 
 import avse
-from avse.contracts.checks import example_batch, seeded
-from avse.contracts.variational import VariationalPrior
+from avse.conformance import example_batch, seeded
 from avse.data.speech_set import SpeechSet
-from avse.priors.vae import VAE
+from avse.priors.vae.base import VariationalPrior
+from avse.priors.vae.vae import VAE
 from avse.training import train
 from avse.training.prior import UnitUsage
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from avse.contracts.mouth_tracker import Face, MouthTracker
+from avse.media.faces.shape_model import ShapeModel
 from avse.plugins import register
-from avse.signal.face_shape import ShapeModel
 
 from .detector import MODELS, BlazeFace, Detection
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from avse.files import atomic_path
-from avse.signal.face_shape import ShapeModel
-from avse.signal.frontalization import fit, procrustes
+from avse.media.faces.head_pose import fit, procrustes
+from avse.media.faces.shape_model import ShapeModel
 
 from .face_mesh import LANDMARK_PARTS, FaceMesh
 

@@ -1,0 +1,382 @@
+"""What a conformance check is, how it is run, and what its code is written with."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avse.errors import AvseError
+
+if TYPE_CHECKING:
+    import torch
+
+    from avse.contracts.types import Batch
+
+PROMISES = {
+    "documented": "a docstring that names each argument and gives shapes",
+    "shapes": "the shapes of the contract, over batch, length and feature sizes",
+    "padding": "padding beyond a clip's end changes nothing",
+    "batch_equals_singles": "a batch of B gives what B batches of one give",
+    "no_video_is_audio_only": "no valid video gives the audio-only result, bit for bit",
+    "invalid_frames_ignored": "what invalid frames hold changes nothing",
+    "gradients": "gradients reach every parameter",
+    "precision": "float32, bfloat16 and float64 work",
+    "weights_round_trip": "weights survive torch.save and safetensors",
+    "repeatable": "one seed gives one result",
+    "recipe_round_trip": "a recipe can write it",
+    "causal": "nothing looks ahead where `causal` is true",
+    "devices": "it can be moved to another device",
+    "hostile_input": "silence, clipping and huge input give finite results",
+    "growth": "time and memory grow no faster than declared with the length of a clip",
+}
+_OWN_FOLDER = Path(__file__).parent
+
+
+class CheckFailed(AssertionError):
+    """A plugin breaks its contract; the message says what was measured.
+
+    Arguments
+    ---------
+    found : str
+    place : str
+        `file:line` of what is to blame, where the check knows it.
+    """
+
+    def __init__(self, found: str, place: str = "") -> None:
+        super().__init__(found)
+        self.place = place
+
+
+class NotApplicable(Exception):
+    """A check that says nothing about this plugin; the message says why."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise of a contract.
+
+    Arguments
+    ---------
+    name : str
+        Short, unique within the kind; those of `PROMISES` mean the same for every kind.
+    run : callable
+        Takes the class; raises `CheckFailed` if the promise is broken, `NotApplicable` if it does not concern it.
+    expected : str
+        The promise, as one sentence.
+    mend : str
+        What usually mends a failure.
+    """
+
+    name: str
+    run: Callable[[type], None]
+    expected: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found.
+
+    Arguments
+    ---------
+    check : Check
+    passed : bool
+        Also true where the check does not apply; `found` then says why.
+    found : str
+        What was measured; empty where all is as expected.
+    applicable : bool
+    place : str
+        `file:line` of a failure.
+    seconds : float
+        How long the check took.
+    error : Exception or None
+        What the check or the plugin raised.
+    mend : str
+        What usually mends this failure; empty where nothing is known, as for most exceptions of a plugin's code.
+    """
+
+    check: Check
+    passed: bool
+    found: str = ""
+    applicable: bool = True
+    place: str = ""
+    seconds: float = 0.0
+    error: Exception | None = None
+    mend: str = ""
+
+    @property
+    def raised(self) -> bool:
+        """Whether the check could not be carried out because the plugin's code raised an exception."""
+        return self.error is not None and not isinstance(self.error, CheckFailed)
+
+    @property
+    def outcome(self) -> str:
+        """`pass`, `FAIL` or `n/a`."""
+        return ("pass" if self.applicable else "n/a") if self.passed else "FAIL"
+
+    def __str__(self) -> str:
+        if self.passed:
+            return f"{self.outcome:4}  {self.check.name}" + (f" ({self.found})" if self.found else "")
+        return (
+            f"FAIL  {self.check.name}\n      expected: {self.check.expected}\n      found: {self.found}\n"
+            f"      where: {self.place}" + (f"\n      mend: {self.mend}" if self.mend else "")
+        )
+
+
+def checks_of(kind: str) -> list[Check]:
+    """The checks of a kind."""
+    return list(importlib.import_module(f"avse.conformance.{kind}").CHECKS)
+
+
+def does_not_apply(kind: str) -> dict[str, str]:
+    """Which of `PROMISES` say nothing about a kind, and why.
+
+    Example
+    -------
+    >>> does_not_apply("corruption")["gradients"]
+    'nothing to learn'
+    """
+    return dict(importlib.import_module(f"avse.conformance.{kind}").DOES_NOT_APPLY)
+
+
+def run_checks(cls: type, kind: str | None = None) -> list[CheckResult]:
+    """Put a plugin class to every check of its kind; nothing it raises stops the next check.
+
+    Arguments
+    ---------
+    cls : type
+        A registered class.
+    kind : str, optional
+        For a class that is not registered.
+
+    Returns
+    -------
+    list of CheckResult
+        In the contract's order.
+
+    Example
+    -------
+    >>> from avse import plugins
+    >>> results = run_checks(plugins.get("metric", "si_sdr"))
+    >>> all(result.passed for result in results)
+    True
+    """
+    return [run_check(check, cls) for check in checks_of(kind or cls.plugin_kind)]
+
+
+def run_check(check: Check, cls: type) -> CheckResult:
+    """Put a plugin class to one check; nothing it raises gets out but an interrupt."""
+    begin = time.perf_counter()
+    try:
+        check.run(cls)
+    except NotApplicable as reason:
+        return CheckResult(check, True, str(reason), applicable=False, seconds=time.perf_counter() - begin)
+    except Exception as error:
+        found = str(error) if isinstance(error, CheckFailed) else f"raised {type(error).__name__}: {error}"
+        place, seconds = _place_of_failure(error, cls), time.perf_counter() - begin
+        return CheckResult(
+            check, False, found, place=place, seconds=seconds, error=error, mend=_mend(check, error, cls)
+        )
+    return CheckResult(check, True, seconds=time.perf_counter() - begin)
+
+
+def expect(condition: Any, found: str, place: str = "") -> None:
+    """Fail the running check with what was found unless the condition holds."""
+    if not bool(condition):
+        raise CheckFailed(found, place)
+
+
+def expect_equal(one: torch.Tensor, two: torch.Tensor, what: str) -> None:
+    """Fail unless two tensors are the same bit for bit."""
+    import torch
+
+    expect(one.shape == two.shape, f"{what}: shapes {tuple(one.shape)} and {tuple(two.shape)}")
+    expect(torch.equal(one, two), f"{what}: differ by up to {_largest(one, two):.3g}")
+
+
+def expect_close(one: torch.Tensor, two: torch.Tensor, what: str, tolerance: float = 1e-4) -> None:
+    """Fail unless two tensors differ by at most `tolerance` times the larger one's peak."""
+    expect(one.shape == two.shape, f"{what}: shapes {tuple(one.shape)} and {tuple(two.shape)}")
+    if one.numel():
+        peak = max(float(one.abs().max()), float(two.abs().max()), 1e-6)
+        worst = _largest(one, two)
+        expect(worst <= tolerance * peak, f"{what}: differ by up to {worst:.3g} where values reach {peak:.3g}")
+
+
+def expect_finite(tensor: torch.Tensor, what: str) -> None:
+    """Fail if a tensor holds NaN or infinity."""
+    bad = int((~tensor.isfinite()).sum())
+    expect(bad == 0, f"{what}: {bad} of {tensor.numel()} values are NaN or infinite")
+
+
+def build(cls: type, train: bool = False, dtype: torch.dtype | None = None, seed: int = 0, **others: Any) -> Any:
+    """A seeded example instance, in evaluation mode unless told otherwise.
+
+    Arguments
+    ---------
+    cls : type
+    train : bool
+    dtype : torch.dtype, optional
+        Of the weights.
+    seed : int
+    **others :
+        Arguments other than those of the example.
+
+    Raises
+    ------
+    NotApplicable
+        If an optional package that the plugin needs is not installed.
+    """
+    with seeded(seed):
+        try:
+            instance = cls(**{**cls.example_arguments(), **others}) if others else cls.example()
+        except AvseError as error:
+            if "not installed" in str(error):
+                raise NotApplicable(str(error)) from error
+            raise
+    if hasattr(instance, "train"):
+        instance.train(train)
+        if dtype is not None:
+            instance.to(dtype)
+    return instance
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Seed the global generators of torch, numpy and `random` inside, and put back their states after."""
+    import random
+
+    import numpy as np
+    import torch
+
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+def example_batch(lengths: tuple[int, ...] = (9600, 6400), seed: int = 0, gap: tuple[int, int] = (0, 0)) -> Batch:
+    """Clips of seeded noise with moving mouth crops.
+
+    Arguments
+    ---------
+    lengths : tuple of int
+        Samples of each clip.
+    seed : int
+        Equal seeds and lengths give equal clips; a clip does not depend on the others of its batch.
+    gap : (int, int)
+        First frame, and the one after the last, in which no mouth was seen.
+    """
+    import numpy as np
+
+    from avse.contracts.types import MOUTH_SIZE, Batch, Clip, video_frames
+
+    clips = []
+    for length in lengths:
+        rng = np.random.default_rng((seed, length))
+        frames = video_frames(length)
+        audio = 0.1 * rng.standard_normal(length) * (1.0 + np.sin(np.arange(length) / 700.0))
+        mouth = rng.integers(0, 256, (frames, MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8)
+        valid = np.ones(frames, dtype=bool)
+        valid[gap[0] : gap[1]] = False
+        clips.append(Clip(audio.astype(np.float32), mouth, valid, clip_id=f"noise-{length}"))
+    return Batch.from_clips(clips)
+
+
+def contract_methods(cls: type) -> list[str]:
+    """Methods that the class's contract declares abstract."""
+    return sorted(
+        {
+            name
+            for base in cls.__mro__
+            if base.__module__.startswith("avse.contracts.")
+            for name, value in vars(base).items()
+            if getattr(value, "__isabstractmethod__", False)
+        }
+    )
+
+
+def _largest(one: torch.Tensor, two: torch.Tensor) -> float:
+    return (one.double() - two.double()).abs().max().item() if one.numel() else 0.0
+
+
+def _mend(check: Check, error: Exception, cls: type) -> str:
+    """What to do about a failure: the check's own advice is of no use where the plugin's code did not get that far."""
+    base = _contract_of(cls)
+    if _is_wrong_call_of_constructor(error, cls):
+        asked = list(inspect.signature(base).parameters) if base is not None and "__init__" in vars(base) else []
+        others = "`example_arguments` gives a value to each argument without a default, and to no others"
+        return f"the constructor takes {' and '.join(asked)}; {others}" if asked else others
+    advice = [check.mend] if isinstance(error, CheckFailed) else []
+    given = vars(base).get("forward") if base is not None else None
+    if given is not None and "forward" not in contract_methods(cls) and cls.forward is not given:  # type: ignore[attr-defined]
+        methods = " and ".join(f"`{name}`" for name in contract_methods(cls))
+        told = "leave `forward` to the contract" in check.mend and advice
+        advice = advice if told else [f"leave `forward` to the contract and write {methods} only", *advice]
+    return "; else: ".join(advice)
+
+
+def _contract_of(cls: type) -> Any:
+    """The class of `avse.contracts` that is nearest among the bases."""
+    found = (base for base in cls.__mro__ if base.__module__.startswith("avse.contracts."))
+    return next((base for base in found if getattr(base, "__abstractmethods__", None)), None)
+
+
+def _is_wrong_call_of_constructor(error: Exception, cls: type) -> bool:
+    """Whether the example's arguments, or those that every plugin of the kind takes, do not fit the constructor."""
+    return isinstance(error, TypeError) and str(error).startswith(
+        (f"{cls.__init__.__qualname__}()", f"{cls.__name__}()")
+    )
+
+
+def _place_of_failure(error: Exception, cls: type) -> str:
+    """What the check blames; else the deepest line of the plugin's file, or of others called; else its method."""
+    if isinstance(error, CheckFailed) and error.place:
+        return error.place
+    own = {_place_of_class(cls).rpartition(":")[0], _file_of(cls)} - {""}
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+        trace = trace.tb_next
+    constructor = getattr(cls.__init__, "__code__", None)
+    if constructor is not None and constructor.co_filename in own and _is_wrong_call_of_constructor(error, cls):
+        return f"{constructor.co_filename}:{constructor.co_firstlineno}"
+    # What a plugin gave wrong is often met in the check: then the plugin is to blame.
+    foreign = (str(_OWN_FOLDER), sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"])
+    called = [frame for frame in frames if not frame[0].startswith(foreign)]
+    to_blame = [frame for frame in frames if frame[0] in own] or called
+    return "{}:{}".format(*to_blame[-1]) if to_blame else _place_of_class(cls)
+
+
+def _file_of(cls: type) -> str:
+    try:
+        return inspect.getsourcefile(cls) or ""
+    except (OSError, TypeError):
+        return ""
+
+
+def _place_of_class(cls: type) -> str:
+    """Where the method is that the contract asks for, if it asks for one only; else where the class is."""
+    methods = [getattr(cls, name, None) for name in contract_methods(cls)]
+    code = getattr(inspect.unwrap(methods[0]), "__code__", None) if len(methods) == 1 and methods[0] else None
+    if code is not None and "avse.contracts." not in getattr(methods[0], "__module__", ""):
+        return f"{code.co_filename}:{code.co_firstlineno}"
+    try:
+        return f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
+    except (OSError, TypeError):
+        return cls.__module__

@@ -1,0 +1,110 @@
+"""Checks of the kind `dataset`."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from pathlib import Path
+
+from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.conformance.core import Check, NotApplicable, build, expect
+from avse.contracts.dataset import Dataset
+from avse.errors import AvseError
+
+
+def _prepared(cls: type, folder: Path) -> Path:
+    cls.write_example(folder)
+    return Path(build(cls).prepare(folder))
+
+
+def _writes_manifest(cls: type) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = _prepared(cls, folder)
+        expect(path.is_file() and path.parent == folder, f"prepare returned {path.name} outside the folder")
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        expect(rows, "the manifest has no rows")
+        expect("id" in rows[0], f"the manifest has the columns {', '.join(rows[0])}, but no id")
+        expect(len({row["id"] for row in rows}) == len(rows), "two rows have one id")
+        for row in rows:
+            files = {column: row[column] for column in ("clean", "noisy", "noise", "video") if row.get(column)}
+            expect(files, f"row {row['id']} names no file")
+            for column, cell in files.items():
+                expect(not Path(cell).is_absolute(), f"row {row['id']}: {column} is an absolute path")
+                expect((folder / cell).is_file(), f"row {row['id']}: {column} {cell} does not exist")
+
+
+def _repeats(cls: type) -> None:
+    found = []
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as name:
+            found.append(_prepared(cls, Path(name)).read_bytes())
+    expect(found[0] == found[1], "the same corpus gave two different manifests")
+
+
+def _chosen_manifest(cls: type) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "corpus"
+        folder.mkdir()
+        cls.write_example(folder)
+        target = Path(name) / "lists" / "all.csv"
+        path = Path(build(cls).prepare(folder, manifest=target))
+        expect(path == target and target.is_file(), f"manifest={target.name} was asked for, {path.name} written")
+        with target.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for column in ("clean", "noisy", "noise", "video"):
+                    if row.get(column):
+                        expect((target.parent / row[column]).is_file(), f"{column} {row[column]} is not beside it")
+
+
+def _refuses_empty_folder(cls: type) -> None:
+    if cls.write_example.__func__ is Dataset.write_example.__func__:
+        raise NotApplicable("made by code")
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            build(cls).prepare(Path(name))
+        except AvseError:
+            expect(not list(Path(name).iterdir()), "a file was left in the empty folder")
+            return
+    expect(False, "an empty folder was accepted")
+
+
+CHECKS = [
+    DOCUMENTED,
+    Check(
+        "writes_manifest",
+        _writes_manifest,
+        "prepare writes a manifest with unique ids and existing files, relative to it",
+        "write paths relative to the manifest's folder; override write_example to make a tiny corpus",
+    ),
+    RECIPE_ROUND_TRIP,
+    Check("repeatable", _repeats, "the same corpus gives the same manifest", "sort what is listed; seed what is drawn"),
+    Check(
+        "chosen_manifest",
+        _chosen_manifest,
+        "prepare(folder, manifest=FILE) writes FILE, with paths relative to it",
+        "make paths relative to manifest.parent with os.path.relpath",
+    ),
+    Check(
+        "refuses_empty_folder",
+        _refuses_empty_folder,
+        "a folder without the corpus raises AvseError and stays empty",
+        "raise AvseError that says which files were looked for",
+    ),
+]
+_FILES = "reads and writes files"
+DOES_NOT_APPLY = {
+    "shapes": "writes a table: see writes_manifest",
+    "padding": _FILES,
+    "batch_equals_singles": _FILES,
+    "no_video_is_audio_only": _FILES,
+    "invalid_frames_ignored": _FILES,
+    "gradients": "nothing to learn",
+    "precision": _FILES,
+    "weights_round_trip": "nothing to learn",
+    "causal": _FILES,
+    "devices": _FILES,
+    "hostile_input": "see refuses_empty_folder",
+    "growth": "prepared once, file by file",
+}

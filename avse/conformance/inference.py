@@ -1,0 +1,37 @@
+"""Checks of the kind `inference`."""
+
+from __future__ import annotations
+
+import torch
+
+from avse.conformance.core import Check, build, example_batch, expect, expect_equal, seeded
+from avse.conformance.estimate import estimate_checks
+
+
+def _anytime(cls: type) -> None:
+    inference = build(cls)
+    batch = example_batch()
+    with torch.no_grad(), seeded():
+        estimates = list(inference.iterate(batch))
+    expect(
+        len(estimates) == inference.iterations,
+        f"{inference.iterations} iterations were asked for, {len(estimates)} estimates came",
+    )
+    for number, estimate in enumerate(estimates, start=1):
+        expect(estimate.speech.shape == batch.noisy.shape, f"estimate {number} has {tuple(estimate.speech.shape)}")
+        expect(len(estimate.trace) == number, f"the trace of estimate {number} has {len(estimate.trace)} values")
+    with torch.no_grad(), seeded():
+        last = inference(batch)
+    expect_equal(last.speech, estimates[-1].speech, "forward and the last estimate of iterate")
+
+
+CHECKS = [
+    *estimate_checks(draws=True, others="prior noise_model"),
+    Check(
+        "anytime",
+        _anytime,
+        "iterate gives one whole estimate after each iteration, the trace growing with it",
+        "yield an Estimate inside the loop, with list(trace)",
+    ),
+]
+DOES_NOT_APPLY: dict[str, str] = {}

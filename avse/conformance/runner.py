@@ -1,0 +1,381 @@
+"""`avse check`: finds plugins by file, folder, installed package or name, puts them to their checks, and tells."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avse import plugins
+from avse.conformance import Check, CheckResult, checks_of, does_not_apply, run_check
+from avse.errors import AvseError
+from avse.files import atomic_path
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Target = str | Path | type
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the checks found about one plugin.
+
+    Arguments
+    ---------
+    plugin : type
+    kind, name : str
+    place : str
+        `file:line` of the plugin.
+    results : list of CheckResult
+    """
+
+    plugin: type
+    kind: str
+    name: str
+    place: str
+    results: list[CheckResult]
+
+
+def check_plugins(
+    targets: Sequence[Target],
+    only: Sequence[str] | None = None,
+    json_path: str | Path | None = None,
+    show_traceback: bool = False,
+    failures: bool = False,
+) -> bool:
+    """Put plugins to the checks of their kind, print a table for each and a line for all, and say whether all passed.
+
+    Arguments
+    ---------
+    targets : sequence of str, path or type
+        See `find_plugins`.
+    only : sequence of str, optional
+        Names of checks; the others are left out.
+    json_path : path, optional
+        A file to write the same to.
+    show_traceback : bool
+        Print where each exception came from.
+    failures : bool
+        Show only the checks that failed, and only the plugins that have some.
+
+    Raises
+    ------
+    AvseError
+        If a target leads to no plugin, or no plugin has a check of a name in `only`.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    begin = time.perf_counter()
+    found, problems = find_plugins(targets)
+    _expect_known(only, found)
+    for problem in problems:
+        console.print(
+            f"FAIL  {_short(problem.place)}: {problem.subject}: {problem.reason}", style="red", soft_wrap=True
+        )
+    reports = []
+    for report in run_plugins(found, only):
+        reports.append(report)
+        show(report, console, show_traceback, failures)
+    counts = Counter(result.outcome for report in reports for result in report.results)
+    passed = not problems and not counts["FAIL"]
+    if json_path is not None:
+        with atomic_path(json_path) as path:
+            path.write_text(json.dumps(_plain(reports, problems, passed), indent=2) + "\n", encoding="utf-8")
+    _list_failures(reports, console)
+    total = sum(counts.values())
+    broken = f"{len(problems)} that cannot be loaded, " if problems else ""
+    console.print(
+        f"{len(reports)} plugin{'s' * (len(reports) != 1)}, {broken}{total} check{'s' * (total != 1)}: "
+        f"{counts['pass']} pass, {counts['FAIL']} fail, {counts['n/a']} n/a ({time.perf_counter() - begin:.1f} s)",
+        style="green" if passed else "bold red",
+        soft_wrap=True,
+    )
+    return passed
+
+
+def find_plugins(targets: Iterable[Target]) -> tuple[list[type], list[plugins.Problem]]:
+    """Plugin classes, and what kept others from being one.
+
+    Arguments
+    ---------
+    targets : iterable of str, path or type
+        A Python file or a folder of them; a kind (`fusion`); a plugin (`fusion/concat`); an installed distribution, or
+        a module of one, that announces plugins in the entry-point group `avse.plugins`; or a class.
+
+    Raises
+    ------
+    AvseError
+        If a target is none of these, or registers no plugin.
+
+    Example
+    -------
+    >>> [cls.__name__ for cls in find_plugins(["fusion/concat", "corruption/blur"])[0]]
+    ['Concat', 'Blur']
+    """
+    classes: dict[type, None] = {}
+    problems: dict[plugins.Problem, None] = {}
+    for target in targets:
+        if isinstance(target, type):
+            classes[target] = None
+            continue
+        names, wrong = _names_of(target)
+        classes.update(dict.fromkeys(plugins.get(kind, name) for kind, name in names))
+        problems.update(dict.fromkeys(wrong))
+    return list(classes), list(problems)
+
+
+def run_plugins(found: Iterable[type], only: Sequence[str] | None = None) -> Iterator[Report]:
+    """Put each class to the checks of its kind, or to some of them."""
+    for cls in found:
+        kind, name = kind_and_name(cls)
+        registered = vars(cls).get("plugin_name")
+        place = plugins.place(kind, name) if registered else f"{cls.__module__}.{cls.__qualname__}"
+        checks = [check for check in checks_of(kind) if not only or check.name in only]
+        yield Report(cls, kind, name, place, [run_check(check, cls) for check in checks])
+
+
+def kind_and_name(cls: type) -> tuple[str, str]:
+    """Kind and name of a plugin class; for one that is not registered, the kind of its contract and its own name.
+
+    Raises
+    ------
+    AvseError
+        If it is a class of no kind.
+
+    Example
+    -------
+    >>> kind_and_name(plugins.get("metric", "si_sdr"))
+    ('metric', 'si_sdr')
+    """
+    if vars(cls).get("plugin_name"):
+        return cls.plugin_kind, cls.plugin_name  # type: ignore[attr-defined]
+    for kind in plugins.KINDS:
+        if issubclass(cls, plugins.contract(kind)):
+            return kind, cls.__name__
+    raise AvseError(f"{cls.__name__} is no plugin: it has none of the classes of avse.contracts as a base.")
+
+
+def show(report: Report, console: Console, show_traceback: bool = False, failures: bool = False) -> None:
+    """Print one plugin's table: each check, its outcome, and for a failure what, where, and how to mend it.
+
+    Checks that stopped at the same exception are told together, after the others.
+    """
+    from rich.text import Text
+
+    if failures and all(result.passed for result in report.results):
+        return
+    width = max(len(result.check.name) for result in report.results) if report.results else 0
+    title = Text.assemble((f"{report.kind}/{report.name}", "bold"), f"  {_short(report.place)}")
+    console.print(title, soft_wrap=True)
+    styles = {"pass": "green", "FAIL": "bold red", "n/a": "dim"}
+    together = [group for group in _same_errors(report.results) if len(group) > 1]
+    grouped = {id(result) for group in together for result in group}
+    for result in report.results:
+        begin = [Text(result.check.name.ljust(width)), Text(result.outcome.ljust(4), style=styles[result.outcome])]
+        if result.passed:
+            told = result.check.expected if result.applicable else result.found
+            if not failures:
+                _print_row(console, [*begin, Text(told, style="dim")])
+        elif id(result) not in grouped:
+            _print_row(console, [*begin, Text("expected", style="bold"), Text(result.check.expected)])
+            _print_failure(result, console, width)
+    for group in together:
+        names = ", ".join(result.check.name for result in group)
+        console.print(Text(f"{len(group)} checks stopped at the same error: {names}", style="bold red"))
+        _print_failure(group[0], console, width)
+    foreign = _grouped(does_not_apply(report.kind))
+    if foreign and not failures:
+        console.print(Text(f"not asked of a {report.kind}: {foreign}", style="dim"))
+    shown = [result for result in report.results if id(result) not in grouped] + [group[0] for group in together]
+    for result in shown:
+        if show_traceback and result.error is not None:
+            console.print(Text(f"\n{result.check.name}:", style="bold"))
+            lines = traceback.format_exception(type(result.error), result.error, result.error.__traceback__)
+            console.print(Text("".join(lines)), soft_wrap=True)
+    console.print()
+
+
+def _print_failure(result: CheckResult, console: Console, width: int) -> None:
+    from rich.text import Text
+
+    empty = [Text(" " * width), Text("    ")]
+    _print_row(console, [*empty, Text("found   ", style="bold"), Text(result.found, style="red")])
+    # In one line, however long, so that it can be copied.
+    console.print(" " * (width + 8) + "where     " + _short(result.place), soft_wrap=True)
+    if result.mend:
+        _print_row(console, [*empty, Text("mend    ", style="bold"), Text(result.mend)])
+
+
+def _same_errors(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
+    """Failures by exceptions, those with one type, place and message (but for sizes in it) together."""
+    together: dict[tuple[str, str], list[CheckResult]] = {}
+    for result in results:
+        if result.raised:
+            together.setdefault((re.sub(r"\d+", "#", result.found), result.place), []).append(result)
+    return list(together.values())
+
+
+def _list_failures(reports: Sequence[Report], console: Console) -> None:
+    """One line a plugin: the checks it failed."""
+    from rich.text import Text
+
+    failed = {f"{r.kind}/{r.name}": [one.check.name for one in r.results if not one.passed] for r in reports}
+    if any(failed.values()):
+        console.print(Text("Failed checks", style="bold red"))
+    for plugin, names in failed.items():
+        if names:
+            _print_row(console, [Text(""), Text(f"{plugin}: {', '.join(names)}")])
+
+
+def _print_row(console: Console, cells: list[Any]) -> None:
+    """Cells side by side, two columns apart; the last one is wrapped."""
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 2, 0, 0))
+    for cell in cells[:-1]:
+        row.add_column(no_wrap=True, min_width=len(cell))
+    row.add_column(overflow="fold")
+    row.add_row(*cells)
+    console.print(row)
+
+
+def _grouped(reasons: dict[str, str]) -> str:
+    """Names with one reason together: `gradients, devices (nothing to learn); ...`."""
+    together: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        together.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in together.items())
+
+
+def _plain(reports: Sequence[Report], problems: Sequence[plugins.Problem], passed: bool) -> dict[str, Any]:
+    def of_result(result: CheckResult) -> dict[str, Any]:
+        return {
+            "check": result.check.name,
+            "outcome": result.outcome.lower(),
+            "expected": result.check.expected,
+            "found": result.found,
+            "where": result.place,
+            "mend": result.mend,
+            "seconds": round(result.seconds, 3),
+        }
+
+    return {
+        "passed": passed,
+        "plugins": [
+            {
+                "kind": report.kind,
+                "name": report.name,
+                "place": report.place,
+                "checks": [of_result(result) for result in report.results],
+                "not_asked": does_not_apply(report.kind),
+            }
+            for report in reports
+        ],
+        "problems": [{"subject": p.subject, "place": p.place, "reason": p.reason} for p in problems],
+    }
+
+
+def _expect_known(only: Sequence[str] | None, found: Sequence[type]) -> None:
+    known: list[Check] = [check for kind in {kind_and_name(cls)[0] for cls in found} for check in checks_of(kind)]
+    for name in only or ():
+        if found and name not in {check.name for check in known}:
+            raise AvseError(plugins.unknown("check", name, {check.name for check in known}))
+
+
+def _names_of(target: str | Path) -> tuple[list[tuple[str, str]], list[plugins.Problem]]:
+    path, text = Path(target).expanduser(), str(target)
+    if not path.exists() and not isinstance(target, Path):
+        kind, _, name = text.partition("/")
+        if kind in plugins.KINDS:
+            return ([(kind, name)] if name else [(kind, each) for each in plugins.names(kind)]), []
+        folders = _folders_of_package(text)
+        if folders is not None:
+            names = [pair for folder in folders for pair in plugins.of_path(folder)]
+            problems = [p for p in plugins.problems() if _concerns(p, text, folders)]
+            return _expect_some(text, names, problems)
+        if not path.suffix and "/" not in text and "\\" not in text:
+            raise AvseError(
+                f"{text}: is no file or folder, no kind ({', '.join(plugins.KINDS)}), and no installed package that "
+                f"announces plugins in the entry-point group {plugins.ENTRY_POINT_GROUP}.{_nearest(path)}"
+            )
+        if "/" in text and not path.suffix and path.parent == Path(kind):
+            raise AvseError(plugins.unknown("kind of plugin", kind, plugins.KINDS))
+    if not path.exists() and (near := _nearest(path)):
+        raise AvseError(f"{text}: no such file or folder.{near}")
+    problems = plugins.load_path(path)
+    return _expect_some(text, plugins.of_path(path), problems)
+
+
+def _nearest(path: Path) -> str:
+    """A question that names files of the folder, or plugins, whose names are near; empty if there are none."""
+    beside = (
+        [one for one in path.parent.iterdir() if one.is_dir() or one.suffix == ".py"] if path.parent.is_dir() else []
+    )
+    files = {one.stem: str(path.parent / one.name) for one in beside if not one.name.startswith((".", "_"))}
+    known = {name: f"{kind}/{name}" for kind in plugins.KINDS for name in plugins.names(kind)}
+    near = [found[name] for found in (files, known) for name in difflib.get_close_matches(path.stem, found, 1, 0.75)]
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _expect_some(
+    text: str, names: list[tuple[str, str]], problems: list[plugins.Problem]
+) -> tuple[list[tuple[str, str]], list[plugins.Problem]]:
+    if not names and not problems:
+        raise AvseError(f"{text}: registers no plugin. Put @register(kind, name) above a class.")
+    return names, problems
+
+
+def _folders_of_package(name: str) -> list[Path] | None:
+    """Where the code of a package lies whose entry points announce plugins; None if there is no such package."""
+    import importlib.util
+    from importlib import metadata
+
+    folders: list[Path] = []
+    for point in metadata.entry_points(group=plugins.ENTRY_POINT_GROUP):
+        modules = [point.module, point.module.partition(".")[0]]
+        if _normal(name) not in map(_normal, [*modules, point.dist.name if point.dist else ""]):
+            continue
+        plugins.names("corruption")  # imports what entry points name, and keeps what goes wrong
+        for module in reversed(modules):  # the whole package, or the module of a namespace that many share
+            spec = importlib.util.find_spec(module)
+            if spec is not None and spec.origin:
+                file = Path(spec.origin).resolve()
+                folders.append(file.parent if file.name == "__init__.py" else file)
+                break
+        else:
+            folders.append(Path(module))
+    return list(dict.fromkeys(folders)) or None
+
+
+def _concerns(problem: plugins.Problem, name: str, folders: Sequence[Path]) -> bool:
+    file = Path(problem.place.rpartition(":")[0])
+    if any(folder == file or folder in file.parents for folder in folders):
+        return True
+    entry = problem.subject.removeprefix("entry point ")  # `NAME = MODULE of DISTRIBUTION`
+    if entry == problem.subject:
+        return False
+    module, _, owner = entry.partition(" = ")[2].partition(" of ")
+    module = module.partition(":")[0]
+    return _normal(name) in map(_normal, [module, module.partition(".")[0], owner])
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def _short(place: str) -> str:
+    """A place below the current folder, relative to it."""
+    file, colon, line = place.rpartition(":")
+    try:
+        return f"{Path(file).relative_to(Path.cwd())}{colon}{line}" if file else place
+    except ValueError:
+        return place

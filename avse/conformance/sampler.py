@@ -1,0 +1,184 @@
+"""Checks of the kind `sampler`: all are put to speech whose distribution, and so its score, is known."""
+
+from __future__ import annotations
+
+import torch
+
+from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.conformance.core import Check, build, expect, expect_close, expect_equal, expect_finite
+from avse.contracts.sampler import Expected, Noise, Sampler
+from avse.contracts.sde import Sde
+
+_BINS = 4
+_ENOUGH = 100  # steps with which any sampler must be right
+
+
+class _Growing(Sde):
+    """Noise whose deviation grows from 0 to 5, in proportion to the cube of time."""
+
+    def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.ones_like(time), 5.0 * time**3
+
+    def coefficients(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros_like(time), 5.0 * (6.0 * time**5).sqrt()
+
+
+def _sde() -> Sde:
+    return _Growing(first_time=0.12)
+
+
+def _gaussian(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, Expected]:
+    """Mean and covariance of neighbouring bins of Gaussian speech, and its expectation given a state."""
+    generator = torch.Generator().manual_seed(5)
+    mean = torch.view_as_complex(0.15 * torch.randn(_BINS, 2, generator=generator).double())
+    root = torch.view_as_complex(0.1 * torch.randn(_BINS, _BINS, 2, generator=generator).double())
+    covariance = root @ root.mH + 0.01 * torch.eye(_BINS)
+    sde, eye = _sde(), torch.eye(_BINS, dtype=covariance.dtype)
+
+    def expected(state: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        scale, std = (value.double() for value in sde.marginal(time))
+        ratio = (std / scale).square()[:, None, None]
+        weight = torch.linalg.solve(covariance + ratio * eye, covariance.expand(len(state), _BINS, _BINS), left=False)
+        distance = (state / scale[:, None, None] - mean).to(covariance)
+        return (mean + distance @ weight.mT).to(state)
+
+    complex_type = torch.complex64 if dtype == torch.float32 else torch.complex128
+    return mean.to(complex_type), covariance.to(complex_type), expected
+
+
+def _noise(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, seed: int = 0) -> Noise:
+    """Each clip from a generator of its own, as inferences draw."""
+    generators = [torch.Generator().manual_seed(seed + row) for row in range(shape[0])]
+
+    def draw() -> torch.Tensor:
+        drawn = [torch.randn(*shape[1:], 2, generator=g, dtype=torch.float64) for g in generators]
+        return torch.view_as_complex((torch.stack(drawn) * 0.5**0.5).to(dtype))
+
+    return draw
+
+
+def _drawn(sampler: Sampler, shape: tuple[int, ...], dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
+    return sampler.sample(_gaussian()[2], _sde(), _noise(shape, dtype, seed))
+
+
+def _same(one: torch.Tensor, two: torch.Tensor, what: str) -> None:
+    expect_equal(torch.view_as_real(one), torch.view_as_real(two), what)
+
+
+def _shapes(cls: type) -> None:
+    for steps in (1, 2, 7):
+        for shape in ((1, 1, _BINS), (3, 5, _BINS)):
+            found = _drawn(build(cls, steps=steps), shape)
+            expect(tuple(found.shape) == shape and found.is_complex(), f"{shape} asked, {tuple(found.shape)} drawn")
+            expect_finite(torch.view_as_real(found), f"what {steps} steps draw")
+
+
+def _moments(cls: type) -> None:
+    mean, covariance, _ = _gaussian()
+    drawn = _drawn(build(cls, steps=_ENOUGH), (4, 1500, _BINS)).flatten(0, 1)
+    # The last step gives what is expected, which varies a little less; deviations of 6,000 draws are near 0.013.
+    away = (drawn.mean(dim=0) - mean).abs().max() / covariance.diagonal().real.max().sqrt()
+    expect(float(away) < 0.06, f"the mean is {float(away):.3f} deviations off")
+    centred = drawn - drawn.mean(dim=0)
+    found = centred.mT @ centred.conj() / len(centred)
+    wrong = (found - covariance).abs().max() / covariance.abs().max()
+    expect(float(wrong) < 0.1, f"the covariance is off by {float(wrong):.3f} of its largest entry")
+
+
+def _few_steps(cls: type) -> None:
+    """The steps that a sampler takes by default get near; how near is its business."""
+    mean, covariance, _ = _gaussian()
+    drawn = _drawn(build(cls), (4, 1000, _BINS)).flatten(0, 1)
+    ratio = (drawn - mean).abs().square().mean(dim=0) / covariance.diagonal().real
+    expect(
+        float(ratio.min()) > 0.5 and float(ratio.max()) < 1.6,
+        f"with its own number of steps, variances are {float(ratio.min()):.2f} to {float(ratio.max()):.2f} of the "
+        "right ones",
+    )
+
+
+def _batches(cls: type) -> None:
+    together = _drawn(build(cls, steps=5), (3, 6, _BINS))
+    for row in range(3):
+        alone = _drawn(build(cls, steps=5), (1, 6, _BINS), seed=row)
+        expect_close(
+            torch.view_as_real(alone[0]),
+            torch.view_as_real(together[row]),
+            f"clip {row} alone and in a batch of 3",
+            1e-6,
+        )
+
+
+def _repeatable(cls: type) -> None:
+    sampler = build(cls, steps=5)
+    one = _drawn(sampler, (2, 6, _BINS))
+    torch.manual_seed(1)
+    _same(one, _drawn(sampler, (2, 6, _BINS)), "two runs with the same noise")
+    _same(one, _drawn(build(cls, seed=1, steps=5), (2, 6, _BINS)), "two instances with the same noise")
+
+
+def _keeps_state(cls: type) -> None:
+    sampler, (_, _, expected) = build(cls), _gaussian()
+    state, time = _noise((2, 3, _BINS))(), torch.full((2,), 0.6, dtype=torch.float64)
+    before = state.clone()
+    sampler.correct(state, time, expected, _sde(), _noise((2, 3, _BINS)))
+    sampler.move(state, time, time - 0.1, expected, _sde(), {})
+    _same(before, state, "the state before and after a step")
+
+
+def _precision(cls: type) -> None:
+    sampler = build(cls, steps=5)
+    single, double = (_drawn(sampler, (2, 6, _BINS), dtype) for dtype in (torch.float32, torch.float64))
+    expect(single.dtype == torch.complex64, f"complex64 in gave {single.dtype}")
+    expect(double.dtype == torch.complex128, f"complex128 in gave {double.dtype}")
+    expect_close(torch.view_as_real(single), torch.view_as_real(double), "draws in float32 and float64", 1e-3)
+
+
+CHECKS = [
+    DOCUMENTED,
+    Check("shapes", _shapes, "it draws in the shape of its noise, with any number of steps", "move value by value"),
+    Check(
+        "moments",
+        _moments,
+        f"with {_ENOUGH} steps, Gaussian speech is drawn with the right mean and covariance",
+        "variances are those of real and imaginary part together; the score is (scale E - state) / std^2",
+    ),
+    Check(
+        "few_steps",
+        _few_steps,
+        "with its own number of steps, variances are right within a factor of about 1.5",
+        "take more steps by default",
+    ),
+    Check(
+        "batch_equals_singles",
+        _batches,
+        "a batch gives what its clips give one by one",
+        "no norms or other statistics over the batch",
+    ),
+    Check("keeps_state", _keeps_state, "the state given is not changed", "use no in-place operations"),
+    Check(
+        "precision",
+        _precision,
+        "complex64 and complex128 in, the same out",
+        "create tensors with dtype and device of the state",
+    ),
+    Check(
+        "repeatable",
+        _repeatable,
+        "equal noise gives equal speech; one run leaves nothing behind for the next",
+        "draw only from `noise`; keep what one move tells the next in `memory`",
+    ),
+    RECIPE_ROUND_TRIP,
+]
+_STATES = "moves the states of a model, never a user's clip"
+DOES_NOT_APPLY = {
+    "padding": _STATES,
+    "no_video_is_audio_only": "takes no video",
+    "invalid_frames_ignored": "takes no video",
+    "gradients": "nothing to learn",
+    "weights_round_trip": "nothing to learn",
+    "causal": _STATES,
+    "devices": "holds no tensor",
+    "hostile_input": _STATES,
+    "growth": "each value is moved by itself",
+}

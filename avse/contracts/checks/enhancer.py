@@ -1,8 +1,0 @@
-"""Checks of the kind `enhancer`."""
-
-from __future__ import annotations
-
-from avse.contracts.checks.estimate import estimate_checks
-
-CHECKS = estimate_checks(draws=False)
-DOES_NOT_APPLY: dict[str, str] = {}

@@ -1,0 +1,105 @@
+"""Make a model's reliability the probability that a frame is intact, by what a sweep over bad video saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avse.errors import AvseError
+from avse.evaluation.runner import model_hash, read_sweep
+from avse.evaluation.statistics import calibration, expected_calibration_error
+from avse.evaluation.studies.robustness import sweep_frames
+
+_SURE = 1e-3  # nothing is more certain than this, here and in training
+_LEAST_FRAMES = 100
+_WRITTEN_ANEW = ("format", "name", "avse", "torch", "parameters", "sha256")  # by `Model.save`
+
+
+def calibrate(model: str | Path, sweep: str | Path, out: str | Path) -> dict[str, float]:
+    """Fit scale and shift of the reliability's log-odds (Platt, 1999), and write the model that has them.
+
+    Nothing else changes but what follows from it: the video is weighed by the reliability.
+
+    Arguments
+    ---------
+    model : name or path
+        Of which the sweep was made.
+    sweep : path
+        Results of `evaluate` with `corruptions`, on development clips. Intact frames count as often as the sweep has
+        them: with each corruption those of the same clip with intact video and those that it left alone.
+    out : path
+        Folder of the new model.
+
+    Returns
+    -------
+    dict of str to float
+        `scale` and `shift`; `before` and `after`: expected calibration errors over these frames.
+
+    Raises
+    ------
+    AvseError
+        If the sweep is of another model or too small, or the model estimates no reliability.
+    """
+    from avse.model import load
+
+    loaded = load(model)
+    rows, settings = read_sweep(sweep)
+    if settings.get("model_sha256") != model_hash(model):
+        raise AvseError(f"{sweep}: is a sweep of another model than {model}. Evaluate this one first.")
+    intact, spoiled = sweep_frames(rows)
+    if min(len(intact), len(spoiled)) < _LEAST_FRAMES:
+        raise AvseError(
+            f"{sweep}: holds {len(intact)} intact and {len(spoiled)} spoiled frames; {_LEAST_FRAMES} of each are "
+            "needed."
+        )
+    reliability = np.r_[intact, spoiled]
+    truth = np.r_[np.ones(len(intact), dtype=bool), np.zeros(len(spoiled), dtype=bool)]
+    scale, shift = fit_log_odds(reliability, truth)
+    system: Any = loaded.system  # an enhancer or an inference
+    system.calibrate(scale, shift)
+    found = {"scale": scale, "shift": shift}
+    moved = 1 / (1 + np.exp(-(scale * _log_odds(reliability) + shift)))
+    found["before"], found["after"] = (
+        expected_calibration_error(calibration(one, truth)) or 0.0 for one in (reliability, moved)
+    )
+    kept = {key: value for key, value in (loaded.description or {}).items() if key not in _WRITTEN_ANEW}
+    loaded.save(out, description={**kept, "reliability": found})
+    return found
+
+
+def fit_log_odds(probability: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Scale and shift of the log-odds of probabilities that make the truth most likely.
+
+    Arguments
+    ---------
+    probability : array, shape (values,), in [0, 1]
+    truth : array, shape (values,), bool
+
+    Returns
+    -------
+    scale, shift : float
+
+    Example
+    -------
+    >>> odds = np.array([0.5] * 10)
+    >>> scale, shift = fit_log_odds(odds, np.arange(10) < 8)
+    >>> round(float(1 / (1 + np.exp(-shift))), 3)
+    0.8
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_expit
+
+    odds, sign = _log_odds(probability), np.where(truth, 1.0, -1.0)
+
+    def unlikely(found: np.ndarray) -> float:
+        return -float(log_expit(sign * (found[0] * odds + found[1])).mean())
+
+    scale, shift = minimize(unlikely, [1.0, 0.0], method="BFGS").x
+    return float(scale), float(shift)
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    kept = np.clip(probability, _SURE, 1 - _SURE)
+    return np.log(kept / (1 - kept))

@@ -1,0 +1,293 @@
+"""How robust a model is to bad video: a sweep over corruptions, as cells, a CSV file and tables.
+
+A cell is `{"video", "severity", "n", "scores", "auc", "ece", "spoiled"}`. `scores[metric]` holds the `mean` and the
+`difference` to the same model without video, mean over utterances with its interval. `auc` and `ece` say how well the
+reliability tells spoiled frames from intact ones, over all frames in which a tracker still saw a mouth: those of the
+spoiled clips, and those of the same clips with intact video. `spoiled` counts the former. A severity of None stands for
+the mean over all severities, the video `any corruption` for all corruptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from avse.evaluation.conditions import INTACT, NO_VIDEO
+from avse.evaluation.rows import write_rows
+from avse.evaluation.scoring import FRAMES, Condition, Row
+from avse.evaluation.statistics import bootstrap_means, calibration, expected_calibration_error, roc_auc
+from avse.evaluation.summary import group_key, group_keys
+from avse.evaluation.tables import new_table, number, read_summary, with_interval
+from avse.files import atomic_path
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ANY = "any corruption"
+DEFINITIONS = {
+    "difference": "Score of the model with this video less that of the same model without video, by utterance. Below "
+    "zero it would have been better not to look.",
+    "AUC": "Chance that the reliability of an intact frame exceeds that of a spoiled one, ties counting half. Only "
+    "frames in which the tracker saw a mouth; intact frames are also those of the same clips with intact video.",
+    "ECE": "Expected calibration error: mean distance, over ten bins of equal width, between the reliability and the "
+    "share of frames that are intact, of the same frames as for the AUC.",
+    "severity": "1 (hardly visible) to 5 (nothing useful left).",
+}
+
+
+def summarise_sweep(rows: Sequence[Row], metrics: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
+    """What `summary.json` holds of a sweep.
+
+    Arguments
+    ---------
+    rows : sequence of dict
+        From `corrupted.csv`.
+    metrics : sequence of str
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        `cells` (see above), `calibration` (bins of reliability over all corruptions), `failures` of spoiled clips and
+        clips without video, `definitions`.
+    """
+    return {
+        "cells": _cells(rows, metrics, seed),
+        "calibration": [list(one) for one in _bins(*sweep_frames(rows))],
+        "failures": [
+            {key: row[key] for key in ("id", "video", "severity", "status", "reason")}
+            for row in rows
+            if row["status"] != "ok" and row["video"] != INTACT.video
+        ],
+        "definitions": DEFINITIONS,
+    }
+
+
+def write_sweep(out: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """Write `corruptions.csv` (cells in all, by condition, by SNR, and by both), `.md` and `.png` to a folder.
+
+    Arguments
+    ---------
+    out : path
+    summary : dict
+        With the key `corruptions`.
+    rows : sequence of dict
+        From `corrupted.csv`.
+    """
+    from avse.evaluation.plots.robustness import plot_robustness
+    from avse.evaluation.plots.spectrograms import save
+
+    metrics, seed = list(summary["metrics"]), summary["bootstrap"]["seed"]
+    table = [_flat(cell, "", "") for cell in summary["corruptions"]["cells"]]
+    for condition, snr in _places(rows):
+        chosen = [
+            row for row in rows if condition in ("", group_key(row["condition"])) and snr in ("", group_key(row["snr"]))
+        ]
+        table += [_flat(cell, condition, snr) for cell in _cells(chosen, metrics, seed)]
+    write_rows(out / "corruptions.csv", table, list(table[0]))
+    with atomic_path(out / "corruptions.md") as path:
+        path.write_text(robustness_report(summary), encoding="utf-8")
+    save(plot_robustness(summary), out / "corruptions.png")
+
+
+def robustness_markdown(summary: str | Path | Mapping[str, Any], metric: str = "si_sdr", interval: bool = True) -> str:
+    """One table for a README: corruptions by severity, the difference to the same model without video.
+
+    Arguments
+    ---------
+    summary : dict or path
+        From `evaluate` with `corruptions`, or its folder.
+    metric : str
+        A metric, or `auc` or `ece` of the reliability.
+    interval : bool
+        Write the bootstrap interval after the mean.
+
+    Returns
+    -------
+    str
+    """
+    read = read_summary(summary)
+    grid = cell_grid(read)
+    severities = severities_of(read)
+    if metric in read["metrics"]:
+        about = read["metrics"][metric]
+        head = f"{about['name']}, difference to no video" + (f" ({about['unit']})" if about["unit"] == "dB" else "")
+    else:
+        head = {"auc": "reliability: AUC", "ece": "reliability: calibration error"}[metric]
+    lines = [f"| {' | '.join([head, *map(str, severities), 'mean'])} |", "|" + "---|" * (len(severities) + 2)]
+    for video, row in grid.items():
+        if video == NO_VIDEO.video or (video == INTACT.video and metric not in read["metrics"]):
+            continue
+        texts = [cell_text(row.get(severity), read, metric, interval) for severity in (*severities, None)]
+        lines.append(f"| {' | '.join([video.replace('_', ' '), *texts])} |")
+    return "\n".join(lines)
+
+
+def robustness_report(summary: Mapping[str, Any]) -> str:
+    """The text of `corruptions.md`: the scores with and without video, and every table."""
+    cells = {cell["video"]: cell for cell in summary["corruptions"]["cells"] if cell["severity"] is None}
+    lines = [f"# {summary['system']}: how robust to bad video", ""]
+    for name, about in summary["metrics"].items():
+        means = [f"{number(cells[one.video]['scores'][name]['mean'], about['unit'])}" for one in (NO_VIDEO, INTACT)]
+        lines.append(f"- {about['name']}: {means[0]} without video, {means[1]} with intact video")
+    lines += ["", f"{summary['n']} mixtures of {summary['targets']} clean utterances.", ""]
+    for metric in [*summary["metrics"], "auc", "ece"]:
+        lines += [robustness_markdown(summary, metric), ""]
+    lines += [f"- **{name}**: {text}" for name, text in summary["corruptions"]["definitions"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def robustness_table(summary: Mapping[str, Any]) -> Table:
+    """A sweep for the terminal: the main metric's difference to no video; green is better, red worse."""
+    metric = next(iter(summary["metrics"]))
+    about, severities = summary["metrics"][metric], severities_of(summary)
+    table = new_table(f"{about['name']}{' (' + about['unit'] + ')' if about['unit'] else ''}, difference to no video")
+    for name in ("video", *map(str, severities), "mean", "AUC", "ECE"):
+        table.add_column(name, justify="left" if name == "video" else "right")
+    for video, row in cell_grid(summary).items():
+        if video == NO_VIDEO.video:
+            continue
+        texts = []
+        for severity in (*severities, None):
+            text, verdict = (
+                cell_text(row.get(severity), summary, metric, False),
+                judged(row.get(severity), summary, metric),
+            )
+            texts.append(f"[{'green' if verdict > 0 else 'red'}]{text}[/]" if verdict else text)
+        found = [cell_text(row.get(None), summary, name, False) for name in ("auc", "ece")]
+        table.add_row(video.replace("_", " "), *texts, *found)
+    table.caption = "AUC, ECE: of the reliability, telling intact from spoiled frames"
+    return table
+
+
+def sweep_frames(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Reliability of all intact and of all spoiled frames of a sweep, as its AUC and its calibration error see them."""
+    return _frames(rows, _groups(rows)[ANY, None])
+
+
+def cell_grid(summary: Mapping[str, Any]) -> dict[str, dict[int | None, Any]]:
+    """Cells by video and severity, `any corruption` last."""
+    grid: dict[str, dict[int | None, Any]] = {}
+    for cell in summary["corruptions"]["cells"]:
+        grid.setdefault(cell["video"], {})[cell["severity"]] = cell
+    return grid
+
+
+def severities_of(summary: Mapping[str, Any]) -> list[int]:
+    """The severities that were swept over."""
+    return sorted({cell["severity"] for cell in summary["corruptions"]["cells"]} - {None})
+
+
+def cell_text(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric: str, interval: bool = True) -> str:
+    """What a table writes for a cell: a difference, or the AUC or calibration error of the reliability."""
+    if cell is None:
+        return ""
+    if metric in ("auc", "ece"):
+        return "-" if cell[metric] is None else f"{cell[metric]:.2f}"
+    unit, found = summary["metrics"][metric]["unit"], cell["scores"][metric]["difference"]
+    return with_interval(found if interval else {**found, "low": None}, unit, sign=True, finer=int(unit == "dB"))
+
+
+def judged(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric: str) -> int:
+    """1 or -1 where a difference is clearly for the better or the worse: where its interval leaves zero out."""
+    found = cell and cell["scores"][metric]["difference"]
+    if not found or found["low"] is None or found["low"] <= 0 <= found["high"]:
+        return 0
+    return 1 if (found["mean"] > 0) == summary["metrics"][metric]["higher_is_better"] else -1
+
+
+def _cells(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    groups = _groups(rows)
+    scores = _scores(rows, metrics)
+    targets = {row["id"]: row["target"] for row in rows}
+    ids = list(targets)
+    columns = []
+    for group in groups.values():
+        means = np.mean([scores[condition] for condition in group], axis=0)  # NaN where one lacks
+        columns += [means, means - scores[NO_VIDEO]]
+    intervals = bootstrap_means(np.concatenate(columns, axis=1), [targets[one] for one in ids], seed=seed)
+    cells = []
+    for index, ((video, severity), group) in enumerate(groups.items()):
+        here = intervals[2 * index * len(metrics) : 2 * (index + 1) * len(metrics)]
+        found = {
+            metric: {"mean": here[at].mean, "difference": asdict(here[len(metrics) + at])}
+            for at, metric in enumerate(metrics)
+        }
+        intact, spoiled = _frames(rows, group)
+        bins = _bins(intact, spoiled)
+        cells.append(
+            {
+                "video": video,
+                "severity": severity,
+                "n": max(one.n for one in here[: len(metrics)]),
+                "scores": found,
+                "auc": roc_auc(intact, spoiled),
+                "ece": expected_calibration_error(bins) if len(spoiled) else None,
+                "spoiled": len(spoiled),
+            }
+        )
+    return cells
+
+
+def _groups(rows: Sequence[Row]) -> dict[tuple[str, int | None], list[Condition]]:
+    """Conditions that a cell is made of, by its video and severity."""
+    swept = sorted({(row["video"], int(row["severity"])) for row in rows if row["severity"] is not None})
+    groups: dict[tuple[str, int | None], list[Condition]] = {(one.video, None): [one] for one in (NO_VIDEO, INTACT)}
+    for video in dict.fromkeys(video for video, _ in swept):
+        levels = [severity for one, severity in swept if one == video]
+        groups |= {(video, severity): [Condition(video, severity)] for severity in levels}
+        groups[video, None] = [Condition(video, severity) for severity in levels]
+    groups[ANY, None] = [Condition(*one) for one in swept]
+    return groups
+
+
+def _scores(rows: Sequence[Row], metrics: Sequence[str]) -> dict[Condition, np.ndarray]:
+    """Scores under each condition, shape (utterances, metrics), NaN where there is none."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(row["id"] for row in rows))}
+    scores: dict[Condition, np.ndarray] = {}
+    for row in rows:
+        condition = Condition(row["video"], row["severity"])
+        table = scores.setdefault(condition, np.full((len(places), len(metrics)), np.nan))
+        table[places[row["id"]]] = [np.nan if row.get(name) is None else row[name] for name in metrics]
+    return scores
+
+
+def _frames(rows: Sequence[Row], group: Sequence[Condition]) -> tuple[np.ndarray, np.ndarray]:
+    """Reliability of intact and of spoiled frames under conditions, the same clips with intact video included."""
+    untouched = {row["id"]: row[FRAMES[0]] for row in rows if row["video"] == INTACT.video}
+    wanted, intact, spoiled = set(group), [np.zeros(0)], [np.zeros(0)]
+    for row in rows:
+        if Condition(row["video"], row["severity"]) in wanted and row["severity"] is not None:
+            intact += [row[FRAMES[0]], untouched.get(row["id"], np.zeros(0))]
+            spoiled.append(row[FRAMES[1]])
+    return np.concatenate(intact), np.concatenate(spoiled)
+
+
+def _bins(intact: np.ndarray, spoiled: np.ndarray) -> list[tuple[float, float, int]]:
+    correct = np.r_[np.ones(len(intact), dtype=bool), np.zeros(len(spoiled), dtype=bool)]
+    return calibration(np.r_[intact, spoiled], correct)
+
+
+def _places(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Conditions and SNRs to tell apart; none of a kind of which there is one."""
+    conditions, snrs = (group_keys(row[name] for row in rows) for name in ("condition", "snr"))
+    alone = [[*ones] if len(ones) > 1 else [] for ones in (conditions, snrs)]
+    return (
+        [(one, "") for one in alone[0]] + [("", one) for one in alone[1]] + [(a, b) for a in alone[0] for b in alone[1]]
+    )
+
+
+def _flat(cell: Mapping[str, Any], condition: str, snr: str) -> dict[str, Any]:
+    """A line of `corruptions.csv`."""
+    severity = "" if cell["video"] in (INTACT.video, NO_VIDEO.video) else cell["severity"] or "mean"
+    line = {"condition": condition, "snr": snr, "video": cell["video"], "severity": severity, "n": cell["n"]}
+    for metric, found in cell["scores"].items():
+        difference = found["difference"]
+        line |= {metric: found["mean"], f"{metric}_difference": difference["mean"]}
+        line |= {f"{metric}_difference_{end}": difference[end] for end in ("low", "high")}
+    return line | {"reliability_auc": cell["auc"], "reliability_ece": cell["ece"], "spoiled_frames": cell["spoiled"]}

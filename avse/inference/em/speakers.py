@@ -1,0 +1,479 @@
+"""Separation: the voices of all who talk in one sound, found together.
+
+Whoever enhances can separate, by one idea for each family:
+
+- an inference with latent priors looks for one voice after the other and takes all others, as they are known at this
+  moment, as part of the noise. These steps together draw from the posterior of all latent variables (block Gibbs), so
+  that each inference serves as it is:
+
+      x = sum_j sqrt(g_j) s_j + n,   s_j ~ N_c(0, exp(prior_j.decode(z_j))),   n ~ N_c(0, V)
+
+- any other system, trained to enhance, is asked once with the mouth of each; all rows of a mixture stand in one
+  `Batch` and bear its number (`Batch.mixture`), so that a network may look at all of them.
+
+Who is who is told by the videos. The rest is the mixture less all voices, so that they add up.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from avse.contracts.prior import SwitchingPrior
+from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frames
+from avse.errors import AvseError
+from avse.inference.em.driver import LatentInference
+from avse.inference.em.run import Run, gain_cost, no_gradient
+from avse.inference.em.state import Expectation, Fit
+from avse.signal.random import clip_generators
+from avse.signal.stft import length_mask
+from avse.signal.wiener import speech_variance
+
+_STREAMS = 7_919  # between the random numbers of two voices
+
+
+@dataclass
+class Separated:
+    """The voices of a mixture.
+
+    Arguments
+    ---------
+    speech : tensor, shape (batch, sources, samples) or, for one clip, (sources, samples)
+        The voices, in the order in which their videos were given.
+    rest : tensor, shape (batch, samples) or (samples,)
+        The mixture less all voices.
+    reliability : tensor, shape (batch, sources, frames) or (sources, frames), in [0, 1]
+        How far each video was trusted; zero where it was not valid.
+    lengths : tensor, shape (batch,), or None for one clip
+        Samples of each clip.
+    states : tensor, shape (batch, sources, frames, states) or (sources, frames, states), or None
+        Where a prior chooses among several: the posterior of its choice, frame by frame.
+    names : tuple of str
+        Of these states.
+    trace : list of float
+        The objective by iteration, for iterative inference.
+    timings : dict
+        Seconds by stage.
+
+    Example
+    -------
+    >>> found = Separated(torch.zeros(2, 3, 640), torch.zeros(2, 640), torch.ones(2, 3, 1), torch.tensor([640, 320]))
+    >>> [tuple(one.speech.shape) for one in found.unbind()]
+    [(3, 640), (3, 320)]
+    """
+
+    speech: torch.Tensor
+    rest: torch.Tensor
+    reliability: torch.Tensor
+    lengths: torch.Tensor | None = None
+    states: torch.Tensor | None = None
+    names: tuple[str, ...] = ()
+    trace: list[float] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, mixture: torch.Tensor, estimates: Sequence[Estimate], **others: Any) -> Separated:
+        """Estimates of all voices put together; the rest is what they leave of the mixture.
+
+        Arguments
+        ---------
+        mixture : tensor, shape (batch, samples)
+        estimates : sequence of Estimate
+        others
+            See the class.
+        """
+        speech = torch.stack([one.speech for one in estimates], dim=1)
+        return cls(
+            speech, mixture - speech.sum(dim=1), torch.stack([one.reliability for one in estimates], dim=1), **others
+        )
+
+    def to(self, device: str) -> Separated:
+        """The same in single precision on another device."""
+        moved = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **{name: value.to(device) if name == "lengths" else value.float().to(device)
+                                for name, value in moved.items()})  # fmt: skip
+
+    def unbind(self) -> list[Separated]:
+        """One `Separated` for each clip, cut to its length."""
+        if self.lengths is None:
+            return [self]
+        found = []
+        for row, length in enumerate(self.lengths.tolist()):
+            frames = video_frames(length)
+            found.append(
+                replace(
+                    self,
+                    speech=self.speech[row, :, :length],
+                    rest=self.rest[row, :length],
+                    reliability=self.reliability[row, :, :frames],
+                    lengths=None,
+                    states=None if self.states is None else self.states[row, :, :frames],
+                )
+            )
+        return found
+
+
+def separate(system: nn.Module, talkers: Sequence[Batch], voices: Sequence[str | None] = ()) -> Separated:
+    """Find the voices of all talkers with any system that enhances.
+
+    Arguments
+    ---------
+    system : module
+        An inference or an enhancer.
+    talkers : sequence of Batch
+        The same sound once for each talker, with their mouth; without video for talkers whom nobody sees.
+    voices : sequence of (str or None)
+        Whose voice each is, for a prior that knows speakers by name (`speaker_vae`). Empty, or None for one: unknown.
+
+    Returns
+    -------
+    Separated
+
+    Raises
+    ------
+    AvseError
+        If the system cannot do it.
+    """
+    if not talkers:
+        raise AvseError("There is nobody to separate: give at least one talker.")
+    if isinstance(system, LatentInference):
+        return Separation(system, voices)(talkers)
+    if any(voices):
+        raise AvseError(
+            f"{type(system).__name__} knows no speakers by name; that takes a model with the prior speaker_vae."
+        )
+    # Rows of one mixture stand together.
+    batch = stack_talkers(talkers)
+    estimate = system(batch)
+    estimates = [
+        Estimate(estimate.speech[j :: len(talkers)], estimate.noise, estimate.reliability[j :: len(talkers)])
+        for j in range(len(talkers))
+    ]
+    return Separated.of(talkers[0].noisy, estimates, lengths=talkers[0].lengths, trace=list(estimate.trace))
+
+
+def join(mixture: torch.Tensor, parts: Sequence[Separated], starts: Sequence[int]) -> Separated:
+    """Separated chunks of one clip, each faded into the next where they overlap.
+
+    Arguments
+    ---------
+    mixture : tensor, shape (samples,)
+    parts : sequence of Separated
+        Of one clip each.
+    starts : sequence of int
+        First sample of each in the mixture; multiples of 640.
+
+    Returns
+    -------
+    Separated
+        Of the whole clip. The rest is the mixture less all voices.
+    """
+    if len(parts) == 1:
+        return replace(parts[0], rest=mixture - parts[0].speech.sum(dim=0))
+    samples, frames = len(mixture), video_frames(len(mixture))
+    sizes = {"speech": (samples, 1), "reliability": (frames, SAMPLES_PER_FRAME), "states": (frames, SAMPLES_PER_FRAME)}
+    whole: dict[str, torch.Tensor] = {}
+    for name, (size, unit) in sizes.items():
+        values = [getattr(part, name) for part in parts]
+        if values[0] is None:
+            continue
+        total = values[0].new_zeros(values[0].shape[0], size, *values[0].shape[2:])
+        for number, (value, start) in enumerate(zip(values, starts)):
+            first, last = start // unit, start // unit + value.shape[1]
+            weight = value.new_ones(value.shape[1])
+            if number:
+                shared = starts[number - 1] // unit + values[number - 1].shape[1] - first
+                weight[:shared] = torch.linspace(0, 1, shared + 2)[1:-1]
+            if number + 1 < len(values):
+                shared = last - starts[number + 1] // unit
+                weight[len(weight) - shared :] *= torch.linspace(1, 0, shared + 2)[1:-1]
+            total[:, first:last] += weight.reshape(1, -1, *[1] * (value.ndim - 2)) * value
+        whole[name] = total
+    return replace(parts[0], **whole, rest=mixture - whole["speech"].sum(dim=0), trace=[])
+
+
+def stack_talkers(talkers: Sequence[Batch]) -> Batch:
+    """One batch with a row for each talker of each mixture, those of a mixture side by side and with its number."""
+    first = talkers[0]
+    stacked = {
+        name: torch.stack([getattr(one, name) for one in talkers], dim=1).flatten(0, 1)
+        for name, value in vars(first).items()
+        if isinstance(value, torch.Tensor) and all(getattr(one, name) is not None for one in talkers)
+    }
+    ids = [name for name in first.ids for _ in talkers]
+    mixture = torch.arange(len(first), device=first.noisy.device).repeat_interleave(len(talkers))
+    return Batch(**{**stacked, "mixture": mixture}, ids=ids)
+
+
+class Separation:
+    """The voices of a mixture by an inference with latent priors.
+
+    In each iteration every voice has an E-step of its own, in the noise and among all others with the same draws; then
+    noise and gains are updated from the one gradient that all voices give together.
+
+    Chance belongs to the voice, and voices are taken in an order that their mouths decide: another order of the videos
+    gives the same voices in that order, bit for bit.
+
+    Arguments
+    ---------
+    inference : LatentInference
+        Its settings serve all voices; a gate or a switching prior chooses for each by itself.
+    voices : sequence of (str or None)
+        See `separate`.
+    noise_share : float
+        Power of the noise before anything is heard, relative to the mixture's. Noise that begins as loud as the mixture
+        takes voices for itself, and gives none back.
+
+    Raises
+    ------
+    AvseError
+        If the prior does not know such a voice.
+
+    Example
+    -------
+    >>> from avse.inference.em.vem import VEM
+    >>> from avse.conformance import example_batch
+    >>> batch = example_batch((3200, 1600))
+    >>> Separation(VEM(**VEM.example_arguments()))([batch, batch.without_video()]).speech.shape
+    torch.Size([2, 2, 3200])
+    """
+
+    def __init__(
+        self,
+        inference: LatentInference,
+        voices: Sequence[str | None] = (),
+        noise_share: float = 0.01,
+    ) -> None:
+        self.inference, self.noise_share = inference, noise_share
+        self.inferences: list[LatentInference] = [self._of_voice(voice) for voice in voices]
+
+    def __call__(self, talkers: Sequence[Batch], seconds: float | None = None) -> Separated:
+        """Iterate to the end, or until the time is up.
+
+        Arguments
+        ---------
+        talkers : sequence of Batch
+            See `separate`.
+        seconds : float, optional
+            Stop after the first iteration that ends later than this.
+
+        Returns
+        -------
+        Separated
+        """
+        begun = time.perf_counter()
+        for runs in self._iterations(talkers):
+            latest = runs
+            if seconds is not None and time.perf_counter() - begun > seconds:
+                break
+        return self._separated(latest, talkers)
+
+    def iterate(self, talkers: Sequence[Batch]) -> Iterator[Separated]:
+        """One `Separated` after each iteration, each usable as it is; see `__call__`."""
+        for runs in self._iterations(talkers):
+            yield self._separated(runs, talkers)
+
+    def _of_voice(self, voice: str | None) -> LatentInference:
+        """The inference with the prior of one voice."""
+        if voice is None:
+            return self.inference
+        prior = self.inference.prior
+        if not hasattr(prior, "of"):
+            raise AvseError(
+                f"{type(prior).__name__} knows no speakers by name, so {voice!r} cannot be asked for; that takes a "
+                "model with the prior speaker_vae."
+            )
+        try:
+            of_voice = prior.of(voice)
+        except ValueError as error:
+            raise AvseError(str(error)) from error
+        noise_model = self.inference.noise_model  # remains the same object
+        return copy.deepcopy(self.inference, {id(prior): of_voice, id(noise_model): noise_model})
+
+    def _iterations(self, talkers: Sequence[Batch]) -> Iterator[list[Run]]:
+        count, inference = len(talkers), self.inference
+        if self.inferences and len(self.inferences) != count:
+            raise AvseError(f"{len(self.inferences)} voices are named, but there are {count} talkers.")
+        inferences = self.inferences or [inference] * count
+        # Named voices have priors of their own and stay where they are.
+        self._order = torch.arange(count).expand(len(talkers[0]), -1) if self.inferences else _order(talkers)
+        talkers = _sorted(talkers, self._order)
+        device = talkers[0].noisy.device.type
+        with no_gradient(device):
+            runs = [one.start(batch) for one, batch in zip(inferences, talkers)]
+            for run in runs:
+                run.state = inference.noise_model.initial_state(
+                    self.noise_share * run.fit.power, run.fit.context.inside
+                )
+                run.fit.variance = inference.noise_model.variance(run.state)
+            for place, (one, run) in enumerate(zip(inferences, runs)):
+                seed = inference.seed + _STREAMS * place
+                for fit in (run.fit, *run.fit.states):
+                    fit.generators = clip_generators(fit.context.inside, seed)
+                _imagine(one, run.fit)
+            for _ in range(inference.warm_start):
+                for place, one in enumerate(inferences):
+                    _surround(runs, [run.fit.latent["speech"] for run in runs], [place])
+                    one.expect(runs[place].fit, one.encode_step)
+                self._m_steps(inferences, runs)
+            heard = [run.fit.latent["speech"] for run in runs]
+            _surround(runs, heard)
+            for one, run in zip(inferences, runs):
+                one.begin_all(run.fit)
+        for _ in range(inference.iterations):
+            with no_gradient(device):
+                for place, one in enumerate(inferences):
+                    _surround(runs, heard, [place])
+                    one.expect(runs[place].fit, one.e_step)
+                    heard[place] = _voice(one, runs[place].fit)
+                for run, found in zip(runs, self._m_steps(inferences, runs)):
+                    run.note(found, inference.gain_prior)
+                    run.change = runs[0].change  # the same but for rounding, and all must stop at once
+                    going = run.drop_stopped(inference.tolerance)
+                heard = [one[going] for one in heard]
+            yield runs
+            if not len(going):
+                return
+
+    def _m_steps(self, inferences: Sequence[LatentInference], runs: Sequence[Run]) -> list[Expectation]:
+        """Update noise and gains; gives the expectation of each voice before the last update, with one objective."""
+        first = runs[0]
+        inside = first.fit.context.inside[..., None]
+        for _ in range(self.inference.m_steps):
+            _surround(runs, [run.fit.latent["speech"] for run in runs])
+            found = [one.in_chunks(run.fit, Expectation.of) for one, run in zip(inferences, runs)]
+            found = self._with_all_costs(runs, found)
+            noise = self.inference.noise_model
+            state = noise.update(first.state, found[0].numerator * inside, found[0].denominator * inside)
+            variance = noise.variance(state)
+            for one, run, of_one in zip(inferences, runs, found):
+                run.state, run.fit.variance = state, variance
+                one.update_gain(run.fit, of_one)
+        return found
+
+    def _with_all_costs(self, runs: Sequence[Run], found: list[Expectation]) -> list[Expectation]:
+        """The misfit of each with what the priors of all others add, so that all have the objective of the whole."""
+        costs = [run.fit.latent["cost"][..., 0].mean(dim=1) for run in runs]
+        if self.inference.gain_prior is not None:
+            gains = [gain_cost(run.fit.gain, *self.inference.gain_prior) for run in runs]
+        else:
+            gains = [torch.zeros_like(cost) for cost in costs]
+        likelihood, added = found[0].misfit - costs[0], sum(costs) + sum(gains)
+        return [replace(one, misfit=likelihood + added - gain) for one, gain in zip(found, gains)]
+
+    def _separated(self, runs: Sequence[Run], talkers: Sequence[Batch]) -> Separated:
+        prior, batch = self.inference.prior, talkers[0]
+        with no_gradient(batch.noisy.device.type):
+            estimates = [run.estimate(prior, one) for run, one in zip(runs, _sorted(talkers, self._order))]
+            back = self._order.argsort(dim=1).to(batch.noisy.device)
+            noisy = batch.noisy * length_mask(batch.lengths, batch.noisy.shape[1])
+            separated = Separated.of(
+                noisy, estimates, lengths=batch.lengths, trace=list(runs[0].trace), **self._states(runs, batch)
+            )
+            for name in ("speech", "reliability", "states"):
+                value = getattr(separated, name)
+                if value is not None:
+                    index = back.reshape(*back.shape, *[1] * (value.ndim - 2)).expand_as(value)
+                    setattr(separated, name, value.gather(1, index))
+            return separated
+
+    def _states(self, runs: Sequence[Run], batch: Batch) -> dict:
+        prior = self.inference.prior
+        if not isinstance(prior, SwitchingPrior) or self.inferences or not runs[0].shares.shape[1]:
+            return {}
+        frames, ratio = batch.valid.shape[1], SAMPLES_PER_FRAME // prior.hop
+        shares = torch.stack([run.shares for run in runs], dim=1)
+        missing = max(0, frames * ratio - shares.shape[3])
+        shares = nn.functional.pad(shares, (0, missing))[..., : frames * ratio].unflatten(3, (frames, ratio))
+        names = getattr(prior, "names", None) or [str(state) for state in range(len(prior.components))]
+        return {"states": shares.mean(dim=4).mT, "names": tuple(names)}
+
+
+def _order(talkers: Sequence[Batch]) -> torch.Tensor:
+    """In which order to take the talkers of each clip, shape (batch, talkers), as their mouths decide."""
+    orders = []
+    for row in range(len(talkers[0])):
+        marks = []
+        for one in talkers:
+            seen = one.valid[row].cpu()
+            mouth = one.mouth[row].cpu()[seen].contiguous().numpy()
+            # Talkers without video come last.
+            marks.append((not bool(seen.any()), zlib.crc32(mouth.tobytes()), zlib.crc32(seen.numpy().tobytes())))
+        orders.append(sorted(range(len(talkers)), key=marks.__getitem__))
+    return torch.tensor(orders)
+
+
+def _sorted(talkers: Sequence[Batch], order: torch.Tensor) -> list[Batch]:
+    """The talkers of each clip in its order."""
+    if bool((order == torch.arange(len(talkers))).all()):
+        return list(talkers)
+    frames = max(one.mouth.shape[1] for one in talkers)
+    if any(one.mouth.shape[1] != frames for one in talkers):
+        raise ValueError("all talkers must have as many frames.")
+    rows = torch.arange(len(order))
+    return [
+        replace(
+            talkers[0],
+            mouth=torch.stack([talkers[int(order[row, place])].mouth[row] for row in rows]),
+            valid=torch.stack([talkers[int(order[row, place])].valid[row] for row in rows]),
+        )
+        for place in range(len(talkers))
+    ]
+
+
+def _imagine(inference: LatentInference, fit: Fit) -> None:
+    """The voice before anything is heard: that of the mean of p(z | v); without a video, of a draw from it.
+
+    Talkers would begin alike otherwise, and nothing would ever tell them apart.
+    """
+
+    def imagine(part: Fit) -> None:
+        models = [one for one in part.states if one.stand_in is None or one.context.video is not None] or [part]
+        unseen = ~torch.stack([one.context.valid for one in models]).any(dim=0)[:, None, :, None]
+        drawn = part.normal(1, 1, models[0].prior.latent_dim)[0] * unseen
+        speech = []
+        for one in models:
+            before = inference.prior_of(one, torch.zeros_like(drawn))
+            latent = before.mean + (0.5 * before.log_variance).exp() * drawn
+            speech.append(speech_variance(inference.decode(one, latent)))
+        part.latent = {"speech": torch.stack(speech).mean(dim=0), "cost": torch.zeros_like(speech[0][..., :1])}
+
+    inference.in_chunks(fit, imagine)
+    for state in fit.states:
+        state.latent = {}
+
+
+def _voice(inference: LatentInference, fit: Fit) -> torch.Tensor:
+    """Variance of the voice where an E-step left each chain, without the gain; (batch, chains, steps, bins).
+
+    Where models compete, it is what they said together in the last E-step.
+    """
+    running = next((one for one in fit.states if not one.idle and "z" in one.latent), fit)
+    chains = running.latent["z"].shape[1]
+    if fit.states:
+        return fit.latent["speech"][:, -chains:]
+    if "decoded" in fit.latent:
+        return fit.latent["decoded"]
+
+    def decode(part: Fit) -> None:
+        part.latent["decoded"] = speech_variance(inference.decode(part, part.latent["z"]))
+
+    inference.in_chunks(fit, decode)
+    return fit.latent.pop("decoded")
+
+
+def _surround(runs: Sequence[Run], voices: Sequence[torch.Tensor], places: Sequence[int] | None = None) -> None:
+    """Tell each of some fits what all others are heard at."""
+    if len(runs) == 1:
+        return
+    heard = [run.fit.gain[:, None] * voice for run, voice in zip(runs, voices)]
+    for place in range(len(runs)) if places is None else places:
+        others = [one for other, one in enumerate(heard) if other != place]
+        runs[place].fit.others = sum(others[1:], others[0])

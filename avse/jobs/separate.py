@@ -1,0 +1,244 @@
+"""Separating files: a sound file for each talker, and one for the rest."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avse.contracts.types import SAMPLE_RATE
+from avse.errors import AvseError
+from avse.files import atomic_path
+from avse.inference.em.speakers import Separated
+from avse.media import Talker, find_talkers
+from avse.model import CHUNK_SECONDS, Model, load
+
+REST = "rest"
+_STEPS = 32_767  # of 16-bit sound
+
+
+@dataclass
+class Voice:
+    """What was found of one talker.
+
+    Arguments
+    ---------
+    name, output : str
+    video : str or None
+        Where they are seen.
+    box : list of float or None
+        Their face in a picture of this video: x, y, width, height, as shares of its width and height.
+    valid_share : float
+        Share of frames in which their mouth was seen.
+    reliability : list of float
+        By video frame (25 per second): how far the video was trusted.
+    voices : dict
+        Where the model chooses among known speakers: the share of time of each, those of more than 1 %.
+    """
+
+    name: str
+    output: str
+    video: str | None
+    box: list[float] | None
+    valid_share: float
+    reliability: list[float]
+    voices: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class SeparationReport:
+    """What was done with one mixture.
+
+    Arguments
+    ---------
+    input, rest : str
+        The mixture, and the file of what belongs to no talker.
+    model : str
+    seconds : float
+    talkers : list of Voice
+    timings : dict
+        Seconds of wall time for reading (decoding and tracking), separating, and writing.
+    warnings : list of str
+    """
+
+    input: str
+    rest: str
+    model: str
+    seconds: float
+    talkers: list[Voice]
+    timings: dict[str, float]
+    warnings: list[str] = field(default_factory=list)
+
+
+def separate_file(
+    source: str | Path,
+    videos: Sequence[str | Path] = (),
+    *,
+    output: str | Path | None = None,
+    others: int = 0,
+    speakers: Sequence[str] = (),
+    model: str | Path | Model = "av-vae",
+    roi: str = "auto",
+    tracker: str | None = None,
+    plot: str | Path | None = None,
+    json_path: str | Path | None = None,
+    device: str = "cpu",
+    overrides: dict[str, Any] | None = None,
+    chunk_seconds: float = CHUNK_SECONDS,
+) -> SeparationReport:
+    """Separate the talkers of a file.
+
+    Sounds are written at 16 kHz with 16 bits. The rest is the mixture as it was read, less all voices as they were
+    written, so that the files add up to it sample by sample.
+
+    Arguments
+    ---------
+    source : path
+        The mixture: sound alone, or a video with sound.
+    videos : sequence of path
+        One of each talker, or one that shows several faces; none: the pictures of `source`.
+    output : path, optional
+        Folder of the sounds. Default: `<name>.separated` beside the source.
+    others : int
+        How many more talk whom no video shows.
+    speakers : sequence of str
+        Names of the talkers for a prior that knows speakers, in the order of the voices; "" for one unknown.
+    model : str, path or Model
+    roi, tracker : str
+        See `avse.media.read_clip`.
+    plot : path, optional
+        Picture of who is who over the spectrograms.
+    json_path : path, optional
+        Where to write the report.
+    device : str
+    overrides : dict, optional
+        Changes of the model's recipe: see `avse.load`.
+    chunk_seconds : float
+        See `Model.separate`.
+
+    Returns
+    -------
+    SeparationReport
+
+    Raises
+    ------
+    AvseError
+        If a file cannot be read or written, or nobody is seen; nothing half-written is left.
+    """
+    source = Path(source)
+    folder = source.with_name(f"{source.stem}.separated") if output is None else Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise AvseError(f"{folder}: is a file; --output names a folder, which gets a sound for each talker.")
+    began = time.perf_counter()
+    talkers = find_talkers(source, videos, others=others, roi=roi, tracker=tracker)
+    read = time.perf_counter()
+    used = load(model, device, overrides) if not isinstance(model, Model) else model
+    found = used.separate_clips(
+        [one.clip for one in talkers], [name or None for name in speakers], chunk_seconds=chunk_seconds
+    )
+    separated = time.perf_counter()
+    mixture = talkers[0].clip.audio
+    names = [_file_name(one.name) for one in talkers]
+    files = [folder / f"{source.stem}.{name}.wav" for name in [*names, REST]]
+    report = SeparationReport(
+        input=str(source),
+        rest=str(files[-1]),
+        model=used.name,
+        seconds=len(mixture) / SAMPLE_RATE,
+        talkers=[_voice(one, found, place, files[place]) for place, one in enumerate(talkers)],
+        timings={"read": round(read - began, 4), "separate": round(separated - read, 4)},
+        warnings=_warnings(talkers),
+    )
+    with ExitStack() as stack:
+        paths = [stack.enter_context(atomic_path(file)) for file in files]
+        report_path = None if json_path is None else stack.enter_context(atomic_path(json_path))
+        for path, sound in zip(paths, quantised(mixture, found.speech.numpy())):
+            _write(path, sound)
+        report.timings["write"] = round(time.perf_counter() - separated, 4)
+        if report_path is not None:
+            report_path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+        if plot is not None:
+            from avse.evaluation.plots.separation import plot_separation
+
+            plot_separation(plot, mixture, found, talkers, title=source.name)
+    return report
+
+
+def quantised(mixture: np.ndarray, voices: np.ndarray) -> np.ndarray:
+    """Voices and rest in 16 bits, which add up to the mixture in 16 bits wherever the rest is within full scale.
+
+    Arguments
+    ---------
+    mixture : array, shape (samples,)
+    voices : array, shape (sources, samples)
+
+    Returns
+    -------
+    array, shape (sources + 1, samples), int16
+
+    Example
+    -------
+    >>> quantised(np.array([0.5]), np.array([[0.2], [0.1]])).tolist()
+    [[6553], [3277], [6554]]
+    """
+    steps = np.rint(np.clip(np.vstack([mixture[None], voices]) * _STEPS, -_STEPS, _STEPS)).astype(np.int64)
+    rest = np.clip(steps[0] - steps[1:].sum(axis=0), -_STEPS, _STEPS)
+    return np.vstack([steps[1:], rest[None]]).astype(np.int16)
+
+
+def _write(path: Path, sound: np.ndarray) -> None:
+    import soundfile
+
+    try:
+        soundfile.write(path, sound, SAMPLE_RATE, subtype="PCM_16")
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AvseError(f"{path.name}: writing failed ({error}). Nothing was left behind.") from error
+
+
+def _voice(talker: Talker, found: Separated, place: int, file: Path) -> Voice:
+    box = None
+    if talker.box is not None and talker.picture is not None:
+        height, width = talker.picture.shape[:2]
+        box = [round(value / side, 4) for value, side in zip(talker.box, (width, height, width, height))]
+    shares: dict[str, float] = {}
+    if found.states is not None:
+        mean = found.states[place].mean(dim=0).tolist()
+        shares = {name: round(share, 3) for name, share in zip(found.names, mean) if share > 0.01}
+    return Voice(
+        name=talker.name,
+        output=str(file),
+        video=None if talker.video is None else str(talker.video),
+        box=box,
+        valid_share=round(float(np.mean(talker.clip.valid)), 4),
+        reliability=[round(value, 4) for value in found.reliability[place].tolist()],
+        voices=dict(sorted(shares.items(), key=lambda one: -one[1])),
+    )
+
+
+def _warnings(talkers: Sequence[Talker]) -> list[str]:
+    told = []
+    if not any(one.clip.valid.any() for one in talkers):
+        told.append(
+            "No mouth is seen anywhere. The voices are told apart by their sound alone, and who is who is unknown."
+        )
+    else:
+        told += [
+            f"{one.name}: no mouth is seen in {one.video}; this voice is one of the others."
+            for one in talkers
+            if one.video is not None and not one.clip.valid.any()
+        ]
+    unseen = sum(not one.clip.valid.any() for one in talkers)
+    if 1 < unseen < len(talkers):
+        told.append(f"{unseen} talkers are not seen: who of them is who is unknown.")
+    return told
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)

@@ -1,0 +1,107 @@
+"""Variational auto-encoders among which a Markov chain chooses: their common training objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import nn
+
+from avse.contracts.prior import SwitchingPrior
+from avse.contracts.types import Batch
+from avse.priors.vae.base import VariationalPrior
+from avse.signal.markov import MarkovChain, sticky
+
+
+class SwitchingVariationalPrior(SwitchingPrior):
+    """Any number of variational auto-encoders, and a chain over steps that says which of them speaks.
+
+    All components are trained on the same clean speech, each by its own loss. What the chain is trained on is how well
+    each of them explains each step: components that look at video prove themselves where the video is good, and are
+    given up where it was degraded.
+
+    Arguments
+    ---------
+    components : mapping of str to VariationalPrior
+        By a name for the log. All with the same `fft_size` and `hop`.
+    stand_ins : sequence of (int or None)
+        See `SwitchingPrior`.
+    stay : float or None
+        Probability, to begin with, that the next choice is the last one. None: the choice has no memory.
+
+    Raises
+    ------
+    ValueError
+        If components do not fit together, or `stay` is no probability.
+    """
+
+    def __init__(
+        self,
+        components: Mapping[str, VariationalPrior],
+        stand_ins: Sequence[int | None] = (),
+        stay: float | None = 0.95,
+    ) -> None:
+        domains = {(one.fft_size, one.hop) for one in components.values()}
+        if len(domains) != 1:
+            raise ValueError(f"components must have one domain, got (fft_size, hop) = {sorted(domains)}.")
+        if stay is not None and not 0.0 < stay < 1.0:
+            raise ValueError(f"stay must be above 0 and below 1, got {stay}.")
+        super().__init__(*domains.pop())
+        self.names, self.stand_ins, self.memory = tuple(components), tuple(stand_ins), stay is not None
+        self.components = nn.ModuleList(components.values())
+        self.kl_weight = 1.0
+        if any(getattr(one, "growth", "") == "quadratic" for one in self.components):
+            self.growth = "quadratic"
+        self.initial = nn.Parameter(torch.zeros(len(components)))
+        self.transition = nn.Parameter(sticky(len(components), stay).log()) if stay is not None else None
+
+    @property
+    def kl_weight(self) -> float:
+        """Weight of the divergence in the loss of all components."""
+        return self._kl_weight
+
+    @kl_weight.setter
+    def kl_weight(self, weight: float) -> None:
+        self._kl_weight = weight
+        for component in self._variational():
+            component.kl_weight = weight
+
+    def switch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `SwitchingPrior.switch`: shapes (components,) and (components, components)."""
+        initial = self.initial.log_softmax(dim=0)
+        if self.transition is None:
+            return initial, initial.expand(len(initial), -1)
+        return initial, self.transition.log_softmax(dim=1)
+
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Mean loss of the components, and the negative log-likelihood of the chain; see `Prior.loss`.
+
+        Evidence is divided by the number of bins, as inference does.
+
+        Returns
+        -------
+        dict of str to scalar tensor
+            `loss`; `switch`: the log-likelihood that is lost, by step, as nobody says which component is the best; and
+            the terms of each component, followed by its name.
+        """
+        contexts = self.contexts(batch)
+        losses, evidence = [], []
+        terms: dict[str, torch.Tensor] = {}
+        for name, component in zip(self.names, self._variational()):
+            found, explained = component.loss_and_evidence(batch)
+            losses.append(found.pop("loss"))
+            evidence.append(explained)
+            terms |= {f"{term}_{name}": value for term, value in found.items()}
+        for state, stand_in in enumerate(self.stand_ins):
+            if stand_in is not None:
+                evidence[state] = torch.where(contexts[state].valid, evidence[state], evidence[stand_in])
+        told, inside = torch.stack(evidence, dim=2), contexts[0].inside
+        told = (told - told.amax(dim=2, keepdim=True)) / self.bins
+        chain = MarkovChain.of(*self.switch(), batch=len(batch))
+        switch = -chain.infer(told, inside).log_evidence.sum() / inside.sum()
+        loss = torch.stack(losses).mean()
+        return {"loss": loss + switch.to(loss), "switch": switch.detach(), **terms}
+
+    def _variational(self) -> Iterator[VariationalPrior]:
+        return (cast(VariationalPrior, one) for one in self.components)
