@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from avse import compatibility
+
 __version__ = "0.1.0"
 
 _FROM = {
@@ -25,6 +27,7 @@ _FROM = {
     "generate": "avse.generation",
     "register": "avse.plugins",
 }
+compatibility.install()
 __all__ = ["__version__", "enhance", "separate", *_FROM]
 
 

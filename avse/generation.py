@@ -121,11 +121,11 @@ def draw_speech(prior: DiffusionPrior, batch: Batch, sampler: Sampler, seed: int
     with torch.no_grad():
         context = prior.context(batch)
         like = prior.analyse(torch.zeros_like(batch.noisy))
-        generators = clip_generators(context.inside, seed)
+        generators = clip_generators(context.mask, seed)
         speech = sampler.sample(
             lambda state, time: prior.speech_given(state, time, context)[0],
             prior.sde,
-            lambda: complex_noise(like, context.inside, generators),
+            lambda: complex_noise(like, context.mask, generators),
         )
         samples = batch.noisy.shape[1]
         return prior.synthesise(speech, samples) * length_mask(batch.lengths, samples)
@@ -151,8 +151,9 @@ def embed(
     Returns
     -------
     dict of str to array
-        `features`, shape (frames, dim): of sound and video, from the network's last block; `visual`, shape (frames,
-        dim): of the mouth alone, from the front-end, or empty; `valid`, shape (frames,): where a mouth was seen.
+        `features`, shape (video_frames, dim): of sound and video, from the network's last block; `visual`, of the
+        same shape: of the mouth alone, from the front-end, or empty; `valid`, shape (video_frames,): where a mouth was
+        seen.
 
     Raises
     ------

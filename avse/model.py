@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from avse.compatibility import weight_name
 from avse.contracts.mouth_tracker import MouthTracker
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip, Estimate
 from avse.errors import AvseError
@@ -29,7 +30,7 @@ CHUNK_SECONDS = 20.0
 OVERLAP_SECONDS = 2.0
 _PARTS = ("prior", "noise_model", "inference")
 SYSTEM = "inference"  # the recipe's key of a system that wraps what was trained, its key `model`
-_FORMAT = 1
+_FORMAT = 2
 _WEIGHTS, _RECIPE, _DESCRIPTION = "model.safetensors", "recipe.yaml", "model.json"
 
 
@@ -98,7 +99,7 @@ class Model:
         Returns
         -------
         Estimate
-            `speech` and `noise` of shape (samples,) at 16 kHz, `reliability` of shape (frames,).
+            `speech` and `noise` of shape (samples,) at 16 kHz, `reliability` of shape (video_frames,).
 
         Raises
         ------
@@ -162,7 +163,7 @@ class Model:
         -------
         Separated
             `speech` of shape (sources, samples) and `rest` of shape (samples,) at 16 kHz, which add up to the mixture;
-            `reliability` of shape (sources, frames).
+            `reliability` of shape (sources, video_frames).
 
         Raises
         ------
@@ -344,15 +345,17 @@ def load(
 
     folder = _find(name_or_folder)
     description = _read_description(folder)
+    old = description["format"] < _FORMAT
     if {name.partition(".")[0] for name in overrides or ()} & set(_PARTS):
-        _check_parts(load_trusted(folder / _RECIPE), description.get("name", folder.name), overrides)
-    recipe = load_trusted(folder / _RECIPE, overrides)
+        _check_parts(load_trusted(folder / _RECIPE, old=old), description.get("name", folder.name), overrides)
+    recipe = load_trusted(folder / _RECIPE, overrides, old=old)
     key = SYSTEM if SYSTEM in recipe.keys else "model"
     system = recipe.build(key)[key]
     try:
         weights = safetensors.torch.load_file(folder / _WEIGHTS)
     except (safetensors.SafetensorError, OSError) as error:
         raise AvseError(f"{folder / _WEIGHTS}: holds no weights ({error}). Fetch the model again.") from error
+    weights = {weight_name(name, description["format"]): weight for name, weight in weights.items()}
     expected = system.state_dict()
     if overrides:
         # A part that was put in brings buffers of its own, and leaves weights of what it replaced behind.
@@ -514,8 +517,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise AvseError(
             f"{folder / _DESCRIPTION}: does not describe a model ({type(error).__name__}: {error}). Fetch it again."
         ) from error
-    if description.get("format") != _FORMAT:
-        raise AvseError(f"{folder}: has format {description.get('format')}, this avse reads format {_FORMAT}.")
+    if description.get("format") not in range(1, _FORMAT + 1):
+        raise AvseError(f"{folder}: has format {description.get('format')}, this avse reads formats 1 to {_FORMAT}.")
     for name in (_WEIGHTS, _RECIPE):
         path = folder / name
         if not path.is_file():

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from avse import compatibility
 from avse.errors import AvseError
 
 if TYPE_CHECKING:
@@ -140,6 +141,10 @@ def get(kind: str, name: str) -> type[Any]:
         If there is none: names the nearest, all there are, and what went wrong with a plugin of that name.
     """
     _known_kind(kind)
+    if name in compatibility.PLUGINS.get(kind, {}):
+        new = compatibility.PLUGINS[kind][name]
+        compatibility.warn(name, new)
+        name = new
     if name not in _REGISTRY[kind] and name.isidentifier():
         # Most plugins live in a file of their name: no need to import the others.
         for module in _modules(kind):

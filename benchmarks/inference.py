@@ -120,7 +120,7 @@ def _measure(inference: str, prior: str, seconds: float, iterations: int, thread
     out.put((taken, (_peak_memory() - before) / 1024))
 
 
-def growth(options: argparse.Namespace, inferences: list[str], priors: list[str]) -> None:
+def complexity(options: argparse.Namespace, inferences: list[str], priors: list[str]) -> None:
     few = max(1, options.iterations // 20)
     context = multiprocessing.get_context("spawn")  # a process's peak memory never falls: a fresh one each time
     rows = []
@@ -192,7 +192,7 @@ def main() -> None:
     priors = sorted(options.priors, key=lambda name: name != "vae")
     speed(options, options.inferences, priors)
     batching(options, options.inferences, priors)
-    growth(options, options.inferences, priors)
+    complexity(options, options.inferences, priors)
 
 
 if __name__ == "__main__":

@@ -82,8 +82,8 @@ def flags_of(kind: str, cls: type) -> dict[str, str]:
     if "causal" in [check.name for check in checks_of(kind)]:
         chosen = "causal" in inspect.signature(cls).parameters
         flags["causal"] = "with `causal=True`" if chosen else "yes" if cls.causal else "no"
-    if cls.growth != "linear":
-        flags["time and memory"] = f"{cls.growth} in the length of a clip"
+    if cls.complexity != "linear":
+        flags["time and memory"] = f"{cls.complexity} in the length of a clip"
     names = [*vars(base), *inspect.get_annotations(base)]
     for name in dict.fromkeys(names):
         value = getattr(cls, name, None)
@@ -164,7 +164,7 @@ def _kind_page(kind: str) -> str:
     else:
         parts.append("None yet: the contract is declared for what is to come.")
     parts += ["## Checks", f"`avse check {kind}/NAME`, or `avse check FILE`, puts a plugin to all of these."]
-    rows = [f"| `{one.name}` | {cell(one.expected)} | {cell(one.mend)} |" for one in checks_of(kind)]
+    rows = [f"| `{one.name}` | {cell(one.expected)} | {cell(one.hint)} |" for one in checks_of(kind)]
     parts.append("\n".join(_table(("check", "the promise", "what usually mends it"), rows)))
     return "\n\n".join(parts) + "\n"
 

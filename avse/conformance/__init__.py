@@ -1,8 +1,9 @@
 """Conformance checks: what every plugin of a kind must do, as named tests that any class can be put to.
 
-`core` holds what a check is and how it is run; `common`, `modules`, `devices` and `growth` what several kinds share;
-each further module is a kind, with `CHECKS`, and `DOES_NOT_APPLY` for those of `PROMISES` that say nothing about it. A
-check gets the class, builds an instance by `cls.example()`, and raises `CheckFailed` with what it measured.
+`core` holds what a check is and how it is run; `common`, `modules`, `devices` and `complexity` what several kinds
+share; `runner` is what `avse check` calls; each further module is a kind, with `CHECKS`, and `DOES_NOT_APPLY` for those
+of `PROMISES` that say nothing about it. A check gets the class, builds an instance by `cls.example()`, and raises
+`CheckFailed` with what it measured.
 """
 
 from avse.conformance.core import (

@@ -34,7 +34,7 @@ PROMISES = {
     "causal": "nothing looks ahead where `causal` is true",
     "devices": "it can be moved to another device",
     "hostile_input": "silence, clipping and huge input give finite results",
-    "growth": "time and memory grow no faster than declared with the length of a clip",
+    "complexity": "time and memory grow no faster than declared with the length of a clip",
 }
 _OWN_FOLDER = Path(__file__).parent
 
@@ -70,14 +70,14 @@ class Check:
         Takes the class; raises `CheckFailed` if the promise is broken, `NotApplicable` if it does not concern it.
     expected : str
         The promise, as one sentence.
-    mend : str
+    hint : str
         What usually mends a failure.
     """
 
     name: str
     run: Callable[[type], None]
     expected: str
-    mend: str
+    hint: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class CheckResult:
         How long the check took.
     error : Exception or None
         What the check or the plugin raised.
-    mend : str
+    hint : str
         What usually mends this failure; empty where nothing is known, as for most exceptions of a plugin's code.
     """
 
@@ -109,7 +109,7 @@ class CheckResult:
     place: str = ""
     seconds: float = 0.0
     error: Exception | None = None
-    mend: str = ""
+    hint: str = ""
 
     @property
     def raised(self) -> bool:
@@ -126,7 +126,7 @@ class CheckResult:
             return f"{self.outcome:4}  {self.check.name}" + (f" ({self.found})" if self.found else "")
         return (
             f"FAIL  {self.check.name}\n      expected: {self.check.expected}\n      found: {self.found}\n"
-            f"      where: {self.place}" + (f"\n      mend: {self.mend}" if self.mend else "")
+            f"      where: {self.place}" + (f"\n      mend: {self.hint}" if self.hint else "")
         )
 
 
@@ -182,7 +182,7 @@ def run_check(check: Check, cls: type) -> CheckResult:
         found = str(error) if isinstance(error, CheckFailed) else f"raised {type(error).__name__}: {error}"
         place, seconds = _place_of_failure(error, cls), time.perf_counter() - begin
         return CheckResult(
-            check, False, found, place=place, seconds=seconds, error=error, mend=_mend(check, error, cls)
+            check, False, found, place=place, seconds=seconds, error=error, hint=_hint(check, error, cls)
         )
     return CheckResult(check, True, seconds=time.perf_counter() - begin)
 
@@ -314,18 +314,18 @@ def _largest(one: torch.Tensor, two: torch.Tensor) -> float:
     return (one.double() - two.double()).abs().max().item() if one.numel() else 0.0
 
 
-def _mend(check: Check, error: Exception, cls: type) -> str:
+def _hint(check: Check, error: Exception, cls: type) -> str:
     """What to do about a failure: the check's own advice is of no use where the plugin's code did not get that far."""
     base = _contract_of(cls)
     if _is_wrong_call_of_constructor(error, cls):
         asked = list(inspect.signature(base).parameters) if base is not None and "__init__" in vars(base) else []
         others = "`example_arguments` gives a value to each argument without a default, and to no others"
         return f"the constructor takes {' and '.join(asked)}; {others}" if asked else others
-    advice = [check.mend] if isinstance(error, CheckFailed) else []
+    advice = [check.hint] if isinstance(error, CheckFailed) else []
     given = vars(base).get("forward") if base is not None else None
     if given is not None and "forward" not in contract_methods(cls) and cls.forward is not given:  # type: ignore[attr-defined]
         methods = " and ".join(f"`{name}`" for name in contract_methods(cls))
-        told = "leave `forward` to the contract" in check.mend and advice
+        told = "leave `forward` to the contract" in check.hint and advice
         advice = advice if told else [f"leave `forward` to the contract and write {methods} only", *advice]
     return "; else: ".join(advice)
 

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.conformance.complexity import grows_without_torch
 from avse.conformance.core import Check, build, expect
-from avse.conformance.growth import grows_without_torch
 from avse.contracts.corruption import SEVERITIES, Corruption
 from avse.contracts.types import MOUTH_SIZE
 
@@ -153,9 +153,9 @@ CHECKS = [
         "clip to 0 ... 255 before .astype(np.uint8); divide by max(spread, small)",
     ),
     Check(
-        "growth",
+        "complexity",
         partial(grows_without_torch, inputs=_long_inputs),
-        "time and memory grow no faster with the frames of a clip than the attribute `growth` says",
+        "time and memory grow no faster with the frames of a clip than the attribute `complexity` says",
         "work frame by frame",
     ),
 ]

@@ -106,5 +106,5 @@ DOES_NOT_APPLY = {
     "causal": _FILES,
     "devices": _FILES,
     "hostile_input": "see refuses_empty_folder",
-    "growth": "prepared once, file by file",
+    "complexity": "prepared once, file by file",
 }

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.conformance.complexity import grows_as_declared
 from avse.conformance.core import Check, NotApplicable, build, expect, expect_close, expect_finite
 from avse.conformance.devices import has_weights, moves_to_devices
-from avse.conformance.growth import grows_as_declared
 from avse.conformance.modules import autocast, every_parameter_learns, repeatable, weights_round_trip
 from avse.contracts.embedding import MODALITIES, Embedding
 from avse.errors import AvseError
@@ -198,9 +198,9 @@ CHECKS = [
         "divide by max(norm, small)",
     ),
     Check(
-        "growth",
+        "complexity",
         partial(grows_as_declared, inputs=_long_inputs, outputs=_outputs),
-        "time and memory grow no faster with the length of sounds and videos than the attribute `growth` says",
+        "time and memory grow no faster with the length of sounds and videos than the attribute `complexity` says",
         "cut long items into pieces and average; or set growth = 'quadratic'",
     ),
 ]

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.conformance.complexity import grows_as_declared
 from avse.conformance.core import (
     Check,
     build,
@@ -22,7 +23,6 @@ from avse.conformance.core import (
     seeded,
 )
 from avse.conformance.devices import moves_to_devices
-from avse.conformance.growth import grows_as_declared
 from avse.conformance.modules import (
     autocast,
     causal_instance,
@@ -299,9 +299,9 @@ def estimate_checks(draws: bool, others: str = "") -> list[Check]:
             "divide by max(level, small); take logarithms and roots of value + small",
         ),
         Check(
-            "growth",
+            "complexity",
             partial(grows_as_declared, inputs=_long_inputs, outputs=_outputs),
-            "time and memory grow no faster with the length of a clip than the attribute `growth` says",
+            "time and memory grow no faster with the length of a clip than the attribute `complexity` says",
             "look at parts of a clip at a time; or set growth = 'quadratic'",
         ),
     ]

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.conformance.complexity import grows_as_declared
 from avse.conformance.core import Check, build, expect, expect_close, expect_equal, expect_finite
 from avse.conformance.devices import moves_to_devices
-from avse.conformance.growth import grows_as_declared
 from avse.conformance.modules import (
     autocast,
     causal_instance,
     every_parameter_learns,
+    perturb,
     repeatable,
-    stir,
     weights_round_trip,
 )
 from avse.contracts.fusion import Fusion
@@ -144,7 +144,7 @@ def _precision(cls: type) -> None:
 
 def _causal(cls: type) -> None:
     fusion = causal_instance(cls).double()
-    stir(fusion)
+    perturb(fusion)
     audio, video, valid = _streams(fusion, steps=20, dtype=torch.float64)
     later = [stream.clone() for stream in (audio, video, valid)]
     later[0][:, 12:] *= -3.0
@@ -169,7 +169,7 @@ def _hostile(cls: type) -> None:
 
 def _trained(cls: type) -> Fusion:
     fusion = build(cls)
-    stir(fusion)
+    perturb(fusion)
     return fusion
 
 
@@ -250,9 +250,9 @@ CHECKS = [
         "normalise with an epsilon; subtract the maximum before an exponential",
     ),
     Check(
-        "growth",
+        "complexity",
         partial(grows_as_declared, inputs=_long_inputs, outputs=_outputs),
-        "time and memory grow no faster with the steps of a clip than the attribute `growth` says",
+        "time and memory grow no faster with the steps of a clip than the attribute `complexity` says",
         "attend to the steps around only; or set growth = 'quadratic'",
     ),
 ]

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.conformance.complexity import grows_without_torch
 from avse.conformance.core import Check, build, expect
-from avse.conformance.growth import grows_without_torch
 from avse.errors import AvseError
 
 
@@ -116,9 +116,9 @@ CHECKS = [
         "raise AvseError where the score is not defined",
     ),
     Check(
-        "growth",
+        "complexity",
         partial(grows_without_torch, inputs=_long_inputs),
-        "time and memory grow no faster with the length of a clip than the attribute `growth` says",
+        "time and memory grow no faster with the length of a clip than the attribute `complexity` says",
         "correlate by FFT, or within a window",
     ),
 ]

@@ -35,7 +35,7 @@ def every_parameter_learns(cls: type, outputs: Callable[[Any], list[torch.Tensor
         learnable = {n: p for n, p in module.named_parameters() if p.requires_grad and not n.startswith(foreign)}
         if not learnable:
             raise NotApplicable("nothing to learn")
-        stir(module, 0.05)
+        perturb(module, 0.05)
         loss = sum((output * torch.randn_like(output)).sum() for output in outputs(module) if output.requires_grad)
         expect(isinstance(loss, torch.Tensor), "no output depends on a parameter")
         loss.backward()
@@ -108,7 +108,7 @@ def causal_instance(cls: type) -> Any:
     raise NotApplicable("does not claim to be causal")
 
 
-def stir(module: nn.Module, amount: float = 0.2) -> None:
+def perturb(module: nn.Module, amount: float = 0.2) -> None:
     """As if trained: layers that start at zero, and so would hide a fault, say something."""
     with torch.no_grad(), seeded(5):
         for parameter in module.parameters():

@@ -125,5 +125,5 @@ DOES_NOT_APPLY = {
     "weights_round_trip": "nothing to learn here",
     "causal": _PICTURE,
     "devices": "works on NumPy arrays",
-    "growth": _PICTURE,
+    "complexity": _PICTURE,
 }

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.conformance.complexity import grows_as_declared
 from avse.conformance.core import (
     Check,
     NotApplicable,
@@ -19,7 +20,6 @@ from avse.conformance.core import (
     seeded,
 )
 from avse.conformance.devices import moves_to_devices
-from avse.conformance.growth import grows_as_declared
 from avse.conformance.modules import (
     autocast,
     causal_instance,
@@ -33,15 +33,15 @@ _BINS = 321
 
 
 def _example(lengths: tuple[int, ...] = (30, 18)) -> tuple[torch.Tensor, torch.Tensor]:
-    """Power of a stationary hum with bursts, (batch, steps, bins), and where clips are."""
+    """Power of a stationary hum with bursts, (batch, frames, bins), and where clips are."""
     power = torch.zeros(len(lengths), max(lengths), _BINS)
     for row, length in enumerate(lengths):
         generator = torch.Generator().manual_seed(length)
         shape = 1e-3 + torch.linspace(1, 0, _BINS).square()
         gain = 0.2 + torch.rand(length, 1, generator=generator)
         power[row, :length] = shape * gain * -torch.rand(length, _BINS, generator=generator).clamp(min=1e-6).log()
-    inside = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    return power, inside
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    return power, mask
 
 
 def _long_example(model: NoiseModel, times: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,25 +57,25 @@ def _scene(model: NoiseModel, like: torch.Tensor) -> torch.Tensor | None:
     return F.normalize(scene, dim=0).expand(like.shape[0], dim)
 
 
-def _states(model: NoiseModel, power: torch.Tensor, inside: torch.Tensor, iterations: int) -> list[State]:
-    states = [model.initial_state(power, inside, _scene(model, power))]
+def _states(model: NoiseModel, power: torch.Tensor, mask: torch.Tensor, iterations: int) -> list[State]:
+    states = [model.initial_state(power, mask, _scene(model, power))]
     for _ in range(iterations):
-        states.append(model.update_from_power(states[-1], power, inside))
+        states.append(model.update_from_power(states[-1], power, mask))
     return states
 
 
-def _fit(model: NoiseModel, power: torch.Tensor, inside: torch.Tensor, iterations: int) -> list[State]:
+def _fit(model: NoiseModel, power: torch.Tensor, mask: torch.Tensor, iterations: int) -> list[State]:
     with torch.no_grad(), seeded(3):
-        return _states(model, power, inside, iterations)
+        return _states(model, power, mask, iterations)
 
 
-def _fitted(model: NoiseModel, power: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+def _fitted(model: NoiseModel, power: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return model.variance(_fit(model, power, inside, 3)[-1])
+        return model.variance(_fit(model, power, mask, 3)[-1])
 
 
-def _outputs(model: NoiseModel, *power_and_inside: torch.Tensor) -> list[torch.Tensor]:
-    return [model.variance(_states(model, *(power_and_inside or _example()), 2)[-1])]
+def _outputs(model: NoiseModel, *power_and_mask: torch.Tensor) -> list[torch.Tensor]:
+    return [model.variance(_states(model, *(power_and_mask or _example()), 2)[-1])]
 
 
 def _seeded_outputs(model: NoiseModel) -> list[torch.Tensor]:
@@ -83,15 +83,15 @@ def _seeded_outputs(model: NoiseModel) -> list[torch.Tensor]:
         return _outputs(model)
 
 
-def _double(power: torch.Tensor, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return power.double(), inside
+def _double(power: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return power.double(), mask
 
 
 def _shapes(cls: type) -> None:
     model = build(cls)
     for lengths in ((1,), (7,), (30, 18, 1)):
-        power, inside = _example(lengths)
-        for number, state in enumerate(_fit(model, power, inside, 2)):
+        power, mask = _example(lengths)
+        for number, state in enumerate(_fit(model, power, mask, 2)):
             for name, value in state.items():
                 expect(
                     isinstance(value, torch.Tensor) and value.shape[:1] == (len(lengths),),
@@ -104,53 +104,53 @@ def _shapes(cls: type) -> None:
 
 def _hostile(cls: type) -> None:
     model = build(cls)
-    power, inside = _example()
+    power, mask = _example()
     burst = torch.zeros_like(power)
     burst[:, 5, 40] = 1.0
     cases = {"noise": power, "silence": power * 0, "huge power": power * 1e8, "tiny power": power * 1e-14}
     for name, given in {**cases, "one burst": burst}.items():
-        variance = _fitted(model, given, inside)
+        variance = _fitted(model, given, mask)
         expect_finite(variance, f"variance of {name}")
-        expect(bool((variance[inside] > 0).all()), f"variance of {name} reaches {float(variance[inside].min()):.3g}")
+        expect(bool((variance[mask] > 0).all()), f"variance of {name} reaches {float(variance[mask].min()):.3g}")
 
 
 def _fits(cls: type) -> None:
     model = build(cls)
-    power, inside = _example()
+    power, mask = _example()
 
-    def misfit(state: State) -> float:  # Itakura-Saito, up to a constant
+    def nll(state: State) -> float:  # Itakura-Saito, up to a constant
         with torch.no_grad():
             variance = model.variance(state)
-        return float((power / variance + variance.log())[inside].mean())
+        return float((power / variance + variance.log())[mask].mean())
 
-    values = [misfit(state) for state in _fit(model, power, inside, 10)]
-    expect(values[-1] <= values[0] + 1e-6, f"the misfit went from {values[0]:.5g} to {values[-1]:.5g} in 10 updates")
+    values = [nll(state) for state in _fit(model, power, mask, 10)]
+    expect(values[-1] <= values[0] + 1e-6, f"the objective went from {values[0]:.5g} to {values[-1]:.5g} in 10 updates")
 
 
 def _keeps_state(cls: type) -> None:
     model = build(cls)
-    power, inside = _example()
-    state = _fit(model, power, inside, 0)[0]
+    power, mask = _example()
+    state = _fit(model, power, mask, 0)[0]
     kept = {name: value.clone() for name, value in state.items()}
     with torch.no_grad():
-        model.update_from_power(state, power, inside)
+        model.update_from_power(state, power, mask)
     changed = [name for name, value in kept.items() if not torch.equal(value, state[name])]
     expect(not changed, f"update changed {', '.join(changed)} of the state it was given")
 
 
 def _padding(cls: type) -> None:
     model = build(cls, dtype=torch.float64)
-    power, inside = _double(*_example((18,)))
-    padded = F.pad(power, (0, 0, 0, 7)), F.pad(inside, (0, 7))
-    one, two = _fitted(model, power, inside), _fitted(model, *padded)
+    power, mask = _double(*_example((18,)))
+    padded = F.pad(power, (0, 0, 0, 7)), F.pad(mask, (0, 7))
+    one, two = _fitted(model, power, mask), _fitted(model, *padded)
     expect_close(one, two[:, :18], "variance of a clip and of the same clip with padding", 1e-6)
 
 
 def _batches(cls: type) -> None:
     model = build(cls, dtype=torch.float64)
     lengths = (30, 29, 18)
-    power, inside = _double(*_example(lengths))
-    together = _fitted(model, power, inside)
+    power, mask = _double(*_example(lengths))
+    together = _fitted(model, power, mask)
     for row, length in enumerate(lengths):
         alone = _fitted(model, *_double(*_example((length,))))[0]
         what = f"variance of a clip of {length} steps alone and in a batch of clips of 30, 29, 18"
@@ -158,13 +158,13 @@ def _batches(cls: type) -> None:
 
 
 def _precision(cls: type) -> None:
-    model, (power, inside) = build(cls), _example()
-    single, double = _fitted(model, power, inside), _fitted(deepcopy(model).double(), power.double(), inside)
+    model, (power, mask) = build(cls), _example()
+    single, double = _fitted(model, power, mask), _fitted(deepcopy(model).double(), power.double(), mask)
     expect(single.dtype == torch.float32, f"float32 in gave {single.dtype}")
     expect(double.dtype == torch.float64, f"float64 in gave {double.dtype}")
-    expect_close(single[inside], double[inside], "variance in float32 and float64", 1e-3)
+    expect_close(single[mask], double[mask], "variance in float32 and float64", 1e-3)
     with autocast():
-        expect_finite(_fitted(model, power, inside), "variance in mixed precision (bfloat16)")
+        expect_finite(_fitted(model, power, mask), "variance in mixed precision (bfloat16)")
 
 
 def _weights_round_trip(cls: type) -> None:
@@ -175,10 +175,10 @@ def _weights_round_trip(cls: type) -> None:
 
 def _causal(cls: type) -> None:
     model = causal_instance(cls).double()
-    power, inside = _double(*_example((30,)))
+    power, mask = _double(*_example((30,)))
     later = power.clone()
     later[:, 18:] *= 9.0
-    one, two = _fitted(model, power, inside), _fitted(model, later, inside)
+    one, two = _fitted(model, power, mask), _fitted(model, later, mask)
     expect_close(one[:, :18], two[:, :18], "variance before the power changes", 1e-7)
 
 
@@ -192,7 +192,7 @@ CHECKS = [
     ),
     Check("fits", _fits, "updates bring the variance closer to the power", "check numerator / denominator in the rule"),
     Check("keeps_state", _keeps_state, "update changes no tensor of the state given", "use no in-place operations"),
-    Check("padding", _padding, "steps beyond a clip's end change nothing", "count only steps that are `inside`"),
+    Check("padding", _padding, "steps beyond a clip's end change nothing", "count only steps that are `mask`"),
     Check(
         "batch_equals_singles",
         _batches,
@@ -243,9 +243,9 @@ CHECKS = [
         "floor factors at a small value",
     ),
     Check(
-        "growth",
+        "complexity",
         partial(grows_as_declared, inputs=_long_example, outputs=_outputs),
-        "time and memory grow no faster with the steps of a clip than the attribute `growth` says",
+        "time and memory grow no faster with the steps of a clip than the attribute `complexity` says",
         "compare no step with every other; or set growth = 'quadratic'",
     ),
 ]

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.conformance.complexity import grows_as_declared
 from avse.conformance.core import (
     Check,
     NotApplicable,
@@ -24,7 +25,6 @@ from avse.conformance.core import (
     seeded,
 )
 from avse.conformance.devices import moves_to_devices
-from avse.conformance.growth import grows_as_declared
 from avse.conformance.modules import (
     autocast,
     causal_instance,
@@ -34,7 +34,7 @@ from avse.conformance.modules import (
 )
 from avse.contracts.prior import LatentPrior, Prior, ScorePrior, SwitchingPrior
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
-from avse.signal.stft import stft_steps
+from avse.signal.stft import stft_frames
 
 Views = dict[str, torch.Tensor]
 
@@ -116,7 +116,7 @@ def _loss(cls: type) -> None:
 def _domain(cls: type) -> None:
     prior, batch = build(cls), example_batch((6400, 4000))
     spectrum = prior.analyse(batch.noisy)
-    steps = stft_steps(6400, prior.fft_size, prior.hop)
+    steps = stft_frames(6400, prior.fft_size, prior.hop)
     expect(
         tuple(spectrum.shape) == (2, steps, prior.bins) and spectrum.is_complex(),
         f"analyse gave {spectrum.dtype} {tuple(spectrum.shape)}, expected complex {(2, steps, prior.bins)}",
@@ -140,7 +140,7 @@ def _shapes(cls: type) -> None:
 
 
 def _shapes_of_views(prior: Prior, batch: Batch) -> None:
-    steps = stft_steps(batch.noisy.shape[1], prior.fft_size, prior.hop)
+    steps = stft_frames(batch.noisy.shape[1], prior.fft_size, prior.hop)
     for name, view in _look(prior, batch).items():
         if isinstance(prior, LatentPrior):
             last = prior.bins if name.endswith("of p(s | z)") else prior.latent_dim
@@ -305,7 +305,7 @@ CHECKS = [
         "padding",
         _padding,
         "padding beyond a clip's end changes nothing",
-        "mask attention, means and backward recurrences by `context.inside`",
+        "mask attention, means and backward recurrences by `context.mask`",
     ),
     Check(
         "batch_equals_singles",
@@ -369,9 +369,9 @@ CHECKS = [
         "compare power with a floor; bound log-variances",
     ),
     Check(
-        "growth",
+        "complexity",
         partial(grows_as_declared, inputs=_long_inputs, outputs=_outputs),
-        "time and memory grow no faster with the length of a clip than the attribute `growth` says",
+        "time and memory grow no faster with the length of a clip than the attribute `complexity` says",
         "attend to the steps around only; or set growth = 'quadratic'",
     ),
 ]

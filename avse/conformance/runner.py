@@ -211,8 +211,8 @@ def _print_failure(result: CheckResult, console: Console, width: int) -> None:
     _print_row(console, [*empty, Text("found   ", style="bold"), Text(result.found, style="red")])
     # In one line, however long, so that it can be copied.
     console.print(" " * (width + 8) + "where     " + _short(result.place), soft_wrap=True)
-    if result.mend:
-        _print_row(console, [*empty, Text("mend    ", style="bold"), Text(result.mend)])
+    if result.hint:
+        _print_row(console, [*empty, Text("mend    ", style="bold"), Text(result.hint)])
 
 
 def _same_errors(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
@@ -264,7 +264,7 @@ def _plain(reports: Sequence[Report], problems: Sequence[plugins.Problem], passe
             "expected": result.check.expected,
             "found": result.found,
             "where": result.place,
-            "mend": result.mend,
+            "hint": result.hint,
             "seconds": round(result.seconds, 3),
         }
 

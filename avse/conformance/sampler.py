@@ -180,5 +180,5 @@ DOES_NOT_APPLY = {
     "causal": _STATES,
     "devices": "holds no tensor",
     "hostile_input": _STATES,
-    "growth": "each value is moved by itself",
+    "complexity": "each value is moved by itself",
 }

@@ -94,5 +94,5 @@ DOES_NOT_APPLY = {
     "causal": "takes times, no sound",
     "devices": _NUMBERS,
     "hostile_input": "takes times, no sound",
-    "growth": "takes times, no sound",
+    "complexity": "takes times, no sound",
 }

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
+from avse.conformance.complexity import grows_as_declared
 from avse.conformance.core import Check, build, expect, expect_close, expect_equal, expect_finite
 from avse.conformance.devices import moves_to_devices
-from avse.conformance.growth import grows_as_declared
 from avse.conformance.modules import (
     autocast,
     causal_instance,
@@ -230,9 +230,9 @@ CHECKS = [
         "divide by std + small",
     ),
     Check(
-        "growth",
+        "complexity",
         partial(grows_as_declared, inputs=_long_inputs, outputs=_outputs),
-        "time and memory grow no faster with the frames of a clip than the attribute `growth` says",
+        "time and memory grow no faster with the frames of a clip than the attribute `complexity` says",
         "attend to the frames around only; or set growth = 'quadratic'",
     ),
 ]

@@ -48,18 +48,18 @@ class Corruption(Plugin):
 
         Arguments
         ---------
-        mouth : array, shape (frames, 88, 88), uint8
+        mouth : array, shape (video_frames, 88, 88), uint8
             Not changed in place.
-        valid : array, shape (frames,), bool
+        valid : array, shape (video_frames,), bool
             Not changed in place.
         rng : numpy.random.Generator
             The only source of chance: equal generators give equal results.
 
         Returns
         -------
-        mouth : array, shape (frames, 88, 88), uint8
+        mouth : array, shape (video_frames, 88, 88), uint8
             A frame that is not spoiled keeps its crop bit for bit: this is how `spoiled_frames` tells them apart.
-        valid : array, shape (frames,), bool
+        valid : array, shape (video_frames,), bool
             False in frames that a tracker would lose. A corruption that no tracker notices (blur, a frozen picture)
             leaves it as it is.
         """
@@ -70,8 +70,8 @@ class Corruption(Plugin):
         Arguments
         ---------
         other : callable
-            Gives `mouth`, shape (frames, 88, 88), and `valid`, shape (frames,), of another speaker's clip, whose length
-            may differ.
+            Gives `mouth`, shape (video_frames, 88, 88), and `valid`, shape (video_frames,), of another speaker's
+            clip, whose length may differ.
         """
         return self
 
@@ -83,14 +83,14 @@ def spoiled_frames(
 
     Arguments
     ---------
-    mouth, valid : array, shape (frames, 88, 88) and (frames,)
+    mouth, valid : array, shape (video_frames, 88, 88) and (video_frames,)
         What was there.
-    spoiled_mouth, spoiled_valid : array, shape (frames, 88, 88) and (frames,)
+    spoiled_mouth, spoiled_valid : array, shape (video_frames, 88, 88) and (video_frames,)
         What a corruption made of it.
 
     Returns
     -------
-    array, shape (frames,), bool
+    array, shape (video_frames,), bool
         False where there is a mouth neither before nor after.
 
     Example

@@ -36,7 +36,7 @@ class Embedding(nn.Module, Plugin):
         Arguments
         ---------
         items : sequence
-            `text`: str. `image`: array (height, width, 3), uint8, RGB. `video`: array (frames, height, width, 3),
+            `text`: str. `image`: array (height, width, 3), uint8, RGB. `video`: array (video_frames, height, width, 3),
             uint8, RGB. `sound`: array (samples,), float, 16 kHz.
         modality : str
             One of `modalities`.

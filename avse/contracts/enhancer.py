@@ -41,5 +41,5 @@ class Enhancer(nn.Module, Plugin):
         -------
         Estimate
             `speech` and `noise` of shape (batch, samples), zero beyond each clip's end; `reliability` of shape
-            (batch, frames).
+            (batch, video_frames).
         """

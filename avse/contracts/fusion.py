@@ -56,15 +56,15 @@ class Fusion(nn.Module, Plugin):
 
         Arguments
         ---------
-        audio : tensor, shape (batch, steps, audio_dim)
-        video : tensor, shape (batch, steps, video_dim)
+        audio : tensor, shape (batch, frames, audio_dim)
+        video : tensor, shape (batch, frames, video_dim)
             Zero in invalid steps.
-        valid : tensor, shape (batch, steps), bool
+        valid : tensor, shape (batch, frames), bool
 
         Returns
         -------
-        delta : tensor, shape (batch, steps, audio_dim)
-        reliability : tensor, shape (batch, steps), in [0, 1]
+        delta : tensor, shape (batch, frames, audio_dim)
+        reliability : tensor, shape (batch, frames), in [0, 1]
             Ones for a fusion that does not estimate it.
         """
 
@@ -87,14 +87,14 @@ class Fusion(nn.Module, Plugin):
 
         Arguments
         ---------
-        audio : tensor, shape (batch, steps, audio_dim)
-        video : tensor, shape (batch, steps, video_dim)
-        valid : tensor, shape (batch, steps), bool
+        audio : tensor, shape (batch, frames, audio_dim)
+        video : tensor, shape (batch, frames, video_dim)
+        valid : tensor, shape (batch, frames), bool
 
         Returns
         -------
-        fused : tensor, shape (batch, steps, audio_dim)
-        reliability : tensor, shape (batch, steps), in [0, 1]
+        fused : tensor, shape (batch, frames, audio_dim)
+        reliability : tensor, shape (batch, frames), in [0, 1]
             Zero where the video is not valid.
         """
         if not bool(valid.any()):
@@ -111,10 +111,10 @@ def reliability_loss(reliability: torch.Tensor, intact: torch.Tensor, valid: tor
 
     Arguments
     ---------
-    reliability : tensor, shape (batch, steps), in [0, 1]
-    intact : tensor, shape (batch, steps), bool
+    reliability : tensor, shape (batch, frames), in [0, 1]
+    intact : tensor, shape (batch, frames), bool
         Where the mouth is the speaker's and nothing spoils it.
-    valid : tensor, shape (batch, steps), bool
+    valid : tensor, shape (batch, frames), bool
         Steps that count.
 
     Returns

@@ -100,7 +100,7 @@ class Inference(nn.Module, Plugin):
         Returns
         -------
         Estimate
-            As of an enhancer: `speech`, `noise` (batch, samples), `reliability` (batch, frames).
+            As of an enhancer: `speech`, `noise` (batch, samples), `reliability` (batch, video_frames).
         """
         begin = time.perf_counter()
         for estimate in self.iterate(batch, scene, speakers):

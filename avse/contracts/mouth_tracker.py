@@ -97,8 +97,8 @@ class MouthTracker(Plugin, ABC):
     """Finds the faces of one picture.
 
     A tracker looks at one picture at a time and remembers nothing: which face to follow, smoothing over time and
-    the cropping are done by `avse.media.faces.crop`, the same way for every tracker. One that knows how the head is turned
-    can say how the crop is bent (`warp`).
+    the cropping are done by `avse.media.faces.crop`, the same way for every tracker. One that knows how the head is
+    turned can say how the crop is bent (`warp`).
 
     Example
     -------

@@ -26,14 +26,14 @@ class NoiseModel(nn.Module, Plugin):
     """
 
     @abstractmethod
-    def initial_state(self, power: torch.Tensor, inside: torch.Tensor, scene: torch.Tensor | None = None) -> State:
+    def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """Where the fit begins.
 
         Arguments
         ---------
-        power : tensor, shape (batch, steps, bins)
+        power : tensor, shape (batch, frames, bins)
             `|x|^2` of the noisy sound.
-        inside : tensor, shape (batch, steps), bool
+        mask : tensor, shape (batch, frames), bool
             False beyond each clip's end; those steps must not count.
         scene : tensor, shape (batch, dim), or None
             An embedding of what is known of the noise (text, picture, sound); a model without use for it ignores it.
@@ -45,7 +45,7 @@ class NoiseModel(nn.Module, Plugin):
 
     @abstractmethod
     def variance(self, state: State) -> torch.Tensor:
-        """V, positive, shape (batch, steps, bins)."""
+        """V, positive, shape (batch, frames, bins)."""
 
     @abstractmethod
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
@@ -55,7 +55,7 @@ class NoiseModel(nn.Module, Plugin):
         ---------
         state : State
             Not changed.
-        numerator, denominator : tensor, shape (batch, steps, bins), non-negative
+        numerator, denominator : tensor, shape (batch, frames, bins), non-negative
             See the class; zero beyond each clip's end.
 
         Returns
@@ -63,15 +63,15 @@ class NoiseModel(nn.Module, Plugin):
         State
         """
 
-    def update_from_power(self, state: State, power: torch.Tensor, inside: torch.Tensor) -> State:
+    def update_from_power(self, state: State, power: torch.Tensor, mask: torch.Tensor) -> State:
         """One M-step that fits the variance to a posterior noise power.
 
         Arguments
         ---------
         state : State
-        power : tensor, shape (batch, steps, bins)
+        power : tensor, shape (batch, frames, bins)
             `E |n|^2` under the posterior.
-        inside : tensor, shape (batch, steps), bool
+        mask : tensor, shape (batch, frames), bool
         """
-        weight = inside[..., None] / self.variance(state)
+        weight = mask[..., None] / self.variance(state)
         return self.update(state, power * weight.square(), weight)

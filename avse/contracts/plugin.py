@@ -21,7 +21,7 @@ class Plugin(ABC):  # noqa: B024
     causal : bool
         True if no output looks at later input than its own frame. A plugin whose causality depends on its
         arguments sets it on the instance.
-    growth : str
+    complexity : str
         `linear` or `quadratic`: how time and memory grow with the length of a clip. A plugin in which every step sees
         every other (attention over the whole clip) is quadratic.
     """
@@ -30,7 +30,7 @@ class Plugin(ABC):  # noqa: B024
     plugin_name: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     causal: bool = False
-    growth: str = "linear"
+    complexity: str = "linear"
 
     @classmethod
     def example_arguments(cls) -> dict[str, Any]:

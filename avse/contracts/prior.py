@@ -13,7 +13,7 @@ from avse.contracts.fusion import reliability_loss
 from avse.contracts.plugin import Plugin
 from avse.contracts.sde import Sde
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
-from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
+from avse.signal.stft import istft, length_mask, repeat_to_frames, stft, stft_frames
 
 _RELIABILITY_WEIGHT = 0.1  # per step, beside a loss per bin
 
@@ -24,15 +24,15 @@ class Context:
 
     Arguments
     ---------
-    inside : tensor, shape (batch, steps), bool
+    mask : tensor, shape (batch, frames), bool
         False beyond each clip's end.
-    valid : tensor, shape (batch, steps), bool
+    valid : tensor, shape (batch, frames), bool
         Where a mouth was seen; false beyond the end.
-    video : tensor, shape (batch, steps, dim), or None
+    video : tensor, shape (batch, frames, dim), or None
         Visual features on the audio clock, zero where not valid. None: audio only.
     """
 
-    inside: torch.Tensor
+    mask: torch.Tensor
     valid: torch.Tensor
     video: torch.Tensor | None = None
 
@@ -56,17 +56,17 @@ def context_of(
     fft_size, hop : int
         In samples.
     visual_features : callable
-        Gives the features of a batch, shape (batch, frames, dim), or None. Asked only where a frame is valid.
+        Gives the features of a batch, shape (batch, video_frames, dim), or None. Asked only where a frame is valid.
     """
-    steps = stft_steps(batch.noisy.shape[1], fft_size, hop)
-    inside = length_mask(stft_steps(batch.lengths, fft_size, hop), steps)
+    steps = stft_frames(batch.noisy.shape[1], fft_size, hop)
+    mask = length_mask(stft_frames(batch.lengths, fft_size, hop), steps)
     ratio = SAMPLES_PER_FRAME // hop
-    valid = repeat_to_steps(batch.valid, steps, ratio) & inside
+    valid = repeat_to_frames(batch.valid, steps, ratio) & mask
     features = visual_features(batch) if bool(batch.valid.any()) else None
     if features is None:
-        return Context(inside, torch.zeros_like(valid))
-    video = repeat_to_steps(features, steps, ratio)
-    return Context(inside, valid, torch.where(valid[..., None], video, video.new_zeros(())))
+        return Context(mask, torch.zeros_like(valid))
+    video = repeat_to_frames(features, steps, ratio)
+    return Context(mask, valid, torch.where(valid[..., None], video, video.new_zeros(())))
 
 
 @dataclass
@@ -75,23 +75,23 @@ class Gaussian:
 
     Arguments
     ---------
-    mean, log_variance : tensor, shape (batch, steps, dim)
+    mean, log_variance : tensor, shape (batch, frames, dim)
     """
 
     mean: torch.Tensor
     log_variance: torch.Tensor
 
     def sample(self) -> torch.Tensor:
-        """A draw that gradients pass through, shape (batch, steps, dim)."""
+        """A draw that gradients pass through, shape (batch, frames, dim)."""
         return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
-        """Log-density of a value, summed over dim, without the constant; shape (batch, steps)."""
+        """Log-density of a value, summed over dim, without the constant; shape (batch, frames)."""
         distance = (value - self.mean).square() * (-self.log_variance).exp()
         return -0.5 * (distance + self.log_variance).sum(dim=-1)
 
     def divergence(self, other: Gaussian) -> torch.Tensor:
-        """Kullback-Leibler divergence to another, summed over dim; shape (batch, steps).
+        """Kullback-Leibler divergence to another, summed over dim; shape (batch, frames).
 
         >>> one = Gaussian(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
         >>> one.divergence(Gaussian(torch.ones(1, 2, 3), torch.zeros(1, 2, 3)))
@@ -100,7 +100,7 @@ class Gaussian:
         return self.divergence_by_unit(other).sum(dim=-1)
 
     def divergence_by_unit(self, other: Gaussian) -> torch.Tensor:
-        """Kullback-Leibler divergence to another, unit by unit; shape (batch, steps, dim)."""
+        """Kullback-Leibler divergence to another, unit by unit; shape (batch, frames, dim)."""
         ratio = (self.log_variance - other.log_variance).exp()
         distance = (self.mean - other.mean).square() * (-other.log_variance).exp()
         return 0.5 * (ratio + distance - 1.0 - self.log_variance + other.log_variance)
@@ -142,7 +142,7 @@ class Prior(nn.Module, Plugin):
         ---------
         terms : dict of str to scalar tensor
             With `loss`, which grows by a part of the new term.
-        reliability : tensor, shape (batch, steps)
+        reliability : tensor, shape (batch, frames)
         batch : Batch
         context : Context
 
@@ -153,7 +153,7 @@ class Prior(nn.Module, Plugin):
         """
         if batch.intact is None or not reliability.requires_grad:  # as of a fusion that does not estimate it
             return terms
-        intact = repeat_to_steps(batch.intact, reliability.shape[1], SAMPLES_PER_FRAME // self.hop)
+        intact = repeat_to_frames(batch.intact, reliability.shape[1], SAMPLES_PER_FRAME // self.hop)
         wrong = reliability_loss(reliability, intact, context.valid)
         return {**terms, "loss": terms["loss"] + _RELIABILITY_WEIGHT * wrong, "reliability": wrong.detach()}
 
@@ -177,15 +177,15 @@ class Prior(nn.Module, Plugin):
         return self.loss(batch)
 
     def analyse(self, audio: torch.Tensor) -> torch.Tensor:
-        """Sound to the prior's domain: (batch, samples) to complex (batch, steps, bins)."""
+        """Sound to the prior's domain: (batch, samples) to complex (batch, frames, bins)."""
         return stft(audio, self.fft_size, self.hop)
 
     def synthesise(self, spectrum: torch.Tensor, samples: int) -> torch.Tensor:
-        """The inverse of `analyse`: complex (batch, steps, bins) to (batch, samples)."""
+        """The inverse of `analyse`: complex (batch, frames, bins) to (batch, samples)."""
         return istft(spectrum, self.fft_size, self.hop, samples)
 
     def visual_features(self, batch: Batch) -> torch.Tensor | None:
-        """Features of the mouths, shape (batch, frames, dim), zero in invalid frames; None for an audio-only prior."""
+        """Features of the mouths, (batch, video_frames, dim), zero in invalid frames; None for an audio-only prior."""
         return None
 
     def context(self, batch: Batch) -> Context:
@@ -197,7 +197,7 @@ class LatentPrior(Prior):
     """p(z | video) and p(s | z, video) with s complex Gaussian: a variational auto-encoder of any structure.
 
     Models that look over time (recurrent, transformer) are latent priors as well: every method takes whole sequences,
-    and what it gives for a step may depend on other steps of the same clip inside `context.inside`.
+    and what it gives for a step may depend on other steps of the same clip inside `context.mask`.
 
     Attributes
     ----------
@@ -205,17 +205,17 @@ class LatentPrior(Prior):
         Features of z per step.
     dynamical : bool
         Whether `prior` looks at `latent`. False: it depends on the context alone, and may be asked once for many draws.
-    recognises : bool
-        Whether it has `recognise`, q(z | x, V, video). False: an inference encodes its estimate of the voice.
+    encodes_noisy : bool
+        Whether it has `encode_noisy`, q(z | x, V, video). False: an inference encodes its estimate of the voice.
     """
 
     latent_dim: int
     dynamical: bool = True
-    recognises: bool = False
+    encodes_noisy: bool = False
 
     @property
     def encoding_prior(self) -> LatentPrior:
-        """Whose `encode` and `recognise` these are: priors with the same one find the same z in the same context."""
+        """Whose `encode` and `encode_noisy` these are: priors with the same one find the same z in the same context."""
         return self
 
     @abstractmethod
@@ -224,13 +224,13 @@ class LatentPrior(Prior):
 
         Arguments
         ---------
-        power : tensor, shape (batch, steps, bins)
+        power : tensor, shape (batch, frames, bins)
             |s|^2, or a current estimate of it.
         context : Context
 
         Returns
         -------
-        Gaussian, shape (batch, steps, latent_dim)
+        Gaussian, shape (batch, frames, latent_dim)
         """
 
     @abstractmethod
@@ -239,13 +239,13 @@ class LatentPrior(Prior):
 
         Arguments
         ---------
-        latent : tensor, shape (batch, steps, latent_dim)
+        latent : tensor, shape (batch, frames, latent_dim)
             Draws of one clip are folded into the batch axis by the caller, and `context` with them.
         context : Context
 
         Returns
         -------
-        tensor, shape (batch, steps, bins)
+        tensor, shape (batch, frames, bins)
         """
 
     @abstractmethod
@@ -254,33 +254,33 @@ class LatentPrior(Prior):
 
         Arguments
         ---------
-        latent : tensor, shape (batch, steps, latent_dim)
+        latent : tensor, shape (batch, frames, latent_dim)
         context : Context
 
         Returns
         -------
-        Gaussian, shape (batch, steps, latent_dim)
+        Gaussian, shape (batch, frames, latent_dim)
         """
 
-    def recognise(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
+    def encode_noisy(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
         """q(z | x, V, video): z of the voice in noise of a known variance.
 
         Arguments
         ---------
-        power : tensor, shape (batch, steps, bins)
+        power : tensor, shape (batch, frames, bins)
             |x|^2 of the noisy sound.
-        variance : tensor, shape (batch, steps, bins)
+        variance : tensor, shape (batch, frames, bins)
             V of the noise.
         context : Context
 
         Returns
         -------
-        Gaussian, shape (batch, steps, latent_dim)
+        Gaussian, shape (batch, frames, latent_dim)
         """
         raise NotImplementedError(f"{type(self).__name__} does not recognise z in noise.")
 
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
-        """How far the video was trusted in `decode`, in [0, 1], zero where it was not valid; shape (batch, steps)."""
+        """How far the video was trusted in `decode`, in [0, 1], zero where it was not valid; shape (batch, frames)."""
         if context.video is None:
             return latent.new_zeros(latent.shape[:2])
         return context.valid.to(latent.dtype)
@@ -312,13 +312,13 @@ class ScorePrior(Prior):
 
         Arguments
         ---------
-        state : tensor, shape (batch, steps, bins), complex
+        state : tensor, shape (batch, frames, bins), complex
         time : tensor, shape (batch,)
         context : Context
 
         Returns
         -------
-        tensor, shape (batch, steps, bins), complex
+        tensor, shape (batch, frames, bins), complex
         """
 
     @abstractmethod
@@ -332,7 +332,7 @@ class ScorePrior(Prior):
 
     @abstractmethod
     def drift_and_diffusion(self, state: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """f(state, t), shape (batch, steps, bins), and g(t), shape (batch,)."""
+        """f(state, t), shape (batch, frames, bins), and g(t), shape (batch,)."""
 
     def speech_given(
         self, state: torch.Tensor, time: torch.Tensor, context: Context
@@ -341,14 +341,14 @@ class ScorePrior(Prior):
 
         Arguments
         ---------
-        state : tensor, shape (batch, steps, bins), complex
+        state : tensor, shape (batch, frames, bins), complex
         time : tensor, shape (batch,)
         context : Context
 
         Returns
         -------
-        mean : tensor, shape (batch, steps, bins), complex
-        variance : tensor, shape (batch, steps, bins)
+        mean : tensor, shape (batch, frames, bins), complex
+        variance : tensor, shape (batch, frames, bins)
         """
         scale, std = (value[:, None, None] for value in self.marginal(time))
         mean = (state + std.square() * self.score(state, time, context)) / scale
@@ -361,21 +361,21 @@ class ScorePrior(Prior):
 
         Arguments
         ---------
-        mean : tensor, shape (batch, steps, bins), complex
-        variance : tensor, shape (batch, steps, bins)
+        mean : tensor, shape (batch, frames, bins), complex
+        variance : tensor, shape (batch, frames, bins)
 
         Returns
         -------
-        mean, variance : tensor, shape (batch, steps, bins)
+        mean, variance : tensor, shape (batch, frames, bins)
         """
         return mean, variance
 
     def state_of(self, spectrum: torch.Tensor) -> torch.Tensor:
-        """A short-time Fourier transform in the domain, shape (batch, steps, bins), complex."""
+        """A short-time Fourier transform in the domain, shape (batch, frames, bins), complex."""
         return spectrum
 
     def reliability(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
-        """How far the video is trusted, in [0, 1], zero where it was not valid; shape (batch, steps)."""
+        """How far the video is trusted, in [0, 1], zero where it was not valid; shape (batch, frames)."""
         if context.video is None:
             return state.real.new_zeros(state.shape[:2])
         return context.valid.to(state.real.dtype)
@@ -388,7 +388,7 @@ class SwitchingPrior(Prior):
     ----------
     components : torch.nn.ModuleList of LatentPrior
         All in one domain.
-    stand_ins : sequence of (int or None)
+    fallbacks : sequence of (int or None)
         For each component that looks at video, the one that takes its place at steps where no mouth is seen; None for a
         component that needs none. A stand-in has none itself. Empty: none of the components needs one.
     memory : bool
@@ -396,7 +396,7 @@ class SwitchingPrior(Prior):
     """
 
     components: nn.ModuleList
-    stand_ins: Sequence[int | None] = ()
+    fallbacks: Sequence[int | None] = ()
     memory: bool = True
 
     @abstractmethod

@@ -11,7 +11,7 @@ from avse.contracts.plugin import Plugin
 from avse.contracts.sde import Sde
 
 Expected = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""E[speech | state] from a state (batch, steps, bins) and its time (batch,); the score follows from it."""
+"""E[speech | state] from a state (batch, frames, bins) and its time (batch,); the score follows from it."""
 Noise = Callable[[], torch.Tensor]
 """Draws complex white noise of variance one in the shape of the state."""
 
@@ -73,7 +73,7 @@ class Sampler(Plugin):
 
         Arguments
         ---------
-        state : tensor, shape (batch, steps, bins), complex
+        state : tensor, shape (batch, frames, bins), complex
             Not changed.
         time, following : tensor, shape (batch,)
             Of the state, and the earlier one it moves to.
@@ -85,7 +85,7 @@ class Sampler(Plugin):
 
         Returns
         -------
-        mean : tensor, shape (batch, steps, bins), complex
+        mean : tensor, shape (batch, frames, bins), complex
         std : tensor, shape (batch,)
             Deviation of the next state around it; zero for a sampler that is not stochastic.
         """
@@ -97,7 +97,7 @@ class Sampler(Plugin):
 
         Arguments
         ---------
-        state : tensor, shape (batch, steps, bins), complex
+        state : tensor, shape (batch, frames, bins), complex
         time : tensor, shape (batch,)
         expected, sde :
             See `move`.
@@ -106,7 +106,7 @@ class Sampler(Plugin):
 
         Returns
         -------
-        tensor, shape (batch, steps, bins), complex
+        tensor, shape (batch, frames, bins), complex
         """
         return state
 
@@ -128,7 +128,7 @@ class Sampler(Plugin):
 
         Returns
         -------
-        tensor, shape (batch, steps, bins), complex
+        tensor, shape (batch, frames, bins), complex
             The speech that is expected at the first time of the equation.
         """
         state = noise()

@@ -90,6 +90,6 @@ class Sde(Plugin):
 
         Returns
         -------
-        tensor, shape (steps + 1,)
+        tensor, shape (frames + 1,)
         """
         return torch.linspace(1.0, self.first_time, steps + 1, dtype=torch.float64)

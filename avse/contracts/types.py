@@ -2,18 +2,18 @@
 
 Every docstring of the package writes shapes with these axis names:
 
-========== ==========================================================================================
-axis       meaning
-========== ==========================================================================================
-batch      clips processed together, padded at their end
-samples    audio samples at `SAMPLE_RATE` (16 kHz), mono, float, full scale = 1.0
-frames     video frames at `VIDEO_RATE` (25 per second); frame `f` covers samples `640 f ... 640 f + 639`
-steps      time steps of a short-time Fourier transform ("audio clock"); an integer number per video frame
-bins       frequency bins of the short-time Fourier transform
-height     rows of a mouth crop, `MOUTH_SIZE` = 88 pixels
-width      columns of a mouth crop, `MOUTH_SIZE` = 88 pixels
-dim        features of a vector
-========== ==========================================================================================
+============ ====================================================================================================
+axis         meaning
+============ ====================================================================================================
+batch        clips processed together, padded at their end
+samples      audio samples at `SAMPLE_RATE` (16 kHz), mono, float, full scale = 1.0
+video_frames frames of the video at `VIDEO_RATE` (25 per second); number `f` covers samples `640 f ... 640 f + 639`
+frames       frames of a short-time Fourier transform; an integer number per video frame
+bins         frequency bins of the short-time Fourier transform
+height       rows of a mouth crop, `MOUTH_SIZE` = 88 pixels
+width        columns of a mouth crop, `MOUTH_SIZE` = 88 pixels
+dim          features of a vector
+============ ====================================================================================================
 
 Mouth crops are grey `uint8`. `valid` is boolean per video frame: false where no mouth was seen. A clip of
 `samples` samples has exactly `video_frames(samples)` frames, whatever its video was.
@@ -53,15 +53,15 @@ class Clip:
     ---------
     audio : array, shape (samples,), float32
         Mono sound at 16 kHz.
-    mouth : array, shape (frames, 88, 88), uint8, or None
+    mouth : array, shape (video_frames, 88, 88), uint8, or None
         Grey mouth crops at 25 frames per second. None: audio only.
-    valid : array, shape (frames,), bool, or None
+    valid : array, shape (video_frames,), bool, or None
         False where no mouth was seen. None: true wherever there is a crop.
     clip_id : str
         A name for messages and tables.
     speaker : str
         Who talks; empty where nobody knows.
-    intact : array, shape (frames,), bool, or None
+    intact : array, shape (video_frames,), bool, or None
         Where the mouth that is seen is the speaker's and nothing spoils it, where that is known (training).
 
     Crops are cut or padded (as invalid) to `video_frames(samples)`.
@@ -126,9 +126,9 @@ class Batch:
         The noisy sound, zero beyond each clip's length.
     lengths : tensor, shape (batch,), int64
         Samples of each clip.
-    mouth : tensor, shape (batch, frames, 88, 88), uint8
+    mouth : tensor, shape (batch, video_frames, 88, 88), uint8
         Mouth crops, zero beyond each clip's end and where invalid.
-    valid : tensor, shape (batch, frames), bool
+    valid : tensor, shape (batch, video_frames), bool
         Where a mouth was seen.
     clean, noise : tensor, shape (batch, samples), or None
         The parts of the mixture where they are known (training, evaluation).
@@ -136,7 +136,7 @@ class Batch:
         Names of the clips.
     speakers : list of str
         Who talks in each; empty where nobody knows.
-    intact : tensor, shape (batch, frames), bool, or None
+    intact : tensor, shape (batch, video_frames), bool, or None
         Where the mouth that is seen is the speaker's and nothing spoils it, where that is known (training).
     mixture : tensor, shape (batch,), int64, or None
         Rows with one number are talkers of one mixture, each with their mouth. None: each row is a mixture of its own.
@@ -241,7 +241,7 @@ class Estimate:
         The voice.
     noise : tensor, like `speech`
         What is not the voice.
-    reliability : tensor, shape (batch, frames) or (frames,), in [0, 1]
+    reliability : tensor, shape (batch, video_frames) or (video_frames,), in [0, 1]
         How far the video was trusted; zero where it was not valid.
     lengths : tensor, shape (batch,), or None for one clip
         Samples of each clip.

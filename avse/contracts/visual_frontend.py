@@ -39,13 +39,13 @@ class VisualFrontend(nn.Module, Plugin):
 
         Arguments
         ---------
-        mouth : tensor, shape (batch, frames, 88, 88), float
+        mouth : tensor, shape (batch, video_frames, 88, 88), float
             Grey levels, (value / 255 - 0.421) / 0.165; zero in invalid frames.
-        valid : tensor, shape (batch, frames), bool
+        valid : tensor, shape (batch, video_frames), bool
 
         Returns
         -------
-        tensor, shape (batch, frames, output_dim)
+        tensor, shape (batch, video_frames, output_dim)
         """
 
     def forward(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -53,12 +53,12 @@ class VisualFrontend(nn.Module, Plugin):
 
         Arguments
         ---------
-        mouth : tensor, shape (batch, frames, 88, 88), uint8
-        valid : tensor, shape (batch, frames), bool
+        mouth : tensor, shape (batch, video_frames, 88, 88), uint8
+        valid : tensor, shape (batch, video_frames), bool
 
         Returns
         -------
-        tensor, shape (batch, frames, output_dim)
+        tensor, shape (batch, video_frames, output_dim)
             Zero in invalid frames.
         """
         if not bool(valid.any()):

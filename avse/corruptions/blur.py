@@ -19,7 +19,7 @@ class Blur(Corruption):
     severity : int
         Standard deviation of 1, 2, 4, 7 or 12 pixels.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

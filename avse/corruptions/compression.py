@@ -24,7 +24,7 @@ class Compression(Corruption):
     severity : int
         Constant rate factor of 30, 36, 41, 46 or 51 (the coarsest there is).
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

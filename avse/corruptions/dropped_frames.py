@@ -21,7 +21,7 @@ class DroppedFrames(Corruption):
     noticed : bool
         True: instead of the last frame there is none, and the frame becomes invalid.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

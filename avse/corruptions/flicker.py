@@ -20,7 +20,7 @@ class Flicker(Corruption):
     severity : int
         Light swings by 15, 30, 50, 75 or 100 % of its mean, 2 to 10 times a second.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

@@ -19,7 +19,7 @@ class FrameRate(Corruption):
     severity : int
         Every 2nd, 3rd, 5th, 10th or 20th frame: 12.5, 8.3, 5, 2.5 or 1.25 pictures a second.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

@@ -26,7 +26,7 @@ class HeadTurn(Corruption):
     severity : int
         Turned by 15, 30, 45, 60 or 75 degrees.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------
@@ -50,7 +50,7 @@ class HeadTurn(Corruption):
         return spoiled, valid.copy()
 
     def _angles(self, frames: int, rng: np.random.Generator) -> np.ndarray:
-        """Angle of the head in radians, shape (frames,)."""
+        """Angle of the head in radians, shape (video_frames,)."""
         start, side = rng.uniform(0, 0.3) * frames, 1 if rng.random() < 0.5 else -1
         seconds = (np.arange(frames) - start) / VIDEO_RATE
         turned = np.clip(seconds / 0.4, 0, 1)  # a turn takes 0.4 s

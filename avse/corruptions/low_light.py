@@ -19,7 +19,7 @@ class LowLight(Corruption):
     severity : int
         Light is divided by 1.5, 2.5, 5, 10 or 25.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

@@ -19,7 +19,7 @@ class LowResolution(Corruption):
     severity : int
         The crop has 40, 24, 15, 9 or 5 pixels on each side.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

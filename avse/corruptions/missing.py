@@ -17,7 +17,7 @@ class Missing(Corruption):
     severity : int
         20 % of the frames for each step: 5 leaves none.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

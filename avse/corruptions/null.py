@@ -17,7 +17,7 @@ class Null(Corruption):
     severity : int
         1 to 4: a grey of less and less light; 5: black.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

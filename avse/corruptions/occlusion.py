@@ -33,7 +33,7 @@ class Occlusion(Corruption):
     ValueError
         If the severity or the object is none of these.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

@@ -19,7 +19,7 @@ class PixelNoise(Corruption):
     severity : int
         Standard deviation of 10, 25, 50, 90 or 150 grey levels.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------

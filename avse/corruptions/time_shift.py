@@ -19,7 +19,7 @@ class TimeShift(Corruption):
     severity : int
         1, 3, 5, 7 or 10 frames (40 to 400 ms), in a random direction.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------
@@ -32,6 +32,6 @@ class TimeShift(Corruption):
         """See `Corruption.__call__`."""
         shift = _SHIFTS[self.severity - 1] * (1 if rng.random() < 0.5 else -1)
         source = np.arange(len(valid)) - shift
-        inside = (source >= 0) & (source < len(valid))
+        mask = (source >= 0) & (source < len(valid))
         source = np.clip(source, 0, max(0, len(valid) - 1))
-        return mouth[source], valid[source] & inside
+        return mouth[source], valid[source] & mask

@@ -23,7 +23,7 @@ class WrongSpeaker(Corruption):
     severity : int
         20 % of the frames for each step: 5 shows the wrong person all the time.
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------
@@ -37,7 +37,7 @@ class WrongSpeaker(Corruption):
     _other: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
 
     def with_other(self, other: Callable[[], tuple[np.ndarray, np.ndarray]]) -> WrongSpeaker:
-        """See `Corruption.with_other`: gives crops of shape (frames, 88, 88) and their validity, (frames,)."""
+        """See `Corruption.with_other`: gives crops (video_frames, 88, 88) and their validity (video_frames,)."""
         swap = copy.copy(self)
         swap._other = other
         return swap

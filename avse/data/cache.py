@@ -73,8 +73,8 @@ class ClipCache:
 
         Returns
         -------
-        mouth : array, shape (frames, 88, 88), uint8
-        valid : array, shape (frames,), bool
+        mouth : array, shape (video_frames, 88, 88), uint8
+        valid : array, shape (video_frames,), bool
         """
         target = self._path(utterance.video, self._crops)
         if not target.is_file():

@@ -142,9 +142,9 @@ def unpack(archive: str | Path, folder: str | Path) -> None:
         with zipfile.ZipFile(archive) as opened:
             members = [one for one in opened.infolist() if not one.is_dir() and not _is_clutter(one.filename)]
             for one in members:
-                inside = PurePosixPath(one.filename.replace("\\", "/"))
+                mask = PurePosixPath(one.filename.replace("\\", "/"))
                 link = (one.external_attr >> 16) & 0o170000 == 0o120000
-                if inside.is_absolute() or ".." in inside.parts or ":" in inside.parts[0] or link:
+                if mask.is_absolute() or ".." in mask.parts or ":" in mask.parts[0] or link:
                     raise AvseError(f"{archive}: holds {one.filename!r}, which points outside. Nothing was unpacked.")
             room = shutil.disk_usage(_existing(folder)).free
             size = sum(one.file_size for one in members)

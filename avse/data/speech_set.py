@@ -176,10 +176,10 @@ class SpeechSet(Dataset):
         for cut in cuts:
             mouth, valid = self.cache.mouth(cut.utterance)
             rows = cut.start // SAMPLES_PER_FRAME + ((np.arange(cut.frames) + 0.5) * cut.speed).astype(int)
-            inside = rows < len(valid)
+            mask = rows < len(valid)
             rows = np.minimum(rows, len(valid) - 1)
             mouths.append(mouth[rows])
-            valids.append(valid[rows] & inside)
+            valids.append(valid[rows] & mask)
         clip = Clip(np.zeros(self.samples, dtype=np.float32), np.concatenate(mouths), np.concatenate(valids))
         return clip.mouth, clip.valid
 

@@ -65,8 +65,8 @@ class VideoDegradation:
 
         Arguments
         ---------
-        mouth : array, shape (frames, 88, 88), uint8
-        valid : array, shape (frames,), bool
+        mouth : array, shape (video_frames, 88, 88), uint8
+        valid : array, shape (video_frames,), bool
         other : callable
             Gives another clip's `mouth` and `valid`, for `wrong_clip` and for corruptions that show another speaker.
         rng : numpy.random.Generator
@@ -74,7 +74,7 @@ class VideoDegradation:
         Returns
         -------
         mouth, valid : arrays like those given
-        intact : array, shape (frames,), bool
+        intact : array, shape (video_frames,), bool
             Frames that still show what they showed; brightness, contrast and shifts spoil nothing.
         """
         if rng.random() < self.drop_clip:
@@ -258,8 +258,8 @@ def _without_highest(noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _coloured(samples: int, rng: np.random.Generator) -> np.ndarray:
     spectrum = np.fft.rfft(rng.standard_normal(samples))
-    slope = rng.uniform(-1.2, 0.3)
-    spectrum *= np.maximum(np.arange(len(spectrum)), 1) ** slope
+    gradient = rng.uniform(-1.2, 0.3)
+    spectrum *= np.maximum(np.arange(len(spectrum)), 1) ** gradient
     noise = np.fft.irfft(spectrum, samples)
     return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 

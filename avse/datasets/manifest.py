@@ -51,10 +51,10 @@ def summarize(utterances: Sequence[Utterance]) -> list[SplitSummary]:
     """
     found = []
     for split in SPLITS:
-        inside = [one for one in utterances if one.split == split]
-        noises = [one for one in inside if one.kind == "noise"]
-        speech = [one for one in inside if one.kind == "speech"]
-        if inside:
+        mask = [one for one in utterances if one.split == split]
+        noises = [one for one in mask if one.kind == "noise"]
+        speech = [one for one in mask if one.kind == "speech"]
+        if mask:
             found.append(
                 SplitSummary(
                     split=split,

@@ -34,7 +34,7 @@ def synthesize_clip(seed: int, speaker: int, seconds: float) -> tuple[np.ndarray
     -------
     audio : array, shape (samples,), float32
         At 16 kHz.
-    frames : array, shape (frames, 256, 256, 3), uint8
+    frames : array, shape (video_frames, 256, 256, 3), uint8
         The face in red, green, blue at 25 frames per second.
     text : str
 

@@ -12,7 +12,7 @@ from avse.contracts.visual_frontend import VisualFrontend
 from avse.nnet.conformer import ConformerBlock
 from avse.plugins import register
 from avse.signal.masks import apply_mask, compressed_features, levelled
-from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
+from avse.signal.stft import istft, length_mask, repeat_to_frames, stft, stft_frames
 
 
 @register("enhancer", "av_separator")
@@ -65,7 +65,7 @@ class AVSeparator(Enhancer):
     torch.Size([2, 3200])
     """
 
-    growth = "quadratic"  # each step is compared with every other, and those beyond `context` masked
+    complexity = "quadratic"  # each step is compared with every other, and those beyond `context` masked
 
     def __init__(
         self,
@@ -112,23 +112,23 @@ class AVSeparator(Enhancer):
         """The voice of each row's talker: see `Enhancer.forward`."""
         spectrum = stft(batch.noisy, self.fft_size, self.hop)
         steps = spectrum.shape[1]
-        inside = length_mask(stft_steps(batch.lengths, self.fft_size, self.hop), steps)
-        features = compressed_features(levelled(spectrum, inside), inside)
+        mask = length_mask(stft_frames(batch.lengths, self.fft_size, self.hop), steps)
+        features = compressed_features(levelled(spectrum, mask), mask)
         hidden = self.encoder(features.to(self.encoder.weight.dtype))
         for block in self.blocks[: self.fusion_block]:
-            hidden = block(hidden, inside)
+            hidden = block(hidden, mask)
         reliability = hidden.new_zeros(batch.valid.shape)
         if self.fusion is not None and bool(batch.valid.any()):
             video = self.visual_frontend(batch.mouth, batch.valid).to(hidden.dtype)
-            valid = repeat_to_steps(batch.valid, steps, self.ratio) & inside
-            hidden, weights = self.fusion(hidden, repeat_to_steps(video, steps, self.ratio), valid)
+            valid = repeat_to_frames(batch.valid, steps, self.ratio) & mask
+            hidden, weights = self.fusion(hidden, repeat_to_frames(video, steps, self.ratio), valid)
             shown = weights[:, : batch.valid.shape[1] * self.ratio]
             reliability = shown.unflatten(1, (-1, self.ratio)).mean(dim=2)
         for meeting, block in zip(self.meetings, self.blocks[self.fusion_block :]):
-            hidden = block(meeting(hidden, batch.mixture), inside)
+            hidden = block(meeting(hidden, batch.mixture), mask)
         masked = apply_mask(spectrum, self.decoder(self.norm(hidden)))
         samples = batch.noisy.shape[1]
-        speech = istft(torch.where(inside[..., None], masked, 0), self.fft_size, self.hop, samples)
+        speech = istft(torch.where(mask[..., None], masked, 0), self.fft_size, self.hop, samples)
         speech = speech * length_mask(batch.lengths, samples)
         return Estimate(speech, batch.noisy - speech, reliability.float(), batch.lengths)
 

@@ -41,8 +41,8 @@ class _SpectrumEnhancer(Enhancer):
         if SAMPLES_PER_FRAME % hop or fft_size % (2 * hop):
             raise ValueError(f"hop must divide {SAMPLES_PER_FRAME} and half of fft_size, got {hop} and {fft_size}.")
         self.visual_frontend, self.fft_size, self.hop = visual_frontend, fft_size, hop
-        if any(getattr(part, "growth", "") == "quadratic" for part in (visual_frontend, fusion)):
-            self.growth = "quadratic"
+        if any(getattr(part, "complexity", "") == "quadratic" for part in (visual_frontend, fusion)):
+            self.complexity = "quadratic"
         self.network = ScoreNetwork(fft_size // 2 + 1, size, fusion, given=given, data_std=_DATA_STD)
         # How unsure the mean is, is nobody's business here.
         self.network.spread.requires_grad_(False)
@@ -63,16 +63,16 @@ class _SpectrumEnhancer(Enhancer):
 
         Arguments
         ---------
-        spectrum : tensor, shape (batch, steps, bins), complex
+        spectrum : tensor, shape (batch, frames, bins), complex
             Compressed, of the noisy sound.
-        clean : tensor, shape (batch, steps, bins), complex, or None
+        clean : tensor, shape (batch, frames, bins), complex, or None
             Compressed, of the voice, in training.
         context : Context
 
         Returns
         -------
-        speech : tensor, shape (batch, steps, bins), complex
-        reliability : tensor, shape (batch, steps)
+        speech : tensor, shape (batch, frames, bins), complex
+        reliability : tensor, shape (batch, frames)
         """
 
     def forward(self, batch: Batch) -> Estimate:
@@ -84,7 +84,7 @@ class _SpectrumEnhancer(Enhancer):
         clean = analyse(batch.clean) if self.training and batch.clean is not None else None
         found, trusted = self.denoise(spectrum, clean, context)
         samples, frames = batch.noisy.shape[1], batch.valid.shape[1]
-        found = torch.where(context.inside[..., None], found, found.new_zeros(()))
+        found = torch.where(context.mask[..., None], found, found.new_zeros(()))
         speech = istft(expand(found), self.fft_size, self.hop, samples) / scale
         speech = speech * length_mask(batch.lengths, samples)
         ratio = SAMPLES_PER_FRAME // self.hop
@@ -136,7 +136,7 @@ class OneStep(_SpectrumEnhancer):
     def denoise(
         self, spectrum: torch.Tensor, clean: torch.Tensor | None, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `_SpectrumEnhancer.denoise`: (batch, steps, bins) and (batch, steps)."""
+        """See `_SpectrumEnhancer.denoise`: (batch, frames, bins) and (batch, frames)."""
         ratio = spectrum.real.new_full((len(spectrum),), _DATA_STD)
         found = self.network(spectrum, ratio, context)
         return found.mean, found.reliability
@@ -213,7 +213,7 @@ class DiffusionEnhancer(_SpectrumEnhancer):
     def denoise(
         self, spectrum: torch.Tensor, clean: torch.Tensor | None, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `_SpectrumEnhancer.denoise`: (batch, steps, bins) and (batch, steps)."""
+        """See `_SpectrumEnhancer.denoise`: (batch, frames, bins) and (batch, frames)."""
         given = spectrum[:, None]
         if self.training:
             part = torch.rand(len(spectrum)).to(spectrum.real)
@@ -224,14 +224,14 @@ class DiffusionEnhancer(_SpectrumEnhancer):
             return found.mean, found.reliability
 
         repeat = lambda tensor: tensor.repeat_interleave(self.chains, dim=0)
-        inside, of_chains, given_chains = context.inside, context.map(repeat), repeat(given)
+        mask, of_chains, given_chains = context.mask, context.map(repeat), repeat(given)
 
         def expected(state: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
             scale, std = self.sde.marginal(time)
             return self.network(state / scale[:, None, None], std / scale, of_chains, given_chains).mean
 
-        generators = clip_generators(inside, self.seed, self.chains)
-        noise = lambda: complex_noise(given_chains[:, 0], of_chains.inside, generators)
+        generators = clip_generators(mask, self.seed, self.chains)
+        noise = lambda: complex_noise(given_chains[:, 0], of_chains.mask, generators)
         with torch.autocast(spectrum.device.type, enabled=False):
             drawn = expand(self.sampler.sample(expected, self.sde, noise))
             speech = compress(drawn.unflatten(0, (-1, self.chains)).mean(dim=1))

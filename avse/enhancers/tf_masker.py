@@ -13,7 +13,7 @@ from avse.contracts.visual_frontend import VisualFrontend
 from avse.nnet.conformer import ConformerBlock
 from avse.plugins import register
 from avse.signal.masks import apply_mask, compressed_features, levelled
-from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
+from avse.signal.stft import istft, length_mask, repeat_to_frames, stft, stft_frames
 
 _FLOOR = 1e-8
 _NOISE_BANDS = 40
@@ -71,7 +71,7 @@ class TFMasker(Enhancer):
     (torch.Size([1, 3200]), torch.Size([1, 5]))
     """
 
-    growth = "quadratic"  # each step is compared with every other, and those beyond `context` masked
+    complexity = "quadratic"  # each step is compared with every other, and those beyond `context` masked
 
     def __init__(
         self,
@@ -131,24 +131,24 @@ class TFMasker(Enhancer):
         """Enhance a batch: see `Enhancer.forward`."""
         spectrum = stft(batch.noisy, self.fft_size, self.hop)
         steps = spectrum.shape[1]
-        inside = length_mask(stft_steps(batch.lengths, self.fft_size, self.hop), steps)
-        scaled = levelled(spectrum, inside, self.causal)
-        hidden = self.encoder(compressed_features(scaled, inside).to(self.encoder.weight.dtype))
+        mask = length_mask(stft_frames(batch.lengths, self.fft_size, self.hop), steps)
+        scaled = levelled(spectrum, mask, self.causal)
+        hidden = self.encoder(compressed_features(scaled, mask).to(self.encoder.weight.dtype))
         if self.noise_encoder is not None:
-            profile = noise_profile(scaled.abs().square(), inside, self.causal)
+            profile = noise_profile(scaled.abs().square(), mask, self.causal)
             hidden = hidden + self.noise_encoder(profile.to(hidden.dtype))
         for block in self.blocks[: self.fusion_block]:
-            hidden = block(hidden, inside)
+            hidden = block(hidden, mask)
         reliability = hidden.new_zeros(batch.valid.shape)
         if self.fusion is not None and bool(batch.valid.any()):
-            hidden, weights = self._fuse(hidden, batch, inside)
+            hidden, weights = self._fuse(hidden, batch, mask)
             shown = weights[:, : batch.valid.shape[1] * self.ratio]
             reliability = shown.unflatten(1, (-1, self.ratio)).mean(dim=2)
         for block in self.blocks[self.fusion_block :]:
-            hidden = block(hidden, inside)
+            hidden = block(hidden, mask)
         masked = apply_mask(spectrum, self.decoder(self.norm(hidden)))
         samples = batch.noisy.shape[1]
-        speech = istft(torch.where(inside[..., None], masked, 0), self.fft_size, self.hop, samples)
+        speech = istft(torch.where(mask[..., None], masked, 0), self.fft_size, self.hop, samples)
         speech = speech * length_mask(batch.lengths, samples)
         return Estimate(speech, batch.noisy - speech, reliability.float(), batch.lengths)
 
@@ -158,13 +158,13 @@ class TFMasker(Enhancer):
             super().calibrate(scale, shift)
         self.fusion.calibrate(scale, shift)
 
-    def _fuse(self, hidden: torch.Tensor, batch: Batch, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _fuse(self, hidden: torch.Tensor, batch: Batch, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         video = self.visual_frontend(batch.mouth, batch.valid)
-        valid = repeat_to_steps(batch.valid, hidden.shape[1], self.ratio) & inside
-        return self.fusion(hidden, repeat_to_steps(video.to(hidden.dtype), hidden.shape[1], self.ratio), valid)
+        valid = repeat_to_frames(batch.valid, hidden.shape[1], self.ratio) & mask
+        return self.fusion(hidden, repeat_to_frames(video.to(hidden.dtype), hidden.shape[1], self.ratio), valid)
 
 
-def noise_profile(power: torch.Tensor, inside: torch.Tensor, causal: bool = False) -> torch.Tensor:
+def noise_profile(power: torch.Tensor, mask: torch.Tensor, causal: bool = False) -> torch.Tensor:
     """Level and type of the noise as a sound shows them: the floor and the middle of the power in each band.
 
     Speech leaves gaps in every band, so that a low quantile over time is the noise's (Stahl, Fischer and Bippus,
@@ -172,15 +172,15 @@ def noise_profile(power: torch.Tensor, inside: torch.Tensor, causal: bool = Fals
 
     Arguments
     ---------
-    power : tensor, shape (batch, steps, bins)
-    inside : tensor, shape (batch, steps), bool
+    power : tensor, shape (batch, frames, bins)
+    mask : tensor, shape (batch, frames), bool
         False beyond a clip's end.
     causal : bool
         True: of the steps so far, the floor as the minimum of a moving average and the middle as the mean.
 
     Returns
     -------
-    tensor, shape (batch, 1, 2 * bands), or (batch, steps, 2 * bands) if causal
+    tensor, shape (batch, 1, 2 * bands), or (batch, frames, 2 * bands) if causal
         Natural logarithms, a quarter of them.
 
     Example
@@ -195,8 +195,8 @@ def noise_profile(power: torch.Tensor, inside: torch.Tensor, causal: bool = Fals
         count = torch.arange(1, bands.shape[1] + 1, device=bands.device)[:, None]
         found = [smooth.cummin(dim=1).values, bands.cumsum(dim=1) / count]
     else:
-        ordered = torch.where(inside[..., None], bands, torch.inf).sort(dim=1).values
-        last = inside.sum(dim=1).clamp(min=1) - 1
+        ordered = torch.where(mask[..., None], bands, torch.inf).sort(dim=1).values
+        last = mask.sum(dim=1).clamp(min=1) - 1
         places = [(share * last).long()[:, None, None].expand(-1, -1, _NOISE_BANDS) for share in (0.1, 0.5)]
         found = [ordered.gather(1, place) for place in places]
     return 0.25 * (torch.cat(found, dim=2) + _FLOOR).log()

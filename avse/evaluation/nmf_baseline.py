@@ -92,7 +92,7 @@ class NMFBaseline:
 def _factorise(
     power: torch.Tensor, spectra: torch.Tensor, iterations: int, draw: torch.Generator, held: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gains (steps, rank) and spectra (rank, bins) of power (steps, bins); the first `held` spectra stay."""
+    """Gains (frames, rank) and spectra (rank, bins) of power (frames, bins); the first `held` spectra stay."""
     power = power + _FLOOR
     level = power.sum(dim=1, keepdim=True) / len(spectra)
     gains = level * (0.5 + torch.rand(len(power), len(spectra), generator=draw))

@@ -219,7 +219,7 @@ class Scorer:
         return found
 
     def _clip(self, item: Item, noisy: np.ndarray) -> tuple[Clip, np.ndarray]:
-        """What the model gets, and which frames of it a corruption spoiled, shape (frames,)."""
+        """What the model gets, and which frames of it a corruption spoiled, shape (video_frames,)."""
         utterance, condition = item.utterance, item.condition
         if condition.video == "no_video" or film_of(utterance) is None:
             clip = Clip(noisy, clip_id=utterance.id)

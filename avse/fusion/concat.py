@@ -18,7 +18,7 @@ class Concat(Fusion):
     audio_dim, video_dim : int
         Features per step of either stream.
 
-    Shapes as in `Fusion.forward`: (batch, steps, audio_dim) and (batch, steps, video_dim) to (batch, steps,
+    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
     audio_dim).
 
     Example

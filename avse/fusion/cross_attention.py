@@ -25,7 +25,7 @@ class CrossAttention(Fusion):
     causal : bool
         True: only past steps.
 
-    Shapes as in `Fusion.forward`: (batch, steps, audio_dim) and (batch, steps, video_dim) to (batch, steps,
+    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
     audio_dim).
 
     Example
@@ -37,7 +37,7 @@ class CrossAttention(Fusion):
     """
 
     paper = "Ayilo et al., Diffusion-based unsupervised audio-visual speech enhancement, 2025"
-    growth = "quadratic"  # each step is compared with every other, and those beyond `context` masked
+    complexity = "quadratic"  # each step is compared with every other, and those beyond `context` masked
 
     def __init__(self, audio_dim: int, video_dim: int, heads: int = 4, context: int = 10, causal: bool = False) -> None:
         super().__init__(audio_dim, video_dim)

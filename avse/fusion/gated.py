@@ -20,7 +20,7 @@ class Gated(Fusion):
     bias : float
         Initial bias of the gate; negative: nearly closed at first.
 
-    Shapes as in `Fusion.forward`: (batch, steps, audio_dim) and (batch, steps, video_dim) to (batch, steps,
+    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
     audio_dim).
 
     Example

@@ -17,7 +17,7 @@ class NoFusion(Fusion):
     audio_dim, video_dim : int
         As for every `Fusion`.
 
-    Shapes as in `Fusion.forward`: audio (batch, steps, audio_dim) in and out; reliability (batch, steps) is zero.
+    Shapes as in `Fusion.forward`: audio (batch, frames, audio_dim) in and out; reliability (batch, frames) is zero.
 
     Example
     -------

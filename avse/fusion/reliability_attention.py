@@ -39,12 +39,12 @@ class ReliabilityAttention(Fusion):
     trust_layers : int
         Dilated convolutions over time before the reliability is read off, so that it builds on what was seen and heard
         for seconds. 0: each step by itself.
-    doubt : float
+    reliability_exponent : float
         At least 1. The video is weighed by r to this power: where r is a probability, above 1 a step that may well be
         spoiled counts for less than its chance of being intact.
 
-    Shapes as in `Fusion.forward`: (batch, steps, audio_dim) and (batch, steps, video_dim) to (batch, steps,
-    audio_dim), and reliability (batch, steps).
+    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
+    audio_dim), and reliability (batch, frames).
 
     Example
     -------
@@ -55,7 +55,7 @@ class ReliabilityAttention(Fusion):
     """
 
     paper = "Sadeghi and Alameda-Pineda, Switching variational auto-encoders for audio-visual enhancement, 2021"
-    growth = "quadratic"  # each step is compared with every other, and those beyond `context` masked
+    complexity = "quadratic"  # each step is compared with every other, and those beyond `context` masked
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class ReliabilityAttention(Fusion):
         agreement_dim: int = 16,
         causal: bool = False,
         trust_layers: int = 0,
-        doubt: float = 1.0,
+        reliability_exponent: float = 1.0,
     ) -> None:
         super().__init__(audio_dim, video_dim)
-        if doubt < 1:
-            raise ValueError(f"doubt must be at least 1, got {doubt}.")
-        self.causal, self.window, self.doubt = causal, window, doubt
+        if reliability_exponent < 1:
+            raise ValueError(f"doubt must be at least 1, got {reliability_exponent}.")
+        self.causal, self.window, self.reliability_exponent = causal, window, reliability_exponent
         self.norm = nn.LayerNorm(audio_dim)
         self.attention = LocalCrossAttention(audio_dim, video_dim, heads, context, causal)
         self.joint = nn.Sequential(nn.Linear(2 * audio_dim, audio_dim), nn.SiLU(), nn.Linear(audio_dim, audio_dim))
@@ -96,7 +96,7 @@ class ReliabilityAttention(Fusion):
             evidence = evidence + F.silu(self._over_time(layer, evidence * valid[..., None]))
         reliability = torch.sigmoid(self.trust[2](evidence)[..., 0])
         delta = self.joint(torch.cat([query, attended], dim=2))
-        return delta * reliability[..., None] ** (self.doubt - 1), reliability
+        return delta * reliability[..., None] ** (self.reliability_exponent - 1), reliability
 
     def calibrate(self, scale: float, shift: float) -> None:
         """See `Fusion.calibrate`."""
@@ -110,7 +110,7 @@ class ReliabilityAttention(Fusion):
         return layer(F.pad(evidence.transpose(1, 2), padding)).transpose(1, 2)
 
     def _agreement(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Correlation over a window around each step, shape (batch, steps, agreement_dim), valid steps only."""
+        """Correlation over a window around each step, shape (batch, frames, agreement_dim), valid steps only."""
         weight = valid[..., None].to(audio.dtype)
         count = self._window_sum(weight).clamp(min=1.0)
         mean = lambda stream: self._window_sum(stream * weight) / count

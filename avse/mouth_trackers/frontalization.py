@@ -107,7 +107,7 @@ class Frontalization(MouthTracker):
         frames, fits = frames[usable], [found[number][0] for number in usable]
         rotation, scale = (np.concatenate([getattr(one, name) for one in fits]) for name in ("rotation", "scale"))
         steps = np.arange(frames[0], frames[-1] + 1)
-        over_time = np.stack([np.interp(steps, frames, unit) for unit in np.eye(len(frames))])  # (detections, steps)
+        over_time = np.stack([np.interp(steps, frames, unit) for unit in np.eye(len(frames))])  # (detections, frames)
         turn = over_time @ _weights(steps - index, _TURN_SPREAD) @ rotation.reshape(-1, 9)
         left, _, right = np.linalg.svd(turn.reshape(3, 3))
         size = float(np.exp(over_time @ _weights(steps - index, _SIZE_SPREAD) @ np.log(scale)))

@@ -45,14 +45,14 @@ class LocalCrossAttention(nn.Module):
 
         Arguments
         ---------
-        query : tensor, shape (batch, steps, query_dim)
-        keys : tensor, shape (batch, steps, key_dim)
-        valid : tensor, shape (batch, steps), bool
+        query : tensor, shape (batch, frames, query_dim)
+        keys : tensor, shape (batch, frames, key_dim)
+        valid : tensor, shape (batch, frames), bool
             Keys that may be seen.
 
         Returns
         -------
-        tensor, shape (batch, steps, query_dim)
+        tensor, shape (batch, frames, query_dim)
         """
         steps = query.shape[1]
         split = lambda stream: stream.unflatten(2, (self.heads, -1)).transpose(1, 2)

@@ -55,26 +55,26 @@ class ConformerBlock(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """One block.
 
         Arguments
         ---------
-        hidden : tensor, shape (batch, steps, channels)
-        inside : tensor, shape (batch, steps), bool
+        hidden : tensor, shape (batch, frames, channels)
+        mask : tensor, shape (batch, frames), bool
             False beyond a clip's end.
 
         Returns
         -------
-        tensor, shape (batch, steps, channels)
+        tensor, shape (batch, frames, channels)
         """
-        gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * inside[..., None]
+        gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * mask[..., None]
         local = self.depthwise(F.pad(gated.transpose(1, 2), self.padding)).transpose(1, 2)
         hidden = hidden + self.dropout(self.conv_out(F.silu(local)))
-        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), inside))
+        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), mask))
         return hidden + self.dropout(self.feed_forward(hidden))
 
-    def _attend(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    def _attend(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         steps = hidden.shape[1]
         query, key, value = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.attention_in(hidden).chunk(3, dim=2)
@@ -83,7 +83,7 @@ class ConformerBlock(nn.Module):
         distance = position[:, None] - position[None]
         near = (distance <= self.context) & (distance >= (0 if self.causal else -self.context))
         # A step beyond the clip's end sees itself, so that no softmax is empty.
-        allowed = (near[None] & inside[:, None]) | torch.eye(steps, dtype=torch.bool, device=hidden.device)
+        allowed = (near[None] & mask[:, None]) | torch.eye(steps, dtype=torch.bool, device=hidden.device)
         attended = F.scaled_dot_product_attention(
             _rotate(query, position), _rotate(key, position), value, attn_mask=allowed[:, None]
         )
@@ -91,7 +91,7 @@ class ConformerBlock(nn.Module):
 
 
 def _rotate(features: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding (Su et al., 2021) of (batch, heads, steps, dim)."""
+    """Rotary position embedding (Su et al., 2021) of (batch, heads, frames, dim)."""
     half = features.shape[-1] // 2
     rate = 1000.0 ** (-torch.arange(half, device=features.device, dtype=torch.float32) / half)
     angle = position[:, None].float() * rate

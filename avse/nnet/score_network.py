@@ -28,11 +28,11 @@ class Denoised(NamedTuple):
 
     Attributes
     ----------
-    mean : tensor, shape (batch, steps, bins), complex
+    mean : tensor, shape (batch, frames, bins), complex
         Zero beyond each clip's end.
-    variance : tensor, shape (batch, steps, bins)
+    variance : tensor, shape (batch, frames, bins)
         Of real and imaginary part together. No gradient passes from it to the mean, nor to what both share.
-    reliability : tensor, shape (batch, steps), in [0, 1]
+    reliability : tensor, shape (batch, frames), in [0, 1]
         How far the video is trusted, on average over the places where it enters; zero where no video is valid.
     """
 
@@ -119,12 +119,12 @@ class ScoreNetwork(nn.Module):
 
         Arguments
         ---------
-        noisy : tensor, shape (batch, steps, bins), complex
+        noisy : tensor, shape (batch, frames, bins), complex
             Speech plus white noise.
         ratio : tensor, shape (batch,)
             Deviation of the noise.
         context : Context
-        given : tensor, shape (batch, given, steps, bins), complex, or None
+        given : tensor, shape (batch, given, frames, bins), complex, or None
 
         Returns
         -------
@@ -147,11 +147,11 @@ class ScoreNetwork(nn.Module):
         offset = torch.stack([real, imaginary], dim=1)
         own, others = parts[:, :2], parts[:, 2:]
         planes = torch.cat([own, gain.to(parts.dtype)[:, None] * own, offset], dim=1)
-        offset = (offset + self.refine(planes, others, embedding, context.inside)).to(noisy.real.dtype)
+        offset = (offset + self.refine(planes, others, embedding, context.mask)).to(noisy.real.dtype)
         found = known + ratio[:, None, None] * gain.sqrt() * torch.complex(offset[:, 0], offset[:, 1])
         spread = self.spread(hidden.detach()).to(noisy.real.dtype).clamp(-_WIDEST, _WIDEST)
         variance = ratio.square()[:, None, None] * (gain.detach().clamp(min=_TINY) * spread.exp())
-        return Denoised(torch.where(context.inside[..., None], found, found.new_zeros(())), variance, reliability)
+        return Denoised(torch.where(context.mask[..., None], found, found.new_zeros(())), variance, reliability)
 
     def features(
         self, noisy: torch.Tensor, ratio: torch.Tensor, context: Context, given: torch.Tensor | None = None
@@ -160,7 +160,7 @@ class ScoreNetwork(nn.Module):
 
         Returns
         -------
-        tensor, shape (batch, steps, width)
+        tensor, shape (batch, frames, width)
         """
         return self.norm(self._trunk(noisy, ratio, context, given)[0])
 
@@ -172,8 +172,8 @@ class ScoreNetwork(nn.Module):
         spectra = scaled[:, None]
         if given is not None:
             spectra = torch.cat([spectra, given / self.data_std], dim=1)
-        inside = context.inside[:, :, None]
-        spectra = torch.where(inside[:, None], spectra, spectra.new_zeros(()))
+        mask = context.mask[:, :, None]
+        spectra = torch.where(mask[:, None], spectra, spectra.new_zeros(()))
         parts = torch.view_as_real(spectra).movedim(-1, 2).to(dtype)  # batch, spectra, 2, steps, bins
         loudness = (parts.square().sum(dim=2, keepdim=True) + 1e-3).log() / 4
         entering = torch.cat([parts, loudness], dim=2).movedim(3, 1).flatten(3)  # batch, steps, spectra, 3 bins
@@ -181,14 +181,14 @@ class ScoreNetwork(nn.Module):
         hidden = self.enter(entering[:, :, 0])
         if self.enter_given is not None:
             hidden = hidden + self.enter_given(entering[:, :, 1:].flatten(2))
-        hidden = hidden * inside
+        hidden = hidden * mask
         fusions = dict(zip(self.places, self.fusions))
         reliability = hidden.new_zeros(hidden.shape[:2])
         for number, block in enumerate(self.blocks):
             if number in fusions and context.video is not None:
                 hidden, trusted = fusions[number](hidden, context.video, context.valid)
                 reliability = reliability + trusted / len(fusions)
-            hidden = block(hidden, embedding, inside)
+            hidden = block(hidden, embedding, mask)
         return hidden, embedding, parts.flatten(1, 2), reliability
 
 
@@ -228,16 +228,16 @@ class GatedFusion(nn.Module):
 
         Arguments
         ---------
-        hidden : tensor, shape (batch, steps, width)
-        video : tensor, shape (batch, steps, dim)
+        hidden : tensor, shape (batch, frames, width)
+        video : tensor, shape (batch, frames, dim)
             Zero where not valid.
-        valid : tensor, shape (batch, steps), bool
+        valid : tensor, shape (batch, frames), bool
 
         Returns
         -------
-        fused : tensor, shape (batch, steps, width)
+        fused : tensor, shape (batch, frames, width)
             `hidden`, bit for bit, where no video is valid.
-        reliability : tensor, shape (batch, steps), in [0, 1]
+        reliability : tensor, shape (batch, frames), in [0, 1]
         """
         delta, reliability = self.fusion.delta(hidden, video.to(hidden.dtype), valid)
         reliability = torch.where(valid, reliability, reliability.new_zeros(()))
@@ -259,9 +259,9 @@ class _Block(nn.Module):
         self.out = nn.Linear(width, width)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, hidden: torch.Tensor, embedding: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, embedding: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         scale, shift = self.modulate(embedding)[:, None].chunk(2, dim=2)
-        normed = (self.norm(hidden) * (1 + scale) + shift) * inside
+        normed = (self.norm(hidden) * (1 + scale) + shift) * mask
         local = self.depthwise(normed.transpose(1, 2)).transpose(1, 2)
         return hidden + self.out(F.glu(self.gate(local), dim=2))
 
@@ -278,16 +278,16 @@ class _Refinement(nn.Module):
         self.leave = _zero(nn.Conv2d(planes, 2, 3, padding=1))
 
     def forward(
-        self, planes: torch.Tensor, given: torch.Tensor, embedding: torch.Tensor, inside: torch.Tensor
+        self, planes: torch.Tensor, given: torch.Tensor, embedding: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        inside = inside[:, None, :, None]
+        mask = mask[:, None, :, None]
         scale, shift = self.modulate(embedding)[:, :, None, None].chunk(2, dim=1)
-        entered = self.enter(planes * inside)
+        entered = self.enter(planes * mask)
         if self.enter_given is not None:
-            entered = entered + self.enter_given(given * inside)
+            entered = entered + self.enter_given(given * mask)
         hidden = F.silu(entered * (1 + scale) + shift)
-        hidden = F.silu(self.middle(hidden * inside))
-        return self.leave(hidden * inside)
+        hidden = F.silu(self.middle(hidden * mask))
+        return self.leave(hidden * mask)
 
 
 def _zero(layer: _Layer) -> _Layer:

@@ -25,15 +25,15 @@ class NMF(NoiseModel):
     seed : int
         Of the random beginning; a clip begins alike alone and in any batch.
 
-    State: `gains` (batch, steps, rank), `spectra` (batch, rank, bins) that sum to one over bins.
+    State: `gains` (batch, frames, rank), `spectra` (batch, rank, bins) that sum to one over bins.
 
     Example
     -------
     >>> model = NMF(rank=2)
-    >>> power, inside = torch.rand(1, 30, 9), torch.ones(1, 30, dtype=torch.bool)
-    >>> state = model.initial_state(power, inside)
+    >>> power, mask = torch.rand(1, 30, 9), torch.ones(1, 30, dtype=torch.bool)
+    >>> state = model.initial_state(power, mask)
     >>> for _ in range(10):
-    ...     state = model.update_from_power(state, power, inside)
+    ...     state = model.update_from_power(state, power, mask)
     >>> model.variance(state).shape
     torch.Size([1, 30, 9])
     """
@@ -48,20 +48,20 @@ class NMF(NoiseModel):
             raise ValueError(f"exponent must be above 0 and at most 1, got {exponent}.")
         self.rank, self.exponent, self.seed = rank, exponent, seed
 
-    def initial_state(self, power: torch.Tensor, inside: torch.Tensor, scene: torch.Tensor | None = None) -> State:
+    def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """The clip's mean spectrum in random variations, at the clip's level; see `NoiseModel.initial_state`."""
         batch, steps, bins = power.shape
         spread, level = power.new_zeros(batch, self.rank, bins), power.new_zeros(batch, steps, self.rank)
-        for row, generator in enumerate(clip_generators(inside, self.seed)):
-            count = int(inside[row].sum())
+        for row, generator in enumerate(clip_generators(mask, self.seed)):
+            count = int(mask[row].sum())
             spread[row] = torch.rand(self.rank, bins, generator=generator).to(power)
             level[row, :count] = torch.rand(count, self.rank, generator=generator).to(power)
-        mean = _mean_over_steps(power, inside)
+        mean = _mean_over_steps(power, mask)
         gains, spectra = normalise((0.5 + level) / self.rank, mean[:, None] * (0.5 + spread))
         return {"gains": gains, "spectra": spectra}
 
     def variance(self, state: State) -> torch.Tensor:
-        """See `NoiseModel.variance`: shape (batch, steps, bins)."""
+        """See `NoiseModel.variance`: shape (batch, frames, bins)."""
         return (state["gains"] @ state["spectra"]).clamp(min=_FLOOR)
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
@@ -70,6 +70,6 @@ class NMF(NoiseModel):
         return {"gains": gains, "spectra": spectra}
 
 
-def _mean_over_steps(power: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    counted = torch.where(inside[..., None], power, power.new_zeros(()))
-    return counted.sum(dim=1) / inside.sum(dim=1)[:, None] + _FLOOR
+def _mean_over_steps(power: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    counted = torch.where(mask[..., None], power, power.new_zeros(()))
+    return counted.sum(dim=1) / mask.sum(dim=1)[:, None] + _FLOOR

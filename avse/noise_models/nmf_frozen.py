@@ -42,7 +42,7 @@ class FrozenNMF(NoiseModel):
     dictionary : tensor, shape (rank, bins)
         Each spectrum sums to one.
 
-    State: `gains` (batch, steps, rank).
+    State: `gains` (batch, frames, rank).
 
     Example
     -------
@@ -74,7 +74,7 @@ class FrozenNMF(NoiseModel):
     def example_arguments(cls) -> dict:
         return {"rank": 8, "fft_size": 640}
 
-    def initial_state(self, power: torch.Tensor, inside: torch.Tensor, scene: torch.Tensor | None = None) -> State:
+    def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """Every spectrum equally strong, at the level of each step; see `NoiseModel.initial_state`."""
         if power.shape[-1] != self.dictionary.shape[1]:
             raise AvseError(
@@ -85,7 +85,7 @@ class FrozenNMF(NoiseModel):
         return {"gains": (level / self.rank).expand(-1, -1, self.rank).clone()}
 
     def variance(self, state: State) -> torch.Tensor:
-        """See `NoiseModel.variance`: shape (batch, steps, bins)."""
+        """See `NoiseModel.variance`: shape (batch, frames, bins)."""
         return (state["gains"] @ self.dictionary.to(state["gains"])).clamp(min=_FLOOR)
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:

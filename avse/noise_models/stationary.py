@@ -24,13 +24,13 @@ class Stationary(NoiseModel):
     quantile : float
         In (0, 1).
 
-    State: `spectrum` (batch, 1, bins) and `like` (batch, steps, 1), ones that give the number of steps.
+    State: `spectrum` (batch, 1, bins) and `like` (batch, frames, 1), ones that give the number of steps.
 
     Example
     -------
     >>> model = Stationary()
-    >>> power, inside = torch.rand(1, 30, 9), torch.ones(1, 30, dtype=torch.bool)
-    >>> variance = model.variance(model.initial_state(power, inside))
+    >>> power, mask = torch.rand(1, 30, 9), torch.ones(1, 30, dtype=torch.bool)
+    >>> variance = model.variance(model.initial_state(power, mask))
     >>> variance.shape, bool((variance == variance[:, :1]).all())
     (torch.Size([1, 30, 9]), True)
     """
@@ -41,14 +41,14 @@ class Stationary(NoiseModel):
             raise ValueError(f"quantile must be between 0 and 1, got {quantile}.")
         self.quantile = quantile
 
-    def initial_state(self, power: torch.Tensor, inside: torch.Tensor, scene: torch.Tensor | None = None) -> State:
+    def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """See `NoiseModel.initial_state`."""
         to_mean = -1.0 / torch.log1p(torch.tensor(-self.quantile)).item()
-        spectrum = floor_over_steps(power, inside, self.quantile) * to_mean
+        spectrum = floor_over_steps(power, mask, self.quantile) * to_mean
         return {"spectrum": spectrum.clamp(min=_FLOOR), "like": torch.ones_like(power[..., :1])}
 
     def variance(self, state: State) -> torch.Tensor:
-        """See `NoiseModel.variance`: shape (batch, steps, bins)."""
+        """See `NoiseModel.variance`: shape (batch, frames, bins)."""
         return state["spectrum"] * state["like"]
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
@@ -56,8 +56,8 @@ class Stationary(NoiseModel):
         ratio = update_ratio(numerator.sum(dim=1, keepdim=True), denominator.sum(dim=1, keepdim=True))
         return {"spectrum": (state["spectrum"] * ratio).clamp(min=_FLOOR), "like": state["like"]}
 
-    def update_from_power(self, state: State, power: torch.Tensor, inside: torch.Tensor) -> State:
+    def update_from_power(self, state: State, power: torch.Tensor, mask: torch.Tensor) -> State:
         """The mean over steps, which is the exact M-step; shapes as in `NoiseModel.update_from_power`."""
-        counted = torch.where(inside[..., None], power, power.new_zeros(()))
-        mean = counted.sum(dim=1, keepdim=True) / inside.sum(dim=1)[:, None, None]
+        counted = torch.where(mask[..., None], power, power.new_zeros(()))
+        mean = counted.sum(dim=1, keepdim=True) / mask.sum(dim=1)[:, None, None]
         return {"spectrum": mean.clamp(min=_FLOOR), "like": state["like"]}

@@ -12,6 +12,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from avse import plugins
 from avse.errors import AvseError
+from avse.recipe.renamed import override_name
 from avse.recipe.rules import accepted_arguments, locate
 from avse.recipe.tree import Tree, child, children, dotted, parse_node, plain_type, set_child, tag, where, with_tag
 
@@ -38,7 +39,8 @@ def apply_overrides(tree: Tree, overrides: Mapping[str, Any]) -> None:
     faults = []
     for key in sorted(flat, key=lambda key: key.count(".")):
         try:
-            _apply(tree, key.split("."), _value_node(key, flat[key]))
+            name, value = override_name(key, flat[key], tree)
+            _apply(tree, name.split("."), _value_node(name, value))
         except AvseError as error:
             faults.append(str(error))
     if faults:

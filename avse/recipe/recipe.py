@@ -13,6 +13,7 @@ from avse import plugins as registry
 from avse.errors import AvseError
 from avse.recipe.build import load_tree
 from avse.recipe.overrides import apply_overrides
+from avse.recipe.renamed import put_right
 from avse.recipe.rules import component, find_faults, placeholders, plugin_of
 from avse.recipe.tree import (
     Tree,
@@ -215,6 +216,7 @@ def load_recipe(
     """
     path = Path(path)
     tree = Tree.parse(read_text(path), str(path))
+    put_right(tree)
     _absolute_paths(tree, path)
     named = _plugin_paths(tree)
     given = [str(Path(source).expanduser().resolve()) for source in plugins or ()]
@@ -235,7 +237,7 @@ def load_recipe(
     return Recipe(tree, path)
 
 
-def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None, *, old: bool = False) -> Recipe:
     """Read a recipe from elsewhere (a downloaded model): only registered plugins, plain values and references.
 
     Arguments
@@ -243,6 +245,8 @@ def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None) -
     path : path
     overrides : mapping, optional
         As in `load_recipe`, held to the same rules as the recipe.
+    old : bool
+        Whether an older version wrote it, whose names are no mistake of anybody.
 
     Raises
     ------
@@ -253,6 +257,7 @@ def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None) -
     text = read_text(path)
     check_trusted(text, path)
     tree = Tree.parse(text, str(path))
+    put_right(tree, quiet=old)
     apply_overrides(tree, overrides or {})
     faults = untrusted(tree) or find_faults(tree)
     if faults:

@@ -17,7 +17,7 @@ class Ancestral(Sampler):
 
         y'  ~  N_c( D + (r'/r)^2 (y - D),  r'^2 (r^2 - r'^2) / r^2 ),     D = E[speech | state]
 
-    It takes longer steps than Euler and Maruyama's. States are complex (batch, steps, bins).
+    It takes longer steps than Euler and Maruyama's. States are complex (batch, frames, bins).
 
     Arguments
     ---------
@@ -41,7 +41,7 @@ class Ancestral(Sampler):
         sde: Sde,
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sampler.move`: shapes (batch, steps, bins) and (batch,)."""
+        """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
         scale, after = sde.marginal(time)[0], sde.marginal(following)[0]
         ratio, later = sde.ratio(time), sde.ratio(following)
         shrink = (later / ratio).square()

@@ -16,7 +16,7 @@ class DPMSolver(Sampler):
         y' = (r'/r) y + (1 - r'/r) (D + (D - D_before) h / (2 h_before)),     h = log(r / r')
 
     With y = s / scale, r = std / scale and D = E[speech | state]. All chance is in the first state. States are complex
-    (batch, steps, bins).
+    (batch, frames, bins).
 
     Arguments
     ---------
@@ -44,7 +44,7 @@ class DPMSolver(Sampler):
         sde: Sde,
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sampler.move`: shapes (batch, steps, bins) and (batch,)."""
+        """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
         scale, after = (sde.marginal(one)[0][:, None, None] for one in (time, following))
         shrink = (sde.ratio(following) / sde.ratio(time))[:, None, None]
         found, length = expected(state, time), -shrink.log()

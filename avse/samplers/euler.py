@@ -14,7 +14,7 @@ class Euler(Sampler):
     """The ordinary equation that has the same marginals, dy / dr = (y - D) / r, in steps of Euler.
 
     y = s / scale and r = std / scale; D = E[speech | state]. All chance is in the first state. States are complex
-    (batch, steps, bins).
+    (batch, frames, bins).
 
     Arguments
     ---------
@@ -40,15 +40,15 @@ class Euler(Sampler):
         sde: Sde,
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sampler.move`: shapes (batch, steps, bins) and (batch,)."""
+        """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
         scale, after = (sde.marginal(one)[0][:, None, None] for one in (time, following))
         ratio, later = (sde.ratio(one)[:, None, None] for one in (time, following))
         noisy = state / scale
-        slope = (noisy - expected(state, time)) / ratio
-        moved = noisy + (later - ratio) * slope
+        gradient = (noisy - expected(state, time)) / ratio
+        moved = noisy + (later - ratio) * gradient
         if self.order == 2:
             end = (moved - expected(after * moved, following)) / later
-            moved = noisy + (later - ratio) * 0.5 * (slope + end)
+            moved = noisy + (later - ratio) * 0.5 * (gradient + end)
         return after * moved, 0 * time
 
 
@@ -56,7 +56,7 @@ class Euler(Sampler):
 class Heun(Euler):
     """As `euler`, with the mean of the slopes at both ends of each step: second order, twice the work.
 
-    States are complex (batch, steps, bins).
+    States are complex (batch, frames, bins).
 
     Arguments
     ---------

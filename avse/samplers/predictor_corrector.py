@@ -16,7 +16,7 @@ class PredictorCorrector(Sampler):
         correct   s + (snr std)^2 score + sqrt(2) snr std z
         move      s + (decay s + diffusion^2 score) dt + diffusion sqrt(dt) z
 
-    States are complex (batch, steps, bins).
+    States are complex (batch, frames, bins).
 
     Arguments
     ---------
@@ -42,7 +42,7 @@ class PredictorCorrector(Sampler):
     def correct(
         self, state: torch.Tensor, time: torch.Tensor, expected: Expected, sde: Sde, noise: Noise
     ) -> torch.Tensor:
-        """See `Sampler.correct`: shape (batch, steps, bins)."""
+        """See `Sampler.correct`: shape (batch, frames, bins)."""
         if not self.snr:
             return state
         size = (self.snr * sde.marginal(time)[1])[:, None, None]
@@ -57,7 +57,7 @@ class PredictorCorrector(Sampler):
         sde: Sde,
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sampler.move`: shapes (batch, steps, bins) and (batch,)."""
+        """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
         decay, diffusion = sde.coefficients(time)
         size = time - following
         drift = decay[:, None, None] * state

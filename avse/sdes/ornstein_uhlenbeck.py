@@ -42,16 +42,16 @@ class OrnsteinUhlenbeck(Sde):
                 f"stiffness must not be negative and 0 < std_min < std_max, got {stiffness}, {std_min} and {std_max}."
             )
         self.stiffness, self.std_min, self.std_max = stiffness, std_min, std_max
-        self.growth_rate = math.log(std_max / std_min)
+        self.scaling_exponent = math.log(std_max / std_min)
 
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Sde.marginal`."""
-        rate = self.stiffness + self.growth_rate
+        rate = self.stiffness + self.scaling_exponent
         scale = torch.exp(-self.stiffness * time)
-        grown = torch.expm1(2 * rate * time) * (self.growth_rate / rate)
+        grown = torch.expm1(2 * rate * time) * (self.scaling_exponent / rate)
         return scale, self.std_min * scale * grown.sqrt()
 
     def coefficients(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Sde.coefficients`."""
-        diffusion = self.std_min * torch.exp(self.growth_rate * time) * math.sqrt(2 * self.growth_rate)
+        diffusion = self.std_min * torch.exp(self.scaling_exponent * time) * math.sqrt(2 * self.scaling_exponent)
         return torch.full_like(time, self.stiffness), diffusion

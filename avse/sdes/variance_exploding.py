@@ -37,13 +37,13 @@ class VarianceExploding(Sde):
         if not 0 < std_min < std_max:
             raise ValueError(f"0 < std_min < std_max is needed, got {std_min} and {std_max}.")
         self.std_min, self.std_max = std_min, std_max
-        self.growth_rate = math.log(std_max / std_min)
+        self.scaling_exponent = math.log(std_max / std_min)
 
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Sde.marginal`."""
-        return torch.ones_like(time), self.std_min * torch.expm1(2 * self.growth_rate * time).sqrt()
+        return torch.ones_like(time), self.std_min * torch.expm1(2 * self.scaling_exponent * time).sqrt()
 
     def coefficients(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Sde.coefficients`."""
-        diffusion = self.std_min * torch.exp(self.growth_rate * time) * math.sqrt(2 * self.growth_rate)
+        diffusion = self.std_min * torch.exp(self.scaling_exponent * time) * math.sqrt(2 * self.scaling_exponent)
         return torch.zeros_like(time), diffusion

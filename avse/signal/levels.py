@@ -33,13 +33,13 @@ def level_scale(sound: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     return torch.where(silent, torch.ones_like(peak), LEVEL / (root * peak).clamp(min=1e-30))
 
 
-def floor_over_steps(power: torch.Tensor, inside: torch.Tensor, quantile: float) -> torch.Tensor:
+def floor_over_steps(power: torch.Tensor, mask: torch.Tensor, quantile: float) -> torch.Tensor:
     """What the power of each bin falls short of in this share of a clip's steps.
 
     Arguments
     ---------
-    power : tensor, shape (batch, steps, bins)
-    inside : tensor, shape (batch, steps), bool
+    power : tensor, shape (batch, frames, bins)
+    mask : tensor, shape (batch, frames), bool
         False beyond each clip's end; those steps do not count.
     quantile : float
         In [0, 1].
@@ -53,4 +53,4 @@ def floor_over_steps(power: torch.Tensor, inside: torch.Tensor, quantile: float)
     >>> floor_over_steps(torch.arange(5.0)[None, :, None], torch.arange(5)[None] < 3, 0.5).item()
     1.0
     """
-    return torch.stack([clip[within].quantile(quantile, dim=0) for clip, within in zip(power, inside)])[:, None]
+    return torch.stack([clip[within].quantile(quantile, dim=0) for clip, within in zip(power, mask)])[:, None]

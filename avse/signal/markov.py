@@ -17,11 +17,11 @@ class Occupancy:
 
     Arguments
     ---------
-    states : tensor, shape (batch, steps, states)
+    states : tensor, shape (batch, frames, states)
         q(a_n = k); the last state's is repeated beyond each clip's end.
-    moves : tensor, shape (batch, steps, states, states)
+    moves : tensor, shape (batch, frames, states, states)
         q(a_(n-1) = j, a_n = k); zero at the first step and beyond each clip's end.
-    cost : tensor, shape (batch, steps)
+    cost : tensor, shape (batch, frames)
         What each step adds to the divergence of the posterior from the chain; zero beyond each clip's end.
     log_evidence : tensor, shape (batch,)
         Logarithm of the sum over all paths: what was observed, less the divergence.
@@ -78,7 +78,7 @@ class MarkovChain:
         known = torch.full_like(self.initial, _NEVER).scatter(1, share.argmax(dim=1, keepdim=True), 0.0)
         return replace(self, initial=torch.where(share.amax(dim=1, keepdim=True) >= least, known, self.initial))
 
-    def infer(self, evidence: torch.Tensor, inside: torch.Tensor) -> Occupancy:
+    def infer(self, evidence: torch.Tensor, mask: torch.Tensor) -> Occupancy:
         """Forward-backward.
 
         Sums over paths are products of matrices with (log-sum-exp, +) in place of (+, *). As these are associative,
@@ -86,9 +86,9 @@ class MarkovChain:
 
         Arguments
         ---------
-        evidence : tensor, shape (batch, steps, states)
+        evidence : tensor, shape (batch, frames, states)
             log p(observation | state), up to a constant for each step.
-        inside : tensor, shape (batch, steps), bool
+        mask : tensor, shape (batch, frames), bool
             False beyond each clip's end.
 
         Returns
@@ -96,17 +96,17 @@ class MarkovChain:
         Occupancy
         """
         states = evidence.shape[2]
-        observed = torch.where(inside[..., None], evidence.double(), 0.0)
+        observed = torch.where(mask[..., None], evidence.double(), 0.0)
         stay = torch.full_like(self.transition, _NEVER)
         stay.diagonal(dim1=1, dim2=2).zero_()
         first = self.initial[:, None, None].expand(-1, 1, states, -1)
-        moves = torch.where(inside[:, 1:, None, None], self.transition[:, None], stay[:, None])
+        moves = torch.where(mask[:, 1:, None, None], self.transition[:, None], stay[:, None])
         steps = torch.cat([first, moves], dim=1) + observed[:, :, None]
         forward, backward = _messages_at_once(steps) if states <= _FEW else _messages_in_turn(steps)
         total = forward[:, -1].logsumexp(dim=1)
         log_states = (forward + backward).log_softmax(dim=2)
         pairs = forward[:, :-1, :, None] + steps[:, 1:] + backward[:, 1:, None] - total[:, None, None, None]
-        pairs = torch.where(inside[:, 1:, None, None], pairs, _NEVER)
+        pairs = torch.where(mask[:, 1:, None, None], pairs, _NEVER)
         # Of each step given the last: log q(a_n | a_(n-1)) - log p(a_n | a_(n-1)) = B_n + backward_n - backward_(n-1).
         ahead = (observed + backward)[:, 1:, None] - backward[:, :-1, :, None]
         begun = log_states[:, 0] - self.initial
@@ -116,13 +116,13 @@ class MarkovChain:
         occupied = torch.cat([torch.zeros_like(steps[:, :1]), pairs.exp()], dim=1)
         return Occupancy(log_states.exp(), occupied, cost, total)
 
-    def learned(self, found: Occupancy, inside: torch.Tensor, weight: float, memory: bool = True) -> MarkovChain:
+    def learned(self, found: Occupancy, mask: torch.Tensor, weight: float, memory: bool = True) -> MarkovChain:
         """The chain that makes what was found most probable, drawn to this one.
 
         Arguments
         ---------
         found : Occupancy
-        inside : tensor, shape (batch, steps), bool
+        mask : tensor, shape (batch, frames), bool
         weight : float
             This chain counts like so many moves from each state (above 0).
         memory : bool
@@ -136,7 +136,7 @@ class MarkovChain:
             initial = found.states[:, 0] + weight * self.initial.exp()
             transition = found.moves.sum(dim=1) + weight * self.transition.exp()
         else:
-            initial = (found.states * inside[..., None]).sum(dim=1) + weight * self.initial.exp()
+            initial = (found.states * mask[..., None]).sum(dim=1) + weight * self.initial.exp()
             transition = initial[:, None].expand_as(self.transition)
         tables = [table / table.sum(dim=-1, keepdim=True) for table in (initial, transition)]
         return replace(self, initial=_log(tables[0]), transition=_log(tables[1]))
@@ -159,7 +159,7 @@ def _log(probability: torch.Tensor) -> torch.Tensor:
 
 
 def _messages_at_once(steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-sums over all paths to each state of each step, and from it to the end; both (batch, steps, states)."""
+    """Log-sums over all paths to each state of each step, and from it to the end; both (batch, frames, states)."""
     # The products of all later steps, by turning time round: (A B)^T = B^T A^T.
     earlier, later = _products(torch.cat([steps, steps.flip(1).mT])).chunk(2)
     forward = earlier[:, :, 0]
@@ -177,7 +177,7 @@ def _messages_in_turn(steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _products(steps: torch.Tensor) -> torch.Tensor:
-    """Product of each step's matrix with all before it, shape (batch, steps, states, states)."""
+    """Product of each step's matrix with all before it, shape (batch, frames, states, states)."""
     reach = 1
     while reach < steps.shape[1]:
         before, after = steps[:, :-reach], steps[:, reach:]

@@ -7,13 +7,13 @@ import torch
 _FLOOR = 1e-8
 
 
-def levelled(spectrum: torch.Tensor, inside: torch.Tensor, causal: bool = False) -> torch.Tensor:
+def levelled(spectrum: torch.Tensor, mask: torch.Tensor, causal: bool = False) -> torch.Tensor:
     """A spectrum divided by the clip's own level, or, if causal, by the level so far.
 
     Arguments
     ---------
-    spectrum : tensor, shape (batch, steps, bins), complex
-    inside : tensor, shape (batch, steps), bool
+    spectrum : tensor, shape (batch, frames, bins), complex
+    mask : tensor, shape (batch, frames), bool
         False beyond a clip's end.
     causal : bool
 
@@ -27,26 +27,26 @@ def levelled(spectrum: torch.Tensor, inside: torch.Tensor, causal: bool = False)
     >>> levelled(loud, torch.ones(1, 4, dtype=torch.bool)).abs().max().item()
     1.0
     """
-    power = spectrum.abs().square().mean(dim=2) * inside
+    power = spectrum.abs().square().mean(dim=2) * mask
     if causal:
         level = power.cumsum(dim=1) / torch.arange(1, power.shape[1] + 1, device=power.device)
     else:
-        level = power.sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
+        level = power.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
     return spectrum / (level.sqrt()[..., None] + _FLOOR)
 
 
-def compressed_features(scaled: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+def compressed_features(scaled: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Magnitude, real and imaginary part of a spectrum, all with the magnitude to the power of 0.3.
 
     Arguments
     ---------
-    scaled : tensor, shape (batch, steps, bins), complex
+    scaled : tensor, shape (batch, frames, bins), complex
         As `levelled` gives it.
-    inside : tensor, shape (batch, steps), bool
+    mask : tensor, shape (batch, frames), bool
 
     Returns
     -------
-    tensor, shape (batch, steps, 3 * bins)
+    tensor, shape (batch, frames, 3 * bins)
         Zero beyond a clip's end.
 
     Example
@@ -58,7 +58,7 @@ def compressed_features(scaled: torch.Tensor, inside: torch.Tensor) -> torch.Ten
     magnitude = power.pow(0.15)
     direction = magnitude / power.sqrt()
     features = torch.cat([magnitude, scaled.real * direction, scaled.imag * direction], dim=2)
-    return torch.where(inside[..., None], features, features.new_zeros(()))
+    return torch.where(mask[..., None], features, features.new_zeros(()))
 
 
 def apply_mask(spectrum: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
@@ -66,8 +66,8 @@ def apply_mask(spectrum: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
 
     Arguments
     ---------
-    spectrum : tensor, shape (batch, steps, bins), complex
-    output : tensor, shape (batch, steps, bins) or (batch, steps, 2 * bins)
+    spectrum : tensor, shape (batch, frames, bins), complex
+    output : tensor, shape (batch, frames, bins) or (batch, frames, 2 * bins)
         Of a mask of magnitudes; or of one that also turns phases, bounded in each part, which begins near one half on
         the real axis.
 

@@ -24,9 +24,9 @@ def multiply(
 
     Arguments
     ---------
-    gains : tensor, shape (batch, steps, rank)
+    gains : tensor, shape (batch, frames, rank)
     spectra : tensor, shape (batch, rank, bins)
-    numerator, denominator : tensor, shape (batch, steps, bins)
+    numerator, denominator : tensor, shape (batch, frames, bins)
         The two parts of the gradient, as in `NoiseModel.update`. Where both are zero, nothing was observed.
     exponent : float
         Of the ratio of the two. One half is safe; one is faster, and mostly falls too.
@@ -40,13 +40,13 @@ def multiply(
     -------
     >>> power = torch.rand(1, 20, 9)
     >>> gains, spectra = torch.rand(1, 20, 2), torch.rand(1, 2, 9)
-    >>> def misfit():
+    >>> def nll():
     ...     variance = gains @ spectra
     ...     return (power / variance + variance.log()).sum()
-    >>> before = misfit()
+    >>> before = nll()
     >>> variance = gains @ spectra
     >>> gains, spectra = multiply(gains, spectra, power / variance.square(), 1 / variance)
-    >>> bool(misfit() < before)
+    >>> bool(nll() < before)
     True
     """
     ratio = update_ratio(numerator @ spectra.mT, denominator @ spectra.mT, exponent)

@@ -9,12 +9,12 @@ import torch
 _Count = TypeVar("_Count", int, torch.Tensor)
 
 
-def stft_steps(samples: _Count, fft_size: int, hop: int) -> _Count:
+def stft_frames(samples: _Count, fft_size: int, hop: int) -> _Count:
     """Steps whose window touches a signal of `samples` samples.
 
     Example
     -------
-    >>> stft_steps(16000, 640, 320)
+    >>> stft_frames(16000, 640, 320)
     51
     """
     return -(-samples // hop) + fft_size // (2 * hop)
@@ -35,8 +35,8 @@ def stft(signal: torch.Tensor, fft_size: int, hop: int) -> torch.Tensor:
 
     Returns
     -------
-    tensor, shape (batch, steps, bins), complex
-        `stft_steps(samples)` steps, `fft_size // 2 + 1` bins.
+    tensor, shape (batch, frames, bins), complex
+        `stft_frames(samples)` steps, `fft_size // 2 + 1` bins.
 
     Example
     -------
@@ -45,7 +45,7 @@ def stft(signal: torch.Tensor, fft_size: int, hop: int) -> torch.Tensor:
     >>> spectrum.shape, torch.allclose(istft(spectrum, 640, 320, 1000), signal, atol=1e-5)
     (torch.Size([2, 5, 321]), True)
     """
-    steps = stft_steps(signal.shape[-1], fft_size, hop)
+    steps = stft_frames(signal.shape[-1], fft_size, hop)
     padded = torch.nn.functional.pad(signal, (0, (steps - 1) * hop - signal.shape[-1]))
     spectrum = torch.stft(
         padded,
@@ -64,7 +64,7 @@ def istft(spectrum: torch.Tensor, fft_size: int, hop: int, samples: int) -> torc
 
     Arguments
     ---------
-    spectrum : tensor, shape (batch, steps, bins), complex
+    spectrum : tensor, shape (batch, frames, bins), complex
     samples : int
         Length of the signal.
 
@@ -82,7 +82,7 @@ def istft(spectrum: torch.Tensor, fft_size: int, hop: int, samples: int) -> torc
     )
 
 
-def repeat_to_steps(frames: torch.Tensor, steps: int, ratio: int) -> torch.Tensor:
+def repeat_to_frames(frames: torch.Tensor, steps: int, ratio: int) -> torch.Tensor:
     """Repeat video frames on the audio clock.
 
     Arguments
@@ -95,11 +95,11 @@ def repeat_to_steps(frames: torch.Tensor, steps: int, ratio: int) -> torch.Tenso
 
     Returns
     -------
-    tensor, shape (batch, steps, ...)
+    tensor, shape (batch, frames, ...)
 
     Example
     -------
-    >>> repeat_to_steps(torch.tensor([[1, 2]]), 5, 2).tolist()
+    >>> repeat_to_frames(torch.tensor([[1, 2]]), 5, 2).tolist()
     [[1, 1, 2, 2, 0]]
     """
     repeated = frames.repeat_interleave(ratio, dim=1)[:, :steps]

@@ -60,12 +60,12 @@ class Mixture:
         wiener.mul_(precision)
         return cls(wiener, precision, power * precision)
 
-    def misfit(self) -> torch.Tensor:
+    def nll(self) -> torch.Tensor:
         """|x|^2 / (S + V) + log(S + V), summed over bins: the negative log-likelihood up to a constant."""
         return (self.ratio - self.precision.log()).sum(dim=-1)
 
-    def slope(self) -> torch.Tensor:
-        """Derivative of `misfit` with respect to log S, of the shape of the mixture."""
+    def gradient(self) -> torch.Tensor:
+        """Derivative of `nll` with respect to log S, of the shape of the mixture."""
         return torch.addcmul(self.wiener, self.wiener, self.ratio, value=-1.0)
 
 
@@ -81,7 +81,7 @@ def gain_update(
     ---------
     gain : tensor
     numerator, denominator : tensor
-        The two parts of the derivative of the misfit with respect to the gain, times the gain.
+        The two parts of the derivative of the negative log-likelihood with respect to the gain, times the gain.
     shape, rate : float
         Of the prior: `shape` at least 1, `rate` not negative. (1, 0): no prior.
 
@@ -99,7 +99,7 @@ def gain_update(
     return (pull + (pull * pull + 4.0 * gain * numerator * linear).sqrt()) / (2.0 * linear + 1e-30)
 
 
-def typical_power(mixture: Mixture, power: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def geometric_mean_power(mixture: Mixture, power: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """exp(E log |s|^2) under the posterior of speech, whose mean is w x and whose variance is w V.
 
     The logarithm of a non-central chi-square variable has mean log K + E1(K) with K = |mean|^2 / variance; K exp(E1(K))
@@ -119,7 +119,7 @@ def typical_power(mixture: Mixture, power: torch.Tensor, noise: torch.Tensor) ->
     Example
     -------
     >>> half = Mixture.of(torch.tensor(2.0), torch.tensor(1.0), torch.tensor(2.0), torch.tensor(0.0))
-    >>> typical_power(half, torch.tensor(0.0), torch.tensor(2.0)).item()
+    >>> geometric_mean_power(half, torch.tensor(0.0), torch.tensor(2.0)).item()
     0.561...
     """
     variance = mixture.wiener * noise

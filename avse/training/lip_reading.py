@@ -38,7 +38,7 @@ class LipToSpectrum(nn.Module):
         self.head = nn.Linear(visual_frontend.output_dim, bands)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Predicted levels, shape (batch, frames, bands)."""
+        """Predicted levels, shape (batch, video_frames, bands)."""
         return self.head(self.visual_frontend(batch.mouth, batch.valid))
 
 
@@ -67,15 +67,15 @@ class BandLevelLoss(nn.Module):
         self.register_buffer("filters", _mel_filters(bands, self.fft_size // 2 + 1), persistent=False)
 
     def levels(self, batch: Batch) -> torch.Tensor:
-        """Band levels of the clean voice, shape (batch, frames, bands): log scale, zero mean in each clip."""
+        """Band levels of the clean voice, shape (batch, video_frames, bands): log scale, zero mean in each clip."""
         frames = batch.valid.shape[1]
         power = stft(batch.clean.float(), self.fft_size, SAMPLES_PER_FRAME // 2).abs().square()
         power = power[:, : 2 * frames].unflatten(1, (frames, 2)).mean(dim=2) @ self.filters
-        inside = length_mask(-(-batch.lengths // SAMPLES_PER_FRAME), frames)[..., None]
+        mask = length_mask(-(-batch.lengths // SAMPLES_PER_FRAME), frames)[..., None]
         loudest = power.amax(dim=(1, 2), keepdim=True)
         level = torch.log10(power / (loudest + 1e-10) + 1e-4)
-        mean = (level * inside).sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
-        return (level - mean) * inside
+        mean = (level * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
+        return (level - mean) * mask
 
     def forward(self, predicted: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a scalar; zero where no frame is valid."""

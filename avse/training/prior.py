@@ -114,12 +114,12 @@ class UnitUsage:
             context = prior.context(batch)
             posterior = prior.encode(prior.analyse(batch.clean).abs().square(), context)
             expected = prior.prior(posterior.sample(), context)
-            moved = (posterior.mean - expected.mean)[context.inside].double()
+            moved = (posterior.mean - expected.mean)[context.mask].double()
             gathered = {
-                "divergence": posterior.divergence_by_unit(expected)[context.inside].double().sum(dim=0),
+                "divergence": posterior.divergence_by_unit(expected)[context.mask].double().sum(dim=0),
                 "moved": moved.sum(dim=0),
                 "moved_squared": moved.square().sum(dim=0),
-                "variance": expected.log_variance[context.inside].double().exp().sum(dim=0),
+                "variance": expected.log_variance[context.mask].double().exp().sum(dim=0),
             }
         self.steps += len(moved)
         self.sums = {name: value + self.sums.get(name, 0.0) for name, value in gathered.items()}

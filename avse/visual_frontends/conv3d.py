@@ -40,7 +40,7 @@ class Conv3d(VisualFrontend):
     causal : bool
         True: no frame looks ahead.
 
-    Takes mouth (batch, frames, 88, 88) and valid (batch, frames); returns (batch, frames, output_dim).
+    Takes mouth (batch, video_frames, 88, 88) and valid (batch, video_frames), gives (batch, video_frames, output_dim).
 
     Example
     -------

@@ -24,7 +24,7 @@ class Motion(VisualFrontend):
     size : int
         Crops are reduced to `size` x `size` pixels first.
 
-    Takes mouth (batch, frames, 88, 88) and valid (batch, frames); returns (batch, frames, 4 grid^2 + 2).
+    Takes mouth (batch, video_frames, 88, 88) and valid (batch, video_frames); returns (batch, frames, 4 grid^2 + 2).
 
     Example
     -------

@@ -23,7 +23,7 @@ class PixelMLP(VisualFrontend):
     size : int
         Crops are reduced to `size` x `size` pixels first.
 
-    Takes mouth (batch, frames, 88, 88) and valid (batch, frames); returns (batch, frames, output_dim).
+    Takes mouth (batch, video_frames, 88, 88) and valid (batch, video_frames), gives (batch, video_frames, output_dim).
 
     Example
     -------

@@ -20,7 +20,7 @@ class MyPlugin(Corruption):
     severity : int
         From 1 (hardly visible) to 5 (nothing useful left).
 
-    Takes and returns mouth (frames, 88, 88) uint8 and valid (frames,) bool.
+    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------
@@ -40,7 +40,7 @@ class MyPlugin(Corruption):
         valid: np.ndarray,
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`: shapes (frames, 88, 88) and (frames,)."""
+        """See `Corruption.__call__`: (video_frames, 88, 88) and (video_frames,)."""
         # CHANGE: what happens to the crops. KEEP `rng` as the only source of chance,
         # and the arrays given as they are: work on copies.
         veil = 0.16 * self.severity * rng.uniform(0.9, 1.1, size=len(mouth))

@@ -12,7 +12,7 @@ from avse.contracts.fusion import Fusion
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.plugins import register
-from avse.signal.stft import istft, length_mask, repeat_to_steps, stft, stft_steps
+from avse.signal.stft import istft, length_mask, repeat_to_frames, stft, stft_frames
 from torch import nn
 
 # KEEP powers above this, so that silence has a logarithm.
@@ -118,16 +118,16 @@ class MyPlugin(Enhancer):
         hidden: torch.Tensor,
         batch: Batch,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden features (batch, steps, channels) with the video, and its weight."""
+        """Hidden features (batch, frames, channels) with the video, and its weight."""
         # KEEP: the video enters through a front-end and a fusion only. They let
         # nothing of an invalid frame pass.
         if self.fusion is None or not bool(batch.valid.any()):
             return hidden, hidden.new_zeros(batch.valid.shape)
         steps, ratio = hidden.shape[1], SAMPLES_PER_FRAME // self.hop
-        inside = length_mask(stft_steps(batch.lengths, self.fft_size, self.hop), steps)
+        mask = length_mask(stft_frames(batch.lengths, self.fft_size, self.hop), steps)
         video = self.visual_frontend(batch.mouth, batch.valid).to(hidden.dtype)
-        valid = repeat_to_steps(batch.valid, steps, ratio) & inside
-        video = repeat_to_steps(video, steps, ratio)
+        valid = repeat_to_frames(batch.valid, steps, ratio) & mask
+        video = repeat_to_frames(video, steps, ratio)
         hidden, weights = self.fusion(hidden, video, valid)
         # From steps back to video frames.
         weights = weights[:, : batch.valid.shape[1] * ratio]

@@ -25,9 +25,9 @@ class MyPlugin(Fusion):
     hidden_dim : int
         Width of the hidden layer.
 
-    Takes audio (batch, steps, audio_dim), video (batch, steps, video_dim) and valid
-    (batch, steps); returns fused (batch, steps, audio_dim) and reliability
-    (batch, steps).
+    Takes audio (batch, frames, audio_dim), video (batch, frames, video_dim) and valid
+    (batch, frames); returns fused (batch, frames, audio_dim) and reliability
+    (batch, frames).
 
     Example
     -------
@@ -67,7 +67,7 @@ class MyPlugin(Fusion):
         video: torch.Tensor,
         valid: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Fusion.delta`: shapes (batch, steps, audio_dim) and (batch, steps)."""
+        """See `Fusion.delta`: shapes (batch, frames, audio_dim) and (batch, frames)."""
         # CHANGE: a function of both streams. What looks over steps (attention, means,
         # recurrence) must leave out those where `valid` is false.
         hidden = torch.cat([self.norm(audio), video], dim=2)

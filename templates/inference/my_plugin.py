@@ -79,8 +79,8 @@ class MyPlugin(Inference):
         context = self.prior.context(batch)
         noisy = self.prior.analyse(batch.noisy)
         power = noisy.abs().square()
-        inside = context.inside
-        state = self.noise_model.initial_state(power, inside, scene)
+        mask = context.mask
+        state = self.noise_model.initial_state(power, mask, scene)
         speech_power, trace = power, []
         for _ in range(self.iterations):
             # CHANGE: how z is found. What draws at random draws for each clip by
@@ -93,12 +93,12 @@ class MyPlugin(Inference):
             speech_power = gain.square() * power + rest
             # CHANGE: how the noise is fitted; see also `NoiseModel.update`.
             noise_power = (1 - gain).square() * power + rest
-            state = self.noise_model.update_from_power(state, noise_power, inside)
+            state = self.noise_model.update_from_power(state, noise_power, mask)
             # KEEP: the objective after every iteration so far, lower is better.
             total = speech + self.noise_model.variance(state)
-            trace.append((power / total + total.log())[inside].mean().item())
+            trace.append((power / total + total.log())[mask].mean().item())
             # KEEP: one whole estimate after each iteration, so that it can be stopped.
-            yield self._estimate(batch, gain * noisy * inside[..., None], trace)
+            yield self._estimate(batch, gain * noisy * mask[..., None], trace)
 
     def _estimate(
         self,
@@ -106,7 +106,7 @@ class MyPlugin(Inference):
         spectrum: torch.Tensor,
         trace: list[float],
     ) -> Estimate:
-        """The estimate that a spectrum (batch, steps, bins) of speech stands for."""
+        """The estimate that a spectrum (batch, frames, bins) of speech stands for."""
         samples = batch.noisy.shape[1]
         speech = self.prior.synthesise(spectrum, samples)
         # KEEP: speech is zero beyond each clip's end, and speech + noise is the input.

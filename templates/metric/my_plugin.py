@@ -67,6 +67,6 @@ class MyPlugin(Metric):
         return float(np.clip(ratios, -10.0, 35.0).mean())
 
     def _power(self, sound: np.ndarray) -> np.ndarray:
-        """Power of each frame, shape (frames,); the last one is filled up by zeros."""
+        """Power of each frame, shape (frames,); the last is filled up by zeros."""
         padded = np.pad(sound, (0, -len(sound) % self.frame))
         return np.square(padded).reshape(-1, self.frame).mean(axis=1)

@@ -25,16 +25,16 @@ class MyPlugin(NoiseModel):
     smoothing : float
         How far a gain is drawn to the mean of its two neighbours, in [0, 1].
 
-    States hold `gain`, shape (batch, steps, 1), and `spectrum`, shape
+    States hold `gain`, shape (batch, frames, 1), and `spectrum`, shape
     (batch, 1, bins).
 
     Example
     -------
     >>> power = torch.rand(1, 20, 321)
-    >>> inside = torch.ones(1, 20, dtype=torch.bool)
+    >>> mask = torch.ones(1, 20, dtype=torch.bool)
     >>> model = MyPlugin()
-    >>> state = model.initial_state(power, inside)
-    >>> state = model.update_from_power(state, power, inside)
+    >>> state = model.initial_state(power, mask)
+    >>> state = model.update_from_power(state, power, mask)
     >>> model.variance(state).shape
     torch.Size([1, 20, 321])
     """
@@ -51,20 +51,20 @@ class MyPlugin(NoiseModel):
     def initial_state(
         self,
         power: torch.Tensor,
-        inside: torch.Tensor,
+        mask: torch.Tensor,
         scene: torch.Tensor | None = None,
     ) -> State:
         """See `NoiseModel.initial_state`: tensors with the batch first."""
         # CHANGE: what is fitted, and where the fit begins. `scene` describes the noise
         # (text, picture, sound) where the user gave a description.
-        # KEEP: steps where `inside` is false do not count, and clips do not mix.
-        count = inside.sum(dim=1)[:, None, None]
-        total = (power * inside[..., None]).sum(dim=1, keepdim=True)
+        # KEEP: steps where `mask` is false do not count, and clips do not mix.
+        count = mask.sum(dim=1)[:, None, None]
+        total = (power * mask[..., None]).sum(dim=1, keepdim=True)
         spectrum = (total / count).clamp(min=FLOOR)
         return {"gain": torch.ones_like(power[..., :1]), "spectrum": spectrum}
 
     def variance(self, state: State) -> torch.Tensor:
-        """See `NoiseModel.variance`: shape (batch, steps, bins)."""
+        """See `NoiseModel.variance`: shape (batch, frames, bins)."""
         # CHANGE: the variance that a state stands for.
         return (state["gain"] * state["spectrum"]).clamp(min=FLOOR)
 
@@ -74,7 +74,7 @@ class MyPlugin(NoiseModel):
         numerator: torch.Tensor,
         denominator: torch.Tensor,
     ) -> State:
-        """See `NoiseModel.update`: both (batch, steps, bins)."""
+        """See `NoiseModel.update`: both (batch, frames, bins)."""
         # CHANGE: one step that lowers the objective, whose gradient with respect to
         # the variance is `denominator - numerator`. A factor of a product moves by
         # sqrt(sum(numerator * others) / sum(denominator * others)).

@@ -39,7 +39,7 @@ class MyPlugin(LatentPrior):
     fft_size, hop : int
         Of the transform, in samples. `hop` divides a video frame (640 samples).
 
-    Takes power (batch, steps, bins) and latent (batch, steps, latent_dim).
+    Takes power (batch, frames, bins) and latent (batch, frames, latent_dim).
 
     Example
     -------
@@ -88,20 +88,20 @@ class MyPlugin(LatentPrior):
         return {"visual_frontend": frontend, "fusion": fusion, **sizes}
 
     def visual_features(self, batch: Batch) -> torch.Tensor | None:
-        """See `Prior.visual_features`: shape (batch, frames, output_dim)."""
+        """See `Prior.visual_features`: shape (batch, video_frames, output_dim)."""
         if self.visual_frontend is None:
             return None
         return self.visual_frontend(batch.mouth, batch.valid)
 
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
-        """See `LatentPrior.encode`: shape (batch, steps, latent_dim)."""
+        """See `LatentPrior.encode`: shape (batch, frames, latent_dim)."""
         # CHANGE: any network from power (and context.video) to a mean and a
         # log-variance. KEEP them bounded where the power is huge.
         mean, log_variance = self.encoder((power + FLOOR).log()).chunk(2, dim=2)
         return Gaussian(mean, log_variance.clamp(-8.0, 4.0))
 
     def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
-        """See `LatentPrior.decode`: shape (batch, steps, bins)."""
+        """See `LatentPrior.decode`: shape (batch, frames, bins)."""
         # CHANGE: any network from z to the log-variance of speech. KEEP the video out
         # where none is valid: a fusion does, context.video is None without any.
         hidden = torch.tanh(self.from_latent(latent))
@@ -111,7 +111,7 @@ class MyPlugin(LatentPrior):
         return self.to_log_variance(hidden).clamp(-20.0, 20.0)
 
     def prior(self, latent: torch.Tensor, context: Context) -> Gaussian:
-        """See `LatentPrior.prior`: shape (batch, steps, latent_dim)."""
+        """See `LatentPrior.prior`: shape (batch, frames, latent_dim)."""
         # CHANGE: a network from context.video, for p(z | video); or from `latent`
         # before each step, for a dynamical model.
         zeros = torch.zeros_like(latent)
@@ -124,10 +124,10 @@ class MyPlugin(LatentPrior):
         posterior = self.encode(power, context)
         latent = posterior.sample()
         log_variance = self.decode(latent, context)
-        misfit = ((power + FLOOR) * (-log_variance).exp() + log_variance).sum(dim=2)
+        nll = ((power + FLOOR) * (-log_variance).exp() + log_variance).sum(dim=2)
         divergence = posterior.divergence(self.prior(latent, context))
         # KEEP: steps beyond a clip's end do not count.
-        misfit = misfit[context.inside].mean() / self.bins
-        divergence = divergence[context.inside].mean() / self.bins
-        loss = misfit + divergence
-        return {"loss": loss, "misfit": misfit, "divergence": divergence}
+        nll = nll[context.mask].mean() / self.bins
+        divergence = divergence[context.mask].mean() / self.bins
+        loss = nll + divergence
+        return {"loss": loss, "nll": nll, "divergence": divergence}

@@ -55,7 +55,7 @@ class MyPlugin(Sampler):
         sde: Sde,
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sampler.move`: shapes (batch, steps, bins) and (batch,)."""
+        """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
         # CHANGE: where the state goes. KEEP `state` as it is (no in-place operation),
         # and what the next move must know in `memory`.
         scale, after = sde.marginal(time)[0], sde.marginal(following)[0]

@@ -23,8 +23,8 @@ class MyPlugin(VisualFrontend):
     width : int
         Maps after the first convolution; twice as many after the second.
 
-    Takes mouth (batch, frames, 88, 88) uint8 and valid (batch, frames); returns
-    (batch, frames, output_dim).
+    Takes mouth (batch, video_frames, 88, 88) uint8 and valid (batch, video_frames);
+    returns (batch, video_frames, output_dim).
 
     Example
     -------
@@ -64,9 +64,9 @@ class MyPlugin(VisualFrontend):
     # KEEP `forward` of the base class. It scales the crops, blanks those of invalid
     # frames before `features` sees them, and blanks their features afterwards.
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """See `VisualFrontend.features`: shape (batch, frames, output_dim)."""
-        # `mouth` is (batch, frames, 88, 88), scaled: (value / 255 - 0.421) / 0.165, so
-        # from -2.55 (black) to 3.51 (white), and 0 in invalid frames.
+        """See `VisualFrontend.features`: shape (batch, video_frames, output_dim)."""
+        # `mouth` is (batch, video_frames, 88, 88), scaled: (value / 255 - 0.421) /
+        # 0.165, so from -2.55 (black) to 3.51 (white), and 0 in invalid frames.
         # CHANGE: a network over the crops. What looks over frames must see zeros
         # beyond a clip's end, and keep as many frames as it was given.
         maps = self.maps(mouth.flatten(0, 1)[:, None])

@@ -111,7 +111,7 @@ def test_plugins_lists_kinds_a_kind_and_a_plugin(avse_command: Callable) -> None
     assert "cross_attention" in everything and "(none)" in everything
     kind = avse_command("plugins", "fusion").out
     assert "film" in kind and "avse.contracts.fusion.Fusion" in kind and "pixel_mlp" not in kind
-    assert "delta(audio, video, valid)" in kind and "video : tensor, shape (batch, steps, video_dim)" in kind
+    assert "delta(audio, video, valid)" in kind and "video : tensor, shape (batch, frames, video_dim)" in kind
     assert "__init__(audio_dim, video_dim)" in kind and "avse new fusion NAME" in kind
     plugin = avse_command("plugins", "fusion/cross_attention").out
     assert "!new:avse.plugins.fusion.cross_attention" in plugin

@@ -1,4 +1,4 @@
-"""Makes `planted`, the plugins with one fault each, importable."""
+"""Makes `mutants`, the plugins with one fault each, importable."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from planted import planted
+from mutants import mutants
 
 from avse import plugins
 from avse.conformance import PROMISES, checks_of, does_not_apply, run_checks
@@ -18,7 +18,7 @@ def _registered() -> Iterator[None]:
     """All planted plugins in the registry, so that recipes can name them."""
     names = []
     for kind in KINDS:
-        for cls in [*planted(kind).good, *(cls for _, cls in planted(kind).faults)]:
+        for cls in [*mutants(kind).good, *(cls for _, cls in mutants(kind).faults)]:
             name = f"planted_{cls.__name__}"
             plugins.register(kind, name)(cls)
             assert plugins.get(kind, name) is cls
@@ -36,7 +36,7 @@ def failed(cls: type, kind: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("kind", "cls"),
-    [pytest.param(kind, cls, id=f"{kind}/{cls.__name__}") for kind in KINDS for cls in planted(kind).good],
+    [pytest.param(kind, cls, id=f"{kind}/{cls.__name__}") for kind in KINDS for cls in mutants(kind).good],
 )
 def test_a_good_plugin_passes(kind: str, cls: type) -> None:
     assert failed(cls, kind) == {}
@@ -47,7 +47,7 @@ def test_a_good_plugin_passes(kind: str, cls: type) -> None:
     [
         pytest.param(kind, check, cls, id=f"{kind}/{cls.__name__}-{check}")
         for kind in KINDS
-        for check, cls in planted(kind).faults
+        for check, cls in mutants(kind).faults
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -58,7 +58,7 @@ def test_a_planted_fault_is_found_by_its_check_alone(kind: str, check: str, cls:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_check_has_a_planted_fault(kind: str) -> None:
-    checks, faults = {check.name for check in checks_of(kind)}, {check for check, _ in planted(kind).faults}
+    checks, faults = {check.name for check in checks_of(kind)}, {check for check, _ in mutants(kind).faults}
     assert checks - faults == set(), "plant a plugin that only this check finds"
     assert faults - checks == set()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from planted.fusion import GoodFusion, IdleLayer
+from mutants.fusion import GoodFusion, IdleLayer
 
 from avse import plugins
 from avse.conformance import CheckFailed, NotApplicable, checks_of, does_not_apply
@@ -119,7 +119,7 @@ def test_a_failure_says_what_where_and_how_to_mend_in_plain_text_of_80_columns(
     assert (plugin["kind"], plugin["name"]) == ("corruption", "shorten")
     assert {check["check"]: check["outcome"] for check in plugin["checks"]} == {n: o.lower() for n, o in found.items()}
     failure = next(check for check in plugin["checks"] if check["check"] == "shapes")
-    assert failure["where"] == f"{path}:{method}" and failure["expected"] and failure["found"] and failure["mend"]
+    assert failure["where"] == f"{path}:{method}" and failure["expected"] and failure["found"] and failure["hint"]
 
 
 def test_one_check_and_the_traceback_of_what_it_raised(write: Callable[..., Path], avse_command: Callable) -> None:
@@ -136,11 +136,11 @@ def test_one_error_under_many_checks_is_told_once(
     path = write("stopping", RAISES)
     outcome = avse_command("check", path, "--json", tmp_path / "found.json")
     told = " ".join(outcome.out.split())
-    assert outcome.status == 1 and told.count("raised IndexError") == 1 and "mend" not in told
+    assert outcome.status == 1 and told.count("raised IndexError") == 1 and "hint" not in told
     assert re.search(r"\d+ checks stopped at the same error: shapes, ", told) and f"where {path}:{LINE} " in told
     [plugin] = json.loads((tmp_path / "found.json").read_text())["plugins"]
     failures = [check for check in plugin["checks"] if check["outcome"] == "fail"]
-    assert len(failures) > 2 and all("IndexError" in check["found"] and not check["mend"] for check in failures)
+    assert len(failures) > 2 and all("IndexError" in check["found"] and not check["hint"] for check in failures)
     assert f"Failed checks corruption/stopping: {', '.join(check['check'] for check in failures)} 1 plugin" in told
 
 
@@ -246,7 +246,7 @@ def test_conformance(plugin, check):
 
 def test_classes_need_no_name() -> None:
     [case, *others] = parametrize_with_checks([GoodFusion, IdleLayer]).args[1]
-    assert case.id == "fusion/GoodFusion-documented" and others[-1].id == "fusion/IdleLayer-growth"
+    assert case.id == "fusion/GoodFusion-documented" and others[-1].id == "fusion/IdleLayer-complexity"
     plugin, check = case.values
     assert plugin is GoodFusion and check(plugin) is None and "documented" in repr(check)
     broken = next(one for one in others if one.id == "fusion/IdleLayer-gradients")

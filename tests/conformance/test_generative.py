@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from planted.inference import TinyEM
-from planted.noise_model import TinyNMF
-from planted.prior import TinyVAE
+from mutants.inference import TinyEM
+from mutants.noise_model import TinyNMF
+from mutants.prior import TinyVAE
 from torch import nn
 
 from avse.contracts.prior import ScorePrior, SwitchingPrior

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from planted.enhancer import GoodEnhancer
-from planted.fusion import GoodFusion, IdleLayer
-from planted.metric import Distance
+from mutants.enhancer import GoodEnhancer
+from mutants.fusion import GoodFusion, IdleLayer
+from mutants.metric import Distance
 from torch import nn
 from torch.nn import functional as F
 
 from avse.conformance import Check, CheckFailed, NotApplicable, build, checks_of, run_check, run_checks
 from avse.conformance.common import recipe_round_trip
-from avse.conformance.growth import grows_as_declared
+from avse.conformance.complexity import grows_as_declared
 from avse.contracts.fusion import Fusion
 from avse.errors import AvseError
 from avse.plugins import forget, get, register
@@ -32,9 +32,9 @@ def test_a_result_says_what_was_expected_found_and_how_to_mend_it() -> None:
     result = run_check(gradients, IdleLayer)
     text = str(result)
     assert "FAIL  gradients" in text and "unused.weight, unused.bias" in text
-    assert gradients.expected in text and gradients.mend in text
+    assert gradients.expected in text and gradients.hint in text
     assert result.outcome == "FAIL" and isinstance(result.error, CheckFailed)
-    assert result.place.rpartition(":")[0].endswith("planted/fusion.py") and result.place in text
+    assert result.place.rpartition(":")[0].endswith("mutants/fusion.py") and result.place in text
     assert run_check(check("fusion", "reliability"), GoodFusion).outcome == "pass"
 
 
@@ -60,10 +60,10 @@ def test_advice_fits_an_overridden_forward_and_a_wrong_constructor() -> None:
 
     reliability = check("fusion", "reliability")
     result = run_check(reliability, OwnForward)
-    assert result.mend == f"leave `forward` to the contract and write `delta` only; else: {reliability.mend}"
+    assert result.hint == f"leave `forward` to the contract and write `delta` only; else: {reliability.hint}"
     result = run_check(reliability, OtherNames)
     assert "unexpected keyword argument" in result.found and result.raised
-    assert result.mend.startswith("the constructor takes audio_dim and video_dim")
+    assert result.hint.startswith("the constructor takes audio_dim and video_dim")
     assert result.place == f"{__file__}:{OtherNames.__init__.__code__.co_firstlineno}"
 
 
@@ -143,12 +143,12 @@ def test_growth_of_attention_must_be_declared_and_may_be_quadratic() -> None:
     with pytest.raises(CheckFailed, match=r"does 4\.0 times the work .* declared linear") as failure:
         grows_as_declared(Attends, sizes, run)
     assert failure.value.place == f"{__file__}:{Attends.delta.__code__.co_firstlineno + 2}"
-    Attends.growth = "quadratic"
+    Attends.complexity = "quadratic"
     grows_as_declared(Attends, sizes, run)
 
 
 def test_work_is_counted_the_same_in_every_run() -> None:
-    from avse.conformance.growth import _Work
+    from avse.conformance.complexity import _Work
 
     def count() -> dict:
         with torch.no_grad(), _Work() as work:

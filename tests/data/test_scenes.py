@@ -157,13 +157,13 @@ def test_the_committed_scenes_fit_the_real_manifest(data_folder, tmp_path):
         render_scenes(tmp_path / "few.csv", data_folder / "manifest.csv", tmp_path / split)
 
 
-@pytest.mark.parametrize(("colour", "slope"), [("white", 0), ("pink", -3.01), ("brown", -6.02), ("blue", 3.01)])
-def test_coloured_noise_falls_by_its_slope(colour, slope):
+@pytest.mark.parametrize(("colour", "gradient"), [("white", 0), ("pink", -3.01), ("brown", -6.02), ("blue", 3.01)])
+def test_coloured_noise_falls_by_its_slope(colour, gradient):
     noise = coloured_noise(colour, 160_000, np.random.default_rng(0))
     frequency, power = welch(noise, 16000, nperseg=2048)
     band = (frequency > 100) & (frequency < 6000)
     fitted = np.polyfit(np.log2(frequency[band]), 10 * np.log10(power[band]), 1)[0]
-    assert fitted == pytest.approx(slope, abs=0.25)
+    assert fitted == pytest.approx(gradient, abs=0.25)
     assert np.array_equal(noise, coloured_noise(colour, 160_000, np.random.default_rng(0)))
 
 
@@ -192,8 +192,8 @@ def test_a_room_decays_by_60_db_in_its_time():
     response = room_response(0.4, 0.0, np.random.default_rng(0))
     energy = 10 * np.log10(np.cumsum(response[::-1] ** 2)[::-1])
     start, end = 800, 4000
-    slope = (energy[end] - energy[start]) / ((end - start) / 16000)
-    assert slope == pytest.approx(-60 / 0.4, rel=0.1)
+    gradient = (energy[end] - energy[start]) / ((end - start) / 16000)
+    assert gradient == pytest.approx(-60 / 0.4, rel=0.1)
     speech = np.random.default_rng(1).standard_normal(16000)
     reverberant, early = reverberate(speech, response)
     naive = np.convolve(speech, response)[:16000]

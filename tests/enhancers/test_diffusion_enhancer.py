@@ -10,12 +10,12 @@ from avse.conformance import example_batch, seeded
 from avse.contracts.prior import Context
 from avse.nnet.score_network import Denoised, ScoreNetwork
 
-INSIDE = torch.ones(8, 20, dtype=torch.bool)
-CONTEXT = Context(INSIDE, torch.zeros_like(INSIDE))
+MASK = torch.ones(8, 20, dtype=torch.bool)
+CONTEXT = Context(MASK, torch.zeros_like(MASK))
 
 
 def gaussian(variance: torch.Tensor) -> torch.Tensor:
-    shape = (*INSIDE.shape, len(variance))
+    shape = (*MASK.shape, len(variance))
     return torch.complex(torch.randn(shape), torch.randn(shape)) * (variance / 2).sqrt()
 
 
@@ -76,8 +76,8 @@ def test_draws_have_mean_and_variance_of_the_voice_given_the_sound(sampler: str,
     enhancer.network.forward = exact
     with seeded(6):
         sound = gaussian(speech + noise).repeat(1, 200, 1)
-        inside = INSIDE.repeat(1, 200)
-        found, _ = enhancer.denoise(sound, None, Context(inside, torch.zeros_like(inside)))
+        mask = MASK.repeat(1, 200)
+        found, _ = enhancer.denoise(sound, None, Context(mask, torch.zeros_like(mask)))
     mean, variance = sound * speech / (speech + noise), speech * noise / (speech + noise)
     gain = ((found * mean.conj()).real.mean(dim=(0, 1)) / mean.abs().square().mean(dim=(0, 1))).tolist()
     # Without a mean to begin with, an ordinary equation ends short of it by the deviation left over that of the noise.

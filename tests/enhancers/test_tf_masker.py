@@ -45,9 +45,9 @@ def test_causal_output_waits_no_longer_than_one_window() -> None:
 
 def test_noise_profile_is_two_quantiles_of_the_power_in_bands_whatever_follows_the_clip() -> None:
     power = torch.rand(2, 31, 321, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    inside = torch.ones(2, 31, dtype=torch.bool)
-    inside[1, 21:] = False
-    found = noise_profile(power, inside)
+    mask = torch.ones(2, 31, dtype=torch.bool)
+    mask[1, 21:] = False
+    found = noise_profile(power, mask)
     for row, steps in enumerate((31, 21)):
         edges = [((band * 321) // 40, -(-(band + 1) * 321 // 40)) for band in range(40)]
         bands = np.stack([power[row, :steps, low:high].numpy().mean(axis=1) for low, high in edges], axis=1)

@@ -77,9 +77,9 @@ def test_a_calibrated_model_says_what_the_fit_says_and_is_the_same_without_video
             handle = model.system.fusion.register_forward_hook(lambda _, __, result: steps.append(result[1]))
             model.system(batch)
             handle.remove()
-        inside = steps[0] > 0
-        expected = torch.sigmoid(found["scale"] * torch.logit(steps[0][inside].double()) + found["shift"])
-        torch.testing.assert_close(steps[1][inside].double(), expected, rtol=1e-4, atol=1e-5)
+        mask = steps[0] > 0
+        expected = torch.sigmoid(found["scale"] * torch.logit(steps[0][mask].double()) + found["shift"])
+        torch.testing.assert_close(steps[1][mask].double(), expected, rtol=1e-4, atol=1e-5)
         blind = batch.without_video()
         assert torch.equal(before.system(blind).speech, after.system(blind).speech)
 

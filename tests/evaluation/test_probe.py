@@ -54,12 +54,12 @@ def test_words_are_told_from_features_that_hold_them(manifest: Path, tmp_path: P
     kinds = sorted(set(words.values()))
     rng = np.random.default_rng(0)
 
-    def planted(model, clip):
+    def mutants(model, clip):
         told = np.eye(len(kinds))[[kinds.index(words[clip.clip_id])] * 5]
         for kind in probe.FEATURES:
             yield kind, told if kind in ("both", "sound") else rng.normal(size=told.shape)
 
-    monkeypatch.setattr(probe, "_features", planted)
+    monkeypatch.setattr(probe, "_features", mutants)
     monkeypatch.setattr(probe, "load", lambda model, device: type("Model", (), {"name": "x"}))
     monkeypatch.setattr(probe, "diffusion_prior", lambda model, sees: None)
     every = ["train", "dev", "test"]

@@ -74,10 +74,10 @@ def test_auc_and_calibration_error_against_loops(seed: int) -> None:
     said, true = [*higher.tolist(), *lower.tolist(), 0.0, 1.0], [1.0] * 90 + [0.0] * 70 + [1.0, 0.0]
     error = 0.0
     for low in range(10):
-        inside = [at for at, value in enumerate(said) if low <= value * 10 < low + 1 or (low == 9 and value == 1.0)]
-        if inside:
-            means = [math.fsum(values[at] for at in inside) / len(inside) for values in (said, true)]
-            error += len(inside) / len(said) * abs(means[0] - means[1])
+        mask = [at for at, value in enumerate(said) if low <= value * 10 < low + 1 or (low == 9 and value == 1.0)]
+        if mask:
+            means = [math.fsum(values[at] for at in mask) / len(mask) for values in (said, true)]
+            error += len(mask) / len(said) * abs(means[0] - means[1])
     bins = calibration(np.array(said), np.array(true))
     assert expected_calibration_error(bins) == pytest.approx(error, abs=1e-12)
     assert sum(count for _, _, count in bins) == 162

@@ -125,7 +125,7 @@ def test_doubt_is_a_power_of_the_reliability() -> None:
     torch.manual_seed(0)
     fusion = ReliabilityAttention(8, 6, heads=2).double()
     plain, reliability = fusion(audio, video, valid)
-    fusion.doubt = 3.0
+    fusion.reliability_exponent = 3.0
     doubted, same = fusion(audio, video, valid)
     assert torch.equal(same, reliability)
     torch.testing.assert_close(doubted - audio, (plain - audio) * reliability[..., None] ** 2)

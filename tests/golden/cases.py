@@ -19,8 +19,8 @@ EVERY = 16  # of the samples are kept
 SHORT = {"inference.iterations": 4}
 GAINS = {"inference.gain_prior": [1.0, 1.0]}
 DRAWS: dict[str, dict[str, Any]] = {
-    "posterior_sampling": {},
-    "posterior_sampling_single_pass": {},
+    "udiffse": {},
+    "udiffse_plus": {},
     "posterior_sampling_noise_latent": {},
     "posterior_sampling_lambda_free": {},
     "posterior_sampling_moments": {"inference.chains": 2},

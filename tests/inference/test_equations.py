@@ -12,9 +12,9 @@ from toy_models import DynamicalToy, FixedNoise, ToyPrior, fit_of
 from avse.inference.em.langevin import Langevin
 from avse.inference.em.map import MAP
 from avse.inference.em.mcem import MCEM
-from avse.inference.em.state import Expectation
+from avse.inference.em.state import SufficientStatistics
 from avse.inference.em.vem import VEM
-from avse.signal.wiener import Mixture, gain_update, speech_variance, typical_power
+from avse.signal.wiener import Mixture, gain_update, geometric_mean_power, speech_variance
 
 STEPS, BINS, CHAINS = 5, 32, 3
 
@@ -29,7 +29,7 @@ def _problem(prior, chains: int = CHAINS, seed: int = 1, steps: int = STEPS):
 
 
 def _energy(prior, fit, latent: torch.Tensor, smoothness: float = 0.0) -> float:
-    """-log p(x, z) of one chain, latent (steps, dim), term by term."""
+    """-log p(x, z) of one chain, latent (frames, dim), term by term."""
     variance = prior.decode(latent[None], fit.context)[0].exp().tolist()
     expected = prior.prior(latent[None], fit.context)
     mean, spread = expected.mean[0].tolist(), expected.log_variance[0].exp().tolist()
@@ -54,12 +54,12 @@ def test_mixture_against_its_definition() -> None:
     total = speech + fit.variance[:, None]
     torch.testing.assert_close(mixture.wiener, speech / total)
     torch.testing.assert_close(mixture.ratio, fit.power[:, None] / total)
-    torch.testing.assert_close(mixture.misfit(), (fit.power[:, None] / total + total.log()).sum(dim=-1))
+    torch.testing.assert_close(mixture.nll(), (fit.power[:, None] / total + total.log()).sum(dim=-1))
     shift = 1e-6
     moved = [fit.mixture((log_variance + sign * shift).exp()) for sign in (1, -1)]
     # The misfit of one bin, from the tensors that make it up.
     by_bin = [one.ratio - one.precision.log() for one in moved]
-    torch.testing.assert_close(mixture.slope(), (by_bin[0] - by_bin[1]) / (2 * shift), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(mixture.gradient(), (by_bin[0] - by_bin[1]) / (2 * shift), rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("prior", [ToyPrior(), DynamicalToy()], ids=["by step", "dynamical"])
@@ -68,7 +68,7 @@ def test_gradient_of_the_energy_against_finite_differences(prior, smoothness: fl
     fit = _problem(prior)
     inference = Langevin(prior, FixedNoise(), smoothness=smoothness)
     latent = fit.latent["z"]
-    _, cost, misfit, gradient = inference.energy(fit, latent, smoothness)
+    _, cost, nll, gradient = inference.energy(fit, latent, smoothness)
     expected = torch.zeros_like(gradient)
     for index in np.ndindex(*latent.shape):
         chain, rest = index[1], index[2:]
@@ -81,7 +81,7 @@ def test_gradient_of_the_energy_against_finite_differences(prior, smoothness: fl
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
     for chain in range(CHAINS):
         whole = _energy(prior, fit, latent[0, chain], smoothness)
-        assert float((cost + misfit)[0, chain].sum()) == pytest.approx(whole, rel=1e-10)
+        assert float((cost + nll)[0, chain].sum()) == pytest.approx(whole, rel=1e-10)
 
 
 def test_statistics_of_the_m_step_against_loops() -> None:
@@ -89,9 +89,9 @@ def test_statistics_of_the_m_step_against_loops() -> None:
     prior = ToyPrior()
     decoded = prior.decode(fit.latent["z"][0], fit.context).exp()
     fit.latent |= {"speech": decoded[None], "cost": torch.full((1, CHAINS, STEPS, 1), 7.0, dtype=torch.float64)}
-    found = Expectation.of(fit)
+    found = SufficientStatistics.of(fit)
     for n in range(STEPS):
-        up = down = misfit = 0.0
+        up = down = nll = 0.0
         for f in range(BINS):
             g, v, p = float(fit.gain[0, n, 0]), float(fit.variance[0, n, f]), float(fit.power[0, n, f])
             totals = [g * float(decoded[r, n, f]) + v for r in range(CHAINS)]
@@ -99,10 +99,10 @@ def test_statistics_of_the_m_step_against_loops() -> None:
             assert float(found.numerator[0, n, f]) == pytest.approx(np.mean([p / t**2 for t in totals]))
             assert float(found.denominator[0, n, f]) == pytest.approx(np.mean([1 / t for t in totals]))
             assert float(found.wiener[0, n, f]) == pytest.approx(np.mean(shares))
-            misfit += np.mean([p / t + math.log(t) for t in totals])
+            nll += np.mean([p / t + math.log(t) for t in totals])
             up += np.mean([float(decoded[r, n, f]) * p / t**2 for r, t in enumerate(totals)])
             down += np.mean([float(decoded[r, n, f]) / t for r, t in enumerate(totals)])
-        assert float(found.misfit[0, n]) == pytest.approx(7.0 + misfit)
+        assert float(found.nll[0, n]) == pytest.approx(7.0 + nll)
         got = gain_update(fit.gain[0, n], found.gain_numerator[0, n], found.gain_denominator[0, n])
         assert got.item() == pytest.approx(g * math.sqrt(up / down))  # the published rule
 
@@ -124,7 +124,9 @@ def test_typical_power_against_draws() -> None:
     expected = np.exp(np.log((mean + normal[0]) ** 2 + normal[1] ** 2).mean(axis=0))
     speech = torch.tensor(noise * wiener / (1 - wiener))
     mixture = Mixture.of(speech, torch.tensor(1.0), torch.tensor(noise), torch.tensor(power))
-    np.testing.assert_allclose(typical_power(mixture, torch.tensor(power), torch.tensor(noise)), expected, rtol=0.02)
+    np.testing.assert_allclose(
+        geometric_mean_power(mixture, torch.tensor(power), torch.tensor(noise)), expected, rtol=0.02
+    )
 
 
 def test_variational_step_against_loops() -> None:
@@ -170,8 +172,8 @@ def test_langevin_step_against_its_equation(prior) -> None:
             decoded = inference.decode(same, leaf)
             full = same.gain[:, None] * decoded.exp() + same.variance[:, None]
             total = total + (same.power[:, None] / full + full.log()).sum() + 0.1 * leaf.diff(dim=2).abs().sum()
-            [slope] = torch.autograd.grad(total, leaf)
-        latent = latent - 1e-3 * scale * slope + (2e-3 * scale).sqrt() * noise[step]
+            [gradient] = torch.autograd.grad(total, leaf)
+        latent = latent - 1e-3 * scale * gradient + (2e-3 * scale).sqrt() * noise[step]
         same._prior = None
     torch.testing.assert_close(fit.latent["z"], latent, rtol=1e-6, atol=1e-9)
 
@@ -221,5 +223,5 @@ def test_a_mixture_stays_finite_at_its_ends() -> None:
     ends = torch.tensor([-1e4, -80.0, 0.0, 80.0, 1e4])
     for power in (0.0, 1e-12, 1e8):
         mixture = Mixture.of(speech_variance(ends), torch.ones(1), torch.full((5,), 1e-10), torch.full((5,), power))
-        for part in (mixture.wiener, mixture.ratio, mixture.misfit(), mixture.slope()):
+        for part in (mixture.wiener, mixture.ratio, mixture.nll(), mixture.gradient()):
             assert bool(part.isfinite().all())

@@ -45,7 +45,7 @@ class OneUnitOverTime(OneUnit):
 POWER, NOISE = np.array([2.0, 1.0, 0.5, 3.0]), 0.1
 
 
-def _misfit(z: np.ndarray) -> np.ndarray:
+def _nll(z: np.ndarray) -> np.ndarray:
     total = np.exp(z)[..., None] + NOISE
     return (POWER / total + np.log(total)).sum(axis=-1)
 
@@ -71,7 +71,7 @@ def _run(inference, fit, iterations: int, burn_in: int) -> torch.Tensor:
 )
 def test_draws_of_one_unit_have_the_moments_of_its_posterior(inference) -> None:
     grid = np.linspace(-6, 6, 4001)
-    density = np.exp(-_misfit(grid) - 0.5 * grid**2)
+    density = np.exp(-_nll(grid) - 0.5 * grid**2)
     density /= density.sum()
     mean = (grid * density).sum()
     variance = (grid**2 * density).sum() - mean**2
@@ -96,7 +96,7 @@ def test_draws_of_one_unit_have_the_moments_of_its_posterior(inference) -> None:
 def test_draws_over_time_have_the_moments_of_their_posterior(inference) -> None:
     grid = np.linspace(-4, 4, 401)
     first, second = np.meshgrid(grid, grid, indexing="ij")
-    energy = _misfit(first) + 0.5 * first**2 + 0.5 * (second - 0.9 * first) ** 2 / 0.19
+    energy = _nll(first) + 0.5 * first**2 + 0.5 * (second - 0.9 * first) ** 2 / 0.19
     density = np.exp(-energy)  # the second step is not observed
     density /= density.sum()
     means = [(one * density).sum() for one in (first, second)]
@@ -260,7 +260,7 @@ def test_reliability_is_the_priors_and_only_where_a_mouth_is_seen() -> None:
     class Seen(ToyPrior):
         def context(self, batch):
             context = super().context(batch)
-            valid = batch.valid.repeat_interleave(10, dim=1)[:, : context.inside.shape[1]] & context.inside
+            valid = batch.valid.repeat_interleave(10, dim=1)[:, : context.mask.shape[1]] & context.mask
             return replace(context, valid=valid, video=valid[..., None].double()) if bool(valid.any()) else context
 
         def reliability(self, latent, context):

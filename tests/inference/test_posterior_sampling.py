@@ -16,8 +16,8 @@ from avse.signal.levels import LEVEL
 from avse.signal.stft import length_mask
 
 VARIANTS = [
-    "posterior_sampling",
-    "posterior_sampling_single_pass",
+    "udiffse",
+    "udiffse_plus",
     "posterior_sampling_noise_latent",
     "posterior_sampling_lambda_free",
     "posterior_sampling_moments",
@@ -39,8 +39,8 @@ class GaussianPrior(ScorePrior):
         return torch.view_as_real(spectrum).flatten(1)[:, :samples]
 
     def context(self, batch):
-        inside = length_mask(batch.lengths // BLOCK, batch.noisy.shape[1] // BLOCK)
-        return Context(inside, torch.zeros_like(inside))
+        mask = length_mask(batch.lengths // BLOCK, batch.noisy.shape[1] // BLOCK)
+        return Context(mask, torch.zeros_like(mask))
 
     def marginal(self, time):
         return self.sde.marginal(time)
@@ -68,7 +68,7 @@ class KnownNoise(NoiseModel):
         super().__init__()
         self.power = power
 
-    def initial_state(self, power, inside, scene=None):
+    def initial_state(self, power, mask, scene=None):
         return {"variance": self.power.expand(power.shape)}
 
     def variance(self, state):
@@ -82,8 +82,8 @@ def draws(name: str, speech: float, noise: float, std_max: float, **arguments: o
     """Normalised distance of draws from the exact posterior mean, and the share of the sound that they take over."""
     steps = 400
     rng = np.random.default_rng(1)
-    slope = np.linspace(0.5, 2.0, BINS)
-    powers = [power * LEVEL**2 * slope**sign for power, sign in ((speech, 1), (noise, -1))]
+    gradient = np.linspace(0.5, 2.0, BINS)
+    powers = [power * LEVEL**2 * gradient**sign for power, sign in ((speech, 1), (noise, -1))]
     parts = [np.sqrt(p / 2) * (rng.standard_normal((2, steps, BINS)) * [[[1]], [[1j]]]).sum(0) for p in powers]
     sound = torch.view_as_real(torch.from_numpy(parts[0] + parts[1])).flatten()
     factor = (LEVEL / sound.square().mean().sqrt()) ** 2  # what brings the sound to the level of the prior, squared
@@ -144,7 +144,7 @@ def test_evaluations_are_counted_and_a_run_can_be_stopped(name: str) -> None:
 
 
 def test_published_settings_take_as_many_evaluations_as_published() -> None:
-    for name, published in (("posterior_sampling", 300), ("posterior_sampling_single_pass", 60)):
+    for name, published in (("udiffse", 300), ("udiffse_plus", 60)):
         cls = plugins.get("inference", name)
         parts = {key: value for key, value in cls.example_arguments().items() if key in ("prior", "noise_model")}
         inference = cls(**parts)
@@ -156,10 +156,10 @@ def test_mistakes() -> None:
     with pytest.raises(ValueError, match="draw at random.*euler does not"):
         type(parts)(parts.prior, parts.noise_model, plugins.get("sampler", "euler")(steps=2))
     with pytest.raises(ValueError, match="chains must be at least 1"):
-        plugins.get("inference", "posterior_sampling")(parts.prior, parts.noise_model, chains=0)
+        plugins.get("inference", "udiffse")(parts.prior, parts.noise_model, chains=0)
     with pytest.raises(ValueError, match="needs a ScorePrior, got VAE"):
         prior = plugins.get("prior", "vae").example()
-        plugins.get("inference", "posterior_sampling")(prior, parts.noise_model)
+        plugins.get("inference", "udiffse")(prior, parts.noise_model)
 
 
 def test_the_filter_takes_from_the_noisy_sound() -> None:
@@ -178,7 +178,7 @@ class FaithfulPrior(GaussianPrior):
 
     def context(self, batch):
         bare = super().context(batch)
-        return Context(bare.inside, bare.inside & (batch.mouth[:, :1, 0, 0] < 255), self.shown)
+        return Context(bare.mask, bare.mask & (batch.mouth[:, :1, 0, 0] < 255), self.shown)
 
     def speech_given(self, state, time, context):
         mean, variance = super().speech_given(state, time, context)

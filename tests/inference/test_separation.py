@@ -59,7 +59,7 @@ def _inference(kind: str, prior=None, **arguments):
 
 
 def _joint_energy(priors, latents, gains, noise, power) -> float:
-    """-log p(x, z_1 ... z_J) of one draw, term by term; latents (steps, dim)."""
+    """-log p(x, z_1 ... z_J) of one draw, term by term; latents (frames, dim)."""
     spread = [prior.decode(z[None], None)[0].exp().tolist() for prior, z in zip(priors, latents)]
     total = 0.0
     for n in range(len(power)):
@@ -88,13 +88,13 @@ def test_the_gradient_of_each_voice_is_that_of_the_joint_energy(make) -> None:
     numbers = ([g[0, :, 0].tolist() for g in gains], noise[0].tolist(), power[0].tolist())
     for j, (prior, fit) in enumerate(zip(priors, fits)):
         fit.others = sum(gains[i][:, None] * decoded[i] for i in range(3) if i != j)
-        _, cost, misfit, gradient = Langevin(prior, FixedNoise()).energy(fit, latents[j])
+        _, cost, nll, gradient = Langevin(prior, FixedNoise()).energy(fit, latents[j])
         for chain in range(chains):
             here = [z[0, chain] for z in latents]
             others = sum(0.5 * float((z**2).sum()) if make is ToyPrior else 0.0 for i, z in enumerate(here) if i != j)
             if make is ToyPrior:
                 whole = _joint_energy(priors, here, *numbers)
-                assert float((cost + misfit)[0, chain].sum()) + others == pytest.approx(whole, rel=1e-10)
+                assert float((cost + nll)[0, chain].sum()) + others == pytest.approx(whole, rel=1e-10)
             for index in np.ndindex(steps, 2):
                 values = []
                 for sign in (1, -1):

@@ -40,8 +40,8 @@ class ToyPrior(LatentPrior):
         return torch.view_as_real(spectrum).flatten(1)[:, :samples]
 
     def context(self, batch):
-        inside = length_mask(-(-batch.lengths // BLOCK), -(-batch.noisy.shape[1] // BLOCK))
-        return Context(inside, torch.zeros_like(inside))
+        mask = length_mask(-(-batch.lengths // BLOCK), -(-batch.noisy.shape[1] // BLOCK))
+        return Context(mask, torch.zeros_like(mask))
 
     def encode(self, power, context):
         mean = 0.1 * ((power + 1e-6).log() - self.level) @ self.tilt.mT
@@ -80,7 +80,7 @@ class FixedNoise(NoiseModel):
         super().__init__()
         self.value = variance
 
-    def initial_state(self, power, inside, scene=None):
+    def initial_state(self, power, mask, scene=None):
         return {"variance": torch.full_like(power, self.value)}
 
     def variance(self, state):
@@ -94,10 +94,10 @@ def fit_of(
     prior: LatentPrior, power: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, gain: torch.Tensor | None = None
 ) -> Fit:
     """A fit in which every clip fills all steps."""
-    inside = torch.ones(power.shape[:2], dtype=torch.bool)
+    mask = torch.ones(power.shape[:2], dtype=torch.bool)
     gain = torch.ones_like(power[..., :1]) if gain is None else gain
-    context = Context(inside, torch.zeros_like(inside))
-    return Fit(prior, power, context, gain, noise, {"z": latent}, clip_generators(inside, 0))
+    context = Context(mask, torch.zeros_like(mask))
+    return Fit(prior, power, context, gain, noise, {"z": latent}, clip_generators(mask, 0))
 
 
 def sounds(lengths: tuple[int, ...], seed: int = 0, scale: float = 0.05) -> Batch:

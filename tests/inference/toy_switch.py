@@ -52,11 +52,11 @@ class SeeingToy(SharpToy):
         context = super().context(batch)
         if not bool(batch.valid.any()):
             return context
-        steps = context.inside.shape[1]
-        valid = batch.valid.repeat_interleave(PER_FRAME, dim=1)[:, :steps] & context.inside
+        steps = context.mask.shape[1]
+        valid = batch.valid.repeat_interleave(PER_FRAME, dim=1)[:, :steps] & context.mask
         shown = batch.mouth[:, :, 0, : self.latent_dim].double() / 32.0 - 4.0
         video = shown.repeat_interleave(PER_FRAME, dim=1)[:, :steps]
-        return Context(context.inside, valid, video * valid[..., None])
+        return Context(context.mask, valid, video * valid[..., None])
 
     def prior(self, latent, context):
         free = super().prior(latent, context)
@@ -82,9 +82,9 @@ def drawn(prior: ToyPrior | ToySwitch, states: torch.Tensor, latent: torch.Tenso
 
     Arguments
     ---------
-    states : tensor, shape (steps,)
+    states : tensor, shape (frames,)
         Which component speaks.
-    latent : tensor, shape (steps, latent_dim)
+    latent : tensor, shape (frames, latent_dim)
     """
     draw = torch.Generator().manual_seed(0)
     components = list(prior.components) if isinstance(prior, ToySwitch) else [prior]
@@ -123,7 +123,7 @@ def normal(steps: int, dim: int, seed: int = 1) -> torch.Tensor:
 
 
 def mouths(latent: torch.Tensor) -> torch.Tensor:
-    """Crops that show z of each frame, shape (1, frames, 88, 88); see `SeeingToy`."""
+    """Crops that show z of each frame, shape (1, video_frames, 88, 88); see `SeeingToy`."""
     shown = ((latent[::PER_FRAME] + 4.0) * 32.0).round().clamp(0, 255).to(torch.uint8)
     crops = torch.zeros(1, len(shown), 88, 88, dtype=torch.uint8)
     crops[0, :, 0, : latent.shape[1]] = shown

@@ -36,8 +36,8 @@ def points(face: Face) -> np.ndarray:
 def test_a_real_face(tracker: MouthTracker, picture: np.ndarray) -> None:
     [face] = tracker.detect(picture)
     left, top, width, height = face.box
-    inside = (points(face) - (left, top)) / (width, height)
-    assert (inside > 0.05).all() and (inside < 0.95).all()
+    mask = (points(face) - (left, top)) / (width, height)
+    assert (mask > 0.05).all() and (mask < 0.95).all()
     eyes, mouth = points(face)[:2], points(face)[2:]
     assert eyes[0, 0] < eyes[1, 0] and mouth[0, 0] < mouth[1, 0] and eyes[:, 1].max() < mouth[:, 1].min()
     assert 0.5 < face.score <= 1

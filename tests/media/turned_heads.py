@@ -18,8 +18,8 @@ def surface(landmarks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     depths = np.concatenate([known[:, 2], np.full(24, landmarks[:, 2].max())])
     spline = RBFInterpolator(points / size, depths, smoothing=1e-3)
     x, y = np.meshgrid(np.linspace(0, width - 1, width // 8), np.linspace(0, height - 1, height // 8))
-    inside = np.stack([x.ravel(), y.ravel()], axis=1)
-    away = inside - middle[:2]
+    mask = np.stack([x.ravel(), y.ravel()], axis=1)
+    away = mask - middle[:2]
     away *= np.minimum(1.0, reach / np.maximum(np.hypot(*away.T), 1e-9))[:, None]
     import cv2
 
@@ -41,8 +41,8 @@ def turned(picture: np.ndarray, depth: np.ndarray, rotation: np.ndarray, centre:
     points = np.stack([(x + 0.5) / fine - 0.5, (y + 0.5) / fine - 0.5, z], axis=1)
     moved = (points - centre) @ rotation.T + centre
     column, row = np.round(moved[:, 0]).astype(int), np.round(moved[:, 1]).astype(int)
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    order = np.flatnonzero(inside)[np.argsort(-moved[inside, 2], kind="stable")]  # the nearest is written last
+    mask = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    order = np.flatnonzero(mask)[np.argsort(-moved[mask, 2], kind="stable")]  # the nearest is written last
     place = row[order] * width + column[order]
     nearest = np.full(height * width, np.inf)
     nearest[place] = moved[order, 2]

@@ -25,12 +25,12 @@ SMALL = {"size": "tiny", "width": 32, "video_dim": 8, "visual_frontend.channels"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model, its fusions stirred so that the video matters."""
-    from avse.conformance.modules import stir
+    from avse.conformance.modules import perturb
     from avse.recipe import load_recipe
 
     recipe = load_recipe(ROOT / "recipes" / "Synthetic" / "diffusion" / "hparams" / "av_diffusion.yaml", SMALL)
     system = recipe.build("inference")["inference"]
-    stir(system, 0.1)
+    perturb(system, 0.1)
     return Model(system, recipe.subrecipe("inference"), "tiny").save(tmp_path_factory.mktemp("model"))
 
 

@@ -55,14 +55,14 @@ def test_misfit_never_rises_beside_speech_that_stays(make: type) -> None:
     model = make(**({"rank": 4, "fft_size": 2 * BINS - 2} if make is FrozenNMF else {}))
     power = _exponential(_positive(2, 30, BINS, seed=5))
     speech = 0.3 * _positive(2, 30, BINS, seed=6).square()
-    inside = torch.ones(2, 30, dtype=torch.bool)
-    state, misfits = model.initial_state(power, inside), []
+    mask = torch.ones(2, 30, dtype=torch.bool)
+    state, nlls = model.initial_state(power, mask), []
     for _ in range(40):
         total = speech + model.variance(state)
-        misfits.append(float((power / total + total.log()).sum()))
+        nlls.append(float((power / total + total.log()).sum()))
         state = model.update(state, power / total.square(), 1 / total)
-    assert np.all(np.diff(misfits) <= 1e-9)
-    assert misfits[-1] < misfits[0] - 0.1
+    assert np.all(np.diff(nlls) <= 1e-9)
+    assert nlls[-1] < nlls[0] - 0.1
 
 
 def test_nmf_gives_back_the_variance_its_data_were_drawn_from() -> None:
@@ -71,11 +71,11 @@ def test_nmf_gives_back_the_variance_its_data_were_drawn_from() -> None:
     spectra = torch.rand(2, bins, generator=generator, dtype=torch.float64).pow(3) + 0.01
     gains = torch.rand(steps, 2, generator=generator, dtype=torch.float64).pow(2) + 0.02
     true = (gains @ spectra)[None]
-    power, inside = _exponential(true, seed=1), torch.ones(1, steps, dtype=torch.bool)
+    power, mask = _exponential(true, seed=1), torch.ones(1, steps, dtype=torch.bool)
     model = NMF(rank=2)
-    state = model.initial_state(power, inside)
+    state = model.initial_state(power, mask)
     for _ in range(200):
-        state = model.update_from_power(state, power, inside)
+        state = model.update_from_power(state, power, mask)
     error = (model.variance(state) / true).log10().mul(10).square().mean().sqrt()
     assert error < 1.0, f"{error:.2f} dB off"
     assert torch.allclose(state["spectra"].sum(dim=2), torch.ones(1, 2, dtype=torch.float64))
@@ -83,13 +83,13 @@ def test_nmf_gives_back_the_variance_its_data_were_drawn_from() -> None:
 
 def test_a_clip_begins_alike_alone_and_in_a_batch() -> None:
     power = _exponential(_positive(2, 20, BINS))
-    inside = torch.ones(2, 20, dtype=torch.bool)
-    inside[1, 13:] = False
-    together = NMF(rank=2, seed=4).initial_state(power * inside[..., None], inside)
-    alone = NMF(rank=2, seed=4).initial_state(power[1:, :13], inside[1:, :13])
+    mask = torch.ones(2, 20, dtype=torch.bool)
+    mask[1, 13:] = False
+    together = NMF(rank=2, seed=4).initial_state(power * mask[..., None], mask)
+    alone = NMF(rank=2, seed=4).initial_state(power[1:, :13], mask[1:, :13])
     torch.testing.assert_close(together["spectra"][1], alone["spectra"][0])
     torch.testing.assert_close(together["gains"][1, :13], alone["gains"][0])
-    other = NMF(rank=2, seed=5).initial_state(power[1:, :13], inside[1:, :13])
+    other = NMF(rank=2, seed=5).initial_state(power[1:, :13], mask[1:, :13])
     assert not torch.allclose(alone["spectra"], other["spectra"])
 
 
@@ -99,11 +99,11 @@ def test_stationary_finds_the_spectrum_under_speech_pauses_and_its_m_step_is_the
     speaks = torch.zeros(600, dtype=torch.bool)
     speaks[100:300] = True
     power[:, speaks] += 50.0
-    model, inside = Stationary(quantile=0.3), torch.ones(1, 600, dtype=torch.bool)
-    begun = model.variance(model.initial_state(power, inside))[0, 0]
+    model, mask = Stationary(quantile=0.3), torch.ones(1, 600, dtype=torch.bool)
+    begun = model.variance(model.initial_state(power, mask))[0, 0]
     # The 0.3 quantile of all steps is the 0.45 quantile of the pauses.
     torch.testing.assert_close(begun, spectrum * np.log1p(-0.45) / np.log1p(-0.3), rtol=0.25, atol=0.0)
-    exact = model.variance(model.update_from_power(model.initial_state(power, inside), power, inside))
+    exact = model.variance(model.update_from_power(model.initial_state(power, mask), power, mask))
     torch.testing.assert_close(exact[0, 3], power[0].mean(dim=0))
 
 
@@ -116,8 +116,8 @@ def test_frozen_dictionary_is_learned_and_then_stays() -> None:
     assert peaks == [20, 160]  # 25 Hz a bin
     torch.testing.assert_close(model.dictionary.sum(dim=1), torch.ones(2))
     kept = model.dictionary.clone()
-    power, inside = _exponential(_positive(1, 10, 321)).float(), torch.ones(1, 10, dtype=torch.bool)
-    state = model.update_from_power(model.initial_state(power, inside), power, inside)
+    power, mask = _exponential(_positive(1, 10, 321)).float(), torch.ones(1, 10, dtype=torch.bool)
+    state = model.update_from_power(model.initial_state(power, mask), power, mask)
     assert set(state) == {"gains"} and torch.equal(model.dictionary, kept)
 
 

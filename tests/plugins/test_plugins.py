@@ -211,7 +211,7 @@ def test_every_kind_has_a_contract_with_checks() -> None:
         assert plugins.contract(kind).__module__ == f"avse.contracts.{kind}"
         checks = checks_of(kind)
         assert len({check.name for check in checks}) == len(checks) >= 4
-        assert all(check.expected and check.mend for check in checks)
+        assert all(check.expected and check.hint for check in checks)
 
 
 def test_all_plugins_of_the_toolkit_can_be_imported() -> None:

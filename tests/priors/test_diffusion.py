@@ -14,12 +14,12 @@ from avse.nnet.score_network import SIZES, Denoised, ScoreNetwork, width_of
 from avse.priors.diffusion.base import DiffusionPrior, compress, expand
 from avse.signal.random import complex_noise
 
-INSIDE = torch.ones(8, 20, dtype=torch.bool)
-CONTEXT = Context(INSIDE, torch.zeros_like(INSIDE))
+MASK = torch.ones(8, 20, dtype=torch.bool)
+CONTEXT = Context(MASK, torch.zeros_like(MASK))
 
 
 def gaussian(variance: torch.Tensor) -> torch.Tensor:
-    shape = (*INSIDE.shape, len(variance))
+    shape = (*MASK.shape, len(variance))
     return torch.complex(torch.randn(shape), torch.randn(shape)) * (variance / 2).sqrt()
 
 
@@ -29,7 +29,7 @@ def av_prior(**arguments: object) -> DiffusionPrior:
         return cls(**{**cls.example_arguments(), **arguments}).eval()
 
 
-def stirred(prior: DiffusionPrior) -> DiffusionPrior:
+def perturbed(prior: DiffusionPrior) -> DiffusionPrior:
     """As if trained: layers that begin at zero take part."""
     with torch.no_grad(), seeded(2):
         for parameter in prior.parameters():
@@ -51,8 +51,8 @@ def test_the_loss_of_the_exact_answer_is_one_and_is_the_least() -> None:
                 return Denoised(gain * noisy, ratio[:, None, None].square() * gain / error, noisy.abs()[..., 0])
 
             prior.network.forward = exact
-            misfit, unlikely, _ = prior._losses(speech, noise, time, CONTEXT)
-            losses[error] = misfit.mean().item()
+            nll, unlikely, _ = prior._losses(speech, noise, time, CONTEXT)
+            losses[error] = nll.mean().item()
     assert losses[1.0] == pytest.approx(1.0, abs=0.05)
     assert losses[1.0] < min(losses[0.8], losses[1.2])
 
@@ -67,9 +67,9 @@ def test_training_recovers_mean_score_and_variance_of_gaussian_speech() -> None:
             for group in optimizer.param_groups:
                 group["lr"] = 0.01 * (1 - step / steps)
             noise, time = gaussian(torch.ones(9)), 0.03 + 0.97 * torch.rand(8)
-            misfit, unlikely, _ = prior._losses(gaussian(power), noise, time, CONTEXT)
+            nll, unlikely, _ = prior._losses(gaussian(power), noise, time, CONTEXT)
             optimizer.zero_grad()
-            (misfit.mean() + unlikely.mean()).backward()
+            (nll.mean() + unlikely.mean()).backward()
             optimizer.step()
         for now in (0.1, 0.4, 0.7):
             time = torch.full((8,), now)
@@ -108,7 +108,7 @@ def test_video_enters_by_degrees() -> None:
     with torch.no_grad():
         plain = prior.speech_given(state, time, context.without_video())[0]
         assert torch.equal(prior.speech_given(state, time, context)[0], plain)
-        stirred(prior)
+        perturbed(prior)
         without, seen = (prior.speech_given(state, time, one)[0] for one in (context.without_video(), context))
         assert not torch.equal(seen, without)
         prior.guidance = 1.5
@@ -122,7 +122,7 @@ def test_video_enters_by_degrees() -> None:
 
 
 def test_dropped_video_is_no_video_and_validation_draws_are_fixed() -> None:
-    prior, batch = stirred(av_prior(video_dropout=0.999)), example_batch((3200, 1280))
+    prior, batch = perturbed(av_prior(video_dropout=0.999)), example_batch((3200, 1280))
     batch = replace(batch, clean=batch.noisy)
     prior.train()
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_dropped_video_is_no_video_and_validation_draws_are_fixed() -> None:
         prior.eval()
         assert torch.equal(prior.loss(batch)["loss"], prior.loss(batch)["loss"])
         clips = prior.denoising_losses(batch)
-        assert prior.loss(batch)["misfit"].item() == pytest.approx(clips.mean().item())
+        assert prior.loss(batch)["nll"].item() == pytest.approx(clips.mean().item())
 
 
 def test_reliability_learns_which_frames_are_intact() -> None:
@@ -157,12 +157,12 @@ def test_reliability_learns_which_frames_are_intact() -> None:
 
 
 def test_noise_belongs_to_the_clip() -> None:
-    inside = torch.tensor([[True, True, True], [True, True, False]])
+    mask = torch.tensor([[True, True, True], [True, True, False]])
     like = torch.zeros(2, 3, 400, dtype=torch.complex64)
     generators = lambda: [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    noise = complex_noise(like, inside, generators())
-    assert not noise[1, 2].any() and torch.equal(noise, complex_noise(like, inside, generators()))
-    alone = complex_noise(like[1:, :2], inside[1:, :2], generators()[1:])
+    noise = complex_noise(like, mask, generators())
+    assert not noise[1, 2].any() and torch.equal(noise, complex_noise(like, mask, generators()))
+    alone = complex_noise(like[1:, :2], mask[1:, :2], generators()[1:])
     assert torch.equal(alone[0], noise[1, :2])
     assert noise[0].abs().square().mean().item() == pytest.approx(1.0, abs=0.1)
 

@@ -20,7 +20,7 @@ def _naive_divergence(posterior: Gaussian, prior: Gaussian, row: int, step: int,
     return 0.5 * (math.log(width / variance) + (variance + (mean - expected) ** 2) / width - 1.0)
 
 
-def _naive_misfit(power: torch.Tensor, log_variance: torch.Tensor, floor: float, mask: torch.Tensor) -> float:
+def _naive_nll(power: torch.Tensor, log_variance: torch.Tensor, floor: float, mask: torch.Tensor) -> float:
     total, steps = 0.0, 0
     for row, step in mask.nonzero().tolist():
         for given, logarithm in zip(power[row, step].tolist(), log_variance[row, step].tolist()):
@@ -48,16 +48,16 @@ def test_loss_is_the_bound_written_out(name: str) -> None:
         again = expected.mean + (expected.log_variance / 2).exp() * torch.randn_like(expected.mean)
         from_prior = prior.decode(again, context)
     floor = 1e-7 * 320.0  # -70 dB of full scale, under a window of energy 320
-    misfit = _naive_misfit(power, log_variance, floor, context.inside)
-    steps = context.inside.nonzero().tolist()
+    nll = _naive_nll(power, log_variance, floor, context.mask)
+    steps = context.mask.nonzero().tolist()
     divergence = sum(_naive_divergence(posterior, expected, *step, unit) for step in steps for unit in range(4))
     divergence /= len(steps)
-    bound = misfit + 0.7 * divergence / prior.bins
+    bound = nll + 0.7 * divergence / prior.bins
     if name != "vae":
-        seen = _naive_misfit(power, from_prior, floor, context.valid)
-        assert math.isclose(terms["prior_misfit"].item(), seen, rel_tol=1e-9)
+        seen = _naive_nll(power, from_prior, floor, context.valid)
+        assert math.isclose(terms["prior_nll"].item(), seen, rel_tol=1e-9)
         bound = 0.8 * bound + 0.2 * seen
-    assert math.isclose(terms["misfit"].item(), misfit, rel_tol=1e-9)
+    assert math.isclose(terms["nll"].item(), nll, rel_tol=1e-9)
     assert math.isclose(terms["divergence"].item(), divergence, rel_tol=1e-9)
     assert math.isclose(terms["loss"].item(), bound, rel_tol=1e-9)
 
@@ -78,8 +78,8 @@ def test_free_bits_stop_the_press_on_weak_units_alone_and_let_the_prior_learn() 
     shapes = {"requires_grad": True, "dtype": torch.float64}
     posterior = Gaussian(torch.tensor([[[0.1, 2.0]]], **shapes), torch.zeros(1, 1, 2, **shapes))
     prior = Gaussian(torch.zeros(1, 1, 2, **shapes), torch.zeros(1, 1, 2, **shapes))
-    inside = torch.ones(1, 1, dtype=torch.bool)
-    value = divergence_with_free_bits(posterior, prior, inside, free_bits=0.5)
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    value = divergence_with_free_bits(posterior, prior, mask, free_bits=0.5)
     assert math.isclose(value.item(), (0.1**2 + 2.0**2) / 2)
     value.backward()
     assert posterior.mean.grad[0, 0].tolist() == [0.0, 2.0]
@@ -88,7 +88,7 @@ def test_free_bits_stop_the_press_on_weak_units_alone_and_let_the_prior_learn() 
 
 def test_steps_beyond_a_clip_do_not_count() -> None:
     posterior, prior = (Gaussian(torch.randn(2, 4, 3), torch.randn(2, 4, 3)) for _ in range(2))
-    inside = torch.tensor([[True, True, True, False], [True, False, False, False]])
-    shown = posterior.divergence_by_unit(prior)[inside].mean(dim=0).sum()
-    posterior.mean[~inside] = 1e3
-    assert torch.isclose(divergence_with_free_bits(posterior, prior, inside, 0.0), shown)
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    shown = posterior.divergence_by_unit(prior)[mask].mean(dim=0).sum()
+    posterior.mean[~mask] = 1e3
+    assert torch.isclose(divergence_with_free_bits(posterior, prior, mask, 0.0), shown)

@@ -11,8 +11,8 @@ from avse.contracts.types import Batch, Clip
 from avse.inference.em.driver import LatentInference
 from avse.inference.em.vem import VEM
 from avse.noise_models.nmf import NMF
-from avse.priors.vae import noisy_speech_encoder as recognition
-from avse.priors.vae.noisy_speech_encoder import Recognition, draw_noise
+from avse.priors.vae import noisy_speech_encoder as noisy_encoder
+from avse.priors.vae.noisy_speech_encoder import NoisySpeechEncoder, draw_noise
 from avse.priors.vae.vae import AVVAE, VAE
 from avse.signal.stft import stft
 
@@ -45,7 +45,7 @@ def test_variance_of_drawn_noise_is_its_expected_power():
 
 def test_window_spreads_the_spectrum_as_it_does_that_of_long_noise():
     spectrum = 10.0 * torch.randn(17, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = recognition._through_window(spectrum[None, None], 32)[0, 0]
+    found = noisy_encoder._through_window(spectrum[None, None], 32)[0, 0]
     window = np.sqrt(np.hanning(33)[:-1])
     grid = np.arange(64) / 64  # the density between bins, in dB on a line between them, periodic
     density = 10 ** (np.interp(np.minimum(grid, 1 - grid) * 32, np.arange(17), spectrum.numpy()) / 10)
@@ -64,20 +64,20 @@ def test_drawn_noise_keeps_the_ratio_asked_for():
 
 def test_recognition_of_a_clip_does_not_depend_on_its_batch():
     torch.manual_seed(0)
-    network = Recognition(bins=9, hidden_dim=8, latent_dim=2, layers=3)
+    network = NoisySpeechEncoder(bins=9, hidden_dim=8, latent_dim=2, layers=3)
     power, variance = torch.randn(2, 20, 9), torch.randn(2, 20, 9)
-    inside = torch.ones(2, 20, dtype=torch.bool)
-    inside[1, 12:] = False
-    both = network(power, variance, Context(inside, inside))
-    one = network(power[1:, :12], variance[1:, :12], Context(inside[1:, :12], inside[1:, :12]))
+    mask = torch.ones(2, 20, dtype=torch.bool)
+    mask[1, 12:] = False
+    both = network(power, variance, Context(mask, mask))
+    one = network(power[1:, :12], variance[1:, :12], Context(mask[1:, :12], mask[1:, :12]))
     assert torch.allclose(both[1, :12], one[0], atol=1e-5)
 
 
 def test_only_the_second_encoder_learns_from_their_divergence(monkeypatch):
-    prior, batch = VAE(latent_dim=2, hidden_dim=8, fft_size=FFT, recognition_layers=2), batch_of(range(2))
+    prior, batch = VAE(latent_dim=2, hidden_dim=8, fft_size=FFT, noisy_encoder_layers=2), batch_of(range(2))
     reading = prior.read(batch)
-    others = [one for name, one in prior.named_parameters() if not name.startswith("recognition.")]
-    own = list(prior.recognition.parameters())
+    others = [one for name, one in prior.named_parameters() if not name.startswith("noisy_encoder.")]
+    own = list(prior.noisy_encoder.parameters())
 
     def gradients(wanted):
         loss = prior.loss_and_evidence(batch, reading)[0]["loss"]
@@ -88,14 +88,14 @@ def test_only_the_second_encoder_learns_from_their_divergence(monkeypatch):
     torch.manual_seed(1)
     assert all(one.abs().sum() > 0 for one in gradients(own))
     far = Gaussian(reading.posterior.mean.detach() + 5.0, torch.zeros_like(reading.latent).detach())
-    monkeypatch.setattr(prior, "_recognised", lambda *_: far)
+    monkeypatch.setattr(prior, "_noisy_posterior", lambda *_: far)
     torch.manual_seed(1)
     assert all(torch.equal(one, other) for one, other in zip(before, gradients(others)))
 
 
 def test_trained_recognition_finds_the_voice_in_noise_better_than_the_encoder_of_clean_speech():
     torch.manual_seed(0)
-    prior = VAE(latent_dim=4, hidden_dim=32, fft_size=FFT, recognition_layers=2)
+    prior = VAE(latent_dim=4, hidden_dim=32, fft_size=FFT, noisy_encoder_layers=2)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=0.005)
     for step in range(120):
         loss = prior(batch_of(range(8 * step, 8 * step + 8)))["loss"]
@@ -110,7 +110,7 @@ def test_trained_recognition_finds_the_voice_in_noise_better_than_the_encoder_of
         context = prior.context(batch)
         truth = prior.encode(prior.analyse(batch.clean).abs().square(), context)
         power = prior.analyse(batch.clean + noise).abs().square()
-        found = prior.recognise(power, variance, context)
+        found = prior.encode_noisy(power, variance, context)
         encoded = prior.encode(power, context)
 
         def error(other: Gaussian) -> float:
@@ -126,19 +126,19 @@ class Told(VAE):
         self.asked.append("encode")
         return super().encode(power, context)
 
-    def recognise(self, power, variance, context):
-        self.asked.append("recognise")
-        return super().recognise(power, variance, context)
+    def encode_noisy(self, power, variance, context):
+        self.asked.append("encode_noisy")
+        return super().encode_noisy(power, variance, context)
 
 
 @pytest.mark.parametrize("layers", [0, 2])
 def test_inference_asks_the_encoder_that_knows_noise_where_there_is_one(layers):
     torch.manual_seed(0)
-    prior = Told(latent_dim=2, hidden_dim=8, fft_size=FFT, recognition_layers=layers)
+    prior = Told(latent_dim=2, hidden_dim=8, fft_size=FFT, noisy_encoder_layers=layers)
     prior.asked = []
     inference: LatentInference = VEM(prior, NMF(rank=2), iterations=3)
     estimate = inference(batch_of(range(1)))
-    assert set(prior.asked) == ({"recognise"} if layers else {"encode"})
+    assert set(prior.asked) == ({"encode_noisy"} if layers else {"encode"})
     prior.asked.clear()
     inference(batch_of(range(1)), previous=estimate)
     assert prior.asked[0] == "encode"  # of the voice that was given
@@ -146,12 +146,12 @@ def test_inference_asks_the_encoder_that_knows_noise_where_there_is_one(layers):
 
 def test_recognition_without_a_mouth_is_that_of_the_sound_alone_bit_for_bit():
     torch.manual_seed(0)
-    arguments = AVVAE.example_arguments() | {"recognition_layers": 2}
+    arguments = AVVAE.example_arguments() | {"noisy_encoder_layers": 2}
     prior = AVVAE(**arguments).eval()
     power, variance, seen = torch.rand(1, 12, 321), torch.rand(1, 12, 321), torch.zeros(1, 12, dtype=torch.bool)
-    inside = ~seen
-    alone = prior.recognise(power, variance, Context(inside, seen))
-    unseen = prior.recognise(power, variance, Context(inside, seen, torch.zeros(1, 12, 6)))
-    watched = prior.recognise(power, variance, Context(inside, inside, torch.randn(1, 12, 6)))
+    mask = ~seen
+    alone = prior.encode_noisy(power, variance, Context(mask, seen))
+    unseen = prior.encode_noisy(power, variance, Context(mask, seen, torch.zeros(1, 12, 6)))
+    watched = prior.encode_noisy(power, variance, Context(mask, mask, torch.randn(1, 12, 6)))
     assert torch.equal(alone.mean, unseen.mean) and torch.equal(alone.log_variance, unseen.log_variance)
     assert not torch.equal(alone.mean, watched.mean)

@@ -55,7 +55,7 @@ def _train(prior: VariationalPrior, draw, rate: float, updates: int = 200) -> No
 
 
 def _batch(size: int, level: torch.Tensor | None = None) -> Batch:
-    """Silent clips; a mouth as bright as `level` (batch, frames) says, in [-1, 1], where it is given."""
+    """Silent clips; a mouth as bright as `level` (batch, video_frames) says, in [-1, 1], where it is given."""
     frames = SAMPLES // 640
     bright = torch.zeros(size, frames) if level is None else 127.5 * (1 + level)
     mouth = bright.round().to(torch.uint8)[..., None, None].expand(size, frames, 88, 88)
@@ -126,4 +126,4 @@ def test_the_prior_network_learns_what_the_video_tells_of_the_latent_variable() 
             within = posterior.divergence(prior.prior(posterior.mean, context))[context.valid].mean()
     assert float((expected - _log_variance(level)).square().mean().sqrt()) < 0.3
     assert float(within) < float(without) - 0.3
-    assert float(seen["prior_misfit"]) < float(seen["misfit"]) + 0.3
+    assert float(seen["prior_nll"]) < float(seen["nll"]) + 0.3

@@ -42,17 +42,17 @@ def test_each_voice_learns_from_its_own_clips_and_anybody_from_all() -> None:
     with seeded(3):
         reading = trunk.read(batch)
         universal, _ = trunk.loss_and_evidence(batch, reading)
-    misfit, divergence, steps = 0.0, 0.0, 0
+    nll, divergence, steps = 0.0, 0.0, 0
     for row, name in ((0, "bob"), (2, "ann")):
         own = reading.map(lambda value, row=row: value[[row]])
-        inside = own.context.inside
+        mask = own.context.mask
         log_variance = prior.of(name).decode(own.latent, own.context)
-        told = ((own.power + trunk.floor) / log_variance.exp() + log_variance)[inside].mean()
+        told = ((own.power + trunk.floor) / log_variance.exp() + log_variance)[mask].mean()
         from_prior = prior.of(name).prior(own.latent, own.context)
-        misfit += told * inside.sum()
-        divergence += divergence_with_free_bits(own.posterior, from_prior, inside, trunk.free_bits) * inside.sum()
-        steps += inside.sum()
-    expected = (universal["loss"] + (misfit + divergence / prior.bins) / steps) / 2
+        nll += told * mask.sum()
+        divergence += divergence_with_free_bits(own.posterior, from_prior, mask, trunk.free_bits) * mask.sum()
+        steps += mask.sum()
+    expected = (universal["loss"] + (nll + divergence / prior.bins) / steps) / 2
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     terms["loss"].backward()
     # Nobody but bob and ann was heard, and both learn.
@@ -69,7 +69,7 @@ def test_a_speaker_who_is_not_heard_does_not_change() -> None:
 def test_voices_begin_as_anybody() -> None:
     prior, batch = _prior(), _batch(["ann", "bob"])
     context = prior.contexts(batch)[0]
-    latent = torch.randn(2, context.inside.shape[1], prior.of("ann").latent_dim)
+    latent = torch.randn(2, context.mask.shape[1], prior.of("ann").latent_dim)
     for name in ("ann", "bob"):
         assert torch.equal(prior.of(name).decode(latent, context), prior.of("anybody").decode(latent, context))
 
@@ -77,7 +77,7 @@ def test_voices_begin_as_anybody() -> None:
 def test_audio_states_do_not_look_at_the_video() -> None:
     prior, batch = _prior(audio_states=True), _batch(["ann", "bob"])
     assert prior.names == ("anybody/audio", "ann/audio", "bob/audio", "anybody", "ann", "bob")
-    assert prior.stand_ins == [None, None, None, 0, 1, 2]
+    assert prior.fallbacks == [None, None, None, 0, 1, 2]
     assert [one.video is None for one in prior.contexts(batch)] == [True] * 3 + [False] * 3
     assert [prior.voice_of(state) for state in (1, 4)] == ["ann", "ann"]
     transition = prior.switch()[1].exp()
@@ -118,15 +118,15 @@ def test_names_are_those_of_different_people(speakers: list[str]) -> None:
 
 @pytest.mark.parametrize("audio_states", [False, True])
 def test_voices_of_one_trunk_read_the_sound_once(audio_states: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    prior = _prior(audio_states=audio_states, recognition_layers=1)
+    prior = _prior(audio_states=audio_states, noisy_encoder_layers=1)
     _move(prior)
     [trunk] = prior.trunks
     inference = plugins.get("inference", "vem")(
         prior=prior, noise_model=plugins.get("noise_model", "nmf")(rank=2), iterations=3
     )
     reads = []
-    recognise = trunk.recognise
-    monkeypatch.setattr(trunk, "recognise", lambda *given: reads.append(given) or recognise(*given))
+    encode_noisy = trunk.encode_noisy
+    monkeypatch.setattr(trunk, "encode_noisy", lambda *given: reads.append(given) or encode_noisy(*given))
     batch = example_batch((3200, 2000))
     together = inference(batch)
     once = len(reads)

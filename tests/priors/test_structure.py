@@ -21,8 +21,8 @@ def _depends(function, latent: torch.Tensor) -> torch.Tensor:
 
 
 def _context(batch: int, steps: int, dtype: torch.dtype = torch.float64) -> Context:
-    inside = torch.ones(batch, steps, dtype=torch.bool)
-    return Context(inside, inside, torch.randn(batch, steps, 6, dtype=dtype))
+    mask = torch.ones(batch, steps, dtype=torch.bool)
+    return Context(mask, mask, torch.randn(batch, steps, 6, dtype=dtype))
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -76,7 +76,7 @@ def test_a_clip_in_a_batch_is_what_it_is_alone(name: str, fusion: str) -> None:
     def run(chosen: tuple[int, ...]) -> list[torch.Tensor]:
         batch = to_double(example_batch(chosen, gap=(1, 3)))
         context = prior.context(batch)
-        latent = torch.cat([latents[length] for length in chosen])[:, : context.inside.shape[1]]
+        latent = torch.cat([latents[length] for length in chosen])[:, : context.mask.shape[1]]
         posterior = prior.encode(prior.analyse(batch.noisy).abs().square(), context)
         expected = prior.prior(latent, context)
         shown = [
@@ -85,7 +85,7 @@ def test_a_clip_in_a_batch_is_what_it_is_alone(name: str, fusion: str) -> None:
             prior.decode(latent, context),
             prior.reliability(latent, context)[..., None],
         ]
-        return [torch.cat(shown, dim=2)[row][inside] for row, inside in enumerate(context.inside)]
+        return [torch.cat(shown, dim=2)[row][mask] for row, mask in enumerate(context.mask)]
 
     with torch.no_grad():
         together = run(lengths)

@@ -38,7 +38,7 @@ def test_the_loss_is_that_of_the_components_and_of_the_chain(name: str) -> None:
     context, lost, count = prior.components[1].context(batch), 0.0, 0
     initial, transition = (table.exp().tolist() for table in prior.switch())
     for row in range(2):
-        steps = int(context.inside[row].sum())
+        steps = int(context.mask[row].sum())
         count += steps
         total = 0.0
         for path in itertools.product(range(2), repeat=steps):
@@ -50,7 +50,7 @@ def test_the_loss_is_that_of_the_components_and_of_the_chain(name: str) -> None:
         lost -= math.log(total)
     assert float(terms["switch"]) == pytest.approx(lost / count, rel=1e-5)
     assert terms["loss"].item() == pytest.approx((one["loss"] + two["loss"]).item() / 2 + lost / count, rel=1e-5)
-    assert float(terms["misfit_audio"]) == float(one["misfit"])
+    assert float(terms["nll_audio"]) == float(one["nll"])
     assert float(terms["divergence_audio_visual"]) == float(two["divergence"])
 
 
@@ -101,7 +101,7 @@ def test_invalid_frames_say_nothing_about_the_chain() -> None:
 def test_components_of_other_kinds(component: str) -> None:
     prior = _switching("switching_vae", component=component)
     assert [type(one).plugin_name for one in prior.components] == [component] * 2
-    assert getattr(prior, "growth", "") == getattr(type(prior.components[0]), "growth", "")
+    assert getattr(prior, "complexity", "") == getattr(type(prior.components[0]), "complexity", "")
     prior.kl_weight = 0.25
     assert prior.kl_weight == 0.25 and {one.kl_weight for one in prior.components} == {0.25}
     batch = example_batch((1600,))

@@ -137,8 +137,8 @@ def test_voices_in_16_bits_add_up_even_where_they_clip() -> None:
     rng = np.random.default_rng(0)
     mixture, voices = rng.uniform(-1, 1, 500), rng.uniform(-1.5, 1.5, (2, 500))
     found = quantised(mixture, voices).astype(int)
-    inside = np.abs(np.rint(mixture * 32_767) - found[:2].sum(axis=0)) <= 32_767
-    np.testing.assert_array_equal(found.sum(axis=0)[inside], np.rint(mixture * 32_767)[inside])
+    mask = np.abs(np.rint(mixture * 32_767) - found[:2].sum(axis=0)) <= 32_767
+    np.testing.assert_array_equal(found.sum(axis=0)[mask], np.rint(mixture * 32_767)[mask])
     assert np.abs(found).max() == 32_767
 
 

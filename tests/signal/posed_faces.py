@@ -47,14 +47,14 @@ def face_model() -> ShapeModel:
 
 
 def opening(faces: np.ndarray) -> np.ndarray:
-    """Height of the mouth between the lips, in its widths, as it is seen; of faces (frames, points, 3)."""
+    """Height of the mouth between the lips, in its widths, as it is seen; of faces (video_frames, points, 3)."""
     upper, lower = faces[:, LIPS + LIPS // 4, :2], faces[:, LIPS + 3 * LIPS // 4, :2]
     corners = faces[:, LIPS, :2], faces[:, LIPS + LIPS // 2, :2]
     return np.linalg.norm(lower - upper, axis=1) / np.linalg.norm(corners[1] - corners[0], axis=1)
 
 
 def turn(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    """Rotations, shape (frames, 3, 3), from angles in degrees."""
+    """Rotations, shape (video_frames, 3, 3), from angles in degrees."""
     yaw, pitch, roll = (np.deg2rad(np.atleast_1d(angle)) for angle in (yaw, pitch, roll))
     zero, one = np.zeros_like(yaw), np.ones_like(yaw)
     build = lambda *rows: np.stack([np.stack(row, axis=1) for row in rows], axis=1)
@@ -65,6 +65,6 @@ def turn(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
 
 
 def angle_between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Degrees, shape (frames,), between rotations."""
+    """Degrees, shape (video_frames,), between rotations."""
     trace = np.trace(one.mT @ other, axis1=1, axis2=2)
     return np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1)))

@@ -132,11 +132,11 @@ def test_the_smoother_is_the_joint_solution() -> None:
             system[block(t), block(t)] += np.diag(1 / MODEL.variance)
             continue
         kept = MODEL.memory ** (steps[t] - steps[t - 1])
-        stirred = np.diag(1 / ((1 - kept**2) * MODEL.variance))
-        system[block(t), block(t)] += stirred
-        system[block(t - 1), block(t - 1)] += np.diag(kept) @ stirred @ np.diag(kept)
-        system[block(t), block(t - 1)] -= stirred @ np.diag(kept)
-        system[block(t - 1), block(t)] -= np.diag(kept) @ stirred
+        perturbed = np.diag(1 / ((1 - kept**2) * MODEL.variance))
+        system[block(t), block(t)] += perturbed
+        system[block(t - 1), block(t - 1)] += np.diag(kept) @ perturbed @ np.diag(kept)
+        system[block(t), block(t - 1)] -= perturbed @ np.diag(kept)
+        system[block(t - 1), block(t)] -= np.diag(kept) @ perturbed
     expected = np.linalg.solve(system, right).reshape(frames, MODES)
     np.testing.assert_allclose(smooth(found, MODEL, steps), expected, atol=1e-9)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from avse.priors.vae.mouth_gallery import Looks
+from avse.priors.vae.mouth_gallery import MouthGallery
 
 
 def _mouths(clips: int, seed: int) -> torch.Tensor:
@@ -28,7 +28,7 @@ def test_densities_are_those_of_gaussians_fitted_to_looks() -> None:
     valid = torch.ones(12, 30).bool()
     valid[3, 21:] = False
     valid[4, 19:] = False  # too little to learn from
-    looks = Looks(2)
+    looks = MouthGallery(2)
     looks.learn(mouth[:5], valid[:5], who[:5])
     looks.learn(mouth[5:], valid[5:], who[5:])
 
@@ -44,7 +44,7 @@ def test_densities_are_those_of_gaussians_fitted_to_looks() -> None:
         return -0.5 * apart @ np.linalg.solve(shrunk, apart) - 0.5 * np.linalg.slogdet(shrunk)[1]
 
     new = _mouths(3, 1)
-    found = looks(Looks.of(new, torch.ones(3, 30)))
+    found = looks(MouthGallery.of(new, torch.ones(3, 30)))
     for row, clip in enumerate(new):
         x = _look(clip.numpy())
         expected = [density(x, seen.mean(axis=0), total)] + [density(x, mean, within) for mean in means]
@@ -56,18 +56,18 @@ def test_strangers_are_anybody() -> None:
     faces = torch.randint(0, 200, (9, 8, 8), generator=generator).repeat_interleave(11, 1).repeat_interleave(11, 2)
     clips = faces[:, None].repeat_interleave(12, dim=0) + torch.randint(0, 55, (108, 25, 88, 88), generator=generator)
     clips, valid = clips.byte(), torch.ones(108, 25)
-    looks = Looks(8)
+    looks = MouthGallery(8)
     looks.learn(clips[:80], valid[:80], [row // 12 for row in range(80)])  # of the eighth, nothing is seen
-    told = looks(Looks.of(clips, valid)).argmax(dim=1)
+    told = looks(MouthGallery.of(clips, valid)).argmax(dim=1)
     assert told[80 + 4 : 96].tolist() == [0] * 12
     assert told[96:].tolist() == [0] * 12
     assert told[:80].tolist() == [1 + row // 12 for row in range(80)]
 
 
 def test_nothing_learned_says_nothing() -> None:
-    looks = Looks(3)
+    looks = MouthGallery(3)
     mouth = _mouths(2, 3)
-    assert looks(Looks.of(mouth, torch.ones(2, 30))).tolist() == [[0.0] * 4] * 2
+    assert looks(MouthGallery.of(mouth, torch.ones(2, 30))).tolist() == [[0.0] * 4] * 2
     looks.learn(mouth, torch.zeros(2, 30), [0, 1])
     assert not looks.count.any()
-    assert not Looks.of(mouth, torch.zeros(2, 30)).any()
+    assert not MouthGallery.of(mouth, torch.zeros(2, 30)).any()

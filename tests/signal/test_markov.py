@@ -45,8 +45,8 @@ def test_forward_backward_against_all_paths(scale: float, count: int, lengths: t
     initial, transition = _tables(0, count)
     draw = torch.Generator().manual_seed(1)
     evidence = scale * torch.randn(3, lengths[0], count, generator=draw, dtype=torch.float64)
-    inside = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
-    found = MarkovChain.of(initial, transition, batch=3).infer(evidence, inside)
+    mask = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
+    found = MarkovChain.of(initial, transition, batch=3).infer(evidence, mask)
     for row, length in enumerate(lengths):
         told = evidence[row, :length].numpy()
         states, moves, divergence, total = _enumerated(told, initial.numpy(), transition.numpy())
@@ -71,9 +71,9 @@ def test_what_is_learned_against_counts(memory: bool) -> None:
     initial, transition = _tables(2)
     chain = MarkovChain.of(initial, transition, batch=1)
     evidence = torch.randn(1, 8, STATES, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    inside = torch.arange(8)[None] < 6
-    found = chain.infer(evidence, inside)
-    learned = chain.learned(found, inside, weight=2.0, memory=memory)
+    mask = torch.arange(8)[None] < 6
+    found = chain.infer(evidence, mask)
+    learned = chain.learned(found, mask, weight=2.0, memory=memory)
     states, moves, _, _ = _enumerated(evidence[0, :6].numpy(), initial.numpy(), transition.numpy())
     pi, tau = initial.exp().numpy(), transition.exp().numpy()
     if memory:
@@ -95,13 +95,13 @@ def test_learning_finds_the_chain_that_states_were_drawn_from() -> None:
     levels = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     heard = levels[states] + torch.from_numpy(draw.standard_normal((2000, 1)))
     evidence = (-0.5 * (heard - levels.T).square())[None]
-    inside = torch.ones(1, 2000, dtype=torch.bool)
+    mask = torch.ones(1, 2000, dtype=torch.bool)
     chain = MarkovChain.of(torch.full((2,), 0.5).log(), sticky(2, 0.5).log(), batch=1)
     gained = []
     for _ in range(15):
-        found = chain.infer(evidence, inside)
+        found = chain.infer(evidence, mask)
         gained.append(float(found.log_evidence))
-        chain = chain.learned(found, inside, weight=1e-6)
+        chain = chain.learned(found, mask, weight=1e-6)
     assert np.all(np.diff(gained) > -1e-9)  # as an EM does
     np.testing.assert_allclose(chain.transition[0].exp(), truth, atol=0.06)
     assert float((found.states[0].argmax(dim=1) == torch.tensor(states)).double().mean()) > 0.9

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from avse.signal.stft import istft, repeat_to_steps, stft, stft_steps
+from avse.signal.stft import istft, repeat_to_frames, stft, stft_frames
 
 
 @pytest.mark.parametrize("samples", [1, 319, 320, 641, 1000])
@@ -16,11 +16,11 @@ def test_matches_the_definition(samples: int, fft_size: int, hop: int) -> None:
     signal = rng.standard_normal(samples)
     spectrum = stft(torch.from_numpy(signal)[None], fft_size, hop)[0].numpy()
     window = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(fft_size) / fft_size))
-    assert spectrum.shape == (stft_steps(samples, fft_size, hop), fft_size // 2 + 1)
+    assert spectrum.shape == (stft_frames(samples, fft_size, hop), fft_size // 2 + 1)
     for step in range(len(spectrum)):
         position = step * hop - fft_size // 2 + np.arange(fft_size)
-        inside = (position >= 0) & (position < samples)
-        frame = np.where(inside, signal[np.clip(position, 0, samples - 1)], 0.0) * window
+        mask = (position >= 0) & (position < samples)
+        frame = np.where(mask, signal[np.clip(position, 0, samples - 1)], 0.0) * window
         kernel = np.exp(-2j * np.pi * np.outer(np.arange(fft_size // 2 + 1), np.arange(fft_size)) / fft_size)
         np.testing.assert_allclose(spectrum[step], kernel @ frame, atol=1e-9)
 
@@ -41,5 +41,5 @@ def test_padding_changes_no_step_of_a_clip() -> None:
 
 def test_repeat_to_steps_cuts_and_fills() -> None:
     frames = torch.tensor([[True, False, True]])
-    assert repeat_to_steps(frames, 4, 2).tolist() == [[True, True, False, False]]
-    assert repeat_to_steps(frames, 8, 2).tolist() == [[True, True, False, False, True, True, False, False]]
+    assert repeat_to_frames(frames, 4, 2).tolist() == [[True, True, False, False]]
+    assert repeat_to_frames(frames, 8, 2).tolist() == [[True, True, False, False, True, True, False, False]]

@@ -147,8 +147,8 @@ def test_a_new_tracker_reads_a_clip(talk: Path, tmp_path: Path, monkeypatch: pyt
 def test_a_package_is_found_by_its_entry_point_and_passes_its_own_test(tmp_path: Path) -> None:
     created = create("fusion", "my_fusion", tmp_path, package=True)
     written = {path.relative_to(created.path).as_posix() for path in created.path.rglob("*") if path.is_file()}
-    inside = {"my_fusion/__init__.py", "my_fusion/my_fusion.py", "tests/test_my_fusion.py"}
-    assert written == {"README.md", "pyproject.toml", *inside}
+    mask = {"my_fusion/__init__.py", "my_fusion/my_fusion.py", "tests/test_my_fusion.py"}
+    assert written == {"README.md", "pyproject.toml", *mask}
     # What `pip install --target` leaves, without pip, which would want the network.
     build = "from setuptools import setup; setup()"
     site = tmp_path / "site"

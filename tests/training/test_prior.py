@@ -79,7 +79,7 @@ def test_a_run_starts_from_the_prior_inside_another_runs_inference(
 
 def test_validation_tells_of_the_video_and_of_the_latent_units(finished: Path) -> None:
     scores = json.loads((finished / "scores.json").read_text())
-    assert {"loss_without_video", "misfit", "misfit_without_video", "prior_misfit"} <= scores.keys()
+    assert {"loss_without_video", "nll", "nll_without_video", "prior_nll"} <= scores.keys()
     assert 0 <= scores["active_units"] <= 4
     assert scores["divergence_of_median_unit"] <= scores["divergence_of_largest_unit"] <= scores["divergence"]
 

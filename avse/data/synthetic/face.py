@@ -102,14 +102,14 @@ def film(tracks: Tracks, face: Face, rng: np.random.Generator) -> np.ndarray:
 
 
 def _motion(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Shift right, shift down (pixels), turn (degrees) and scale of the head, shape (frames, 4)."""
+    """Shift right, shift down (pixels), turn (degrees) and scale of the head, shape (video_frames, 4)."""
     wander = gaussian_filter1d(rng.standard_normal((frames + 40, 4)), 9, axis=0)[20:-20]
     start = rng.uniform(-1, 1, 4) * [8, 5, 3, 0.05]
     return start + wander * [14, 9, 9, 0.05] + [0, 0, 0, 1]
 
 
 def _blinks(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """How far the eyes are closed, shape (frames,)."""
+    """How far the eyes are closed, shape (video_frames,)."""
     lids = np.zeros(frames)
     moment = float(rng.exponential(60))
     while moment < frames:

@@ -49,10 +49,10 @@ def make_noise(label: str, seconds: float, rng: np.random.Generator) -> np.ndarr
         noise = 0.02 * coloured_noise("pink", samples, rng).astype(float)
         for start in _moments(seconds, rng.uniform(2, 6), rng):
             length, low = rng.uniform(0.05, 0.25), rng.uniform(1500, 4500)
-            inside = (time >= start) & (time < start + length)
-            run = (time[inside] - start) / length
+            mask = (time >= start) & (time < start + length)
+            run = (time[mask] - start) / length
             sweep = low * (1 + rng.uniform(-0.4, 0.6) * run + 0.06 * np.sin(2 * np.pi * rng.uniform(1, 6) * run))
-            noise[inside] += np.sin(np.pi * run) * np.sin(2 * np.pi * np.cumsum(sweep) / SAMPLE_RATE)
+            noise[mask] += np.sin(np.pi * run) * np.sin(2 * np.pi * np.cumsum(sweep) / SAMPLE_RATE)
     elif label == "ticks":
         noise = 0.01 * coloured_noise("white", samples, rng).astype(float)
         for start in _moments(seconds, rng.uniform(4, 14), rng):

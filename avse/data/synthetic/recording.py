@@ -20,7 +20,7 @@ def write_film(path: str | Path, frames: np.ndarray, audio: np.ndarray | None = 
     Arguments
     ---------
     path : path ending in `.mp4` or `.mpg`
-    frames : array, shape (frames, height, width, 3), uint8
+    frames : array, shape (video_frames, height, width, 3), uint8
         Red, green, blue at 25 frames per second; height and width are even.
     audio : array, shape (samples,), optional
         At 16 kHz.

@@ -144,8 +144,8 @@ def _tract(tracks: Tracks, voice: Voice) -> np.ndarray:
     response = np.ones((points, len(z)), dtype=complex)
     # Of the eight, a short tract has fewer within the band. One beyond it has no resonator: held below the top of the
     # band it would add up to 25 dB there.
-    inside = formants.max(axis=0) < SAMPLE_RATE / 2
-    for hz, width in zip(formants.T[inside], widths.T[inside]):
+    mask = formants.max(axis=0) < SAMPLE_RATE / 2
+    for hz, width in zip(formants.T[mask], widths.T[mask]):
         radius = np.exp(-np.pi * width / SAMPLE_RATE)
         turn = 2 * radius * np.cos(2 * np.pi * hz / SAMPLE_RATE)
         at_zero = 1 - turn + radius**2

@@ -109,9 +109,9 @@ def plot_estimate(
         Where to write the picture (`.png`, `.pdf`, `.svg`). None: only return it.
     noisy, enhanced, clean : array, shape (samples,)
         At 16 kHz. The enhanced and clean sounds may be of another length than the noisy one.
-    reliability : array, shape (frames,), optional
+    reliability : array, shape (video_frames,), optional
         In [0, 1], 25 per second.
-    valid : array, shape (frames,), bool, optional
+    valid : array, shape (video_frames,), bool, optional
         Frames without a mouth are shaded.
     title : str, optional
 

@@ -70,7 +70,7 @@ class RidgeProbe:
 
 
 def pool(features: np.ndarray, segments: int) -> np.ndarray:
-    """Means over equal parts of the time, one after the other: (frames, dim) to (segments x dim,).
+    """Means over equal parts of the time, one after the other: (video_frames, dim) to (segments x dim,).
 
     >>> pool(np.arange(8.0).reshape(4, 2), 2).tolist()
     [1.0, 2.0, 5.0, 6.0]

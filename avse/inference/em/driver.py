@@ -15,10 +15,10 @@ from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
 from avse.inference.em import model_selection
 from avse.inference.em.run import Run, no_gradient, row_groups, together
-from avse.inference.em.state import LARGEST_GAIN, LEAST_GAIN, Expectation, Fit
+from avse.inference.em.state import LARGEST_GAIN, LEAST_GAIN, Fit, SufficientStatistics
 from avse.signal.levels import level_scale
 from avse.signal.random import clip_generators
-from avse.signal.wiener import gain_update, speech_variance, typical_power
+from avse.signal.wiener import gain_update, geometric_mean_power, speech_variance
 
 
 class LatentInference(Inference):
@@ -113,7 +113,7 @@ class LatentInference(Inference):
 
         Arguments
         ---------
-        posterior : Gaussian, shape (batch, steps, dim)
+        posterior : Gaussian, shape (batch, frames, dim)
             What the encoder makes of the voice as it is known so far.
         fit : Fit
 
@@ -164,12 +164,12 @@ class LatentInference(Inference):
         return together(latest, self.prior, batch)
 
     def decode(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
-        """Log-variance of speech given z: (batch, chains, steps, dim) to (batch, chains, steps, bins)."""
+        """Log-variance of speech given z: (batch, chains, frames, dim) to (batch, chains, frames, bins)."""
         chains = latent.shape[1]
         return fit.prior.decode(latent.flatten(0, 1), fit.folded(chains)).unflatten(0, (-1, chains))
 
     def prior_of(self, fit: Fit, latent: torch.Tensor) -> Gaussian:
-        """p(z | v) that broadcasts against latents of shape (batch, chains, steps, dim)."""
+        """p(z | v) that broadcasts against latents of shape (batch, chains, frames, dim)."""
         if fit.prior.dynamical:
             chains = latent.shape[1]
             found = fit.prior.prior(latent.flatten(0, 1), fit.folded(chains))
@@ -180,14 +180,14 @@ class LatentInference(Inference):
         return fit._prior
 
     def cost_of(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
-        """-log p(z | v) by step, up to a constant: (batch, chains, steps, dim) to (batch, chains, steps, 1)."""
+        """-log p(z | v) by step, up to a constant: (batch, chains, frames, dim) to (batch, chains, frames, 1)."""
         return -self.prior_of(fit, latent).log_prob(latent)[..., None]
 
     def voice_posterior(self, fit: Fit) -> Gaussian:
-        """What an encoder makes of the voice as it is known so far, shape (batch, steps, dim).
+        """What an encoder makes of the voice as it is known so far, shape (batch, frames, dim).
 
         A prior that recognises z in noise looks at the noisy sound and the noise as it is known so far. Others look at
-        the voice: `latent["voice"]`, shape (batch, 1, steps, bins), before any E-step, and the typical power of the
+        the voice: `latent["voice"]`, shape (batch, 1, frames, bins), before any E-step, and the typical power of the
         posterior of speech after one. Without the gain, as the encoder knows speech.
         """
         shared = (id(fit.prior.encoding_prior), id(fit.context))
@@ -200,11 +200,13 @@ class LatentInference(Inference):
 
     def _encoded(self, fit: Fit) -> Gaussian:
         gain = fit.gain.clamp(min=LEAST_GAIN)
-        if fit.prior.recognises and ("speech" in fit.latent or "voice" not in fit.latent):
-            return fit.prior.recognise(fit.power / gain, fit.disturbance()[:, 0] / gain, fit.context)
+        if fit.prior.encodes_noisy and ("speech" in fit.latent or "voice" not in fit.latent):
+            return fit.prior.encode_noisy(fit.power / gain, fit.interference_plus_noise()[:, 0] / gain, fit.context)
         if "speech" in fit.latent:
             mixture = fit.mixture(fit.latent["speech"][:, :1])
-            fit.latent["voice"] = typical_power(mixture, fit.power[:, None], fit.disturbance()) / gain[:, None]
+            fit.latent["voice"] = (
+                geometric_mean_power(mixture, fit.power[:, None], fit.interference_plus_noise()) / gain[:, None]
+            )
         return fit.prior.encode(fit.latent["voice"][:, 0], fit.context)
 
     def encode_step(self, fit: Fit) -> None:
@@ -231,14 +233,14 @@ class LatentInference(Inference):
 
         Returns
         -------
-        tensor, shape (batch, steps)
+        tensor, shape (batch, frames)
         """
         mean = state.latent["z"].mean(dim=1, keepdim=True)
         divergence = Gaussian(mean, state.latent["uncertainty"]).divergence(self.prior_of(state, mean))[:, 0]
-        misfit = state.latent.get("misfit")
-        if misfit is None:
-            misfit = state.mixture(state.latent["speech"]).misfit()[..., None]
-        return -misfit[..., 0].mean(dim=1) - divergence
+        nll = state.latent.get("nll")
+        if nll is None:
+            nll = state.mixture(state.latent["speech"]).nll()[..., None]
+        return -nll[..., 0].mean(dim=1) - divergence
 
     def energy(
         self, fit: Fit, latent: torch.Tensor, smoothness: float = 0.0
@@ -251,20 +253,20 @@ class LatentInference(Inference):
         Arguments
         ---------
         fit : Fit
-        latent : tensor, shape (batch, chains, steps, dim)
+        latent : tensor, shape (batch, chains, frames, dim)
         smoothness : float
             Weight of sum_n |z_n - z_(n-1)|_1.
 
         Returns
         -------
-        speech : tensor, shape (batch, chains, steps, bins)
+        speech : tensor, shape (batch, chains, frames, bins)
             Variance of speech given z.
-        cost, misfit : tensor, shape (batch, chains, steps, 1)
+        cost, nll : tensor, shape (batch, chains, frames, 1)
             The two parts of the energy by step: of prior and total variation, and of the data.
-        gradient : tensor, shape (batch, chains, steps, dim)
+        gradient : tensor, shape (batch, chains, frames, dim)
             Zero beyond each clip's end.
         """
-        inside = fit.context.inside[:, None, :, None]
+        mask = fit.context.mask[:, None, :, None]
         with torch.enable_grad():
             latent = latent.detach().requires_grad_()
             outputs = [self.decode(fit, latent)]
@@ -272,7 +274,7 @@ class LatentInference(Inference):
                 outputs.append(self.cost_of(fit, latent))
         speech = speech_variance(outputs[0].detach())
         mixture = fit.mixture(speech)
-        weights = [mixture.slope()] + [inside.to(speech).expand_as(one) for one in outputs[1:]]
+        weights = [mixture.gradient()] + [mask.to(speech).expand_as(one) for one in outputs[1:]]
         with _recurrent_backward(latent):
             [gradient] = torch.autograd.grad(outputs, latent, weights)
         latent = latent.detach()
@@ -283,12 +285,12 @@ class LatentInference(Inference):
             cost = -prior.log_prob(latent)[..., None]
             gradient = gradient + (latent - prior.mean) * (-prior.log_variance).exp()
         if smoothness:
-            jump = latent.diff(dim=2) * inside[:, :, 1:]
+            jump = latent.diff(dim=2) * mask[:, :, 1:]
             cost[:, :, 1:] += smoothness * jump.abs().sum(dim=-1, keepdim=True)
             turn = smoothness * jump.sign()
             gradient[:, :, 1:] += turn
             gradient[:, :, :-1] -= turn
-        return speech, cost, mixture.misfit()[..., None], gradient * inside
+        return speech, cost, mixture.nll()[..., None], gradient * mask
 
     def alone(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
         """For which clips each step of the log-posterior of z depends on z of this step alone; it is tried out.
@@ -299,14 +301,14 @@ class LatentInference(Inference):
         Arguments
         ---------
         fit : Fit
-        latent : tensor, shape (batch, chains, steps, dim)
+        latent : tensor, shape (batch, chains, frames, dim)
 
         Returns
         -------
-        tensor, shape (batch, 1, steps, 1), bool
+        tensor, shape (batch, 1, frames, 1), bool
             The same at all steps of a clip.
         """
-        alone = torch.zeros_like(fit.context.inside)[:, None, :, None]
+        alone = torch.zeros_like(fit.context.mask)[:, None, :, None]
         if fit.prior.dynamical:
             return alone
         odd = torch.arange(latent.shape[2], device=latent.device)[:, None] % 2
@@ -367,28 +369,28 @@ class LatentInference(Inference):
         scale = level_scale(noisy, batch.lengths)
         models = model_selection.models_of(self.prior, batch, speakers, self.gate)
         context = models[0].context
-        inside = context.inside[..., None]
-        power = self.prior.analyse(noisy * scale).abs().square() * inside
+        mask = context.mask[..., None]
+        power = self.prior.analyse(noisy * scale).abs().square() * mask
         voice = {"voice": power[:, None]}
-        latents: list[dict[str, torch.Tensor]] = [{} if one.prior.recognises else voice for one in models]
+        latents: list[dict[str, torch.Tensor]] = [{} if one.prior.encodes_noisy else voice for one in models]
         if previous is not None:
             speech = self.prior.analyse(previous.speech.clone().to(noisy) * scale)
-            latents = [{"voice": (speech.abs().square() * inside)[:, None]}] * len(models)
-        state = self.noise_model.initial_state(power, context.inside, scene)
+            latents = [{"voice": (speech.abs().square() * mask)[:, None]}] * len(models)
+        state = self.noise_model.initial_state(power, context.mask, scene)
         fit = Fit(
             prior=models[0].prior,
             power=power,
             context=context,
-            gain=torch.ones_like(power[..., :1]) * inside,
+            gain=torch.ones_like(power[..., :1]) * mask,
             variance=self.noise_model.variance(state),
             latent=dict(latents[0]),
-            generators=clip_generators(context.inside, self.seed),
+            generators=clip_generators(context.mask, self.seed),
         )
         if len(models) > 1:
             fit.chain = model_selection.chain_of(self.prior, models, self.gate)
             for one, latent in zip(models, latents):
-                generators = clip_generators(context.inside, self.seed)
-                fit.states.append(fit.state(one.prior, one.context, dict(latent), generators, one.stand_in))
+                generators = clip_generators(context.mask, self.seed)
+                fit.states.append(fit.state(one.prior, one.context, dict(latent), generators, one.fallback))
         return Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
 
     def begin_all(self, fit: Fit) -> None:
@@ -413,26 +415,26 @@ class LatentInference(Inference):
             model_selection.choose(fit, temperature, self.transition_weight, memory, once=self.gate == "clip")
         self.in_chunks(fit, model_selection.combine)
 
-    def _m_steps(self, run: Run) -> Expectation:
+    def _m_steps(self, run: Run) -> SufficientStatistics:
         """Update noise and gains a few times; gives the expectation before the last update."""
         for _ in range(self.m_steps):
-            found = self.in_chunks(run.fit, Expectation.of)
+            found = self.in_chunks(run.fit, SufficientStatistics.of)
             self._m_step(run, found)
         return found
 
-    def _m_step(self, run: Run, found: Expectation) -> None:
-        inside = run.fit.context.inside[..., None]
-        run.state = self.noise_model.update(run.state, found.numerator * inside, found.denominator * inside)
+    def _m_step(self, run: Run, found: SufficientStatistics) -> None:
+        mask = run.fit.context.mask[..., None]
+        run.state = self.noise_model.update(run.state, found.numerator * mask, found.denominator * mask)
         run.fit.variance = self.noise_model.variance(run.state)
         self.update_gain(run.fit, found)
 
-    def update_gain(self, fit: Fit, found: Expectation) -> None:
+    def update_gain(self, fit: Fit, found: SufficientStatistics) -> None:
         """One update of the gains, where they have a prior."""
         if self.gain_prior is not None:
             gain = gain_update(fit.gain, found.gain_numerator, found.gain_denominator, *self.gain_prior)
-            fit.gain = gain.clamp_(LEAST_GAIN, LARGEST_GAIN) * fit.context.inside[..., None]
+            fit.gain = gain.clamp_(LEAST_GAIN, LARGEST_GAIN) * fit.context.mask[..., None]
 
-    def in_chunks(self, fit: Fit, step: Callable[[Fit], Expectation | None]) -> Expectation | None:
+    def in_chunks(self, fit: Fit, step: Callable[[Fit], SufficientStatistics | None]) -> SufficientStatistics | None:
         """Run a step on pieces of long clips that bound its memory, and put together what it gives."""
         steps = fit.power.shape[1]
         if steps <= self.chunk_steps:
@@ -442,7 +444,7 @@ class LatentInference(Inference):
         whole: dict[str, torch.Tensor] = {}
         for first in range(0, steps, self.chunk_steps):
             piece = slice(first, first + self.chunk_steps)
-            rows = fit.context.inside[:, first].nonzero()[:, 0]  # clips that reach so far
+            rows = fit.context.mask[:, first].nonzero()[:, 0]  # clips that reach so far
             part = fit.between(first, first + self.chunk_steps).select(rows)
             found = step(part)
             for latent, one in zip(latents, [part, *part.states]):
@@ -456,7 +458,7 @@ class LatentInference(Inference):
                 whole[name][rows, piece] = value
         for one, latent in zip(fits, latents):
             one.latent = latent
-        return Expectation(**whole) if whole else None
+        return SufficientStatistics(**whole) if whole else None
 
 
 def _recurrent_backward(latent: torch.Tensor) -> contextlib.AbstractContextManager:

@@ -118,12 +118,12 @@ class Langevin(LatentInference):
         latent, scale = fit.latent["z"], self.step_size * fit.latent["scale"]
         spread = (2.0 * scale).sqrt()
         noise = fit.normal(self.steps, self.chains, latent.shape[-1]).mul_(spread)
-        speech, costs, misfits = [], [], []
+        speech, costs, nlls = [], [], []
         for step in range(self.steps):
-            variance, cost, misfit, gradient = self.energy(fit, latent, self.smoothness)
+            variance, cost, nll, gradient = self.energy(fit, latent, self.smoothness)
             speech.append(variance)
             costs.append(cost)
-            misfits.append(misfit)
+            nlls.append(nll)
             latent = latent - (scale * gradient).clamp(-_LIMIT * spread, _LIMIT * spread) + noise[step]
         fit.latent |= {"z": latent, "speech": torch.cat(speech, dim=1)}
-        fit.latent |= {"cost": torch.cat(costs, dim=1), "misfit": torch.cat(misfits, dim=1)}
+        fit.latent |= {"cost": torch.cat(costs, dim=1), "nll": torch.cat(nlls, dim=1)}

@@ -103,22 +103,22 @@ class MAP(LatentInference):
     def e_step(self, fit: Fit) -> None:
         """A few steps down; shapes in `Fit`."""
         latent, first, second, size, alone = (fit.latent[n] for n in ("z", "first", "second", "size", "alone"))
-        inside = fit.context.inside[:, None, :, None]
-        speech, cost, misfit, gradient = self.energy(fit, latent)
+        mask = fit.context.mask[:, None, :, None]
+        speech, cost, nll, gradient = self.energy(fit, latent)
         for _ in range(self.steps):
             # Without Adam's correction for its start, which the step size makes up for.
             first = _FIRST * first + (1 - _FIRST) * gradient
             second = _SECOND * second + (1 - _SECOND) * gradient.square()
             proposal = latent - size * first / (second.sqrt() + 1e-8)
             tried = self.energy(fit, proposal)
-            gained = (cost + misfit - tried[1] - tried[2]) * inside
+            gained = (cost + nll - tried[1] - tried[2]) * mask
             taken = torch.where(alone, gained, gained.sum(dim=2, keepdim=True)) > 0
             size = torch.where(taken, size * _FASTER, size * _SLOWER)
             # After a refusal the old direction does not count any more: the next is the gradient's.
             first = torch.where(taken, first, torch.zeros_like(first))
             latent = torch.where(taken, proposal, latent)
-            speech, cost, misfit, gradient = (
-                torch.where(taken, new, old) for new, old in zip(tried, (speech, cost, misfit, gradient))
+            speech, cost, nll, gradient = (
+                torch.where(taken, new, old) for new, old in zip(tried, (speech, cost, nll, gradient))
             )
         fit.latent |= {"z": latent, "first": first, "second": second, "size": size}
-        fit.latent |= {"speech": speech, "cost": cost, "misfit": misfit}
+        fit.latent |= {"speech": speech, "cost": cost, "nll": nll}

@@ -119,19 +119,19 @@ class MCEM(LatentInference):
     def e_step(self, fit: Fit) -> None:
         """A few proposals in every chain; shapes in `Fit`."""
         latent, scale, alone, decoded = (fit.latent[name] for name in ("z", "scale", "alone", "decoded"))
-        inside = fit.context.inside[:, None, :, None]
+        mask = fit.context.mask[:, None, :, None]
         moves = fit.normal(self.draws, self.chains, latent.shape[-1]).mul_(fit.latent["spread"])
         chance = fit.uniform(self.draws, self.chains, 1)
         chance = torch.where(alone, chance, chance[:, :, :, :1]).clamp_(min=1e-12).log_()
         cost = self.cost_of(fit, latent)
-        energy = cost + fit.mixture(decoded).misfit()[..., None]
-        speech, costs, misfits = [], [], []
+        energy = cost + fit.mixture(decoded).nll()[..., None]
+        speech, costs, nlls = [], [], []
         for draw in range(self.draws):
             proposal = latent + scale * moves[draw]
             tried = speech_variance(self.decode(fit, proposal))
             new_cost = self.cost_of(fit, proposal)
-            new_energy = new_cost + fit.mixture(tried).misfit()[..., None]
-            gained = (energy - new_energy) * inside
+            new_energy = new_cost + fit.mixture(tried).nll()[..., None]
+            gained = (energy - new_energy) * mask
             taken = chance[draw] < torch.where(alone, gained, gained.sum(dim=2, keepdim=True))
             latent, decoded, cost, energy = (
                 torch.where(taken, new, old)
@@ -142,7 +142,7 @@ class MCEM(LatentInference):
             else:
                 speech.append(decoded)
                 costs.append(cost)
-                misfits.append(energy - cost)
+                nlls.append(energy - cost)
         fit.latent |= {"z": latent, "scale": scale, "decoded": decoded}
         fit.latent |= {"speech": torch.cat(speech, dim=1), "cost": torch.cat(costs, dim=1)}
-        fit.latent["misfit"] = torch.cat(misfits, dim=1)
+        fit.latent["nll"] = torch.cat(nlls, dim=1)

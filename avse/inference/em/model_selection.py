@@ -36,18 +36,18 @@ class Model:
     ---------
     prior : LatentPrior
     context : Context
-    stand_in : int or None
+    fallback : int or None
         Which other model takes its place at steps where its context shows no mouth.
     """
 
     prior: LatentPrior
     context: Context
-    stand_in: int | None = None
+    fallback: int | None = None
 
     @property
     def runs(self) -> bool:
         """False where no clip shows a mouth to a model that another can stand in for."""
-        return self.stand_in is None or self.context.video is not None
+        return self.fallback is None or self.context.video is not None
 
 
 def models_of(
@@ -66,35 +66,35 @@ def models_of(
     """
     if isinstance(prior, SwitchingPrior):
         contexts = prior.contexts(batch, speakers)
-        stand_ins = prior.stand_ins or [None] * len(prior.components)
-        models = [Model(*each) for each in zip(prior.components, contexts, stand_ins, strict=True)]
+        fallbacks = prior.fallbacks or [None] * len(prior.components)
+        models = [Model(*each) for each in zip(prior.components, contexts, fallbacks, strict=True)]
     else:
         context = prior.context(batch)
         models = [Model(prior, context)]
         if gate != "none":
-            models = [Model(prior, context.without_video()), Model(prior, context, stand_in=0)]
+            models = [Model(prior, context.without_video()), Model(prior, context, fallback=0)]
     running = [model for model in models if model.runs]
     return running if len(running) == 1 else models
 
 
 def chain_of(prior: LatentPrior | SwitchingPrior, models: Sequence[Model], gate: str) -> MarkovChain:
     """How the models follow each other in each clip, before anything is heard."""
-    inside = models[0].context.inside
+    mask = models[0].context.mask
     if isinstance(prior, SwitchingPrior):
-        return _chain(*prior.switch_of([model.context for model in models]), gate, inside)
-    return gate_chain(gate, inside)
+        return _chain(*prior.switch_of([model.context for model in models]), gate, mask)
+    return gate_chain(gate, mask)
 
 
-def gate_chain(gate: str, inside: torch.Tensor) -> MarkovChain:
+def gate_chain(gate: str, mask: torch.Tensor) -> MarkovChain:
     """How a prior without its video and the same with it follow each other in each clip, before anything is heard.
 
     Arguments
     ---------
     gate : str
         Of `GATES`.
-    inside : tensor, shape (batch, steps), bool
+    mask : tensor, shape (batch, frames), bool
     """
-    return _chain(torch.full((2,), 0.5).log(), sticky(2, _STAY).log(), gate, inside)
+    return _chain(torch.full((2,), 0.5).log(), sticky(2, _STAY).log(), gate, mask)
 
 
 def check_gate(gate: str) -> None:
@@ -110,7 +110,7 @@ def for_each(fit: Fit, step: Callable[[Fit], None]) -> None:
     for state in _running(fit):
         state.encoded = encoded
         state.gain, state.variance, state.others = fit.gain, fit.variance, fit.others
-        if voice is not None and not state.prior.recognises:
+        if voice is not None and not state.prior.encodes_noisy:
             state.latent["voice"] = voice  # as the first model found it
         elif "speech" in fit.latent:
             state.latent["speech"] = fit.latent["speech"]
@@ -122,7 +122,7 @@ def for_each(fit: Fit, step: Callable[[Fit], None]) -> None:
 
 
 def note_evidence(fit: Fit, evidence: Callable[[Fit, Fit], torch.Tensor]) -> None:
-    """Leave log B in `fit.latent["evidence"]`, shape (batch, states, steps, 1).
+    """Leave log B in `fit.latent["evidence"]`, shape (batch, states, frames, 1).
 
     Where a model sees no mouth there is no evidence for or against it: it has that of its stand-in.
     """
@@ -130,8 +130,8 @@ def note_evidence(fit: Fit, evidence: Callable[[Fit, Fit], torch.Tensor]) -> Non
     told = []
     for state in fit.states:
         own = found.get(id(state))
-        if state.stand_in is not None:
-            other = found[id(fit.states[state.stand_in])]
+        if state.fallback is not None:
+            other = found[id(fit.states[state.fallback])]
             own = other if own is None else torch.where(state.context.valid, own, other)
         told.append(own)
     fit.latent["evidence"] = torch.stack(told, dim=1)[..., None]
@@ -147,8 +147,8 @@ def due(fit: Fit) -> bool:
 def choose(fit: Fit, temperature: float, weight: float | None, memory: bool, once: bool) -> None:
     """Forward-backward over whole clips, and learning of the chain.
 
-    Leaves in `fit.latent` the `share` of each model, shape (batch, states, steps, 1), in which a model that sees no
-    mouth has given its own to its stand-in; and `choice`, shape (batch, 1, steps, 1), what the choice adds to the
+    Leaves in `fit.latent` the `share` of each model, shape (batch, states, frames, 1), in which a model that sees no
+    mouth has given its own to its stand-in; and `choice`, shape (batch, 1, frames, 1), what the choice adds to the
     objective.
 
     Arguments
@@ -162,24 +162,24 @@ def choose(fit: Fit, temperature: float, weight: float | None, memory: bool, onc
     once : bool
         Whether the chain never moves. Then a clear choice is final after a while, and models that no clip chose rest.
     """
-    inside = fit.context.inside
+    mask = fit.context.mask
     evidence = fit.latent["evidence"][..., 0].mT / temperature
-    found = fit.chain.infer(evidence, inside)
+    found = fit.chain.infer(evidence, mask)
     if once and fit.rounds > _ROUNDS:
         fit.chain = fit.chain.settled(found.states[:, 0], _DECIDED)
-        found = fit.chain.infer(evidence, inside)
+        found = fit.chain.infer(evidence, mask)
     if weight is not None:
-        fit.chain = fit.chain.learned(found, inside, weight, memory)
+        fit.chain = fit.chain.learned(found, mask, weight, memory)
     share = list(found.states.unbind(dim=2))
-    several = torch.zeros_like(inside, dtype=torch.int64)
+    several = torch.zeros_like(mask, dtype=torch.int64)
     for index, state in enumerate(fit.states):
-        if state.stand_in is not None:
+        if state.fallback is not None:
             seen = state.context.valid
-            share[state.stand_in] = share[state.stand_in] + torch.where(seen, 0.0, share[index])
+            share[state.fallback] = share[state.fallback] + torch.where(seen, 0.0, share[index])
             share[index] = torch.where(seen, share[index], 0.0)
             several += seen
         else:
-            several += inside
+            several += mask
     # A share of all is exactly one: a clip without video is what it would be alone, bit for bit.
     shares = torch.stack(share, dim=1)
     fit.latent["share"] = (shares / shares.sum(dim=1, keepdim=True))[..., None].to(fit.power)
@@ -213,7 +213,7 @@ def combine(fit: Fit) -> None:
 
 
 def trust(fit: Fit) -> torch.Tensor:
-    """How far the video is trusted, shape (batch, steps); zero where no mouth is seen.
+    """How far the video is trusted, shape (batch, frames); zero where no mouth is seen.
 
     Where models compete, that is the posterior of those that look at it; else what the prior says.
     """
@@ -230,11 +230,11 @@ def trust(fit: Fit) -> torch.Tensor:
     return torch.stack([torch.zeros_like(share[:, 0]), *looking]).sum(dim=0).clamp(max=1.0)
 
 
-def _chain(initial: torch.Tensor, transition: torch.Tensor, gate: str, inside: torch.Tensor) -> MarkovChain:
+def _chain(initial: torch.Tensor, transition: torch.Tensor, gate: str, mask: torch.Tensor) -> MarkovChain:
     if gate == "clip":
         transition = torch.eye(initial.shape[-1]).log()
-    return MarkovChain.of(initial.to(inside.device), transition.to(inside.device), len(inside))
+    return MarkovChain.of(initial.to(mask.device), transition.to(mask.device), len(mask))
 
 
 def _running(fit: Fit) -> Iterator[Fit]:
-    return (one for one in fit.states if not one.idle and (one.stand_in is None or one.context.video is not None))
+    return (one for one in fit.states if not one.idle and (one.fallback is None or one.context.video is not None))

@@ -13,7 +13,7 @@ from avse.contracts.noise_model import State
 from avse.contracts.prior import Prior
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.inference.em import model_selection
-from avse.inference.em.state import LEAST_GAIN, Expectation, Fit
+from avse.inference.em.state import LEAST_GAIN, Fit, SufficientStatistics
 from avse.signal.stft import length_mask
 
 _PATIENCE = 3  # iterations in a row with hardly a change, after which a clip stops
@@ -39,14 +39,14 @@ class Run:
         self.objective = self.fit.power.new_full((count,), torch.inf, dtype=torch.float64)
         self.calm = torch.zeros(count, dtype=torch.int64, device=self.rows.device)
 
-    def note(self, found: Expectation, gain_prior: Sequence[float] | None) -> None:
+    def note(self, found: SufficientStatistics, gain_prior: Sequence[float] | None) -> None:
         """Keep what an E-step found."""
-        inside = self.fit.context.inside
-        per_step = found.misfit
+        mask = self.fit.context.mask
+        per_step = found.nll
         if gain_prior is not None:
             per_step = per_step + gain_cost(self.fit.gain, *gain_prior)
-        total = torch.where(inside, per_step, per_step.new_zeros(())).sum(dim=1, dtype=torch.float64)
-        objective = total / (inside.sum(dim=1) * self.fit.power.shape[2])
+        total = torch.where(mask, per_step, per_step.new_zeros(())).sum(dim=1, dtype=torch.float64)
+        objective = total / (mask.sum(dim=1) * self.fit.power.shape[2])
         self.change = (objective - self.objective[self.rows]).abs()
         self.objective[self.rows] = objective
         self.wiener[self.rows] = found.wiener
@@ -141,7 +141,7 @@ def together(groups: Sequence[tuple[list[int], Run]], prior: Prior, batch: Batch
 
 
 def gain_cost(gain: torch.Tensor, shape: float, rate: float) -> torch.Tensor:
-    """-log p(g) of a Gamma prior, up to a constant: (batch, steps, 1) to (batch, steps)."""
+    """-log p(g) of a Gamma prior, up to a constant: (batch, frames, 1) to (batch, frames)."""
     return (rate * gain - (shape - 1) * gain.clamp(min=LEAST_GAIN).log())[..., 0]
 
 

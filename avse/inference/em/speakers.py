@@ -31,7 +31,7 @@ from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frame
 from avse.errors import AvseError
 from avse.inference.em.driver import LatentInference
 from avse.inference.em.run import Run, gain_cost, no_gradient
-from avse.inference.em.state import Expectation, Fit
+from avse.inference.em.state import Fit, SufficientStatistics
 from avse.signal.random import clip_generators
 from avse.signal.stft import length_mask
 from avse.signal.wiener import speech_variance
@@ -49,11 +49,11 @@ class Separated:
         The voices, in the order in which their videos were given.
     rest : tensor, shape (batch, samples) or (samples,)
         The mixture less all voices.
-    reliability : tensor, shape (batch, sources, frames) or (sources, frames), in [0, 1]
+    reliability : tensor, shape (batch, sources, video_frames) or (sources, video_frames), in [0, 1]
         How far each video was trusted; zero where it was not valid.
     lengths : tensor, shape (batch,), or None for one clip
         Samples of each clip.
-    states : tensor, shape (batch, sources, frames, states) or (sources, frames, states), or None
+    states : tensor, shape (batch, sources, video_frames, states) or (sources, video_frames, states), or None
         Where a prior chooses among several: the posterior of its choice, frame by frame.
     names : tuple of str
         Of these states.
@@ -309,14 +309,12 @@ class Separation:
         with no_gradient(device):
             runs = [one.start(batch) for one, batch in zip(inferences, talkers)]
             for run in runs:
-                run.state = inference.noise_model.initial_state(
-                    self.noise_share * run.fit.power, run.fit.context.inside
-                )
+                run.state = inference.noise_model.initial_state(self.noise_share * run.fit.power, run.fit.context.mask)
                 run.fit.variance = inference.noise_model.variance(run.state)
             for place, (one, run) in enumerate(zip(inferences, runs)):
                 seed = inference.seed + _STREAMS * place
                 for fit in (run.fit, *run.fit.states):
-                    fit.generators = clip_generators(fit.context.inside, seed)
+                    fit.generators = clip_generators(fit.context.mask, seed)
                 _imagine(one, run.fit)
             for _ in range(inference.warm_start):
                 for place, one in enumerate(inferences):
@@ -342,31 +340,31 @@ class Separation:
             if not len(going):
                 return
 
-    def _m_steps(self, inferences: Sequence[LatentInference], runs: Sequence[Run]) -> list[Expectation]:
+    def _m_steps(self, inferences: Sequence[LatentInference], runs: Sequence[Run]) -> list[SufficientStatistics]:
         """Update noise and gains; gives the expectation of each voice before the last update, with one objective."""
         first = runs[0]
-        inside = first.fit.context.inside[..., None]
+        mask = first.fit.context.mask[..., None]
         for _ in range(self.inference.m_steps):
             _surround(runs, [run.fit.latent["speech"] for run in runs])
-            found = [one.in_chunks(run.fit, Expectation.of) for one, run in zip(inferences, runs)]
+            found = [one.in_chunks(run.fit, SufficientStatistics.of) for one, run in zip(inferences, runs)]
             found = self._with_all_costs(runs, found)
             noise = self.inference.noise_model
-            state = noise.update(first.state, found[0].numerator * inside, found[0].denominator * inside)
+            state = noise.update(first.state, found[0].numerator * mask, found[0].denominator * mask)
             variance = noise.variance(state)
             for one, run, of_one in zip(inferences, runs, found):
                 run.state, run.fit.variance = state, variance
                 one.update_gain(run.fit, of_one)
         return found
 
-    def _with_all_costs(self, runs: Sequence[Run], found: list[Expectation]) -> list[Expectation]:
-        """The misfit of each with what the priors of all others add, so that all have the objective of the whole."""
+    def _with_all_costs(self, runs: Sequence[Run], found: list[SufficientStatistics]) -> list[SufficientStatistics]:
+        """The negative log-likelihood of each with what the priors of all others add, so that all have the objective of the whole."""
         costs = [run.fit.latent["cost"][..., 0].mean(dim=1) for run in runs]
         if self.inference.gain_prior is not None:
             gains = [gain_cost(run.fit.gain, *self.inference.gain_prior) for run in runs]
         else:
             gains = [torch.zeros_like(cost) for cost in costs]
-        likelihood, added = found[0].misfit - costs[0], sum(costs) + sum(gains)
-        return [replace(one, misfit=likelihood + added - gain) for one, gain in zip(found, gains)]
+        likelihood, added = found[0].nll - costs[0], sum(costs) + sum(gains)
+        return [replace(one, nll=likelihood + added - gain) for one, gain in zip(found, gains)]
 
     def _separated(self, runs: Sequence[Run], talkers: Sequence[Batch]) -> Separated:
         prior, batch = self.inference.prior, talkers[0]
@@ -435,7 +433,7 @@ def _imagine(inference: LatentInference, fit: Fit) -> None:
     """
 
     def imagine(part: Fit) -> None:
-        models = [one for one in part.states if one.stand_in is None or one.context.video is not None] or [part]
+        models = [one for one in part.states if one.fallback is None or one.context.video is not None] or [part]
         unseen = ~torch.stack([one.context.valid for one in models]).any(dim=0)[:, None, :, None]
         drawn = part.normal(1, 1, models[0].prior.latent_dim)[0] * unseen
         speech = []
@@ -451,7 +449,7 @@ def _imagine(inference: LatentInference, fit: Fit) -> None:
 
 
 def _voice(inference: LatentInference, fit: Fit) -> torch.Tensor:
-    """Variance of the voice where an E-step left each chain, without the gain; (batch, chains, steps, bins).
+    """Variance of the voice where an E-step left each chain, without the gain; (batch, chains, frames, bins).
 
     Where models compete, it is what they said together in the last E-step.
     """

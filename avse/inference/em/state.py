@@ -23,23 +23,23 @@ class Fit:
     ---------
     prior : LatentPrior
         What speech looks like.
-    power : tensor, shape (batch, steps, bins)
+    power : tensor, shape (batch, frames, bins)
         |x|^2 of the noisy sound.
     context : Context
-    gain : tensor, shape (batch, steps, 1)
+    gain : tensor, shape (batch, frames, 1)
         Of the speech variance; zero beyond each clip's end.
-    variance : tensor, shape (batch, steps, bins)
+    variance : tensor, shape (batch, frames, bins)
         Of the noise.
-    latent : dict of str to tensor, shape (batch, any, steps, any)
-        What the E-step leaves behind. For the M-step: `speech` (batch, draws, steps, bins), draws of the variance of
-        speech; and `cost` (batch, draws, steps, 1), what the prior adds to the objective. For the trust in the video:
-        `z` (batch, chains, steps, latent_dim). If it is known, to save time: `misfit` (batch, draws, steps, 1), the
+    latent : dict of str to tensor, shape (batch, any, frames, any)
+        What the E-step leaves behind. For the M-step: `speech` (batch, draws, frames, bins), draws of the variance of
+        speech; and `cost` (batch, draws, frames, 1), what the prior adds to the objective. For the trust in the video:
+        `z` (batch, chains, frames, latent_dim). If it is known, to save time: `nll` (batch, draws, frames, 1), the
         negative log-likelihood of these draws. And whatever else it carries from iteration to iteration.
     generators : list of torch.Generator
         One for each clip.
     states : list of Fit
         Where several models of the voice compete: a fit of each to the same sound, gains and noise.
-    stand_in : int or None
+    fallback : int or None
         Of such a state: which other one takes its place at steps where its context shows no mouth. None: it needs none.
     chain : MarkovChain or None
         How the states follow each other.
@@ -47,7 +47,7 @@ class Fit:
         How many E-steps they have taken.
     idle : bool
         Of a state: no clip will choose it again.
-    others : tensor, shape (batch, draws, steps, bins), or None
+    others : tensor, shape (batch, draws, frames, bins), or None
         Variance of all other voices in the sound together, draw by draw, where several voices are looked for.
     encoded : dict or None
         Of a state, while all states take a step: what encoders have made of the voice, for states that share them.
@@ -61,7 +61,7 @@ class Fit:
     latent: dict[str, torch.Tensor]
     generators: list[torch.Generator]
     states: list[Fit] = field(default_factory=list)
-    stand_in: int | None = None
+    fallback: int | None = None
     chain: MarkovChain | None = None
     rounds: int = 0
     idle: bool = False
@@ -89,8 +89,8 @@ class Fit:
             self._folded[chains] = self.context if chains == 1 else self.context.map(lambda value: value[rows])
         return self._folded[chains]
 
-    def disturbance(self, draws: int = 1) -> torch.Tensor:
-        """Variance of all that is not this voice, for so many draws of it: (batch, draws or 1, steps, bins).
+    def interference_plus_noise(self, draws: int = 1) -> torch.Tensor:
+        """Variance of all that is not this voice, for so many draws of it: (batch, draws or 1, frames, bins).
 
         Draws of the voice and of the others are taken in pairs; where they do not match, others are averaged.
         """
@@ -102,18 +102,20 @@ class Fit:
         return variance + self.others.repeat(1, draws // self.others.shape[1], 1, 1)
 
     def mixture(self, speech: torch.Tensor) -> Mixture:
-        """Speech of some variance, shape (batch, draws, steps, bins), in all that is not this voice."""
-        return Mixture.of(speech, self.gain[:, None], self.disturbance(speech.shape[1]), self.power[:, None])
+        """Speech of some variance, shape (batch, draws, frames, bins), in all that is not this voice."""
+        return Mixture.of(
+            speech, self.gain[:, None], self.interference_plus_noise(speech.shape[1]), self.power[:, None]
+        )
 
     def voice_power(self) -> torch.Tensor:
-        """E |s|^2 under the posterior of speech, without the gain, for each draw: (batch, draws, steps, bins)."""
+        """E |s|^2 under the posterior of speech, without the gain, for each draw: (batch, draws, frames, bins)."""
         speech = self.latent["speech"]
-        mixture, noise = self.mixture(speech), self.disturbance(speech.shape[1])
+        mixture, noise = self.mixture(speech), self.interference_plus_noise(speech.shape[1])
         power, gain = self.power[:, None], self.gain[:, None]
         return mixture.wiener * (mixture.wiener * power + noise) / gain.clamp(min=LEAST_GAIN)
 
     def normal(self, draws: int, *shape: int) -> torch.Tensor:
-        """Standard normal draws, shape (draws, batch, chains, steps, dim), for `shape` = (chains, dim).
+        """Standard normal draws, shape (draws, batch, chains, frames, dim), for `shape` = (chains, dim).
 
         Each clip draws by itself, in its own length and in 32 bits, so that neither the batch nor the precision
         changes its draws; zero beyond its end.
@@ -125,7 +127,7 @@ class Fit:
         return self._draw(torch.rand, draws, *shape)
 
     def _draw(self, random: Callable[..., torch.Tensor], draws: int, chains: int, dim: int) -> torch.Tensor:
-        counts = self.context.inside.sum(dim=1).tolist()
+        counts = self.context.mask.sum(dim=1).tolist()
         if len(counts) == 1 and counts[0] == self.power.shape[1]:
             return random(draws, 1, chains, counts[0], dim, generator=self.generators[0]).to(self.power)
         drawn = self.power.new_zeros(draws, len(counts), chains, self.power.shape[1], dim)
@@ -142,14 +144,14 @@ class Fit:
             *[cut(self.power), contexts[id(self.context)], cut(self.gain), cut(self.variance)],
             {name: cut_latent(value) for name, value in self.latent.items()},
             generators[0],
-            stand_in=self.stand_in,
+            fallback=self.fallback,
             chain=self.chain,
             rounds=self.rounds,
             others=None if self.others is None else cut_latent(self.others),
         )
         for state, own in zip(self.states, generators[1:]):
             latent = {name: cut_latent(value) for name, value in state.latent.items()}
-            fit.states.append(fit.state(state.prior, contexts[id(state.context)], latent, own, state.stand_in))
+            fit.states.append(fit.state(state.prior, contexts[id(state.context)], latent, own, state.fallback))
             fit.states[-1].idle = state.idle
         return fit
 
@@ -159,26 +161,26 @@ class Fit:
         context: Context,
         latent: dict[str, torch.Tensor],
         generators: list[torch.Generator],
-        stand_in: int | None,
+        fallback: int | None,
     ) -> Fit:
         """A fit of another model of the voice to the same sound, gains and noise; arguments as of `Fit`."""
         shared = (self.gain, self.variance, latent, generators)
-        return Fit(prior, self.power, context, *shared, stand_in=stand_in, others=self.others)
+        return Fit(prior, self.power, context, *shared, fallback=fallback, others=self.others)
 
 
 @dataclass
-class Expectation:
+class SufficientStatistics:
     """What the M-step needs to know: means over draws of speech.
 
     Arguments
     ---------
-    wiener : tensor, shape (batch, steps, bins)
+    wiener : tensor, shape (batch, frames, bins)
         Share of speech, by which the noisy spectrum is multiplied.
-    numerator, denominator : tensor, shape (batch, steps, bins)
+    numerator, denominator : tensor, shape (batch, frames, bins)
         The two parts of the objective's derivative with respect to the noise variance: see `NoiseModel`.
-    gain_numerator, gain_denominator : tensor, shape (batch, steps, 1)
+    gain_numerator, gain_denominator : tensor, shape (batch, frames, 1)
         The same with respect to the gain, times the gain.
-    misfit : tensor, shape (batch, steps)
+    nll : tensor, shape (batch, frames)
         The objective at each step: negative log-likelihood summed over bins, and what the prior adds.
     """
 
@@ -187,14 +189,14 @@ class Expectation:
     denominator: torch.Tensor
     gain_numerator: torch.Tensor
     gain_denominator: torch.Tensor
-    misfit: torch.Tensor
+    nll: torch.Tensor
 
     @classmethod
-    def of(cls, fit: Fit) -> Expectation:
+    def of(cls, fit: Fit) -> SufficientStatistics:
         """Over the draws that an E-step left in `fit.latent`."""
         mixture = fit.mixture(fit.latent["speech"])
         share = mixture.wiener.sum(dim=-1, keepdim=True)
-        over = share - mixture.slope().sum(dim=-1, keepdim=True)
-        misfit = mixture.misfit() + fit.latent["cost"][..., 0]
-        draws = (mixture.wiener, mixture.ratio * mixture.precision, mixture.precision, over, share, misfit)
+        over = share - mixture.gradient().sum(dim=-1, keepdim=True)
+        nll = mixture.nll() + fit.latent["cost"][..., 0]
+        draws = (mixture.wiener, mixture.ratio * mixture.precision, mixture.precision, over, share, nll)
         return cls(*[one[:, 0] if one.shape[1] == 1 else one.mean(dim=1) for one in draws])

@@ -94,7 +94,7 @@ class SwitchingVEM(LatentInference):
         return {"prior": prior.example(), "noise_model": noise_model, "iterations": 3}
 
     def evidence(self, fit: Fit, state: Fit) -> torch.Tensor:
-        """log B, shape (batch, steps); see the class and `LatentInference.evidence`."""
+        """log B, shape (batch, frames); see the class and `LatentInference.evidence`."""
         if not self.of_voice:
             return super().evidence(fit, state)
         begun = "speech" in fit.latent

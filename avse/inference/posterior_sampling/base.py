@@ -30,13 +30,13 @@ class Draw:
 
     Arguments
     ---------
-    sound : tensor, shape (rows, steps, bins), complex
+    sound : tensor, shape (rows, frames, bins), complex
         The noisy sound, in the domain in which the inference adds speech and noise.
-    variance : tensor, shape (rows, steps, bins)
+    variance : tensor, shape (rows, frames, bins)
         V of the noise, in that domain.
     noise : callable
         Draws white complex noise of the state's shape, each row from a generator of its own.
-    speech, spread : tensor, shape (rows, steps, bins)
+    speech, spread : tensor, shape (rows, frames, bins)
         Mean and variance of speech given the last state that the prior was asked about.
     count, move : int
         Number of the pass and of the move within it, from 0.
@@ -149,12 +149,12 @@ class PosteriorSampling(Inference):
         Arguments
         ---------
         draw : Draw
-        mean, variance : tensor, shape (rows, steps, bins)
+        mean, variance : tensor, shape (rows, frames, bins)
             Of speech given the state, by the prior.
 
         Returns
         -------
-        mean, variance : tensor, shape (rows, steps, bins)
+        mean, variance : tensor, shape (rows, frames, bins)
             The sampler moves towards this mean.
         """
         return mean, variance
@@ -165,12 +165,12 @@ class PosteriorSampling(Inference):
         Arguments
         ---------
         draw : Draw
-        mean : tensor, shape (rows, steps, bins), complex
+        mean : tensor, shape (rows, frames, bins), complex
         std : tensor, shape (rows, 1, 1)
 
         Returns
         -------
-        tensor, shape (rows, steps, bins), complex
+        tensor, shape (rows, frames, bins), complex
         """
         return mean + std * draw.noise() if self.sampler.stochastic else mean
 
@@ -184,7 +184,7 @@ class PosteriorSampling(Inference):
 
         Returns
         -------
-        tensor, shape (rows, steps, bins)
+        tensor, shape (rows, frames, bins)
         """
 
     def iterate(
@@ -229,9 +229,9 @@ class EvidenceGate:
     ---------
     chain : MarkovChain
         Without video, with video; see `gate_chain`.
-    evidence : tensor, shape (rows, steps)
+    evidence : tensor, shape (rows, frames)
         Of the video, in nats per bin, summed over what was weighed.
-    share : tensor, shape (rows, steps)
+    share : tensor, shape (rows, frames)
         Of the model with video.
     """
 
@@ -246,11 +246,11 @@ class EvidenceGate:
         evidence: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         context: Context,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and variance of speech, the two models being averaged; each (rows, steps, bins)."""
+        """Mean and variance of speech, the two models being averaged; each (rows, frames, bins)."""
         told = evidence(*seen) - evidence(*without)
         self.evidence = self.evidence + torch.where(context.valid, told, 0.0)
         both = torch.stack([torch.zeros_like(self.evidence), self.evidence], dim=2)
-        found = self.chain.infer(both, context.inside).states[..., 1].to(told)
+        found = self.chain.infer(both, context.mask).states[..., 1].to(told)
         self.share = torch.where(context.valid, found, 0.0)
         share = self.share[..., None]
         apart = seen[0] - without[0]
@@ -280,25 +280,25 @@ class _Run:
         noisy = batch.noisy.clone()  # also where the batch was made in inference mode
         scale = level_scale(noisy, batch.lengths)
         context = prior.context(batch)
-        inside = context.inside
-        start = prior.analyse(noisy * scale) * inside[..., None]
+        mask = context.mask
+        start = prior.analyse(noisy * scale) * mask[..., None]
         sound = prior.spectrum_of(start, torch.zeros_like(start.real))[0] if inference.linear else start
         power = sound.abs().square()
         if inference.quantile:
-            power = floor_over_steps(power, inside, inference.quantile) * inside[..., None]
-        noise_state = inference.noise_model.initial_state(power, inside, scene)
+            power = floor_over_steps(power, mask, inference.quantile) * mask[..., None]
+        noise_state = inference.noise_model.initial_state(power, mask, scene)
         repeat = lambda tensor: tensor.repeat_interleave(chains, dim=0)
-        generators = clip_generators(inside, inference.seed, chains)
+        generators = clip_generators(mask, inference.seed, chains)
         context, start = context.map(repeat), repeat(start)
         draw = Draw(
             sound=repeat(sound),
             variance=repeat(inference.noise_model.variance(noise_state)),
-            noise=lambda: complex_noise(start, context.inside, generators),
+            noise=lambda: complex_noise(start, context.mask, generators),
             speech=start,
             spread=torch.zeros_like(start.real),
         )
         gated = inference.gate != "none" and context.video is not None
-        gate = EvidenceGate(gate_chain(inference.gate, context.inside)) if gated else None
+        gate = EvidenceGate(gate_chain(inference.gate, context.mask)) if gated else None
         return cls(inference, batch, scale, context, start, draw, noise_state, gate)
 
     def begin(self, count: int) -> None:
@@ -317,7 +317,7 @@ class _Run:
         return self.draw.speech
 
     def _evidence(self, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
-        """How well a model foretells the noisy sound, in nats per bin; shape (rows, steps)."""
+        """How well a model foretells the noisy sound, in nats per bin; shape (rows, frames)."""
         draw = self.draw
         if self.inference.linear:
             mean, variance = self.inference.prior.spectrum_of(mean, variance)
@@ -340,18 +340,18 @@ class _Run:
         self.note()
 
     def fit_noise(self) -> None:
-        inference, inside = self.inference, self.context.inside[:: self.inference.chains]
-        power = _mean_of_chains(inference.noise_power(self.draw), inference.chains) * inside[..., None]
+        inference, mask = self.inference, self.context.mask[:: self.inference.chains]
+        power = _mean_of_chains(inference.noise_power(self.draw), inference.chains) * mask[..., None]
         for _ in range(inference.m_steps):
-            self.noise_state = inference.noise_model.update_from_power(self.noise_state, power, inside)
+            self.noise_state = inference.noise_model.update_from_power(self.noise_state, power, mask)
         self.draw.variance = inference.noise_model.variance(self.noise_state).repeat_interleave(inference.chains, dim=0)
 
     def note(self) -> None:
         """The objective: how unlikely what is not the voice is as noise, in nats per bin."""
-        draw, inside = self.draw, self.context.inside
+        draw, mask = self.draw, self.context.mask
         speech = self.inference.prior.spectrum_of(draw.speech, draw.spread)[0] if self.inference.linear else draw.speech
         unlikely = (draw.sound - speech).abs().square() / draw.variance + draw.variance.log()
-        clips = (unlikely.mean(dim=2) * inside).sum(dim=1) / inside.sum(dim=1)
+        clips = (unlikely.mean(dim=2) * mask).sum(dim=1) / mask.sum(dim=1)
         self.trace.append(clips.mean().item())
 
     def estimate(self) -> Estimate:
@@ -397,19 +397,19 @@ def towards(
 
     Arguments
     ---------
-    state : tensor, shape (rows, steps, bins), complex
+    state : tensor, shape (rows, frames, bins), complex
         After the move.
     draw : Draw
     prior : ScorePrior
     weight : float
-    rest : tensor, shape (rows, steps, bins), or float
+    rest : tensor, shape (rows, frames, bins), or float
         What of the sound is known to be noise.
-    variance : tensor, shape (rows, steps, bins), or float
+    variance : tensor, shape (rows, frames, bins), or float
         Of the noise that is not.
 
     Returns
     -------
-    tensor, shape (rows, steps, bins), complex
+    tensor, shape (rows, frames, bins), complex
     """
     scale, std = (value[:, None, None] for value in prior.marginal(draw.following))
     diffusion = prior.sde.coefficients(draw.following)[1]

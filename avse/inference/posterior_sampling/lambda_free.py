@@ -47,7 +47,7 @@ class LambdaFree(PosteriorSampling):
         Whether the voice is the noisy sound, filtered with the powers of the draw and of the rest.
     seed : int
 
-    Shapes as in `Inference`: sound (batch, samples) in and out, reliability (batch, frames).
+    Shapes as in `Inference`: sound (batch, samples) in and out, reliability (batch, video_frames).
 
     Example
     -------
@@ -86,7 +86,7 @@ class LambdaFree(PosteriorSampling):
         return {**small_parts(get), "chains": 1}
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-        """See `PosteriorSampling.guide`: shape (rows, steps, bins)."""
+        """See `PosteriorSampling.guide`: shape (rows, frames, bins)."""
         scale, deviation = (value[:, None, None] for value in self.prior.marginal(draw.following))
         power, rest, sound = std.square(), scale.square() * draw.variance, scale * draw.sound
         if self.implicit:
@@ -97,5 +97,5 @@ class LambdaFree(PosteriorSampling):
         return mean + share * (sound - mean) + (share * rest).sqrt() * draw.noise()
 
     def noise_power(self, draw: Draw) -> torch.Tensor:
-        """See `PosteriorSampling.noise_power`: shape (rows, steps, bins)."""
+        """See `PosteriorSampling.noise_power`: shape (rows, frames, bins)."""
         return (draw.sound - draw.speech).abs().square()

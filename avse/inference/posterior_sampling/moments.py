@@ -47,7 +47,7 @@ class Moments(PosteriorSampling):
         Whether the voice is the noisy sound, filtered with the powers of the draw and of the rest.
     seed : int
 
-    Shapes as in `Inference`: sound (batch, samples) in and out, reliability (batch, frames).
+    Shapes as in `Inference`: sound (batch, samples) in and out, reliability (batch, video_frames).
 
     Example
     -------
@@ -80,13 +80,13 @@ class Moments(PosteriorSampling):
         return {**small_parts(get), "chains": 2}
 
     def expect(self, draw: Draw, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `PosteriorSampling.expect`: both (rows, steps, bins)."""
+        """See `PosteriorSampling.expect`: both (rows, frames, bins)."""
         speech, spread = self.prior.spectrum_of(mean, variance)
         share = spread / (spread + draw.variance)
         known = speech + share * (draw.sound - speech)
         return self.prior.state_of(known), share * draw.variance
 
     def noise_power(self, draw: Draw) -> torch.Tensor:
-        """See `PosteriorSampling.noise_power`: shape (rows, steps, bins)."""
+        """See `PosteriorSampling.noise_power`: shape (rows, frames, bins)."""
         speech = self.prior.spectrum_of(draw.speech, draw.spread)[0]
         return (draw.sound - speech).abs().square() + draw.spread

@@ -48,7 +48,7 @@ class NoiseLatent(PosteriorSampling):
         Whether the voice is the noisy sound, filtered with the powers of the draw and of the rest.
     seed : int
 
-    Shapes as in `Inference`: sound (batch, samples) in and out, reliability (batch, frames).
+    Shapes as in `Inference`: sound (batch, samples) in and out, reliability (batch, video_frames).
 
     Example
     -------
@@ -85,13 +85,13 @@ class NoiseLatent(PosteriorSampling):
         return {**small_parts(get), "chains": 1}
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-        """See `PosteriorSampling.guide`: shape (rows, steps, bins)."""
+        """See `PosteriorSampling.guide`: shape (rows, frames, bins)."""
         noise, _ = self._noise_given(draw)
         state = super().guide(draw, mean, std)
         return towards(state, draw, self.prior, self.weight, rest=noise, variance=self.width)
 
     def noise_power(self, draw: Draw) -> torch.Tensor:
-        """See `PosteriorSampling.noise_power`: shape (rows, steps, bins)."""
+        """See `PosteriorSampling.noise_power`: shape (rows, frames, bins)."""
         mean, variance = self._noise_given(draw)
         return mean.abs().square() + variance
 

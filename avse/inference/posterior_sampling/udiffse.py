@@ -1,4 +1,4 @@
-"""Inferences `posterior_sampling` and `posterior_sampling_single_pass`: draws of the voice under fitted noise."""
+"""Inferences `posterior_sampling` and `udiffse_plus`: draws of the voice under fitted noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from avse.inference.posterior_sampling.base import Draw, PosteriorSampling, smal
 from avse.plugins import get, register
 
 
-@register("inference", "posterior_sampling")
+@register("inference", "udiffse")
 class ExpectationMaximisation(PosteriorSampling):
     """Draws of the voice and fits of the noise in turn, five times: expectation maximisation, as published (UDiffSE).
 
@@ -46,7 +46,7 @@ class ExpectationMaximisation(PosteriorSampling):
         Whether the voice is the noisy sound, filtered with the powers of the draw and of the rest.
     seed : int
 
-    Shapes as in `Inference`: sound (batch, samples) in and out, reliability (batch, frames).
+    Shapes as in `Inference`: sound (batch, samples) in and out, reliability (batch, video_frames).
 
     Example
     -------
@@ -83,7 +83,7 @@ class ExpectationMaximisation(PosteriorSampling):
         return {**small_parts(get), "passes": 2, "chains": 1}
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-        """See `PosteriorSampling.guide`: shape (rows, steps, bins)."""
+        """See `PosteriorSampling.guide`: shape (rows, frames, bins)."""
         state = super().guide(draw, mean, std)
         unguided = self.passes > 1 and draw.count == 0
         if unguided or (draw.move + 1) % self.every:
@@ -91,11 +91,11 @@ class ExpectationMaximisation(PosteriorSampling):
         return towards(state, draw, self.prior, self.weight, variance=draw.variance)
 
     def noise_power(self, draw: Draw) -> torch.Tensor:
-        """See `PosteriorSampling.noise_power`: shape (rows, steps, bins)."""
+        """See `PosteriorSampling.noise_power`: shape (rows, frames, bins)."""
         return (draw.sound - draw.speech).abs().square()
 
 
-@register("inference", "posterior_sampling_single_pass")
+@register("inference", "udiffse_plus")
 class SinglePass(ExpectationMaximisation):
     """One pass, in which the noise is fitted to what is expected of the voice so far (UDiffSE+).
 
@@ -129,7 +129,7 @@ class SinglePass(ExpectationMaximisation):
         Whether the voice is the noisy sound, filtered with the powers of the draw and of the rest.
     seed : int
 
-    Shapes as in `Inference`: sound (batch, samples) in and out, reliability (batch, frames).
+    Shapes as in `Inference`: sound (batch, samples) in and out, reliability (batch, video_frames).
 
     Example
     -------

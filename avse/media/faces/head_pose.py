@@ -27,20 +27,20 @@ class Fit:
 
     Arguments
     ---------
-    rotation : array, shape (frames, 3, 3)
-    scale : array, shape (frames,)
-    translation : array, shape (frames, 3)
-    coefficients : array, shape (frames, modes)
+    rotation : array, shape (video_frames, 3, 3)
+    scale : array, shape (video_frames,)
+    translation : array, shape (video_frames, 3)
+    coefficients : array, shape (video_frames, modes)
         Of the shape model.
-    weights : array, shape (frames, points), in [0, 1]
+    weights : array, shape (video_frames, points), in [0, 1]
         How far each landmark was believed; one where it is just where the model says, zero where it was not seen.
-    covariance : array, shape (frames, 3, 3)
+    covariance : array, shape (video_frames, 3, 3)
         Of a good landmark's error.
-    usable : array, shape (frames,), bool
+    usable : array, shape (video_frames,), bool
         False where too few landmarks were seen, or all on a line; the pose is then none, the shape the mean.
-    precision : array, shape (frames, modes, modes)
+    precision : array, shape (video_frames, modes, modes)
         What a frame alone says of the coefficients: the inverse of their covariance, zero where it says nothing.
-    evidence : array, shape (frames, modes)
+    evidence : array, shape (video_frames, modes)
         `precision` times the coefficients that the frame alone would give.
     """
 
@@ -55,7 +55,7 @@ class Fit:
     evidence: np.ndarray
 
     def frontal(self, landmarks: np.ndarray) -> np.ndarray:
-        """Landmarks, shape (frames, points, 3), moved and turned back to the pose and size of the shape model."""
+        """Landmarks, shape (video_frames, points, 3), moved and turned back to the pose and size of the shape model."""
         moved = np.asarray(landmarks, dtype=float) - self.translation[:, None]
         return moved @ self.rotation / self.scale[:, None, None]
 
@@ -67,16 +67,16 @@ def procrustes(
 
     Arguments
     ---------
-    shapes, landmarks : array, shape (frames, points, 3)
-    weights : array, shape (frames, points)
+    shapes, landmarks : array, shape (video_frames, points, 3)
+    weights : array, shape (video_frames, points)
         At least zero.
 
     Returns
     -------
-    rotation : array, shape (frames, 3, 3)
+    rotation : array, shape (video_frames, 3, 3)
         Proper: never a reflection.
-    scale : array, shape (frames,)
-    translation : array, shape (frames, 3)
+    scale : array, shape (video_frames,)
+    translation : array, shape (video_frames, 3)
 
     Example
     -------
@@ -118,10 +118,10 @@ def fit(
 
     Arguments
     ---------
-    landmarks : array, shape (frames, points, 3)
+    landmarks : array, shape (video_frames, points, 3)
         NaN where a landmark was not seen.
     model : ShapeModel
-    coefficients : array, shape (frames, modes), or None
+    coefficients : array, shape (video_frames, modes), or None
         The shape where it is known, e.g. from `smooth`; only pose and errors are then found.
     mu, nu : float
         Of the gamma distribution of a landmark's weight. The smaller `mu`, the heavier the tails; where both are equal,
@@ -232,12 +232,12 @@ def smooth(found: Fit, model: ShapeModel, steps: np.ndarray | None = None) -> np
     ---------
     found : Fit
     model : ShapeModel
-    steps : array, shape (frames,), or None
+    steps : array, shape (video_frames,), or None
         Number of each frame in the video, rising; None: one after the other.
 
     Returns
     -------
-    array, shape (frames, modes)
+    array, shape (video_frames, modes)
 
     Example
     -------
@@ -252,7 +252,7 @@ def smooth(found: Fit, model: ShapeModel, steps: np.ndarray | None = None) -> np
     """
     frames, modes = found.evidence.shape
     steps = np.arange(frames) if steps is None else np.asarray(steps)
-    kept = model.memory ** np.diff(steps, prepend=steps[:1])[:, None]  # (frames, modes)
+    kept = model.memory ** np.diff(steps, prepend=steps[:1])[:, None]  # (video_frames, modes)
     prior = np.diag(model.variance)
     means, spreads = np.zeros((frames, modes)), np.zeros((frames, modes, modes))
     expected, doubts = means.copy(), spreads.copy()
@@ -284,7 +284,7 @@ def confidence(
     Arguments
     ---------
     found : Fit
-    landmarks : array, shape (frames, points, 3)
+    landmarks : array, shape (video_frames, points, 3)
     model : ShapeModel
     part : str
         One of `PARTS`.
@@ -293,7 +293,7 @@ def confidence(
 
     Returns
     -------
-    array, shape (frames,), in [0, 1]
+    array, shape (video_frames,), in [0, 1]
         Mean weight; about one half for errors as large as the noise, and zero where the fit is not usable.
     """
     chosen = list(model.parts[part])
@@ -315,7 +315,7 @@ def _has_extent(landmarks: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def _motions(shapes: np.ndarray) -> np.ndarray:
-    """How faces (frames, points, 3) move when shifted, turned, or grown: shape (frames, 7, points, 3)."""
+    """How faces (video_frames, points, 3) move when shifted, turned, or grown: shape (video_frames, 7, points, 3)."""
     shifts = np.broadcast_to(np.eye(3)[:, None], (len(shapes), 3, shapes.shape[1], 3))
     turns = np.cross(np.eye(3)[:, None], shapes[:, None])
     return np.concatenate([shifts, turns, shapes[:, None]], axis=1)
@@ -340,19 +340,19 @@ def _solvable(normal: np.ndarray, penalty: np.ndarray | float = 0.0) -> np.ndarr
 
 
 def _rotation(turns: np.ndarray) -> np.ndarray:
-    """Rotations, shape (frames, 3, 3), about vectors of shape (frames, 3) by their length (Rodrigues)."""
+    """Rotations, shape (video_frames, 3, 3), about vectors of shape (video_frames, 3) by their length (Rodrigues)."""
     angle = np.linalg.norm(turns, axis=1)[:, None, None]
     cross = np.cross(np.eye(3), turns[:, None])
     return np.eye(3) + np.sinc(angle / np.pi) * cross + np.square(np.sinc(angle / 2 / np.pi)) / 2 * cross @ cross
 
 
 def _bounded(covariance: np.ndarray, least: np.ndarray, round: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A covariance that can be inverted, and its inverse, each of shape (frames, 3, 3).
+    """A covariance that can be inverted, and its inverse, each of shape (video_frames, 3, 3).
 
     Arguments
     ---------
-    covariance : array, shape (frames, 3, 3)
-    least : array, shape (frames, 1, 1)
+    covariance : array, shape (video_frames, 3, 3)
+    least : array, shape (video_frames, 1, 1)
         Standard deviation.
     round : bool
         Whether it is made a sphere; else its axes are kept from being too different.

@@ -83,7 +83,7 @@ class ShapeModel:
         return float(np.sqrt(np.square(self.mean - self.mean.mean(axis=0)).sum(axis=1).mean()))
 
     def shapes(self, coefficients: np.ndarray) -> np.ndarray:
-        """Frontal faces, shape (frames, points, 3), of coefficients of shape (frames, modes)."""
+        """Frontal faces, shape (video_frames, points, 3), of coefficients of shape (video_frames, modes)."""
         return self.mean + np.tensordot(coefficients, self.basis, axes=1)
 
     def save(self, path: str | Path) -> None:

@@ -82,16 +82,16 @@ class DiffusionPrior(ScorePrior):
             raise ValueError(f"data_std must be above 0 and guidance at least -1, got {data_std} and {guidance}.")
         self.sde, self.video_dropout, self.guidance, self.data_std = sde, video_dropout, guidance, data_std
         self.visual_frontend = visual_frontend
-        if any(getattr(part, "growth", "") == "quadratic" for part in (visual_frontend, fusion)):
-            self.growth = "quadratic"
+        if any(getattr(part, "complexity", "") == "quadratic" for part in (visual_frontend, fusion)):
+            self.complexity = "quadratic"
         self.network = ScoreNetwork(self.bins, size, fusion, data_std=data_std)
 
     def analyse(self, audio: torch.Tensor) -> torch.Tensor:
-        """Sound to the compressed spectrum: (batch, samples) to complex (batch, steps, bins)."""
+        """Sound to the compressed spectrum: (batch, samples) to complex (batch, frames, bins)."""
         return compress(stft(audio, self.fft_size, self.hop))
 
     def synthesise(self, spectrum: torch.Tensor, samples: int) -> torch.Tensor:
-        """The inverse of `analyse`: complex (batch, steps, bins) to (batch, samples)."""
+        """The inverse of `analyse`: complex (batch, frames, bins) to (batch, samples)."""
         return istft(expand(spectrum), self.fft_size, self.hop, samples)
 
     def visual_features(self, batch: Batch) -> torch.Tensor | None:
@@ -101,7 +101,7 @@ class DiffusionPrior(ScorePrior):
         return self.visual_frontend(batch.mouth, batch.valid).to(self.network.enter.weight.dtype)
 
     def spectrum_of(self, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `ScorePrior.spectrum_of`: both (batch, steps, bins).
+        """See `ScorePrior.spectrum_of`: both (batch, frames, bins).
 
         With c Gaussian around d with the variance v, E |C|^2 = E |c|^4 / 0.3^4 = (|d|^4 + 4 |d|^2 v + 2 v^2) / 0.3^4.
         """
@@ -109,7 +109,7 @@ class DiffusionPrior(ScorePrior):
         return expand(mean), (4 * power * variance + 2 * variance.square()) / _FACTOR**4
 
     def state_of(self, spectrum: torch.Tensor) -> torch.Tensor:
-        """See `ScorePrior.state_of`: (batch, steps, bins)."""
+        """See `ScorePrior.state_of`: (batch, frames, bins)."""
         return compress(spectrum)
 
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,19 +117,19 @@ class DiffusionPrior(ScorePrior):
         return self.sde.marginal(time)
 
     def drift_and_diffusion(self, state: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `ScorePrior.drift_and_diffusion`: (batch, steps, bins) and (batch,)."""
+        """See `ScorePrior.drift_and_diffusion`: (batch, frames, bins) and (batch,)."""
         decay, diffusion = self.sde.coefficients(time)
         return -decay[:, None, None] * state, diffusion
 
     def score(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
-        """See `ScorePrior.score`: (batch, steps, bins)."""
+        """See `ScorePrior.score`: (batch, frames, bins)."""
         scale, std = (value[:, None, None] for value in self.marginal(time))
         return (scale * self.speech_given(state, time, context)[0] - state) / std.square()
 
     def speech_given(
         self, state: torch.Tensor, time: torch.Tensor, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `ScorePrior.speech_given`: both (batch, steps, bins), the mean guided where `guidance` asks for it."""
+        """See `ScorePrior.speech_given`: both (batch, frames, bins), the mean guided where `guidance` asks for it."""
         scale, std = self.marginal(time)
         noisy, ratio = state / scale[:, None, None], std / scale
         if context.video is None or not self.guidance:
@@ -151,7 +151,7 @@ class DiffusionPrior(ScorePrior):
 
         Returns
         -------
-        tensor, shape (batch, steps, dim)
+        tensor, shape (batch, frames, dim)
         """
         scale, std = self.marginal(time)
         return self.network.features(state / scale[:, None, None], std / scale, context)
@@ -161,7 +161,7 @@ class DiffusionPrior(ScorePrior):
 
         Returns
         -------
-        tensor, shape (batch, steps)
+        tensor, shape (batch, frames)
         """
         scale, std = self.marginal(time)
         return self.network(state / scale[:, None, None], std / scale, context).reliability
@@ -172,7 +172,7 @@ class DiffusionPrior(ScorePrior):
         Returns
         -------
         dict of str to scalar tensor
-            `loss`: the sum of `misfit`, the weighted squared error, which is one for a Gaussian of one variance
+            `loss`: the sum of `nll`, the weighted squared error, which is one for a Gaussian of one variance
             everywhere, and of `uncertainty`, the negative likelihood of the error; in training also of `reliability`,
             its cross-entropy with the truth, where the fusion estimates it and it is known which frames are intact.
         """
@@ -187,15 +187,15 @@ class DiffusionPrior(ScorePrior):
         if context.video is not None and self.video_dropout:
             kept = uniform() >= self.video_dropout
             valid = context.valid & kept[:, None]
-            context = Context(context.inside, valid, context.video * valid[..., None])
+            context = Context(context.mask, valid, context.video * valid[..., None])
         gain = 10 ** ((_LEVELS[0] + (_LEVELS[1] - _LEVELS[0]) * uniform()) / 20)
         speech = self.analyse(batch.clean * level_scale(batch.clean, batch.lengths) * gain[:, None])
         noise = torch.complex(torch.randn_like(speech.real), torch.randn_like(speech.real)) * 0.5**0.5
-        misfit, uncertainty, reliability = self._losses(speech, noise, time, context)
-        return self.with_reliability(_sum_of(misfit, uncertainty), reliability, batch, context)
+        nll, uncertainty, reliability = self._losses(speech, noise, time, context)
+        return self.with_reliability(_sum_of(nll, uncertainty), reliability, batch, context)
 
     def denoising_losses(self, batch: Batch, draws: int = 4, seed: int = 0) -> torch.Tensor:
-        """How badly each clip is denoised (`misfit`), noise and times following from its length and `seed` alone.
+        """How badly each clip is denoised (`nll`), noise and times following from its length and `seed` alone.
 
         Equal sounds with different videos are therefore compared under the same draws.
 
@@ -216,19 +216,19 @@ class DiffusionPrior(ScorePrior):
     def _fixed_losses(self, batch: Batch, draws: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         context = self.context(batch)
         speech = self.analyse(batch.clean * level_scale(batch.clean, batch.lengths) * 10 ** (sum(_LEVELS) / 40))
-        generators = clip_generators(context.inside, seed)
+        generators = clip_generators(context.mask, seed)
         found = []
         for draw in range(draws):
             part = (draw + 0.5) / draws
             time = speech.real.new_full((len(batch),), self.sde.first_time + (1 - self.sde.first_time) * part)
-            found.append(self._losses(speech, complex_noise(speech, context.inside, generators), time, context)[:2])
-        misfits, uncertainties = zip(*found)
-        return torch.stack(misfits).mean(dim=0), torch.stack(uncertainties).mean(dim=0)
+            found.append(self._losses(speech, complex_noise(speech, context.mask, generators), time, context)[:2])
+        nlls, uncertainties = zip(*found)
+        return torch.stack(nlls).mean(dim=0), torch.stack(uncertainties).mean(dim=0)
 
     def _losses(
         self, speech: torch.Tensor, noise: torch.Tensor, time: torch.Tensor, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Misfit and uncertainty, averaged over what is inside each clip, (batch,), and reliability, (batch, steps)."""
+        """Error and uncertainty, means over each clip, (batch,), and reliability, (batch, frames)."""
         ratio = self.sde.ratio(time)
         found, variance, reliability = self.network(speech + ratio[:, None, None] * noise, ratio, context)
         power = ratio.square()[:, None, None]
@@ -236,16 +236,16 @@ class DiffusionPrior(ScorePrior):
         # Relative to the noise, and to what is left of it where speech is Gaussian.
         variance = variance / power
         unlikely = error.detach() / variance + variance.log()
-        misfit = error.mean(dim=2) * (1 + (ratio / self.data_std).square())[:, None]
-        inside = context.inside
-        count = inside.sum(dim=1)
-        by_clip = lambda value: (value * inside).sum(dim=1) / count
-        return by_clip(misfit), by_clip(unlikely.mean(dim=2)), reliability
+        nll = error.mean(dim=2) * (1 + (ratio / self.data_std).square())[:, None]
+        mask = context.mask
+        count = mask.sum(dim=1)
+        by_clip = lambda value: (value * mask).sum(dim=1) / count
+        return by_clip(nll), by_clip(unlikely.mean(dim=2)), reliability
 
 
-def _sum_of(misfit: torch.Tensor, uncertainty: torch.Tensor) -> dict[str, torch.Tensor]:
-    misfit, uncertainty = misfit.mean(), uncertainty.mean()
-    return {"loss": misfit + uncertainty, "misfit": misfit.detach(), "uncertainty": uncertainty.detach()}
+def _sum_of(nll: torch.Tensor, uncertainty: torch.Tensor) -> dict[str, torch.Tensor]:
+    nll, uncertainty = nll.mean(), uncertainty.mean()
+    return {"loss": nll + uncertainty, "nll": nll.detach(), "uncertainty": uncertainty.detach()}
 
 
 def compress(spectrum: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ class Diffusion(DiffusionPrior):
     fft_size, hop : int
         Of the transform, in samples. `hop` divides a video frame (640 samples).
 
-    Shapes as in `ScorePrior`: states and scores are complex (batch, steps, bins), times (batch,).
+    Shapes as in `ScorePrior`: states and scores are complex (batch, frames, bins), times (batch,).
 
     Example
     -------
@@ -77,7 +77,7 @@ class AVDiffusion(DiffusionPrior):
     fft_size, hop : int
         Of the transform, in samples. `hop` divides a video frame (640 samples).
 
-    Shapes as in `ScorePrior`: states and scores are complex (batch, steps, bins), times (batch,).
+    Shapes as in `ScorePrior`: states and scores are complex (batch, frames, bins), times (batch,).
 
     Example
     -------

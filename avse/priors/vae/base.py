@@ -17,7 +17,7 @@ from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import Batch
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.errors import AvseError
-from avse.priors.vae.noisy_speech_encoder import Recognition, draw_noise
+from avse.priors.vae.noisy_speech_encoder import NoisySpeechEncoder, draw_noise
 
 # Mean power of a bin of the windowed transform of white noise is the noise's variance times the window's energy.
 _WINDOW_ENERGY = 0.5
@@ -31,9 +31,9 @@ class Reading:
     Arguments
     ---------
     context : Context
-    power : tensor, shape (batch, steps, bins)
-    posterior : Gaussian, shape (batch, steps, latent_dim)
-    latent : tensor, shape (batch, steps, latent_dim)
+    power : tensor, shape (batch, frames, bins)
+    posterior : Gaussian, shape (batch, frames, latent_dim)
+    latent : tensor, shape (batch, frames, latent_dim)
         A draw from it.
     """
 
@@ -76,7 +76,7 @@ class VariationalPrior(LatentPrior):
         The domain's transform, in samples.
     floor_db : float
         Level of the noise floor, relative to full scale.
-    recognition_layers : int
+    noisy_encoder_layers : int
         Blocks of a second encoder, q(z | x, V, v), which knows z of speech in noise of the variance V. It learns from
         clean speech and noise drawn from the noise model (random spectra with random courses), so that inference begins
         near the voice. 0: none, as published.
@@ -105,7 +105,7 @@ class VariationalPrior(LatentPrior):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
-        recognition_layers: int = 0,
+        noisy_encoder_layers: int = 0,
     ) -> None:
         super().__init__(fft_size, hop)
         check_fusion(visual_frontend, fusion, hidden_dim, "the prior's hidden_dim")
@@ -114,17 +114,19 @@ class VariationalPrior(LatentPrior):
         self.latent_dim, self.prior_weight, self.free_bits = latent_dim, prior_weight, free_bits
         self.floor = 10.0 ** (floor_db / 10.0) * _WINDOW_ENERGY * fft_size
         self.visual_frontend = visual_frontend
-        if any(getattr(part, "growth", "") == "quadratic" for part in (visual_frontend, fusion)):
-            self.growth = "quadratic"
+        if any(getattr(part, "complexity", "") == "quadratic" for part in (visual_frontend, fusion)):
+            self.complexity = "quadratic"
         self.encoder_fusion, self.decoder_fusion = fusion, deepcopy(fusion)
         self.power_in = nn.Linear(self.bins, hidden_dim)
         self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
         self.latent_in = nn.Linear(latent_dim, hidden_dim)
         self.log_variance = nn.Linear(hidden_dim, self.bins)
-        self.recognition = None
-        if recognition_layers:
-            self.recognition = Recognition(self.bins, hidden_dim, latent_dim, recognition_layers, deepcopy(fusion))
-        self.recognises = self.recognition is not None
+        self.noisy_encoder = None
+        if noisy_encoder_layers:
+            self.noisy_encoder = NoisySpeechEncoder(
+                self.bins, hidden_dim, latent_dim, noisy_encoder_layers, deepcopy(fusion)
+            )
+        self.encodes_noisy = self.noisy_encoder is not None
 
     @abstractmethod
     def encode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
@@ -132,12 +134,12 @@ class VariationalPrior(LatentPrior):
 
         Arguments
         ---------
-        hidden : tensor, shape (batch, steps, hidden_dim)
+        hidden : tensor, shape (batch, frames, hidden_dim)
         context : Context
 
         Returns
         -------
-        tensor, shape (batch, steps, hidden_dim), bounded
+        tensor, shape (batch, frames, hidden_dim), bounded
         """
 
     @abstractmethod
@@ -146,12 +148,12 @@ class VariationalPrior(LatentPrior):
 
         Arguments
         ---------
-        hidden : tensor, shape (batch, steps, hidden_dim)
+        hidden : tensor, shape (batch, frames, hidden_dim)
         context : Context
 
         Returns
         -------
-        tensor, shape (batch, steps, hidden_dim), bounded
+        tensor, shape (batch, frames, hidden_dim), bounded
         """
 
     def visual_features(self, batch: Batch) -> torch.Tensor | None:
@@ -165,11 +167,11 @@ class VariationalPrior(LatentPrior):
         hidden, _ = self._fuse(self.encoder_fusion, torch.tanh(self.power_in(self._level(power))), context)
         return self.gaussian(self.posterior(self.encode_stream(hidden, context)))
 
-    def recognise(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
-        """See `LatentPrior.recognise`."""
-        if self.recognition is None:
-            return super().recognise(power, variance, context)
-        return self.gaussian(self.recognition(self._level(power), self._level(variance), context))
+    def encode_noisy(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
+        """See `LatentPrior.encode_noisy`."""
+        if self.noisy_encoder is None:
+            return super().encode_noisy(power, variance, context)
+        return self.gaussian(self.noisy_encoder(self._level(power), self._level(variance), context))
 
     def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """See `LatentPrior.decode`."""
@@ -180,14 +182,14 @@ class VariationalPrior(LatentPrior):
 
         Arguments
         ---------
-        latent : tensor, shape (batch, steps, latent_dim)
+        latent : tensor, shape (batch, frames, latent_dim)
         context : Context
         code : tensor, shape (hidden_dim,), or None
             Added where the latent enters, for models with a manner of speaking of their own.
 
         Returns
         -------
-        tensor, shape (batch, steps, hidden_dim)
+        tensor, shape (batch, frames, hidden_dim)
         """
         hidden = self.latent_in(latent)
         hidden = hidden if code is None else hidden + code
@@ -210,11 +212,11 @@ class VariationalPrior(LatentPrior):
         Returns
         -------
         dict of str to scalar tensor
-            `loss`; `misfit`: Itakura-Saito reconstruction per bin, up to a constant; `divergence`: of the posterior
-            from the prior, in nats per step; where `prior_weight` asks for it, `prior_misfit`: the reconstruction from
-            p(z | v); with `recognition_layers`, `recognition`: divergence of q(z | s, v) from q(z | x, V, v) in drawn
-            noise, in nats per step; and, where it is known which frames are intact and the fusion estimates it,
-            `reliability`: its cross-entropy with that, in nats per step.
+            `loss`; `nll`: Itakura-Saito reconstruction per bin, up to a constant; `divergence`: of the posterior
+            from the prior, in nats per step; where `prior_weight` asks for it, `prior_nll`: the reconstruction from
+            p(z | v); with `noisy_encoder_layers`, `noisy_encoder`: divergence of q(z | s, v) from q(z | x, V, v)
+            in drawn noise, in nats per step; and, where it is known which frames are intact and the fusion estimates
+            it, `reliability`: its cross-entropy with that, in nats per step.
         """
         return self.loss_and_evidence(batch)[0]
 
@@ -240,41 +242,41 @@ class VariationalPrior(LatentPrior):
         -------
         loss : dict of str to scalar tensor
             See `loss`.
-        evidence : tensor, shape (batch, steps)
+        evidence : tensor, shape (batch, frames)
             The evidence bound of each step, one draw of it, in nats up to a constant; no gradient passes.
         """
         reading = self.read(batch) if reading is None else reading
         context, power, posterior, latent = reading.context, reading.power, reading.posterior, reading.latent
         prior = self.prior(latent, context)
-        inside = context.inside
-        by_step = self.misfit(power, self.decode(latent, context))
+        mask = context.mask
+        by_step = self.nll(power, self.decode(latent, context))
         evidence = -(self.bins * by_step.detach() + posterior.divergence(prior).detach())
-        misfit = by_step[inside].mean()
-        divergence = divergence_with_free_bits(posterior, prior, inside, self.free_bits)
-        loss = misfit + self.kl_weight * divergence / self.bins
-        terms = {"misfit": misfit, "divergence": divergence}
+        nll = by_step[mask].mean()
+        divergence = divergence_with_free_bits(posterior, prior, mask, self.free_bits)
+        loss = nll + self.kl_weight * divergence / self.bins
+        terms = {"nll": nll, "divergence": divergence}
         if self.prior_weight and context.video is not None:
-            seen = self.misfit(power, self.decode(prior.sample(), context))[context.valid].mean()
+            seen = self.nll(power, self.decode(prior.sample(), context))[context.valid].mean()
             loss = (1.0 - self.prior_weight) * loss + self.prior_weight * seen
-            terms["prior_misfit"] = seen
-        if self.recognition is not None:
-            recognised = self._recognised(batch, context)
+            terms["prior_nll"] = seen
+        if self.noisy_encoder is not None:
+            noisy_posterior = self._noisy_posterior(batch, context)
             known = Gaussian(posterior.mean.detach(), posterior.log_variance.detach())
-            terms["recognition"] = known.divergence(recognised)[inside].mean()
-            loss = loss + terms["recognition"] / self.bins
-            latent = recognised.mean.detach()
+            terms["noisy_encoder"] = known.divergence(noisy_posterior)[mask].mean()
+            loss = loss + terms["noisy_encoder"] / self.bins
+            latent = noisy_posterior.mean.detach()
         found = {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
         if batch.intact is not None and context.video is not None:
             found = self.with_reliability(found, self.reliability(latent.detach(), context), batch, context)
         return found, evidence
 
-    def _recognised(self, batch: Batch, context: Context) -> Gaussian:
+    def _noisy_posterior(self, batch: Batch, context: Context) -> Gaussian:
         """q(z | x, V, v) of the speech in drawn noise, whose variance V is known in part."""
         noise, variance = draw_noise(batch.clean, self.fft_size, self.hop, _SNR)
         power = self.analyse(batch.clean + noise).abs().square()
         # While an inference goes on, V is first the mean of the noisy power and later a rough idea of the noise.
-        inside = context.inside[..., None]
-        start = (power * inside).sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
+        mask = context.mask[..., None]
+        start = (power * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
         error = 3.0 * torch.randn(len(power), 1, 1) + F.interpolate(
             3.0 * torch.randn(len(power), 1, 16), size=self.bins, mode="linear", align_corners=True
         )
@@ -282,14 +284,14 @@ class VariationalPrior(LatentPrior):
         steady = rough.mean(dim=1, keepdim=True)
         choice = torch.rand(len(power), 1, 1).to(variance)
         given = torch.where(choice < 0.35, start, torch.where(choice < 0.55, steady, rough)).expand_as(power)
-        return self.recognise(power, given, context)
+        return self.encode_noisy(power, given, context)
 
     def _level(self, power: torch.Tensor) -> torch.Tensor:
         """From -2 at the floor to 2 for loud speech, with a variance near one."""
         return 0.25 * torch.log1p(power / self.floor) - 2.0
 
     def gaussian(self, parameters: torch.Tensor) -> Gaussian:
-        """What a layer gives, shape (batch, steps, 2 * latent_dim), as a Gaussian with variances below one.
+        """What a layer gives, shape (batch, frames, 2 * latent_dim), as a Gaussian with variances below one.
 
         The scale of z is free, so this takes nothing away, and no sound unlike those of training makes z uncertain
         beyond all measure.
@@ -302,14 +304,14 @@ class VariationalPrior(LatentPrior):
             return hidden, hidden.new_zeros(hidden.shape[:2])
         return fusion(hidden, context.video, context.valid)
 
-    def misfit(self, power: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-        """Itakura-Saito divergence of (batch, steps, bins) by step, up to a constant; a mean over bins."""
+    def nll(self, power: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+        """Itakura-Saito divergence of (batch, frames, bins) by step, up to a constant; a mean over bins."""
         log_variance = log_variance.to(power.dtype)  # in mixed precision it has few digits
         return ((power + self.floor) * (-log_variance).exp() + log_variance).mean(dim=-1)
 
 
 def divergence_with_free_bits(
-    posterior: Gaussian, prior: Gaussian, inside: torch.Tensor, free_bits: float
+    posterior: Gaussian, prior: Gaussian, mask: torch.Tensor, free_bits: float
 ) -> torch.Tensor:
     """Divergence of posterior from prior, summed over units and averaged over steps, in nats.
 
@@ -318,8 +320,8 @@ def divergence_with_free_bits(
 
     Arguments
     ---------
-    posterior, prior : Gaussian, shape (batch, steps, dim)
-    inside : tensor, shape (batch, steps), bool
+    posterior, prior : Gaussian, shape (batch, frames, dim)
+    mask : tensor, shape (batch, frames), bool
         Steps that count.
     free_bits : float
         Nats per unit.
@@ -336,7 +338,7 @@ def divergence_with_free_bits(
     >>> value.item(), torch.autograd.grad(value, one.mean)[0].abs().sum().item()
     (1.5, 0.0)
     """
-    pressed = posterior.divergence_by_unit(prior)[inside].mean(dim=0)
+    pressed = posterior.divergence_by_unit(prior)[mask].mean(dim=0)
     held = Gaussian(posterior.mean.detach(), posterior.log_variance.detach())
-    free = held.divergence_by_unit(prior)[inside].mean(dim=0)
+    free = held.divergence_by_unit(prior)[mask].mean(dim=0)
     return torch.where(pressed.detach() > free_bits, pressed, free).sum()

@@ -14,7 +14,7 @@ _SHRINKAGE = 0.005  # of covariances towards equal variances, chosen by telling 
 _FLOOR = 1e-5  # of the mean variance of a pixel, white being 1
 
 
-class Looks(nn.Module):
+class MouthGallery(nn.Module):
     """Known people and anybody, each a Gaussian of pictures; learned by counting.
 
         look | person k   ~ N(m_k, W)    W: how pictures of one person differ
@@ -30,7 +30,7 @@ class Looks(nn.Module):
 
     Example
     -------
-    >>> looks = Looks(2)
+    >>> looks = MouthGallery(2)
     >>> mouth = torch.randint(0, 256, (6, 25, 88, 88), generator=torch.Generator().manual_seed(0)).byte()
     >>> mouth[::2, :, :40] = 0
     >>> looks.learn(mouth, torch.ones(6, 25), [0, 1, 0, 1, 0, 1])
@@ -54,8 +54,8 @@ class Looks(nn.Module):
 
         Arguments
         ---------
-        mouth : tensor, shape (batch, frames, height, width), uint8
-        valid : tensor, shape (batch, frames)
+        mouth : tensor, shape (batch, video_frames, height, width), uint8
+        valid : tensor, shape (batch, video_frames)
             Frames to look at.
 
         Returns
@@ -78,8 +78,8 @@ class Looks(nn.Module):
 
         Arguments
         ---------
-        mouth : tensor, shape (batch, frames, height, width), uint8
-        valid : tensor, shape (batch, frames)
+        mouth : tensor, shape (batch, video_frames, height, width), uint8
+        valid : tensor, shape (batch, video_frames)
         who : sequence of int
             The person of each.
         """

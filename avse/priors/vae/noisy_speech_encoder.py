@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from avse.contracts.fusion import Fusion
 from avse.contracts.prior import Context
 from avse.contracts.types import SAMPLE_RATE
-from avse.signal.stft import analysis_window, stft_steps
+from avse.signal.stft import analysis_window, stft_frames
 
 _COMPONENTS = 4
 _TO_AMPLITUDE, _TO_POWER = math.log(10) / 20, math.log(10) / 10  # from dB to natural logarithms
 _KERNEL, _LARGEST_DILATION = 5, 8
 
 
-class Recognition(nn.Module):
+class NoisySpeechEncoder(nn.Module):
     """From noisy power and the variance of the noise to what a Gaussian of z is read from.
 
     Linear layers, fusion with the video, and residual blocks of dilated convolutions that look at steps before and
@@ -34,7 +34,7 @@ class Recognition(nn.Module):
 
     Example
     -------
-    >>> network = Recognition(bins=9, hidden_dim=8, latent_dim=2, layers=2)
+    >>> network = NoisySpeechEncoder(bins=9, hidden_dim=8, latent_dim=2, layers=2)
     >>> context = Context(torch.ones(1, 6).bool(), torch.zeros(1, 6).bool())
     >>> network(torch.zeros(1, 6, 9), torch.zeros(1, 6, 9), context).shape
     torch.Size([1, 6, 4])
@@ -55,20 +55,20 @@ class Recognition(nn.Module):
 
         Arguments
         ---------
-        power, variance : tensor, shape (batch, steps, bins)
+        power, variance : tensor, shape (batch, frames, bins)
             Levels, near one in variance, of the noisy power and of the noise variance.
         context : Context
 
         Returns
         -------
-        tensor, shape (batch, steps, 2 * latent_dim)
+        tensor, shape (batch, frames, 2 * latent_dim)
         """
         hidden = torch.tanh(self.from_power(power) + self.from_variance(variance))
         if self.fusion is not None and context.video is not None:
             hidden, _ = self.fusion(hidden, context.video, context.valid)
-        inside = context.inside[..., None]
+        mask = context.mask[..., None]
         for block in self.blocks:
-            hidden = block(hidden, inside)
+            hidden = block(hidden, mask)
         return self.out(hidden)
 
 
@@ -80,8 +80,8 @@ class _Block(nn.Module):
         self.over_time = nn.Conv1d(2 * dim, 2 * dim, _KERNEL, padding="same", dilation=dilation, groups=2 * dim)
         self.narrow = nn.Linear(2 * dim, dim)
 
-    def forward(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        wide = F.gelu(self.widen(self.norm(hidden))) * inside
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        wide = F.gelu(self.widen(self.norm(hidden))) * mask
         wide = self.over_time(wide.mT).mT
         return hidden + self.narrow(F.gelu(wide))
 
@@ -104,7 +104,7 @@ def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, f
     Returns
     -------
     noise : tensor, shape (batch, samples)
-    variance : tensor, shape (batch, steps, fft_size // 2 + 1)
+    variance : tensor, shape (batch, frames, fft_size // 2 + 1)
         Expected power of its transform.
 
     Example
@@ -113,7 +113,7 @@ def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, f
     >>> noise.shape, variance.shape
     (torch.Size([2, 3200]), torch.Size([2, 11, 321]))
     """
-    (batch, samples), bins, steps = clean.shape, fft_size // 2 + 1, stft_steps(clean.shape[1], fft_size, hop)
+    (batch, samples), bins, steps = clean.shape, fft_size // 2 + 1, stft_frames(clean.shape[1], fft_size, hop)
     shape = (batch, _COMPONENTS)
     spectra = _spectra(shape, bins).to(clean)
     courses = _courses(shape, steps, SAMPLE_RATE / hop).to(clean)
@@ -132,7 +132,7 @@ def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, f
 
 
 def _under_window(levels: torch.Tensor, steps: int, fft_size: int, hop: int) -> torch.Tensor:
-    """Means of (batch, components, samples) under the window of each step, (batch, components, steps)."""
+    """Means of (batch, components, samples) under the window of each step, (batch, components, frames)."""
     weights = analysis_window(fft_size, levels).square()
     padded = F.pad(levels, (fft_size // 2, (steps - 1) * hop + fft_size // 2 - levels.shape[-1]))
     return F.conv1d(padded.flatten(0, 1)[:, None], (weights / weights.sum())[None, None], stride=hop).view(

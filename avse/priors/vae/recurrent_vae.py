@@ -45,10 +45,10 @@ class RecurrentVAE(VariationalPrior):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
-    recognition_layers : int
+    noisy_encoder_layers : int
         Blocks of a second encoder that knows z of speech in noise; see `VariationalPrior`. 0: none.
 
-    Shapes as in `LatentPrior`: power (batch, steps, bins), latent (batch, steps, latent_dim).
+    Shapes as in `LatentPrior`: power (batch, frames, bins), latent (batch, frames, latent_dim).
 
     Raises
     ------
@@ -78,7 +78,7 @@ class RecurrentVAE(VariationalPrior):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
-        recognition_layers: int = 0,
+        noisy_encoder_layers: int = 0,
     ) -> None:
         super().__init__(
             latent_dim,
@@ -90,7 +90,7 @@ class RecurrentVAE(VariationalPrior):
             fft_size,
             hop,
             floor_db,
-            recognition_layers,
+            noisy_encoder_layers,
         )
         if decoder not in DIRECTIONS:
             raise ValueError(f"decoder must be one of {', '.join(DIRECTIONS)}, got {decoder!r}.")
@@ -113,11 +113,11 @@ class RecurrentVAE(VariationalPrior):
 
     def encode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
         """See `VariationalPrior.encode_stream`."""
-        return self.encoder(hidden, context.inside)
+        return self.encoder(hidden, context.mask)
 
     def decode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
         """See `VariationalPrior.decode_stream`."""
-        return self.decoder(hidden, context.inside)
+        return self.decoder(hidden, context.mask)
 
     def prior(self, latent: torch.Tensor, context: Context) -> Gaussian:
         """p(z_n | z_{n-1}, v_n); the first step follows a zero. See `LatentPrior.prior`."""
@@ -132,7 +132,7 @@ class RecurrentVAE(VariationalPrior):
 
 
 class _Recurrence(nn.Module):
-    """An LSTM in one or both directions, (batch, steps, dim) to the same; padding beyond a clip's end changes nothing.
+    """An LSTM in one or both directions, (batch, frames, dim) to the same; padding beyond a clip's end changes nothing.
 
     Without a direction: one layer that looks at each step by itself.
     """
@@ -144,7 +144,7 @@ class _Recurrence(nn.Module):
         self.forward_in_time = nn.LSTM(dim, size, batch_first=True) if direction != "none" else None
         self.backward_in_time = nn.LSTM(dim, size, batch_first=True) if direction == "both" else None
 
-    def forward(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self.forward_in_time is None:
             return torch.tanh(self.layer(hidden))
         past, _ = self.forward_in_time(hidden)
@@ -152,7 +152,7 @@ class _Recurrence(nn.Module):
             return past
         # A clip is turned round within its own length: packed sequences would leave the fast kernels of the CPU.
         steps = torch.arange(hidden.shape[1], device=hidden.device)
-        last = inside.sum(dim=1, keepdim=True) - 1
-        turned = torch.where(inside, last - steps, steps)[..., None]
+        last = mask.sum(dim=1, keepdim=True) - 1
+        turned = torch.where(mask, last - steps, steps)[..., None]
         future, _ = self.backward_in_time(hidden.gather(1, turned.expand_as(hidden)))
         return torch.cat([past, future.gather(1, turned.expand_as(future))], dim=2)

@@ -16,7 +16,7 @@ from avse.contracts.types import Batch
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.plugins import register
 from avse.priors.vae.base import VariationalPrior, divergence_with_free_bits
-from avse.priors.vae.mouth_gallery import Looks
+from avse.priors.vae.mouth_gallery import MouthGallery
 from avse.signal.markov import sticky
 
 ANYBODY = "anybody"
@@ -42,7 +42,7 @@ class SpeakerVAE(SwitchingPrior):
         a_1 ~ p(a | video),   a_n = a_(n-1) with probability `stay`, else drawn from p(a | video) again
 
     by how their mouths look on average, and how those of all people do, which is what anybody looks like: see
-    `avse.priors.vae.mouth_gallery.Looks`. The video never has more than 99 % of the say.
+    `avse.priors.vae.mouth_gallery.MouthGallery`. The video never has more than 99 % of the say.
 
     `of("name")` is the prior of a speaker that one knows; `of("anybody")` the universal one.
 
@@ -79,7 +79,7 @@ class SpeakerVAE(SwitchingPrior):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
-    recognition_layers : int
+    noisy_encoder_layers : int
         Blocks of a second encoder that knows z of speech in noise; see `VariationalPrior`. 0: none.
 
     Raises
@@ -116,7 +116,7 @@ class SpeakerVAE(SwitchingPrior):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
-        recognition_layers: int = 0,
+        noisy_encoder_layers: int = 0,
     ) -> None:
         super().__init__(fft_size, hop)
         speakers = [str(name) for name in speakers]
@@ -147,9 +147,9 @@ class SpeakerVAE(SwitchingPrior):
             fft_size=fft_size,
             hop=hop,
             floor_db=floor_db,
-            recognition_layers=recognition_layers,
+            noisy_encoder_layers=noisy_encoder_layers,
         )
-        self.growth = trunk.growth
+        self.complexity = trunk.complexity
         self.sees = trunk.visual_frontend is not None
         self.trunks = nn.ModuleList([trunk] if shared else [deepcopy(trunk) for _ in self.voices])
         of_voice = [trunk] * len(self.voices) if shared else list(self.trunks)
@@ -163,9 +163,9 @@ class SpeakerVAE(SwitchingPrior):
         if self.audio_states:
             states = [_Voice(*each) for each in zip(of_voice, manners)] + states
             names = [name + _BLIND for name in names] + names
-            self.stand_ins = [None] * len(manners) + list(range(len(manners)))
+            self.fallbacks = [None] * len(manners) + list(range(len(manners)))
         self.components, self.names = nn.ModuleList(states), tuple(names)
-        self.faces = Looks(len(speakers)) if faces else None
+        self.faces = MouthGallery(len(speakers)) if faces else None
         self.kl_weight = 1.0
 
     @classmethod
@@ -228,8 +228,8 @@ class SpeakerVAE(SwitchingPrior):
 
     def who(self, context: Context) -> torch.Tensor:
         """p(a | video), shape (batch, voices); uniform where no mouth is seen."""
-        nobody = context.inside.new_full(
-            (len(context.inside), len(self.voices)), 1.0 / len(self.voices), dtype=torch.float64
+        nobody = context.mask.new_full(
+            (len(context.mask), len(self.voices)), 1.0 / len(self.voices), dtype=torch.float64
         )
         if self.faces is None or not isinstance(context, _Seen):
             return nobody
@@ -244,7 +244,7 @@ class SpeakerVAE(SwitchingPrior):
         found = [trunk.context(batch) for trunk in self.trunks]
         if self.faces is not None:
             [context] = found
-            found = [_Seen(**vars(context), look=Looks.of(batch.mouth, batch.valid))]
+            found = [_Seen(**vars(context), look=MouthGallery.of(batch.mouth, batch.valid))]
         blind = [one.without_video() for one in found] if self.audio_states else []
         times = len(self.voices) if self.shared else 1
         return blind * times + found * times
@@ -256,7 +256,7 @@ class SpeakerVAE(SwitchingPrior):
         -------
         dict of str to scalar tensor
             `loss`; the terms of `VariationalPrior.loss` for anybody (without a trunk: their mean over the voices);
-            with a trunk, `misfit_of_speakers` and `divergence_of_speakers`, of known speakers by their own voice.
+            with a trunk, `nll_of_speakers` and `divergence_of_speakers`, of known speakers by their own voice.
         """
         heard = self._heard(batch)
         if not self.shared:
@@ -267,20 +267,20 @@ class SpeakerVAE(SwitchingPrior):
         [trunk] = self.trunks
         reading = trunk.read(batch)
         terms, _ = trunk.loss_and_evidence(batch, reading)
-        misfits, divergences, steps = [], [], []
+        nlls, divergences, steps = [], [], []
         for voice, rows in zip(self.components[-len(self.voices) :], heard):
             if rows and voice.manner is not None:
                 own = reading.map(_rows(rows))
-                inside = own.context.inside
-                misfits.append(trunk.misfit(own.power, voice.decode(own.latent, own.context))[inside].mean())
+                mask = own.context.mask
+                nlls.append(trunk.nll(own.power, voice.decode(own.latent, own.context))[mask].mean())
                 before = voice.prior(own.latent, own.context)
-                divergences.append(divergence_with_free_bits(own.posterior, before, inside, trunk.free_bits))
-                steps.append(inside.sum())
+                divergences.append(divergence_with_free_bits(own.posterior, before, mask, trunk.free_bits))
+                steps.append(mask.sum())
         if steps:
             weights = torch.stack(steps) / torch.stack(steps).sum()
-            misfit, divergence = ((weights * torch.stack(one)).sum() for one in (misfits, divergences))
-            terms["loss"] = (terms["loss"] + misfit + self.kl_weight * divergence / self.bins) / 2
-            terms |= {"misfit_of_speakers": misfit.detach(), "divergence_of_speakers": divergence.detach()}
+            nll, divergence = ((weights * torch.stack(one)).sum() for one in (nlls, divergences))
+            terms["loss"] = (terms["loss"] + nll + self.kl_weight * divergence / self.bins) / 2
+            terms |= {"nll_of_speakers": nll.detach(), "divergence_of_speakers": divergence.detach()}
         if self.faces is not None and self.training:
             self._look_at(batch)
         return terms
@@ -310,7 +310,7 @@ class _Seen(Context):
     look: torch.Tensor = field(kw_only=True)
 
     def without_video(self) -> Context:
-        return Context(self.inside, self.valid).without_video()
+        return Context(self.mask, self.valid).without_video()
 
 
 class _Manner(nn.Module):
@@ -329,7 +329,7 @@ class _Voice(LatentPrior):
         super().__init__(trunk.fft_size, trunk.hop)
         # In a tuple: its weights belong to the prior that holds both, once.
         self._parts = (trunk, manner)
-        self.latent_dim, self.dynamical, self.recognises = trunk.latent_dim, trunk.dynamical, trunk.recognises
+        self.latent_dim, self.dynamical, self.encodes_noisy = trunk.latent_dim, trunk.dynamical, trunk.encodes_noisy
 
     @property
     def trunk(self) -> VariationalPrior:
@@ -352,8 +352,8 @@ class _Voice(LatentPrior):
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
         return self.trunk.encode(power, context)
 
-    def recognise(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
-        return self.trunk.recognise(power, variance, context)
+    def encode_noisy(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
+        return self.trunk.encode_noisy(power, variance, context)
 
     def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         if self.manner is None:

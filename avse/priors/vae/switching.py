@@ -25,7 +25,7 @@ class SwitchingVariationalPrior(SwitchingPrior):
     ---------
     components : mapping of str to VariationalPrior
         By a name for the log. All with the same `fft_size` and `hop`.
-    stand_ins : sequence of (int or None)
+    fallbacks : sequence of (int or None)
         See `SwitchingPrior`.
     stay : float or None
         Probability, to begin with, that the next choice is the last one. None: the choice has no memory.
@@ -39,7 +39,7 @@ class SwitchingVariationalPrior(SwitchingPrior):
     def __init__(
         self,
         components: Mapping[str, VariationalPrior],
-        stand_ins: Sequence[int | None] = (),
+        fallbacks: Sequence[int | None] = (),
         stay: float | None = 0.95,
     ) -> None:
         domains = {(one.fft_size, one.hop) for one in components.values()}
@@ -48,11 +48,11 @@ class SwitchingVariationalPrior(SwitchingPrior):
         if stay is not None and not 0.0 < stay < 1.0:
             raise ValueError(f"stay must be above 0 and below 1, got {stay}.")
         super().__init__(*domains.pop())
-        self.names, self.stand_ins, self.memory = tuple(components), tuple(stand_ins), stay is not None
+        self.names, self.fallbacks, self.memory = tuple(components), tuple(fallbacks), stay is not None
         self.components = nn.ModuleList(components.values())
         self.kl_weight = 1.0
-        if any(getattr(one, "growth", "") == "quadratic" for one in self.components):
-            self.growth = "quadratic"
+        if any(getattr(one, "complexity", "") == "quadratic" for one in self.components):
+            self.complexity = "quadratic"
         self.initial = nn.Parameter(torch.zeros(len(components)))
         self.transition = nn.Parameter(sticky(len(components), stay).log()) if stay is not None else None
 
@@ -93,13 +93,13 @@ class SwitchingVariationalPrior(SwitchingPrior):
             losses.append(found.pop("loss"))
             evidence.append(explained)
             terms |= {f"{term}_{name}": value for term, value in found.items()}
-        for state, stand_in in enumerate(self.stand_ins):
-            if stand_in is not None:
-                evidence[state] = torch.where(contexts[state].valid, evidence[state], evidence[stand_in])
-        told, inside = torch.stack(evidence, dim=2), contexts[0].inside
+        for state, fallback in enumerate(self.fallbacks):
+            if fallback is not None:
+                evidence[state] = torch.where(contexts[state].valid, evidence[state], evidence[fallback])
+        told, mask = torch.stack(evidence, dim=2), contexts[0].mask
         told = (told - told.amax(dim=2, keepdim=True)) / self.bins
         chain = MarkovChain.of(*self.switch(), batch=len(batch))
-        switch = -chain.infer(told, inside).log_evidence.sum() / inside.sum()
+        switch = -chain.infer(told, mask).log_evidence.sum() / mask.sum()
         loss = torch.stack(losses).mean()
         return {"loss": loss + switch.to(loss), "switch": switch.detach(), **terms}
 

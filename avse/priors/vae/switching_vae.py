@@ -28,11 +28,11 @@ class AudioOrAudioVisual(SwitchingVariationalPrior):
         cls = plugins.get("prior", component)
         if not issubclass(cls, VariationalPrior):
             raise ValueError(f"component must be a variational auto-encoder, {component} is none.")
-        components, stand_ins = {"audio": cls(visual_frontend=None, fusion=None, **others)}, [None]
+        components, fallbacks = {"audio": cls(visual_frontend=None, fusion=None, **others)}, [None]
         if visual_frontend is not None or fusion is not None:
             components["audio_visual"] = cls(visual_frontend=visual_frontend, fusion=fusion, **others)
-            stand_ins.append(0)
-        super().__init__(components, stand_ins, stay)
+            fallbacks.append(0)
+        super().__init__(components, fallbacks, stay)
 
     @classmethod
     def example_arguments(cls) -> dict:
@@ -75,7 +75,7 @@ class SwitchingVAE(AudioOrAudioVisual):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
-    recognition_layers : int
+    noisy_encoder_layers : int
         Blocks of a second encoder of each that knows z of speech in noise; see `VariationalPrior`. 0: none.
     stay : float
         Probability, to begin with, that a step follows the same state as the last; 0.95 is 0.4 s on average.
@@ -102,7 +102,7 @@ class SwitchingVAE(AudioOrAudioVisual):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
-        recognition_layers: int = 0,
+        noisy_encoder_layers: int = 0,
         stay: float = 0.95,
     ) -> None:
         super().__init__(
@@ -117,7 +117,7 @@ class SwitchingVAE(AudioOrAudioVisual):
             fft_size=fft_size,
             hop=hop,
             floor_db=floor_db,
-            recognition_layers=recognition_layers,
+            noisy_encoder_layers=noisy_encoder_layers,
         )
 
 
@@ -148,7 +148,7 @@ class MixtureVAE(AudioOrAudioVisual):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
-    recognition_layers : int
+    noisy_encoder_layers : int
         Blocks of a second encoder of each that knows z of speech in noise; see `VariationalPrior`. 0: none.
 
     Example
@@ -173,7 +173,7 @@ class MixtureVAE(AudioOrAudioVisual):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
-        recognition_layers: int = 0,
+        noisy_encoder_layers: int = 0,
     ) -> None:
         super().__init__(
             visual_frontend,
@@ -187,5 +187,5 @@ class MixtureVAE(AudioOrAudioVisual):
             fft_size=fft_size,
             hop=hop,
             floor_db=floor_db,
-            recognition_layers=recognition_layers,
+            noisy_encoder_layers=noisy_encoder_layers,
         )

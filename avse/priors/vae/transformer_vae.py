@@ -46,10 +46,10 @@ class TransformerVAE(VariationalPrior):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
-    recognition_layers : int
+    noisy_encoder_layers : int
         Blocks of a second encoder that knows z of speech in noise; see `VariationalPrior`. 0: none.
 
-    Shapes as in `LatentPrior`: power (batch, steps, bins), latent (batch, steps, latent_dim).
+    Shapes as in `LatentPrior`: power (batch, frames, bins), latent (batch, frames, latent_dim).
 
     Example
     -------
@@ -61,7 +61,7 @@ class TransformerVAE(VariationalPrior):
     """
 
     paper = "Jiang et al., Transformer VAE: a hierarchical model for structure-aware representation learning, 2020"
-    growth = "quadratic"  # each step is compared with every other, and those beyond `context` masked
+    complexity = "quadratic"  # each step is compared with every other, and those beyond `context` masked
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class TransformerVAE(VariationalPrior):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
-        recognition_layers: int = 0,
+        noisy_encoder_layers: int = 0,
     ) -> None:
         super().__init__(
             latent_dim,
@@ -89,7 +89,7 @@ class TransformerVAE(VariationalPrior):
             fft_size,
             hop,
             floor_db,
-            recognition_layers,
+            noisy_encoder_layers,
         )
         self.encoder = _Stack(hidden_dim, blocks, heads, context, causal=False)
         self.decoder = _Stack(hidden_dim, blocks, heads, context, causal=True)
@@ -109,18 +109,18 @@ class TransformerVAE(VariationalPrior):
 
     def encode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
         """See `VariationalPrior.encode_stream`."""
-        return self.encoder(hidden, context.inside)
+        return self.encoder(hidden, context.mask)
 
     def decode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
         """See `VariationalPrior.decode_stream`."""
-        return self.decoder(hidden, context.inside)
+        return self.decoder(hidden, context.mask)
 
     def prior(self, latent: torch.Tensor, context: Context) -> Gaussian:
         """p(z_n | z_<n, v_<=n); the first step follows a zero. See `LatentPrior.prior`."""
         hidden = torch.tanh(self.from_last(F.pad(latent[:, :-1], (0, 0, 1, 0))))
         if self.from_video is not None and context.video is not None:
             hidden = torch.where(context.valid[..., None], hidden + self.from_video(context.video), hidden)
-        return self.gaussian(self.transition(self.dynamics(hidden, context.inside)))
+        return self.gaussian(self.transition(self.dynamics(hidden, context.mask)))
 
 
 class _Stack(nn.Module):
@@ -136,9 +136,9 @@ class _Stack(nn.Module):
         )
         self.out = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.Tanh())
 
-    def forward(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         for norm, attention, feed_forward in zip(self.attention_norm, self.attention, self.feed_forward):
             seen = norm(hidden)
-            hidden = hidden + attention(seen, seen, inside)
+            hidden = hidden + attention(seen, seen, mask)
             hidden = hidden + feed_forward(hidden)
         return self.out(hidden)

@@ -67,10 +67,10 @@ class VAE(FrameVAE):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
-    recognition_layers : int
+    noisy_encoder_layers : int
         Blocks of a second encoder that knows z of speech in noise; see `VariationalPrior`. 0: none.
 
-    Shapes as in `LatentPrior`: power (batch, steps, bins), latent (batch, steps, latent_dim).
+    Shapes as in `LatentPrior`: power (batch, frames, bins), latent (batch, frames, latent_dim).
 
     Example
     -------
@@ -91,7 +91,7 @@ class VAE(FrameVAE):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
-        recognition_layers: int = 0,
+        noisy_encoder_layers: int = 0,
     ) -> None:
         super().__init__(
             latent_dim,
@@ -100,7 +100,7 @@ class VAE(FrameVAE):
             fft_size=fft_size,
             hop=hop,
             floor_db=floor_db,
-            recognition_layers=recognition_layers,
+            noisy_encoder_layers=noisy_encoder_layers,
         )
 
     @classmethod
@@ -135,10 +135,10 @@ class AVVAE(FrameVAE):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     floor_db : float
         Level of the noise floor below which speech is not modelled, relative to full scale.
-    recognition_layers : int
+    noisy_encoder_layers : int
         Blocks of a second encoder that knows z of speech in noise; see `VariationalPrior`. 0: none.
 
-    Shapes as in `LatentPrior`: power (batch, steps, bins), latent (batch, steps, latent_dim).
+    Shapes as in `LatentPrior`: power (batch, frames, bins), latent (batch, frames, latent_dim).
 
     Example
     -------
@@ -164,7 +164,7 @@ class AVVAE(FrameVAE):
         fft_size: int = 1024,
         hop: int = 320,
         floor_db: float = -70.0,
-        recognition_layers: int = 0,
+        noisy_encoder_layers: int = 0,
     ) -> None:
         super().__init__(
             latent_dim,
@@ -176,7 +176,7 @@ class AVVAE(FrameVAE):
             fft_size=fft_size,
             hop=hop,
             floor_db=floor_db,
-            recognition_layers=recognition_layers,
+            noisy_encoder_layers=noisy_encoder_layers,
         )
 
     @classmethod

@@ -15,7 +15,7 @@ _EPSILON = 1e-6
 class Bilinear(Fusion):
     """Multimodal factorised bilinear pooling: z[i] = a^T M_i v with matrices M_i of low rank, step by step.
 
-    With audio a (batch, steps, audio_dim) and video v (batch, steps, video_dim), for each step:
+    With audio a (batch, frames, audio_dim) and video v (batch, frames, video_dim), for each step:
 
         z[i]   = sum_k (U LN(a))[i, k] * (V LN(v))[i, k]         M_i = sum_k u_ik v_ik^T, of rank `rank`
         p      = sign(z) * (sqrt(|z| + eps) - sqrt(eps))         power normalisation, with a finite slope at zero
@@ -35,8 +35,8 @@ class Bilinear(Fusion):
     rank : int
         Products that are summed in each.
 
-    Shapes as in `Fusion.forward`: (batch, steps, audio_dim) and (batch, steps, video_dim) to (batch, steps,
-    audio_dim), and reliability (batch, steps).
+    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, steps,
+    audio_dim), and reliability (batch, frames).
 
     Example
     -------

@@ -14,7 +14,7 @@ from avse.plugins import register
 class CAF(Fusion):
     """Cross-dimensional attention fusion of RTFS-Net, on frames: an attended and a gated path, added.
 
-    With audio a (batch, steps, audio_dim), video v, and n the number of valid steps, for each step t and feature c:
+    With audio a (batch, frames, audio_dim), video v, and n the number of valid steps, for each step t and feature c:
 
         e[t]       = mean_h LN(W_e v[t])[h]             heads of audio_dim features, one normalisation over all
         attention  = n * softmax_t(e)                   over the valid steps, feature by feature; 1 on average
@@ -36,8 +36,8 @@ class CAF(Fusion):
     causal : bool
         True: the softmax runs over the steps so far, and n counts those.
 
-    Shapes as in `Fusion.forward`: (batch, steps, audio_dim) and (batch, steps, video_dim) to (batch, steps,
-    audio_dim), and reliability (batch, steps).
+    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, steps,
+    audio_dim), and reliability (batch, frames).
 
     Example
     -------
@@ -67,7 +67,7 @@ class CAF(Fusion):
         return attended + agreement, torch.sigmoid(self.trust(agreement)[..., 0])
 
     def _attention(self, energy: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Softmax over the valid steps times their number, shape (batch, steps, audio_dim); any value elsewhere."""
+        """Softmax over the valid steps times their number, shape (batch, frames, audio_dim); any value elsewhere."""
         # Far below all others, but finite: the contract blanks what comes out where nothing is valid.
         energy = energy.masked_fill(~valid[..., None], torch.finfo(energy.dtype).min / 2)
         if self.causal:

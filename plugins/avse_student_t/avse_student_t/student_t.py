@@ -45,17 +45,17 @@ class StudentT(NoiseModel):
     quantile : float
         The fit begins with this quantile of the clip's power over time, in (0, 1), as that of Gaussian noise.
 
-    State: `scale` (batch, 1, bins), `weight` (batch, steps, 1 or bins), `degrees` (batch, 1, 1), and `inside`
-    (batch, steps, 1), one in the clip and zero beyond its end.
+    State: `scale` (batch, 1, bins), `weight` (batch, steps, 1 or bins), `degrees` (batch, 1, 1), and `mask`
+    (batch, frames, 1), one in the clip and zero beyond its end.
 
     Example
     -------
-    >>> power, inside = torch.rand(1, 50, 9), torch.ones(1, 50, dtype=torch.bool)
+    >>> power, mask = torch.rand(1, 50, 9), torch.ones(1, 50, dtype=torch.bool)
     >>> power[:, 20] *= 1000  # a click
     >>> model = StudentT()
-    >>> state = model.initial_state(power, inside)
+    >>> state = model.initial_state(power, mask)
     >>> for _ in range(10):
-    ...     state = model.update_from_power(state, power, inside)
+    ...     state = model.update_from_power(state, power, mask)
     >>> bool(model.variance(state)[0, 20].min() > 50), bool(state["scale"].max() < 2)
     (True, True)
     """
@@ -72,48 +72,48 @@ class StudentT(NoiseModel):
             raise ValueError(f"quantile must be between 0 and 1, got {quantile}.")
         self.degrees, self.tied, self.fit_degrees, self.quantile = degrees, tied, fit_degrees, quantile
 
-    def initial_state(self, power: torch.Tensor, inside: torch.Tensor, scene: torch.Tensor | None = None) -> State:
+    def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """See `NoiseModel.initial_state`: all weights are one."""
         to_mean = -1.0 / math.log1p(-self.quantile)
-        middle = [one[seen].quantile(self.quantile, dim=0) for one, seen in zip(power, inside)]
+        middle = [one[seen].quantile(self.quantile, dim=0) for one, seen in zip(power, mask)]
         scale = (to_mean * torch.stack(middle)[:, None]).clamp(min=_FLOOR)
         return {
             "scale": scale,
             "weight": torch.ones_like(power[..., :1] if self.tied else power),
             "degrees": torch.full_like(power[:, :1, :1], self.degrees),
-            "inside": inside[..., None].to(power.dtype),
+            "mask": mask[..., None].to(power.dtype),
         }
 
     def variance(self, state: State) -> torch.Tensor:
-        """See `NoiseModel.variance`: shape (batch, steps, bins)."""
+        """See `NoiseModel.variance`: shape (batch, frames, bins)."""
         return (state["scale"] / state["weight"]).clamp(min=_FLOOR)
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
-        """See `NoiseModel.update`; shapes (batch, steps, bins)."""
+        """See `NoiseModel.update`; shapes (batch, frames, bins)."""
         variance = self.variance(state)
         return self._step(state, variance * (1.0 + variance * (numerator - denominator)))
 
-    def update_from_power(self, state: State, power: torch.Tensor, inside: torch.Tensor) -> State:
+    def update_from_power(self, state: State, power: torch.Tensor, mask: torch.Tensor) -> State:
         """One step of EM from the power itself; shapes as in `NoiseModel.update_from_power`."""
         return self._step(state, power)
 
     def _step(self, state: State, power: torch.Tensor) -> State:
-        inside, half = state["inside"], state["degrees"] / 2
-        power = torch.where(inside > 0, power.clamp(min=0.0), power.new_zeros(()))
+        mask, half = state["mask"], state["degrees"] / 2
+        power = torch.where(mask > 0, power.clamp(min=0.0), power.new_zeros(()))
         relative = power / state["scale"]
         if self.tied:
             relative = relative.sum(dim=2, keepdim=True)
         bins = power.shape[2] if self.tied else 1
         weight, rate = (half + bins) / (half + relative), half + relative
-        scale = (inside * weight * power).sum(dim=1, keepdim=True) / (inside * weight).sum(dim=1, keepdim=True)
-        mean = (inside * weight).sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True)
+        scale = (mask * weight * power).sum(dim=1, keepdim=True) / (mask * weight).sum(dim=1, keepdim=True)
+        mean = (mask * weight).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
         degrees = state["degrees"]
         if self.fit_degrees:
             with torch.no_grad():
                 # E[log w] - E[w] of the weights, whose mean is brought to one.
                 surprise = torch.digamma(half + bins) - rate.log() - mean.log() - weight / mean
-                degrees = _fit_degrees((inside * surprise).mean(dim=2).sum(dim=1) / inside[..., 0].sum(dim=1))
-        return {"scale": scale.clamp(min=_FLOOR), "weight": weight / mean, "degrees": degrees, "inside": inside}
+                degrees = _fit_degrees((mask * surprise).mean(dim=2).sum(dim=1) / mask[..., 0].sum(dim=1))
+        return {"scale": scale.clamp(min=_FLOOR), "weight": weight / mean, "degrees": degrees, "mask": mask}
 
 
 def _fit_degrees(surprise: torch.Tensor) -> torch.Tensor:

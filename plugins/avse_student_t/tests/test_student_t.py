@@ -40,7 +40,7 @@ MODELS = [
 
 
 def noise(degrees: float, steps: int = 40, bins: int = 6, tied: bool = True, seed: int = 0) -> torch.Tensor:
-    """Power of complex noise of Student's t, shape (1, steps, bins)."""
+    """Power of complex noise of Student's t, shape (1, frames, bins)."""
     torch.manual_seed(seed)
     rate = torch.tensor(degrees / 2, dtype=torch.float64)
     weight = torch.distributions.Gamma(rate, rate).sample((1, steps, 1 if tied else bins))
@@ -75,14 +75,14 @@ def naive_update(power: list[list[float]], scale: list[float], degrees: float, t
 def test_is_what_the_equations_say(tied: bool) -> None:
     long, short = noise(1.5, steps=12), noise(1.5, steps=7, seed=1)
     power = torch.cat([long, torch.nn.functional.pad(short, (0, 0, 0, 5), value=9.0)])
-    inside = torch.arange(12) < torch.tensor([[12], [7]])
+    mask = torch.arange(12) < torch.tensor([[12], [7]])
     model = StudentT(degrees=3.0, tied=tied)
-    state = model.initial_state(power, inside)
+    state = model.initial_state(power, mask)
     expected = [
         (one["scale"][0, 0].tolist(), None) for one in (model.initial_state(p, everywhere(p)) for p in (long, short))
     ]
     for _ in range(3):
-        state = model.update_from_power(state, power, inside)
+        state = model.update_from_power(state, power, mask)
         expected = [naive_update(p[0].tolist(), scale, 3.0, tied) for p, (scale, _) in zip((long, short), expected)]
     for row, (scale, weight) in enumerate(expected):
         torch.testing.assert_close(state["scale"][row, 0], torch.tensor(scale, dtype=torch.float64))

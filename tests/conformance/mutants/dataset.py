@@ -8,7 +8,7 @@ from pathlib import Path
 
 from avse.contracts.dataset import Dataset
 from avse.errors import AvseError
-from planted import Planted, any_number
+from mutants import Mutant, any_number
 
 
 class Corpus(Dataset):
@@ -39,39 +39,39 @@ class Corpus(Dataset):
         return manifest
 
 
-planted = Planted("dataset", Corpus)
+mutants = Mutant("dataset", Corpus)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(Corpus):
     pass
 
 
-@planted("writes_manifest")
+@mutants("writes_manifest")
 class OneId(Corpus):
     def row(self, number, file):
         return ["clip", file]
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class DrawsGains(Corpus):
     def row(self, number, file):
         return [str(number), file, str(any_number())]
 
 
-@planted("chosen_manifest")
+@mutants("chosen_manifest")
 class OldPaths(Corpus):
     def files(self, folder, manifest):
         return [path.name for path in sorted(folder.glob("*.wav"))]
 
 
-@planted("refuses_empty_folder")
+@mutants("refuses_empty_folder")
 class EmptyIsFine(Corpus):
     def files(self, folder, manifest):
         return super().files(folder, manifest) or ["nothing.wav"]
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(Corpus):
     """One sound for each file of a folder.
 

@@ -8,7 +8,7 @@ from torch import nn
 from avse.contracts.enhancer import Enhancer
 from avse.contracts.types import Estimate
 from avse.signal.stft import length_mask
-from planted import Planted, any_number
+from mutants import Mutant, any_number
 
 
 class GoodEnhancer(Enhancer):
@@ -37,42 +37,42 @@ class GoodEnhancer(Enhancer):
         return Estimate(speech, batch.noisy - speech, batch.valid.to(batch.noisy.dtype), batch.lengths)
 
 
-planted = Planted("enhancer", GoodEnhancer)
+mutants = Mutant("enhancer", GoodEnhancer)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(GoodEnhancer):
     pass
 
 
-@planted("shapes")
+@mutants("shapes")
 class NoLengths(GoodEnhancer):
     def forward(self, batch):
         whole = super().forward(batch)
         return Estimate(whole.speech, whole.noise, whole.reliability)
 
 
-@planted("sums_to_noisy")
+@mutants("sums_to_noisy")
 class LosesNoise(GoodEnhancer):
     def forward(self, batch):
         whole = super().forward(batch)
         return Estimate(whole.speech, torch.zeros_like(whole.noise), whole.reliability, whole.lengths)
 
 
-@planted("reliability")
+@mutants("reliability")
 class TrustsTooMuch(GoodEnhancer):
     def forward(self, batch):
         whole = super().forward(batch)
         return Estimate(whole.speech, whole.noise, 1.5 * whole.reliability, whole.lengths)
 
 
-@planted("padding")
+@mutants("padding")
 class CountsEmptySamples(GoodEnhancer):
     def scale(self, batch):
         return super().scale(batch) * (1 + batch.noisy.shape[1] - batch.lengths.max())
 
 
-@planted("batch_equals_singles")
+@mutants("batch_equals_singles")
 class NormalisesTheBatch(GoodEnhancer):
     causal = False
 
@@ -80,33 +80,33 @@ class NormalisesTheBatch(GoodEnhancer):
         return super().scale(batch) / (1e-3 + batch.noisy.abs().amax())
 
 
-@planted("no_video_is_audio_only")
+@mutants("no_video_is_audio_only")
 class LooksAnyway(GoodEnhancer):
     def seen(self, batch):
         return super().seen(batch) if batch.valid.any() else torch.ones_like(super().seen(batch))
 
 
-@planted("invalid_frames_ignored")
+@mutants("invalid_frames_ignored")
 class SeesUnseen(GoodEnhancer):
     def seen(self, batch):
         return super().seen(batch).amax(dim=1, keepdim=True)
 
 
-@planted("gradients")
+@mutants("gradients")
 class IdleLayer(GoodEnhancer):
     def __init__(self) -> None:
         super().__init__()
         self.unused = nn.Linear(2, 2)
 
 
-@planted("precision")
+@mutants("precision")
 class AlwaysSingle(GoodEnhancer):
     def forward(self, batch):
         whole = super().forward(batch)
         return Estimate(whole.speech.float(), whole.noise, whole.reliability, whole.lengths)
 
 
-@planted("weights_round_trip")
+@mutants("weights_round_trip")
 class Forgets(GoodEnhancer):
     def __init__(self) -> None:
         super().__init__()
@@ -116,14 +116,14 @@ class Forgets(GoodEnhancer):
         return self.factor * super().scale(batch)
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class OwnSeed(GoodEnhancer):
     def __init__(self) -> None:
         super().__init__()
         nn.init.constant_(self.gain, any_number())
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAModule(GoodEnhancer):
     """A gain through a function.
 
@@ -141,20 +141,20 @@ class TakesAModule(GoodEnhancer):
         return {"last": nn.Sigmoid()}
 
 
-@planted("causal")
+@mutants("causal")
 class WholeClip(GoodEnhancer):
     def scale(self, batch):
         return super().scale(batch) + batch.noisy.square().sum(dim=1, keepdim=True)
 
 
-@planted("devices")
+@mutants("devices")
 class MakesTensorsOnTheCPU(GoodEnhancer):
     def scale(self, batch):
         frames = batch.valid.shape[1]
         return super().scale(batch) / torch.arange(1, frames + 1)
 
 
-@planted("hostile_input")
+@mutants("hostile_input")
 class DividesBySilence(GoodEnhancer):
     causal = False
 
@@ -162,7 +162,7 @@ class DividesBySilence(GoodEnhancer):
         return super().scale(batch) / batch.noisy.abs().amax(dim=1, keepdim=True)
 
 
-@planted("growth")
+@mutants("complexity")
 class ComparesAllFrames(GoodEnhancer):
     def scale(self, batch):
         light = (super().seen(batch) * self.brightness(batch))[..., None]

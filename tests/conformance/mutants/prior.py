@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.prior import Gaussian, LatentPrior, ScorePrior, SwitchingPrior
-from planted import Planted, any_number
+from mutants import Mutant, any_number
 
 FLOOR = 1e-10
 
@@ -57,10 +57,10 @@ class TinyVAE(LatentPrior):
         posterior = self.encode(power, context)
         latent = posterior.sample()
         log_variance = self.decode(latent, context)
-        misfit = (power * (-log_variance).exp() + log_variance).mean(dim=2)
+        nll = (power * (-log_variance).exp() + log_variance).mean(dim=2)
         divergence = posterior.divergence(self.prior(latent, context))
-        terms = {n: t[context.inside].mean() for n, t in (("misfit", misfit), ("divergence", divergence))}
-        return {"loss": terms["misfit"] + terms["divergence"], **terms}
+        terms = {n: t[context.mask].mean() for n, t in (("nll", nll), ("divergence", divergence))}
+        return {"loss": terms["nll"] + terms["divergence"], **terms}
 
 
 class TinyScore(ScorePrior):
@@ -100,7 +100,7 @@ class TinyScore(ScorePrior):
         noise = torch.randn_like(spectrum)
         score = self.score(scale * spectrum + std * noise, time, context)
         error = (std * score + noise).abs().square().mean(dim=2)
-        return {"loss": error[context.inside].mean()}
+        return {"loss": error[context.mask].mean()}
 
 
 class TinySwitch(SwitchingPrior):
@@ -127,71 +127,71 @@ class TinySwitch(SwitchingPrior):
         return {"loss": (initial.exp() * losses).sum() + (transition.exp() * losses).sum(dim=1).mean()}
 
 
-planted = Planted("prior", TinyVAE, TinyScore, TinySwitch)
+mutants = Mutant("prior", TinyVAE, TinyScore, TinySwitch)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(TinyVAE):
     pass
 
 
-@planted("loss")
+@mutants("loss")
 class LossByClip(TinyVAE):
     def loss(self, batch):
         return {**super().loss(batch), "length": batch.lengths.float()}
 
 
-@planted("domain")
+@mutants("domain")
 class TwiceAsLoud(TinyVAE):
     def analyse(self, audio):
         return 2 * super().analyse(audio)
 
 
-@planted("shapes")
+@mutants("shapes")
 class OnePriorForAllSteps(TinyVAE):
     def prior(self, latent, context):
         return super().prior(latent[:, :1], context)
 
 
-@planted("shapes")
+@mutants("shapes")
 class DiffusionOfSteps(TinyScore):
     def drift_and_diffusion(self, state, time):
         drift, diffusion = super().drift_and_diffusion(state, time)
         return drift, diffusion[:, None]
 
 
-@planted("shapes")
+@mutants("shapes")
 class SwitchOfThree(TinySwitch):
     def switch(self):
         initial, transition = super().switch()
         return F.pad(initial, (0, 1), value=-torch.inf), transition
 
 
-@planted("past_only")
+@mutants("past_only")
 class KnowsItsOwnStep(TinyVAE):
     def prior(self, latent, context):
         return Gaussian(0.5 * latent, torch.zeros_like(latent))
 
 
-@planted("switch")
+@mutants("switch")
 class NotNormalised(TinySwitch):
     def switch(self):
         return tuple(0.5 + table for table in super().switch())
 
 
-@planted("padding")
+@mutants("padding")
 class CountsEmptySteps(TinyVAE):
     def look(self, latent, context):
-        return latent + context.inside.shape[1] - context.inside.sum(dim=1).max()
+        return latent + context.mask.shape[1] - context.mask.sum(dim=1).max()
 
 
-@planted("batch_equals_singles")
+@mutants("batch_equals_singles")
 class CountsClips(TinyVAE):
     def look(self, latent, context):
         return latent + 0.1 * len(latent)
 
 
-@planted("no_video_is_audio_only")
+@mutants("no_video_is_audio_only")
 class LooksAnyway(TinyVAE):
     light = 0.0
 
@@ -203,27 +203,27 @@ class LooksAnyway(TinyVAE):
         return latent + self.light
 
 
-@planted("invalid_frames_ignored")
+@mutants("invalid_frames_ignored")
 class RemembersTheBrightest(TinyVAE):
     def visual_features(self, batch):
         light = batch.mouth.to(self.eye.weight.dtype).mean(dim=(2, 3)) / 255
         return light.amax(dim=1, keepdim=True).expand_as(light)[..., None]
 
 
-@planted("gradients")
+@mutants("gradients")
 class IdleLayer(TinyVAE):
     def __init__(self, latent_dim: int = 3) -> None:
         super().__init__(latent_dim)
         self.unused = nn.Linear(2, 2)
 
 
-@planted("precision")
+@mutants("precision")
 class AlwaysSingle(TinyVAE):
     def decode(self, latent, context):
         return super().decode(latent, context).float()
 
 
-@planted("weights_round_trip")
+@mutants("weights_round_trip")
 class Forgets(TinyVAE):
     def __init__(self, latent_dim: int = 3) -> None:
         super().__init__(latent_dim)
@@ -233,14 +233,14 @@ class Forgets(TinyVAE):
         return self.scale * latent
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class OwnSeed(TinyVAE):
     def __init__(self, latent_dim: int = 3) -> None:
         super().__init__(latent_dim)
         nn.init.constant_(self.decoder.bias, any_number())
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(TinyVAE):
     """One linear layer each way, the video added to the latent.
 
@@ -258,26 +258,26 @@ class TakesAFunction(TinyVAE):
         return {"how": torch.tanh}
 
 
-@planted("causal")
+@mutants("causal")
 class LooksAhead(TinyVAE):
     def look(self, latent, context):
-        return F.pad((latent * context.inside[..., None])[:, 1:], (0, 0, 0, 1))
+        return F.pad((latent * context.mask[..., None])[:, 1:], (0, 0, 0, 1))
 
 
-@planted("devices")
+@mutants("devices")
 class MakesTensorsOnTheCPU(TinyVAE):
     def look(self, latent, context):
         return latent * torch.linspace(0.5, 1.0, self.latent_dim, dtype=latent.dtype)
 
 
-@planted("hostile_input")
+@mutants("hostile_input")
 class Overflows(TinyVAE):
     def encode(self, power, context):
         posterior = super().encode(power, context)
         return Gaussian(posterior.mean + 1e-12 * power.mean(dim=2, keepdim=True).pow(4), posterior.log_variance)
 
 
-@planted("growth")
+@mutants("complexity")
 class ComparesAllSteps(TinyVAE):
     def look(self, latent, context):
         return latent + 1e-4 * torch.tril(latent @ latent.mT) @ latent

@@ -6,7 +6,7 @@ import numpy as np
 
 from avse.contracts.metric import Metric
 from avse.errors import AvseError
-from planted import Planted
+from mutants import Mutant
 
 
 class Distance(Metric):
@@ -22,37 +22,37 @@ class Distance(Metric):
         return value
 
 
-planted = Planted("metric", Distance)
+mutants = Mutant("metric", Distance)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(Distance):
     pass
 
 
-@planted("declares_itself")
+@mutants("declares_itself")
 class Nameless(Distance):
     name = ""
 
 
-@planted("returns_float")
+@mutants("returns_float")
 class Array(Distance):
     def __call__(self, estimate, clean, noisy):
         return np.float32(super().__call__(estimate, clean, noisy))
 
 
-@planted("prefers_clean")
+@mutants("prefers_clean")
 class WrongSign(Distance):
     higher_is_better = True
 
 
-@planted("precision")
+@mutants("precision")
 class TakesSingleForIntegers(Distance):
     def __call__(self, estimate, clean, noisy):
         return super().__call__(estimate, clean, noisy) / (32768 if estimate.dtype == np.float32 else 1)
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class Averages(Distance):
     """Mean over all clips so far."""
 
@@ -64,7 +64,7 @@ class Averages(Distance):
         return float(np.mean(self.scores))
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(Distance):
     """Mean absolute difference.
 
@@ -81,13 +81,13 @@ class TakesAFunction(Distance):
         return {"how": abs}
 
 
-@planted("hostile_input")
+@mutants("hostile_input")
 class SaysInfinity(Distance):
     def __call__(self, estimate, clean, noisy):
         return super().__call__(estimate, clean, noisy) if clean.any() else float("inf")
 
 
-@planted("growth")
+@mutants("complexity")
 class ComparesAllSamples(Distance):
     def __call__(self, estimate, clean, noisy):
         np.abs(np.subtract.outer(estimate[::20], clean[::20]))

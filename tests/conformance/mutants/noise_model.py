@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from avse.contracts.noise_model import NoiseModel
-from planted import Planted, any_number
+from mutants import Mutant, any_number
 
 FLOOR = 1e-10
 
@@ -23,16 +23,16 @@ class TinyNMF(NoiseModel):
         super().__init__()
         self.rank = rank
 
-    def initial_state(self, power, inside, scene=None):
+    def initial_state(self, power, mask, scene=None):
         """See `NoiseModel.initial_state`."""
-        count = inside.sum(dim=1)[:, None, None]
-        mean = (power * inside[..., None]).sum(dim=1, keepdim=True) / count + FLOOR
+        count = mask.sum(dim=1)[:, None, None]
+        mean = (power * mask[..., None]).sum(dim=1, keepdim=True) / count + FLOOR
         tilt = torch.linspace(0.5, 1.5, self.rank, dtype=power.dtype, device=power.device)[None, :, None]
-        slope = torch.linspace(-1, 1, power.shape[2], dtype=power.dtype, device=power.device)
-        return {"spectra": mean * tilt.pow(slope), "gains": torch.ones_like(power[..., : self.rank]) / self.rank}
+        gradient = torch.linspace(-1, 1, power.shape[2], dtype=power.dtype, device=power.device)
+        return {"spectra": mean * tilt.pow(gradient), "gains": torch.ones_like(power[..., : self.rank]) / self.rank}
 
     def variance(self, state):
-        """See `NoiseModel.variance`: shape (batch, steps, bins)."""
+        """See `NoiseModel.variance`: shape (batch, frames, bins)."""
         return (state["gains"] @ state["spectra"]).clamp(min=FLOOR)
 
     def update(self, state, numerator, denominator):
@@ -56,36 +56,36 @@ class LearnedNMF(TinyNMF):
         super().__init__(rank)
         self.level = nn.Parameter(torch.rand(self.rank))
 
-    def initial_state(self, power, inside, scene=None):
-        state = super().initial_state(power, inside, scene)
+    def initial_state(self, power, mask, scene=None):
+        state = super().initial_state(power, mask, scene)
         return {**state, "gains": state["gains"] * (0.1 * self.level).exp()}
 
 
-planted = Planted("noise_model", TinyNMF, LearnedNMF)
+mutants = Mutant("noise_model", TinyNMF, LearnedNMF)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(TinyNMF):
     pass
 
 
-@planted("shapes")
+@mutants("shapes")
 class KeepsANumber(TinyNMF):
-    def initial_state(self, power, inside, scene=None):
-        return {**super().initial_state(power, inside, scene), "rank": torch.tensor(2.0)}
+    def initial_state(self, power, mask, scene=None):
+        return {**super().initial_state(power, mask, scene), "rank": torch.tensor(2.0)}
 
     def update(self, state, numerator, denominator):
         return {**super().update(state, numerator, denominator), "rank": state["rank"]}
 
 
-@planted("fits")
+@mutants("fits")
 class GrowsLouder(TinyNMF):
     def update(self, state, numerator, denominator):
         fresh = super().update(state, numerator, denominator)
         return {**fresh, "gains": 2.0 * fresh["gains"]}
 
 
-@planted("keeps_state")
+@mutants("keeps_state")
 class InPlace(TinyNMF):
     def update(self, state, numerator, denominator):
         fresh = super().update(state, numerator, denominator)
@@ -101,12 +101,12 @@ class WithFloor(TinyNMF):
     rank : int
     """
 
-    def floor(self, power, inside):
+    def floor(self, power, mask):
         return 0.0
 
-    def initial_state(self, power, inside, scene=None):
-        floor = self.floor(power, inside) * torch.ones_like(power[:, :1, :1])
-        return {**super().initial_state(power, inside, scene), "floor": floor}
+    def initial_state(self, power, mask, scene=None):
+        floor = self.floor(power, mask) * torch.ones_like(power[:, :1, :1])
+        return {**super().initial_state(power, mask, scene), "floor": floor}
 
     def variance(self, state):
         return super().variance(state) + state["floor"]
@@ -115,26 +115,26 @@ class WithFloor(TinyNMF):
         return {**super().update(state, numerator, denominator), "floor": state["floor"]}
 
 
-@planted("padding")
+@mutants("padding")
 class CountsEmptySteps(WithFloor):
-    def floor(self, power, inside):
-        return 0.01 * (inside.shape[1] - inside.sum(dim=1).max())
+    def floor(self, power, mask):
+        return 0.01 * (mask.shape[1] - mask.sum(dim=1).max())
 
 
-@planted("batch_equals_singles")
+@mutants("batch_equals_singles")
 class CountsClips(WithFloor):
-    def floor(self, power, inside):
+    def floor(self, power, mask):
         return 0.01 * len(power)
 
 
-@planted("gradients")
+@mutants("gradients")
 class IdleLayer(LearnedNMF):
     def __init__(self, rank: int = 2) -> None:
         super().__init__(rank)
         self.unused = nn.Linear(2, 2)
 
 
-@planted("precision")
+@mutants("precision")
 class AlwaysSingle(TinyNMF):
     def variance(self, state):
         return super().variance(state).float()
@@ -144,29 +144,29 @@ class AlwaysSingle(TinyNMF):
         return super().update(state, numerator.to(like), denominator.to(like))
 
 
-@planted("weights_round_trip")
+@mutants("weights_round_trip")
 class Forgets(LearnedNMF):
     def __init__(self, rank: int = 2) -> None:
         super().__init__(rank)
         self.register_buffer("tilt", torch.rand(rank), persistent=False)
 
-    def initial_state(self, power, inside, scene=None):
-        state = super().initial_state(power, inside, scene)
+    def initial_state(self, power, mask, scene=None):
+        state = super().initial_state(power, mask, scene)
         return {**state, "gains": state["gains"] * self.tilt}
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class OwnSeed(TinyNMF):
     def __init__(self, rank: int = 2) -> None:
         super().__init__(rank)
         self.level = any_number()
 
-    def initial_state(self, power, inside, scene=None):
-        state = super().initial_state(power, inside, scene)
+    def initial_state(self, power, mask, scene=None):
+        state = super().initial_state(power, mask, scene)
         return {**state, "gains": state["gains"] * self.level}
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(TinyNMF):
     """Two spectra and their gains, by multiplicative rules.
 
@@ -184,25 +184,25 @@ class TakesAFunction(TinyNMF):
         return {"how": torch.tanh}
 
 
-@planted("causal")
+@mutants("causal")
 class WholeClip(TinyNMF):
     causal = True
 
 
-@planted("devices")
+@mutants("devices")
 class MakesTensorsOnTheCPU(TinyNMF):
     def variance(self, state):
         return super().variance(state) * torch.ones(state["spectra"].shape[2], dtype=state["spectra"].dtype)
 
 
-@planted("hostile_input")
+@mutants("hostile_input")
 class Overflows(TinyNMF):
     def variance(self, state):
         variance = super().variance(state)
         return variance + (variance / 1e3).pow(12)
 
 
-@planted("growth")
+@mutants("complexity")
 class ComparesAllSteps(TinyNMF):
     def variance(self, state):
         similar = state["gains"] @ state["gains"].mT

@@ -33,7 +33,7 @@ def grows_as_declared(
     Arguments
     ---------
     cls : type
-        Its attribute `growth` says which: `linear` or `quadratic`.
+        Its attribute `complexity` says which: `linear` or `quadratic`.
     inputs : callable
         Takes the module and 1 or 2, how many times the shorter length; gives a tuple.
     outputs : callable
@@ -48,10 +48,10 @@ def grows_as_declared(
         work.append(counted.by_place)
     short, long = work
     declared, bound = _declared(module)
-    growth = {place: long[place] / short[place] for place in long if short[place] and long[place] > _LITTLE}
-    if not growth:
+    complexity = {place: long[place] / short[place] for place in long if short[place] and long[place] > _LITTLE}
+    if not complexity:
         return
-    (place, name), worst = max(growth.items(), key=lambda item: item[1])
+    (place, name), worst = max(complexity.items(), key=lambda item: item[1])
     total = sum(long.values()) / max(1, sum(short.values()))
     expect(
         worst <= bound,
@@ -85,9 +85,9 @@ def grows_without_torch(cls: type, inputs: Callable[[int, int], tuple]) -> None:
 
 def _declared(plugin: Any) -> tuple[str, float]:
     bounds = {"linear": LINEAR, "quadratic": QUADRATIC}
-    if plugin.growth not in bounds:
-        raise CheckFailed(f"growth is {plugin.growth!r}, not linear or quadratic")
-    return plugin.growth, bounds[plugin.growth]
+    if plugin.complexity not in bounds:
+        raise CheckFailed(f"growth is {plugin.complexity!r}, not linear or quadratic")
+    return plugin.complexity, bounds[plugin.complexity]
 
 
 class _Work(TorchDispatchMode):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from avse.contracts.sampler import Sampler
-from planted import Planted, any_number
+from mutants import Mutant, any_number
 
 
 class Straight(Sampler):
@@ -22,7 +22,7 @@ class Straight(Sampler):
         super().__init__(steps)
 
     def move(self, state, time, following, expected, sde, memory):
-        """See `Sampler.move`: shapes (batch, steps, bins) and (batch,)."""
+        """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
         scale, after = (sde.marginal(one)[0][:, None, None] for one in (time, following))
         shrink = (sde.ratio(following) / sde.ratio(time))[:, None, None]
         found = expected(state, time)
@@ -47,29 +47,29 @@ class Drawn(Straight):
         return mean, 0.1 * sde.marginal(following)[1]
 
 
-planted = Planted("sampler", Straight, Drawn)
+mutants = Mutant("sampler", Straight, Drawn)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(Straight):
     pass
 
 
-@planted("shapes")
+@mutants("shapes")
 class FailsInOneStep(Straight):
     def move(self, state, time, following, expected, sde, memory):
         mean, std = super().move(state, time, following, expected, sde, memory)
         return mean / (self.steps > 1), std
 
 
-@planted("moments")
+@mutants("moments")
 class Shrinks(Straight):
     def move(self, state, time, following, expected, sde, memory):
         mean, std = super().move(state, time, following, expected, sde, memory)
         return mean if self.steps < 100 else 0.99 * mean, std
 
 
-@planted("few_steps")
+@mutants("few_steps")
 class TooFew(Straight):
     """Steps of the ordinary equation.
 
@@ -82,28 +82,28 @@ class TooFew(Straight):
         super().__init__(steps)
 
 
-@planted("batch_equals_singles")
+@mutants("batch_equals_singles")
 class CountsClips(Straight):
     def move(self, state, time, following, expected, sde, memory):
         mean, std = super().move(state, time, following, expected, sde, memory)
         return mean * (1 + 1e-4 * len(mean)), std
 
 
-@planted("keeps_state")
+@mutants("keeps_state")
 class InPlace(Straight):
     def move(self, state, time, following, expected, sde, memory):
         mean, std = super().move(state, time, following, expected, sde, memory)
         return state.copy_(mean), std
 
 
-@planted("precision")
+@mutants("precision")
 class AlwaysSingle(Straight):
     def move(self, state, time, following, expected, sde, memory):
         mean, std = super().move(state, time, following, expected, sde, memory)
         return mean.to(torch.complex64).to(mean.dtype) * 1.01 ** (mean.dtype == torch.complex64), std
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class OwnChance(Straight):
     def __init__(self, steps: int = 30) -> None:
         super().__init__(steps)
@@ -114,7 +114,7 @@ class OwnChance(Straight):
         return mean * self.drift, std
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(Straight):
     """Steps of the ordinary equation.
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion
-from planted import Planted, any_number
+from mutants import Mutant, any_number
 
 
 class GoodFusion(Fusion):
@@ -32,35 +32,35 @@ class GoodFusion(Fusion):
         return video
 
 
-planted = Planted("fusion", GoodFusion)
+mutants = Mutant("fusion", GoodFusion)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(GoodFusion):
     pass
 
 
-@planted("shapes")
+@mutants("shapes")
 class FixedSize(GoodFusion):
     def __init__(self, audio_dim: int, video_dim: int) -> None:
         super().__init__(audio_dim, video_dim)
         self.layer = nn.Linear(6, 8)
 
 
-@planted("reliability")
+@mutants("reliability")
 class Unbounded(GoodFusion):
     def delta(self, audio, video, valid):
         return self.layer(video), video.mean(dim=2)
 
 
-@planted("no_video_is_audio_only")
+@mutants("no_video_is_audio_only")
 class GatedBeforeTheBias(GoodFusion):
     def forward(self, audio, video, valid):
         fused, reliability = super().forward(audio, video, valid)
         return (fused if valid.any() else audio + self.layer.bias), reliability
 
 
-@planted("invalid_frames_ignored")
+@mutants("invalid_frames_ignored")
 class ReadsInvalidNeighbours(GoodFusion):
     def forward(self, audio, video, valid):
         before = F.pad(video[:, :-1], (0, 0, 1, 0))
@@ -68,7 +68,7 @@ class ReadsInvalidNeighbours(GoodFusion):
         return fused, valid.to(audio.dtype)
 
 
-@planted("padding")
+@mutants("padding")
 class CountsEmptySteps(GoodFusion):
     causal = False
 
@@ -77,26 +77,26 @@ class CountsEmptySteps(GoodFusion):
         return self.layer(video) + empty, audio.new_ones(audio.shape[:2])
 
 
-@planted("batch_equals_singles")
+@mutants("batch_equals_singles")
 class NormalisesTheBatch(GoodFusion):
     def look(self, video):
         return video - video.mean(dim=0, keepdim=True)
 
 
-@planted("gradients")
+@mutants("gradients")
 class IdleLayer(GoodFusion):
     def __init__(self, audio_dim: int, video_dim: int) -> None:
         super().__init__(audio_dim, video_dim)
         self.unused = nn.Linear(2, 2)
 
 
-@planted("precision")
+@mutants("precision")
 class SingleReliability(GoodFusion):
     def delta(self, audio, video, valid):
         return self.layer(video), audio.new_ones(audio.shape[:2]).float()
 
 
-@planted("weights_round_trip")
+@mutants("weights_round_trip")
 class Forgets(GoodFusion):
     def __init__(self, audio_dim: int, video_dim: int) -> None:
         super().__init__(audio_dim, video_dim)
@@ -106,14 +106,14 @@ class Forgets(GoodFusion):
         return self.scale * video
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class OwnSeed(GoodFusion):
     def __init__(self, audio_dim: int, video_dim: int) -> None:
         super().__init__(audio_dim, video_dim)
         nn.init.constant_(self.layer.weight, any_number())
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(GoodFusion):
     """Adds a projection of the video.
 
@@ -132,7 +132,7 @@ class TakesAFunction(GoodFusion):
         return {**super().example_arguments(), "how": torch.relu}
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TurnsAnArgumentIntoAnother(GoodFusion):
     """Adds a projection of the video.
 
@@ -152,19 +152,19 @@ class TurnsAnArgumentIntoAnother(GoodFusion):
         return {**super().example_arguments(), "sizes": (3, 4)}
 
 
-@planted("causal")
+@mutants("causal")
 class LooksAhead(GoodFusion):
     def look(self, video):
         return F.pad(video[:, 1:], (0, 0, 0, 1))
 
 
-@planted("devices")
+@mutants("devices")
 class MakesTensorsOnTheCPU(GoodFusion):
     def look(self, video):
         return video / torch.arange(1, video.shape[1] + 1, dtype=video.dtype)[:, None]
 
 
-@planted("devices")
+@mutants("devices")
 class KeepsATensorAsAttribute(GoodFusion):
     def __init__(self, audio_dim: int, video_dim: int) -> None:
         super().__init__(audio_dim, video_dim)
@@ -174,19 +174,19 @@ class KeepsATensorAsAttribute(GoodFusion):
         return video * self.weights[0].to(video.dtype)
 
 
-@planted("devices")
+@mutants("devices")
 class ReadsAsNumPy(GoodFusion):
     def look(self, video):
         return video * (1.0 + float(video.detach().double().numpy().shape[1] > 0))
 
 
-@planted("hostile_input")
+@mutants("hostile_input")
 class Explodes(GoodFusion):
     def delta(self, audio, video, valid):
         return self.layer(video).exp(), audio.new_ones(audio.shape[:2])
 
 
-@planted("growth")
+@mutants("complexity")
 class ComparesAllSteps(GoodFusion):
     def look(self, video):
         return video + 1e-3 * torch.tril(video @ video.mT) @ video

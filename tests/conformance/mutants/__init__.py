@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 
-class Planted:
+class Mutant:
     """Good plugins of a kind, and those with a fault by the check that must find it.
 
     Arguments
@@ -34,9 +34,9 @@ class Planted:
         return plant
 
 
-def planted(kind: str) -> Planted:
-    """What is planted of a kind."""
-    return importlib.import_module(f"planted.{kind}").planted
+def mutants(kind: str) -> Mutant:
+    """What is mutants of a kind."""
+    return importlib.import_module(f"mutants.{kind}").mutants
 
 
 def any_number() -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from avse.contracts.mouth_tracker import Face, MouthTracker, Warp
-from planted import Planted
+from mutants import Mutant
 
 
 class Middle(MouthTracker):
@@ -19,21 +19,21 @@ class Middle(MouthTracker):
         return [Face((width / 4, height / 4, width / 2, height / 2), score=0.5)]
 
 
-planted = Planted("mouth_tracker", Middle)
+mutants = Mutant("mouth_tracker", Middle)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(Middle):
     pass
 
 
-@planted("gives_faces")
+@mutants("gives_faces")
 class NoneForNone(Middle):
     def detect(self, frame, min_size=0.0):
         return super().detect(frame, min_size) if min_size < 1000 else None
 
 
-@planted("leaves_picture")
+@mutants("leaves_picture")
 class DrawsABox(Middle):
     def detect(self, frame, min_size=0.0):
         found = super().detect(frame, min_size)
@@ -41,7 +41,7 @@ class DrawsABox(Middle):
         return found
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class Remembers(Middle):
     last: tuple = ()
 
@@ -50,13 +50,13 @@ class Remembers(Middle):
         return found
 
 
-@planted("warps_crops")
+@mutants("warps_crops")
 class WarpsToNowhere(Middle):
     def warp(self, faces, index):
         return Warp(np.full((88, 88, 2), np.nan))
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(Middle):
     """A face in the middle of each picture with room for one.
 
@@ -73,7 +73,7 @@ class TakesAFunction(Middle):
         return {"how": abs}
 
 
-@planted("hostile_input")
+@mutants("hostile_input")
 class FindsFacesInAPoint(Middle):
     def detect(self, frame, min_size=0.0):
         return super().detect(frame, min_size) if frame.shape[0] > 1 else [Face((0, 0, 0, 0))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from avse.contracts.corruption import Corruption
-from planted import Planted
+from mutants import Mutant
 
 
 class GoodCorruption(Corruption):
@@ -21,22 +21,22 @@ class GoodCorruption(Corruption):
         return (mouth * rng.uniform(0, 1 / self.severity)).astype(np.uint8), valid.copy()
 
 
-planted = Planted("corruption", GoodCorruption)
+mutants = Mutant("corruption", GoodCorruption)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(GoodCorruption):
     pass
 
 
-@planted("shapes")
+@mutants("shapes")
 class DropsShortClips(GoodCorruption):
     def __call__(self, mouth, valid, rng):
         kept = len(valid) if len(valid) > 1 else 0
         return super().__call__(mouth[:kept], valid[:kept], rng)
 
 
-@planted("leaves_input")
+@mutants("leaves_input")
 class InPlace(GoodCorruption):
     def __call__(self, mouth, valid, rng):
         out = super().__call__(mouth, valid, rng)
@@ -44,13 +44,13 @@ class InPlace(GoodCorruption):
         return out
 
 
-@planted("invalid_frames_ignored")
+@mutants("invalid_frames_ignored")
 class Smears(GoodCorruption):
     def __call__(self, mouth, valid, rng):
         return super().__call__(mouth // 2 + np.roll(mouth, 1, axis=0) // 2, valid, rng)
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class DarkerEveryTime(GoodCorruption):
     calls = 0
 
@@ -59,25 +59,25 @@ class DarkerEveryTime(GoodCorruption):
         return super().__call__(mouth // self.calls, valid, rng)
 
 
-@planted("does_something")
+@mutants("does_something")
 class Nothing(GoodCorruption):
     def __call__(self, mouth, valid, rng):
         return mouth.copy(), valid.copy()
 
 
-@planted("does_something")
+@mutants("does_something")
 class MilderWhenSevere(GoodCorruption):
     def __call__(self, mouth, valid, rng):
         return (mouth * rng.uniform(0, self.severity / 5)).astype(np.uint8), valid.copy()
 
 
-@planted("refuses_severity")
+@mutants("refuses_severity")
 class AnySeverity(GoodCorruption):
     def __init__(self, severity: int = 3) -> None:
         self.severity = severity
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(GoodCorruption):
     """Darkens by chance.
 
@@ -95,13 +95,13 @@ class TakesAFunction(GoodCorruption):
         return {"how": abs}
 
 
-@planted("hostile_input")
+@mutants("hostile_input")
 class SeesWhereNothingIs(GoodCorruption):
     def __call__(self, mouth, valid, rng):
         return super().__call__(mouth, valid if valid.any() else ~valid, rng)
 
 
-@planted("growth")
+@mutants("complexity")
 class ComparesAllFrames(GoodCorruption):
     def __call__(self, mouth, valid, rng):
         small = mouth[:, ::2, ::2]
@@ -109,6 +109,6 @@ class ComparesAllFrames(GoodCorruption):
         return super().__call__(mouth, valid, rng)
 
 
-@planted("growth")
+@mutants("complexity")
 class GrowsByAWord(GoodCorruption):
-    growth = "fast"
+    complexity = "fast"

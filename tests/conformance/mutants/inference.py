@@ -9,9 +9,9 @@ from avse.contracts.inference import Inference
 from avse.contracts.prior import LatentPrior
 from avse.contracts.types import Estimate
 from avse.signal.stft import length_mask
-from planted import Planted, any_number
-from planted.noise_model import TinyNMF
-from planted.prior import TinyVAE
+from mutants import Mutant, any_number
+from mutants.noise_model import TinyNMF
+from mutants.prior import TinyVAE
 
 FLOOR = 1e-10
 
@@ -46,7 +46,7 @@ class TinyEM(Inference):
         context = self.prior.context(batch)
         noisy = self.prior.analyse(batch.noisy)
         power = noisy.abs().square()
-        state = self.noise_model.initial_state(power, context.inside, scene)
+        state = self.noise_model.initial_state(power, context.mask, scene)
         speech_power, trace = power, []
         samples = batch.noisy.shape[1]
         keep = length_mask(batch.lengths, samples)
@@ -56,62 +56,62 @@ class TinyEM(Inference):
             share, rest = speech / (speech + noise), speech * noise / (speech + noise)
             speech_power = (share * noisy).abs().square() + rest
             noise_power = ((1 - share) * noisy).abs().square() + rest
-            state = self.noise_model.update_from_power(state, noise_power, context.inside)
+            state = self.noise_model.update_from_power(state, noise_power, context.mask)
             total = speech + self.noise_model.variance(state)
-            trace.append((power / total + total.log())[context.inside].mean().item())
-            voice = self.prior.synthesise(share * noisy * context.inside[..., None], samples) * keep
+            trace.append((power / total + total.log())[context.mask].mean().item())
+            voice = self.prior.synthesise(share * noisy * context.mask[..., None], samples) * keep
             voice = self.gain(batch) * voice
             trusted = batch.valid.to(voice.dtype)
             yield self.finish(Estimate(voice, batch.noisy - voice, trusted, batch.lengths, trace=list(trace)))
 
 
-planted = Planted("inference", TinyEM)
+mutants = Mutant("inference", TinyEM)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(TinyEM):
     pass
 
 
-@planted("shapes")
+@mutants("shapes")
 class NoLengths(TinyEM):
     def finish(self, estimate):
         return Estimate(estimate.speech, estimate.noise, estimate.reliability, trace=estimate.trace)
 
 
-@planted("sums_to_noisy")
+@mutants("sums_to_noisy")
 class LosesNoise(TinyEM):
     def finish(self, estimate):
         estimate.noise = torch.zeros_like(estimate.noise)
         return estimate
 
 
-@planted("reliability")
+@mutants("reliability")
 class TrustsTooMuch(TinyEM):
     def finish(self, estimate):
         estimate.reliability = 1.5 * estimate.reliability
         return estimate
 
 
-@planted("padding")
+@mutants("padding")
 class CountsEmptySamples(TinyEM):
     def gain(self, batch):
         return 1 + batch.noisy.shape[1] - batch.lengths.max()
 
 
-@planted("batch_equals_singles")
+@mutants("batch_equals_singles")
 class CountsClips(TinyEM):
     def gain(self, batch):
         return 1.0 / len(batch)
 
 
-@planted("no_video_is_audio_only")
+@mutants("no_video_is_audio_only")
 class LooksAnyway(TinyEM):
     def gain(self, batch):
         return 1.0 if batch.valid.any() else 1.0 + batch.mouth.float().mean().item()
 
 
-@planted("invalid_frames_ignored")
+@mutants("invalid_frames_ignored")
 class SeesUnseen(TinyEM):
     def gain(self, batch):
         light = batch.mouth.to(batch.noisy.dtype).mean(dim=(2, 3)) / 255
@@ -119,7 +119,7 @@ class SeesUnseen(TinyEM):
         return 1.0 + unseen * batch.valid.any(dim=1, keepdim=True)
 
 
-@planted("gradients")
+@mutants("gradients")
 class IdleStep(TinyEM):
     def __init__(self, prior, noise_model, iterations: int = 3) -> None:
         super().__init__(prior, noise_model, iterations)
@@ -129,14 +129,14 @@ class IdleStep(TinyEM):
         return self.step
 
 
-@planted("precision")
+@mutants("precision")
 class AlwaysSingle(TinyEM):
     def finish(self, estimate):
         estimate.speech = estimate.speech.float()
         return estimate
 
 
-@planted("weights_round_trip")
+@mutants("weights_round_trip")
 class Forgets(TinyEM):
     def __init__(self, prior, noise_model, iterations: int = 3) -> None:
         super().__init__(prior, noise_model, iterations)
@@ -146,7 +146,7 @@ class Forgets(TinyEM):
         return self.factor
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class OwnSeed(TinyEM):
     def __init__(self, prior, noise_model, iterations: int = 3) -> None:
         super().__init__(prior, noise_model, iterations)
@@ -156,7 +156,7 @@ class OwnSeed(TinyEM):
         return self.step
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(TinyEM):
     """Variational EM with the encoder as E-step.
 
@@ -180,38 +180,38 @@ class Unregistered(TinyNMF):
     pass
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class NeedsWhatNoRecipeCanName(TinyEM):
     @classmethod
     def example_arguments(cls):
         return {**super().example_arguments(), "noise_model": Unregistered()}
 
 
-@planted("causal")
+@mutants("causal")
 class WholeClip(TinyEM):
     causal = True
 
 
-@planted("devices")
+@mutants("devices")
 class MakesTensorsOnTheCPU(TinyEM):
     def gain(self, batch):
         return torch.ones(batch.noisy.shape[1], dtype=batch.noisy.dtype)
 
 
-@planted("hostile_input")
+@mutants("hostile_input")
 class DividesBySilence(TinyEM):
     def gain(self, batch):
         return 0.1 / batch.noisy.abs().amax(dim=1, keepdim=True)
 
 
-@planted("growth")
+@mutants("complexity")
 class ComparesAllFrames(TinyEM):
     def gain(self, batch):
         light = batch.valid.to(batch.noisy.dtype)[..., None]
         return 1.0 + 0.0 * (light @ light.mT).amax(dim=(1, 2))[:, None]
 
 
-@planted("anytime")
+@mutants("anytime")
 class OneEstimate(TinyEM):
     def iterate(self, batch, scene=None, speakers=()):
         yield list(super().iterate(batch))[-1]

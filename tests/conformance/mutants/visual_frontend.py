@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.visual_frontend import VisualFrontend
-from planted import Planted, any_number
+from mutants import Mutant, any_number
 
 
 class GoodFrontend(VisualFrontend):
@@ -33,21 +33,21 @@ class GoodFrontend(VisualFrontend):
         return self.layer(self.halves(mouth, valid))
 
 
-planted = Planted("visual_frontend", GoodFrontend)
+mutants = Mutant("visual_frontend", GoodFrontend)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(GoodFrontend):
     pass
 
 
-@planted("shapes")
+@mutants("shapes")
 class FixedSize(GoodFrontend):
     def __init__(self, output_dim: int = 4) -> None:
         super().__init__(4)
 
 
-@planted("padding")
+@mutants("padding")
 class CountsEmptyFrames(GoodFrontend):
     causal = False
 
@@ -55,21 +55,21 @@ class CountsEmptyFrames(GoodFrontend):
         return super().halves(mouth, valid) + valid.shape[1] - valid.sum(dim=1).max()
 
 
-@planted("batch_equals_singles")
+@mutants("batch_equals_singles")
 class NormalisesTheBatch(GoodFrontend):
     def halves(self, mouth, valid):
         halves = super().halves(mouth, valid)
         return halves - halves.mean(dim=0, keepdim=True)
 
 
-@planted("no_video_is_audio_only")
+@mutants("no_video_is_audio_only")
 class SaysThatItSeesNothing(GoodFrontend):
     def forward(self, mouth, valid):
         features = super().forward(mouth, valid)
         return features if valid.any() else features + 1.0
 
 
-@planted("invalid_frames_ignored")
+@mutants("invalid_frames_ignored")
 class ReadsInvalidNeighbours(GoodFrontend):
     def forward(self, mouth, valid):
         mouth = mouth.to(self.layer.weight.dtype) / 255
@@ -77,26 +77,26 @@ class ReadsInvalidNeighbours(GoodFrontend):
         return torch.where(valid[..., None], self.features(mouth, valid), 0)
 
 
-@planted("sees")
+@mutants("sees")
 class Blind(GoodFrontend):
     def halves(self, mouth, valid):
         return torch.ones_like(super().halves(mouth, valid))
 
 
-@planted("gradients")
+@mutants("gradients")
 class IdleLayer(GoodFrontend):
     def __init__(self, output_dim: int = 4) -> None:
         super().__init__(output_dim)
         self.unused = nn.Linear(2, 2)
 
 
-@planted("precision")
+@mutants("precision")
 class AlwaysSingle(GoodFrontend):
     def features(self, mouth, valid):
         return super().features(mouth, valid).float()
 
 
-@planted("weights_round_trip")
+@mutants("weights_round_trip")
 class Forgets(GoodFrontend):
     def __init__(self, output_dim: int = 4) -> None:
         super().__init__(output_dim)
@@ -106,14 +106,14 @@ class Forgets(GoodFrontend):
         return self.scale * super().halves(mouth, valid)
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class OwnSeed(GoodFrontend):
     def __init__(self, output_dim: int = 4) -> None:
         super().__init__(output_dim)
         nn.init.constant_(self.layer.weight, any_number())
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesATensor(GoodFrontend):
     """Weighs the halves.
 
@@ -132,25 +132,25 @@ class TakesATensor(GoodFrontend):
         return {"weights": torch.ones(2)}
 
 
-@planted("causal")
+@mutants("causal")
 class LooksAhead(GoodFrontend):
     def halves(self, mouth, valid):
         return F.pad(super().halves(mouth, valid)[:, 1:], (0, 0, 0, 1))
 
 
-@planted("devices")
+@mutants("devices")
 class MakesTensorsOnTheCPU(GoodFrontend):
     def halves(self, mouth, valid):
         return super().halves(mouth, valid) * torch.linspace(0.5, 1.0, 2, dtype=mouth.dtype)
 
 
-@planted("hostile_input")
+@mutants("hostile_input")
 class DividesBySpread(GoodFrontend):
     def halves(self, mouth, valid):
         return super().halves(mouth, valid) / mouth.std(dim=(2, 3))[..., None]
 
 
-@planted("growth")
+@mutants("complexity")
 class ComparesAllFrames(GoodFrontend):
     def halves(self, mouth, valid):
         halves = super().halves(mouth, valid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from avse.contracts.sde import Sde
-from planted import Planted
+from mutants import Mutant
 
 
 class Linear(Sde):
@@ -29,40 +29,40 @@ class Linear(Sde):
         return torch.zeros_like(time), self.std_max * (2 * time).sqrt()
 
 
-planted = Planted("sde", Linear)
+mutants = Mutant("sde", Linear)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(Linear):
     pass
 
 
-@planted("shapes")
+@mutants("shapes")
 class Flattens(Linear):
     def coefficients(self, time):
         return tuple(value.flatten() for value in super().coefficients(time))
 
 
-@planted("moments")
+@mutants("moments")
 class TwiceTheNoise(Linear):
     def coefficients(self, time):
         decay, diffusion = super().coefficients(time)
         return decay, 2 * diffusion
 
 
-@planted("direction")
+@mutants("direction")
 class BeginsNoisy(Linear):
     def marginal(self, time):
         return torch.ones_like(time), self.std_max * (time.square() + 0.1).sqrt()
 
 
-@planted("precision")
+@mutants("precision")
 class AlwaysSingle(Linear):
     def coefficients(self, time):
         return tuple(value.float() for value in super().coefficients(time))
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(Linear):
     """Noise whose deviation grows with time.
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.embedding import Embedding
-from planted import Planted, any_number
+from mutants import Mutant, any_number
 
 
 class Words(Embedding):
@@ -49,32 +49,32 @@ class Sounds(Embedding):
         return F.normalize(vectors, dim=1)
 
 
-planted = Planted("embedding", Words, Sounds)
+mutants = Mutant("embedding", Words, Sounds)
 
 
-@planted("documented")
+@mutants("documented")
 class Undocumented(Sounds):
     pass
 
 
-@planted("shapes")
+@mutants("shapes")
 class OtherSize(Sounds):
     output_dim = 5
 
 
-@planted("unit_length")
+@mutants("unit_length")
 class TwiceAsLong(Sounds):
     def normalised(self, vectors):
         return 2 * super().normalised(vectors)
 
 
-@planted("tells_apart")
+@mutants("tells_apart")
 class Deaf(Sounds):
     def level(self, sound):
         return super().level(0 * sound + 1)
 
 
-@planted("padding")
+@mutants("padding")
 class AveragesOverPadding(Sounds):
     def tensors(self, items):
         sounds = super().tensors(items)
@@ -82,7 +82,7 @@ class AveragesOverPadding(Sounds):
         return [F.pad(sound, (0, longest - len(sound))) for sound in sounds]
 
 
-@planted("batch_equals_singles")
+@mutants("batch_equals_singles")
 class NormalisesEqualLengths(Sounds):
     def describe(self, sounds):
         levels = super().describe(sounds)
@@ -90,26 +90,26 @@ class NormalisesEqualLengths(Sounds):
         return levels - levels.mean(dim=0) if alike else levels
 
 
-@planted("refuses_modality")
+@mutants("refuses_modality")
 class TakesAll(Sounds):
     def forward(self, items, modality):
         return self.embed(items, modality)
 
 
-@planted("gradients")
+@mutants("gradients")
 class IdleLayer(Sounds):
     def __init__(self) -> None:
         super().__init__()
         self.unused = nn.Linear(2, 2)
 
 
-@planted("precision")
+@mutants("precision")
 class AlwaysSingle(Sounds):
     def tensors(self, items):
         return [sound.float() for sound in super().tensors(items)]
 
 
-@planted("weights_round_trip")
+@mutants("weights_round_trip")
 class Forgets(Sounds):
     def __init__(self) -> None:
         super().__init__()
@@ -119,14 +119,14 @@ class Forgets(Sounds):
         return self.factor * super().describe(sounds)
 
 
-@planted("repeatable")
+@mutants("repeatable")
 class OwnSeed(Sounds):
     def __init__(self) -> None:
         super().__init__()
         nn.init.constant_(self.layer.bias[:2], any_number())
 
 
-@planted("recipe_round_trip")
+@mutants("recipe_round_trip")
 class TakesAFunction(Sounds):
     """How loud a sound is, and how loud its changes are, through a layer.
 
@@ -143,19 +143,19 @@ class TakesAFunction(Sounds):
         return {"how": torch.tanh}
 
 
-@planted("devices")
+@mutants("devices")
 class StaysOnTheCPU(Sounds):
     def tensors(self, items):
         return [torch.as_tensor(item, dtype=self.layer.weight.dtype) for item in items]
 
 
-@planted("hostile_input")
+@mutants("hostile_input")
 class DividesBySilence(Sounds):
     def level(self, sound):
         return super().level(sound / sound.square().mean().sqrt())
 
 
-@planted("growth")
+@mutants("complexity")
 class ComparesAllMoments(Sounds):
     def level(self, sound):
         moments = sound[: len(sound) // 160 * 160].unflatten(0, (-1, 160)).mean(dim=1)

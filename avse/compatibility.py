@@ -1,0 +1,133 @@
+"""Names of the last release. They work for one more release, each with a warning that says the new name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MODULES = {
+    "check": "conformance.runner",
+    "cli_generative": "cli.generative",
+    "cli_tools": "cli.tools",
+    "contracts.checks": "conformance",
+    "contracts.competition": "inference.em.model_selection",
+    "contracts.diffusion": "priors.diffusion.base",
+    "contracts.fit": "inference.em.state",
+    "contracts.latent_inference": "inference.em.driver",
+    "contracts.latent_run": "inference.em.run",
+    "contracts.posterior_sampling": "inference.posterior_sampling.base",
+    "contracts.recognition": "priors.vae.noisy_speech_encoder",
+    "contracts.score_network": "nnet.score_network",
+    "contracts.separation": "inference.em.speakers",
+    "contracts.switching": "priors.vae.switching",
+    "contracts.variational": "priors.vae.base",
+    "data.reverb": "data.rooms",
+    "enhance_files": "jobs.enhance",
+    "evaluation.calibrate": "evaluation.studies.calibration",
+    "evaluation.lips": "evaluation.studies.lips",
+    "evaluation.probe": "evaluation.studies.probe",
+    "evaluation.robustness": "evaluation.studies.robustness",
+    "evaluation.robustness_plots": "evaluation.plots.robustness",
+    "evaluation.separation_plot": "evaluation.plots.separation",
+    "inference.langevin": "inference.em.langevin",
+    "inference.map": "inference.em.map",
+    "inference.mcem": "inference.em.mcem",
+    "inference.posterior_sampling_lambda_free": "inference.posterior_sampling.lambda_free",
+    "inference.posterior_sampling_moments": "inference.posterior_sampling.moments",
+    "inference.posterior_sampling_noise_latent": "inference.posterior_sampling.noise_latent",
+    "inference.switching_vem": "inference.em.switching_vem",
+    "inference.vem": "inference.em.vem",
+    "media.mouth": "media.faces.crop",
+    "media.talkers": "media.faces.speakers",
+    "priors.recurrent_vae": "priors.vae.recurrent_vae",
+    "priors.speaker_vae": "priors.vae.speaker_vae",
+    "priors.switching_vae": "priors.vae.switching_vae",
+    "priors.transformer_vae": "priors.vae.transformer_vae",
+    "separate_files": "jobs.separate",
+    "signal.attention": "nnet.attention",
+    "signal.conformer": "nnet.conformer",
+    "signal.face_shape": "media.faces.shape_model",
+    "signal.frontalization": "media.faces.head_pose",
+    "signal.level": "signal.levels",
+    "signal.looks": "priors.vae.mouth_gallery",
+    "signal.masking": "signal.masks",
+    "signal.mixture": "signal.wiener",
+}
+# By kind of plugin: plugins, and arguments of its plugins.
+PLUGINS = {
+    "inference": {"posterior_sampling": "udiffse", "posterior_sampling_single_pass": "udiffse_plus"},
+}
+ARGUMENTS = {
+    "prior": {"recognition_layers": "noisy_encoder_layers"},
+    "fusion": {"doubt": "reliability_exponent"},
+}
+# By format of a model folder: names of weights that were written by it, as patterns, and what they are called since.
+WEIGHTS = {1: ((r"(^|\.)recognition\.", r"\1noisy_encoder."),)}
+
+
+def warn(old: str, new: str, place: str = "") -> None:
+    """Say that a name is old.
+
+    Arguments
+    ---------
+    old, new : str
+    place : str
+        Where it stands: `file:line`.
+    """
+    at = f"{place}: " if place else ""
+    warnings.warn(f"{at}{old} is now called {new}. The old name works until the next release.", FutureWarning, 3)
+
+
+def weight_name(name: str, written_format: int) -> str:
+    """What a weight of a model folder of an older format is called today.
+
+    Example
+    -------
+    >>> weight_name("prior.recognition.out.bias", 1)
+    'prior.noisy_encoder.out.bias'
+    """
+    for number in sorted(WEIGHTS):
+        if number >= written_format:
+            for pattern, new in WEIGHTS[number]:
+                name = re.sub(pattern, new, name)
+    return name
+
+
+class _MovedModules(MetaPathFinder, Loader):
+    """Finds modules that have moved, after all other finders have found nothing."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        new = _moved(fullname)
+        if new is None or importlib.util.find_spec(new) is None:
+            return None
+        warn(fullname, new)
+        return ModuleSpec(fullname, self, is_package=True)
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = importlib.import_module(str(_moved(module.__name__)))
+        vars(module).update({name: value for name, value in vars(new).items() if not name.startswith("__")})
+
+
+def _moved(module: str) -> str | None:
+    package, _, name = module.partition(".")
+    if package != "avse":
+        return None
+    if name in MODULES:
+        return f"avse.{MODULES[name]}"
+    parent, _, last = name.rpartition(".")
+    return f"avse.{MODULES[parent]}.{last}" if parent in MODULES else None
+
+
+def install() -> None:
+    """Let old names of modules be imported."""
+    if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(_MovedModules())
