@@ -18,7 +18,6 @@ _FROM = {
     "Clip": "avse.contracts.types",
     "Batch": "avse.contracts.types",
     "Estimate": "avse.contracts.types",
-    "Separated": "avse.inference.em.speakers",
     "AvseError": "avse.errors",
     "read_clip": "avse.media",
     "evaluate": "avse.evaluation",
@@ -73,7 +72,7 @@ def separate(source: Any, videos: Any = (), *, model: str = "av-vae", **options:
 
     Returns
     -------
-    Separated
+    Estimate
 
     Example
     -------

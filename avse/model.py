@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from avse.contracts.mouth_tracker import MouthTracker
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
-from avse.inference.em.speakers import Separated, join, separate
+from avse.inference.em.speakers import join, separate
 
 if TYPE_CHECKING:
     from avse.recipe import Recipe
@@ -137,7 +137,7 @@ class Model:
         roi: str = "auto",
         tracker: str | MouthTracker | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
-    ) -> Separated:
+    ) -> Estimate:
         """Find the voices of several who talk at once.
 
         Arguments
@@ -161,8 +161,8 @@ class Model:
 
         Returns
         -------
-        Separated
-            `speech` of shape (sources, samples) and `rest` of shape (samples,) at 16 kHz, which add up to the mixture;
+        Estimate
+            `speech` of shape (sources, samples) and `noise` of shape (samples,) at 16 kHz, which add up to the mixture;
             `reliability` of shape (sources, video_frames).
 
         Raises
@@ -200,18 +200,21 @@ class Model:
 
     def separate_clips(
         self, talkers: Sequence[Clip], speakers: Sequence[str | None] = (), *, chunk_seconds: float = CHUNK_SECONDS
-    ) -> Separated:
+    ) -> Estimate:
         """Separate talkers whose clips have the same sound and the mouth of each; see `separate`."""
         if not talkers:
             raise AvseError("There is nobody to separate: give a video of each talker, or the number of others.")
         unseen = sum(not bool(clip.valid.any()) for clip in talkers)
-        chunks = [_clip_chunks(clip, chunk_seconds if unseen < 2 else np.inf) for clip in talkers]
-        parts: list[Separated] = []
+        if speakers and len(speakers) != len(talkers):
+            raise AvseError(f"{len(speakers)} voices are named, but there are {len(talkers)} talkers.")
+        named = [replace(clip, speaker=name or "") for clip, name in zip(talkers, speakers or [""] * len(talkers))]
+        chunks = [_clip_chunks(clip, chunk_seconds if unseen < 2 else np.inf) for clip in named]
+        parts: list[Estimate] = []
         starts: list[int] = []
         for pieces in zip(*chunks):
-            batches = [Batch.from_clips([one.clip]).to(self.device) for one in pieces]
+            batch = Batch.from_clips([one.clip for one in pieces], sources=len(pieces)).to(self.device)
             with _inference(self.system):
-                [part] = separate(self.system, batches, speakers).unbind()
+                [part] = separate(self.system, batch).unbind()
             parts.append(part.to("cpu"))
             starts.append(pieces[0].start)
         return join(torch.from_numpy(talkers[0].audio), parts, starts)
@@ -435,7 +438,8 @@ def _clip_chunks(clip: Clip, seconds: float) -> Iterator[_Chunk]:
     while True:
         stop = min(len(clip.audio), start + size)
         first = start // SAMPLES_PER_FRAME
-        yield _Chunk(Clip(clip.audio[start:stop], clip.mouth[first:], clip.valid[first:], clip.clip_id), start)
+        piece = clip.audio[start:stop], clip.mouth[first:], clip.valid[first:]
+        yield _Chunk(Clip(*piece, clip.clip_id, clip.speaker), start)
         if stop == len(clip.audio):
             return
         start += hop

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-
-import torch
-from torch import nn
+from collections.abc import Iterator
 
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.plugin import Plugin
 from avse.contracts.prior import Prior
+from avse.contracts.system import System
 from avse.contracts.types import Batch, Estimate
 from avse.errors import AvseError
 
 
-class Inference(nn.Module, Plugin):
+class Inference(System):
     """Iterates from a batch to an estimate of the voice; can be stopped after any iteration.
 
     A subclass implements `iterate`. An inference that is itself trained (unrolled) keeps gradients through `iterate`.
@@ -61,19 +58,12 @@ class Inference(nn.Module, Plugin):
         self.prior.calibrate(scale, shift)
 
     @abstractmethod
-    def iterate(
-        self, batch: Batch, scene: torch.Tensor | None = None, speakers: Sequence[Batch] = ()
-    ) -> Iterator[Estimate]:
+    def iterate(self, batch: Batch) -> Iterator[Estimate]:
         """One `Estimate` after each iteration, each usable as it is.
 
         Arguments
         ---------
         batch : Batch
-        scene : tensor, shape (batch, dim), or None
-            An embedding of the noise, for noise models that take one.
-        speakers : sequence of Batch
-            The same sound with the mouths of further speakers, for priors that choose among speakers. The estimate is
-            of the person of `batch`.
 
         Yields
         ------
@@ -81,19 +71,12 @@ class Inference(nn.Module, Plugin):
             With `trace`: the objective after every iteration so far.
         """
 
-    def forward(
-        self,
-        batch: Batch,
-        scene: torch.Tensor | None = None,
-        speakers: Sequence[Batch] = (),
-        seconds: float | None = None,
-    ) -> Estimate:
+    def forward(self, batch: Batch, seconds: float | None = None) -> Estimate:
         """Iterate to the end, or until the time is up.
 
         Arguments
         ---------
-        batch, scene, speakers :
-            See `iterate`.
+        batch : Batch
         seconds : float, optional
             Stop after the first iteration that ends later than this.
 
@@ -103,7 +86,7 @@ class Inference(nn.Module, Plugin):
             As of an enhancer: `speech`, `noise` (batch, samples), `reliability` (batch, video_frames).
         """
         begin = time.perf_counter()
-        for estimate in self.iterate(batch, scene, speakers):
+        for estimate in self.iterate(batch):
             latest = estimate
             if seconds is not None and time.perf_counter() - begin > seconds:
                 break

@@ -151,9 +151,9 @@ class Prior(nn.Module, Plugin):
         dict of str to scalar tensor
             `reliability` is its cross-entropy with which frames are intact; see `reliability_loss`.
         """
-        if batch.intact is None or not reliability.requires_grad:  # as of a fusion that does not estimate it
+        if batch.video_is_clean is None or not reliability.requires_grad:  # as of a fusion that does not estimate it
             return terms
-        intact = repeat_to_frames(batch.intact, reliability.shape[1], SAMPLES_PER_FRAME // self.hop)
+        intact = repeat_to_frames(batch.video_is_clean, reliability.shape[1], SAMPLES_PER_FRAME // self.hop)
         wrong = reliability_loss(reliability, intact, context.valid)
         return {**terms, "loss": terms["loss"] + _RELIABILITY_WEIGHT * wrong, "reliability": wrong.detach()}
 
@@ -425,16 +425,11 @@ class SwitchingPrior(Prior):
         """
         return self.switch()
 
-    def contexts(self, batch: Batch, speakers: Sequence[Batch] = ()) -> list[Context]:
+    def contexts(self, batch: Batch) -> list[Context]:
         """One context for each component.
 
         Arguments
         ---------
         batch : Batch
-        speakers : sequence of Batch
-            The same sound with the mouths of further speakers, for a choice among speakers.
         """
-        batches = [batch, *speakers]
-        if len(batches) == 1:
-            batches *= len(self.components)
-        return [component.context(one) for component, one in zip(self.components, batches, strict=True)]
+        return [component.context(batch) for component in self.components]

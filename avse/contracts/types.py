@@ -61,8 +61,8 @@ class Clip:
         A name for messages and tables.
     speaker : str
         Who talks; empty where nobody knows.
-    intact : array, shape (video_frames,), bool, or None
-        Where the mouth that is seen is the speaker's and nothing spoils it, where that is known (training).
+    video_is_clean : array, shape (video_frames,), bool, or None
+        Where the mouth is the speaker's own and nothing corrupts it, if that is known (training).
 
     Crops are cut or padded (as invalid) to `video_frames(samples)`.
 
@@ -83,7 +83,7 @@ class Clip:
     valid: np.ndarray | None = None
     clip_id: str = "clip"
     speaker: str = ""
-    intact: np.ndarray | None = None
+    video_is_clean: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.audio = np.ascontiguousarray(self.audio, dtype=np.float32)
@@ -105,15 +105,15 @@ class Clip:
             count = min(frames, len(given))
             mouth[:count], valid[:count] = given[:count], seen[:count]
         self.mouth, self.valid = mouth, valid
-        if self.intact is not None:
+        if self.video_is_clean is not None:
             known = np.zeros(frames, dtype=bool)
-            count = min(frames, len(self.intact))
-            known[:count] = self.intact[:count]
-            self.intact = known & valid
+            count = min(frames, len(self.video_is_clean))
+            known[:count] = self.video_is_clean[:count]
+            self.video_is_clean = known & valid
 
     def without_video(self) -> Clip:
         """The same sound with no frame valid: what an audio-only system would be given."""
-        return replace(self, mouth=None, valid=None, intact=None)
+        return replace(self, mouth=None, valid=None, video_is_clean=None)
 
 
 @dataclass
@@ -136,10 +136,13 @@ class Batch:
         Names of the clips.
     speakers : list of str
         Who talks in each; empty where nobody knows.
-    intact : tensor, shape (batch, video_frames), bool, or None
-        Where the mouth that is seen is the speaker's and nothing spoils it, where that is known (training).
+    video_is_clean : tensor, shape (batch, video_frames), bool, or None
+        Where the mouth is the speaker's own and nothing corrupts it, if that is known (training).
+    scene : tensor, shape (batch, dim), or None
+        An embedding of what is known of the noise (text, picture, audio), for noise models that take one.
     mixture : tensor, shape (batch,), int64, or None
-        Rows with one number are talkers of one mixture, each with their mouth. None: each row is a mixture of its own.
+        Rows with one number are the speakers of one mixture: they have its audio, and each has a mouth of its own.
+        They stand side by side. None: each row is a mixture of its own.
 
     Example
     -------
@@ -156,7 +159,8 @@ class Batch:
     noise: torch.Tensor | None = None
     ids: list[str] = field(default_factory=list)
     speakers: list[str] = field(default_factory=list)
-    intact: torch.Tensor | None = None
+    video_is_clean: torch.Tensor | None = None
+    scene: torch.Tensor | None = None
     mixture: torch.Tensor | None = None
 
     @classmethod
@@ -165,8 +169,12 @@ class Batch:
         clips: Sequence[Clip],
         clean: Sequence[np.ndarray] | None = None,
         noise: Sequence[np.ndarray] | None = None,
+        sources: int = 1,
     ) -> Batch:
         """Pad clips (and the clean speech and noise they were mixed from, where known) into one batch.
+
+        Of a mixture of several speakers, give a clip for each of them, with the audio of the mixture and their mouth,
+        one after the other, and `sources`, how many they are.
 
         A crop of a single colour shows no mouth, whatever its tracker says, and is not valid here: a black picture
         gives bit for bit what no picture gives.
@@ -177,12 +185,12 @@ class Batch:
         frames = max(video_frames(length) for length in lengths)
         mouth = np.zeros((len(clips), frames, MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8)
         valid = np.zeros((len(clips), frames), dtype=bool)
-        intact = np.zeros((len(clips), frames), dtype=bool)
+        video_is_clean = np.zeros((len(clips), frames), dtype=bool)
         for row, clip in enumerate(clips):
             seen = clip.valid & (clip.mouth.max(axis=(1, 2)) > clip.mouth.min(axis=(1, 2)))
             valid[row, : len(seen)] = seen
-            if clip.intact is not None:
-                intact[row, : len(seen)] = clip.intact & seen
+            if clip.video_is_clean is not None:
+                video_is_clean[row, : len(seen)] = clip.video_is_clean & seen
             mouth[row, : len(seen)][seen] = clip.mouth[seen]
         return cls(
             noisy=_pad([clip.audio for clip in clips]),
@@ -193,8 +201,62 @@ class Batch:
             noise=None if noise is None else _pad(noise),
             ids=[clip.clip_id for clip in clips],
             speakers=[clip.speaker for clip in clips],
-            intact=None if all(clip.intact is None for clip in clips) else torch.from_numpy(intact),
+            video_is_clean=(
+                None if all(clip.video_is_clean is None for clip in clips) else torch.from_numpy(video_is_clean)
+            ),
+            mixture=None if sources == 1 else torch.arange(len(clips)) // sources,
         )
+
+    @classmethod
+    def of_speakers(cls, batches: Sequence[Batch], speakers: Sequence[str | None] = ()) -> Batch:
+        """One batch of mixtures from a batch for each of their speakers.
+
+        Arguments
+        ---------
+        batches : sequence of Batch
+            The same mixtures, each time with the mouths of other speakers.
+        speakers : sequence of (str or None)
+            What each of them is called, the same in all mixtures. Empty, or None for one: nobody knows.
+
+        Raises
+        ------
+        ValueError
+            If there is no batch, or not one name for each.
+        """
+        import torch
+
+        if not batches or len(speakers) not in (0, len(batches)):
+            raise ValueError(
+                f"there is no speaker, or not one name each: {len(batches)} batches, {len(speakers)} names."
+            )
+        first = batches[0]
+        stacked = {
+            name: torch.stack([getattr(one, name) for one in batches], dim=1).flatten(0, 1)
+            for name, value in vars(first).items()
+            if isinstance(value, torch.Tensor) and all(getattr(one, name) is not None for one in batches)
+        }
+        mixture = torch.arange(len(first), device=first.noisy.device).repeat_interleave(len(batches))
+        return cls(
+            **{**stacked, "mixture": mixture},
+            ids=[name for name in first.ids for _ in batches],
+            speakers=[name or "" for _ in range(len(first)) for name in speakers],
+        )
+
+    @property
+    def sources(self) -> int:
+        """How many speakers each mixture has.
+
+        Raises
+        ------
+        ValueError
+            If one has more than another.
+        """
+        if self.mixture is None:
+            return 1
+        counts = set(self.mixture.unique(return_counts=True)[1].tolist())
+        if len(counts) != 1:
+            raise ValueError(f"the mixtures of this batch have {sorted(counts)} speakers, not all as many.")
+        return counts.pop()
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """The same batch on another device (arguments of `torch.Tensor.to`; no dtype)."""
@@ -210,7 +272,7 @@ class Batch:
         return replace(self, mouth=self.mouth.new_zeros(self.mouth.shape), valid=self.valid.new_zeros(self.valid.shape))
 
     def select(self, rows: Sequence[int]) -> Batch:
-        """Some of the clips, in this order, as long as the longest of them."""
+        """Some of the rows, in this order, as long as the longest of them, each a mixture of its own."""
         rows = list(rows)
         samples = int(self.lengths[rows].max())
         frames = video_frames(samples)
@@ -224,7 +286,8 @@ class Batch:
             noise=cut(self.noise, samples),
             ids=[self.ids[row] for row in rows] if self.ids else [],
             speakers=[self.speakers[row] for row in rows] if self.speakers else [],
-            intact=cut(self.intact, frames),
+            video_is_clean=cut(self.video_is_clean, frames),
+            scene=None if self.scene is None else self.scene[rows],
         )
 
     def __len__(self) -> int:
@@ -233,15 +296,18 @@ class Batch:
 
 @dataclass
 class Estimate:
-    """What an enhancer or an inference found.
+    """What a system found: the speech of one speaker, or of each speaker of a mixture.
+
+    Where the mixtures of a batch had several speakers (`Batch.mixture`), `speech` and `reliability` have an axis
+    `sources` after the batch, and everything is counted in mixtures: enhancement is separation with one speaker.
 
     Arguments
     ---------
-    speech : tensor, shape (batch, samples) or, for one clip, (samples,)
-        The voice.
-    noise : tensor, like `speech`
-        What is not the voice.
-    reliability : tensor, shape (batch, video_frames) or (video_frames,), in [0, 1]
+    speech : tensor, shape (batch, samples) or (batch, sources, samples); for one clip, without the batch
+        Of each speaker, in the order of the rows of the batch.
+    noise : tensor, shape (batch, samples); for one clip, (samples,)
+        The noisy audio less all speech.
+    reliability : tensor, shape (batch, video_frames) or (batch, sources, video_frames), in [0, 1]
         How far the video was trusted; zero where it was not valid.
     lengths : tensor, shape (batch,), or None for one clip
         Samples of each clip.
@@ -249,6 +315,10 @@ class Estimate:
         The objective by iteration, for iterative inference.
     timings : dict
         Seconds by stage (`decode`, `track`, `enhance`, `write`, ...).
+    responsibility : tensor, like `reliability` with an axis `states` at its end, or None
+        Where a prior chooses among several: the posterior of its choice, frame by frame.
+    states : tuple of str
+        Names of these choices.
 
     Example
     -------
@@ -264,34 +334,63 @@ class Estimate:
     lengths: torch.Tensor | None = None
     trace: list[float] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    responsibility: torch.Tensor | None = None
+    states: tuple[str, ...] = ()
 
     def select(self, rows: Sequence[int]) -> Estimate:
         """That of some of the clips of a batch, in this order, as long as the longest of them."""
         rows = list(rows)
-        lengths = self.lengths[rows]
-        samples = int(lengths.max())
-        return replace(
-            self,
-            speech=self.speech[rows, :samples],
-            noise=self.noise[rows, :samples],
-            reliability=self.reliability[rows, : video_frames(samples)],
-            lengths=lengths,
-        )
+        samples = int(self.lengths[rows].max())
+        return replace(self._cut(rows, samples), lengths=self.lengths[rows])
 
     def unbind(self) -> list[Estimate]:
         """One `Estimate` for each clip, cut to its length."""
         if self.lengths is None:
             return [self]
-        return [
-            Estimate(
-                speech=self.speech[row, :length],
-                noise=self.noise[row, :length],
-                reliability=self.reliability[row, : video_frames(length)],
-                trace=list(self.trace),
-                timings=dict(self.timings),
-            )
-            for row, length in enumerate(self.lengths.tolist())
-        ]
+        return [replace(self._cut(row, length), lengths=None) for row, length in enumerate(self.lengths.tolist())]
+
+    def to(self, device: str) -> Estimate:
+        """The same in single precision on another device."""
+        moved = {
+            name: value.to(device) if name == "lengths" else value.float().to(device)
+            for name, value in vars(self).items()
+            if value is not None and name in ("speech", "noise", "reliability", "responsibility", "lengths")
+        }
+        return replace(self, **moved)
+
+    def by_source(self, batch: Batch) -> Estimate:
+        """Estimates of single rows as one of mixtures: what a system found that looks at each row by itself.
+
+        Arguments
+        ---------
+        batch : Batch
+            Whose rows these are.
+
+        Returns
+        -------
+        Estimate
+            With an axis `sources` where the batch has several.
+        """
+        if batch.sources == 1:
+            return self
+        speech, reliability = (value.unflatten(0, (-1, batch.sources)) for value in (self.speech, self.reliability))
+        noise = batch.noisy[:: batch.sources] - speech.sum(dim=1)
+        return replace(
+            self, speech=speech, noise=noise, reliability=reliability, lengths=batch.lengths[:: batch.sources]
+        )
+
+    def _cut(self, rows: int | list[int], samples: int) -> Estimate:
+        frames = video_frames(samples)
+        chosen = None if self.responsibility is None else self.responsibility[rows][..., :frames, :]
+        return replace(
+            self,
+            speech=self.speech[rows][..., :samples],
+            noise=self.noise[rows][..., :samples],
+            reliability=self.reliability[rows][..., :frames],
+            trace=list(self.trace),
+            timings=dict(self.timings),
+            responsibility=chosen,
+        )
 
 
 def _pad(signals: Sequence[np.ndarray]) -> torch.Tensor:

@@ -200,7 +200,7 @@ class MixtureSet(SpeechSet):
         clean = at_random_level(speech, rng)
         noisy, noise = mix_at_snr(clean, noise, rng.uniform(*self.snr))
         mouth, valid, intact = self._seen(target, cuts, rng)
-        return Clip(noisy, mouth, valid, clip_id=target.id, intact=intact), clean, noise
+        return Clip(noisy, mouth, valid, clip_id=target.id, video_is_clean=intact), clean, noise
 
     @staticmethod
     def collate(items: Sequence[tuple[Clip, np.ndarray, np.ndarray]]) -> Batch:

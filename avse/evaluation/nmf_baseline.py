@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avse.contracts.types import Clip
+from avse.contracts.types import Clip, Estimate
 from avse.data.audio import read_audio
 from avse.data.manifest import read_manifest
 from avse.data.scenes import sound_path
 from avse.data.separation_scenes import Mixture
 from avse.errors import AvseError
-from avse.inference.em.speakers import Separated
 from avse.signal.nmf import update_ratio
 from avse.signal.stft import istft, stft
 
@@ -53,7 +52,7 @@ class NMFBaseline:
         self.rank, self.noise_rank, self.iterations, self.seed = rank, noise_rank, iterations, seed
         self.learned: dict[tuple[str, str], torch.Tensor] = {}
 
-    def __call__(self, mixture: Mixture, clips: Sequence[Clip]) -> Separated:
+    def __call__(self, mixture: Mixture, clips: Sequence[Clip]) -> Estimate:
         """The voices of one mixture."""
         sound = torch.from_numpy(clips[0].audio)[None]
         spectrum = stft(sound, _FFT, _HOP)
@@ -71,7 +70,7 @@ class NMFBaseline:
             share = (gains[:, own] @ spectra_all[own]) / total
             voices.append(istft(share * spectrum, _FFT, _HOP, sound.shape[1])[0])
         speech = torch.stack(voices)
-        return Separated(speech, sound[0] - speech.sum(dim=0), torch.zeros(len(clips), len(clips[0].valid)))
+        return Estimate(speech, sound[0] - speech.sum(dim=0), torch.zeros(len(clips), len(clips[0].valid)))
 
     def _spectra_of(self, speaker: str, but: str) -> torch.Tensor:
         if (speaker, but) not in self.learned:

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from avse.contracts.types import SAMPLES_PER_FRAME, Clip
+from avse.contracts.types import SAMPLES_PER_FRAME, Clip, Estimate
 from avse.data.audio import read_audio
 from avse.data.mixing import active_samples
 from avse.data.separation_scenes import Mixture, read_mixtures
 from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
 from avse.files import atomic_path
-from avse.inference.em.speakers import Separated
 from avse.signal.metrics import si_sdr
 
 METRICS = {
@@ -36,7 +35,7 @@ METRICS = {
 _PERCENT = ("wrong_speaker", "switch_accuracy")
 _FACTS = ("id", "talkers", "speaker", "sexes", "snr")
 
-System = Callable[[Mixture, Sequence[Clip]], Separated]
+System = Callable[[Mixture, Sequence[Clip]], Estimate]
 
 
 def evaluate_separation(
@@ -129,12 +128,12 @@ def evaluate_separation(
     return summary
 
 
-def score_voices(found: Separated, clean: np.ndarray, mixture: np.ndarray, facts: Mixture) -> list[dict[str, Any]]:
+def score_voices(found: Estimate, clean: np.ndarray, mixture: np.ndarray, facts: Mixture) -> list[dict[str, Any]]:
     """Scores of each voice of one mixture.
 
     Arguments
     ---------
-    found : Separated
+    found : Estimate
         Of one clip.
     clean : array, shape (sources, samples)
         The true voices, in the order of those found.
@@ -254,15 +253,15 @@ def _cell(score: Mapping[str, Any], scale: float) -> str:
     return mean if score["low"] is None else f"{mean} ({scale * score['low']:.2f} to {scale * score['high']:.2f})"
 
 
-def _switch_accuracy(found: Separated, place: int, speaker: str, clean: np.ndarray) -> float:
+def _switch_accuracy(found: Estimate, place: int, speaker: str, clean: np.ndarray) -> float:
     """Share of frames with speech in which the most likely speaker is the true one; NaN where nobody chooses."""
-    if found.states is None:
+    if found.responsibility is None:
         return math.nan
-    whose = [name.split("/")[0] for name in found.names]
+    whose = [name.split("/")[0] for name in found.states]
     if speaker not in whose:
         return math.nan
     names = list(dict.fromkeys(whose))
-    states = found.states[place]
+    states = found.responsibility[place]
     shares = torch.stack([states[:, [name == one for one in whose]].sum(dim=1) for name in names], dim=1)
     active = active_samples(clean)
     frames = np.add.reduceat(active, np.arange(0, len(active), SAMPLES_PER_FRAME)) > SAMPLES_PER_FRAME // 2
@@ -289,17 +288,17 @@ def _system(
 
     loaded = load(model, device, overrides)
 
-    def run(one: Mixture, clips: Sequence[Clip]) -> Separated:
+    def run(one: Mixture, clips: Sequence[Clip]) -> Estimate:
         names = {"free": [], "known": list(one.speaker)}.get(voices, [voices] * len(clips))
         return loaded.separate_clips(clips, names)
 
     return run
 
 
-def _unseparated(clips: Sequence[Clip]) -> Separated:
+def _unseparated(clips: Sequence[Clip]) -> Estimate:
     mixture = torch.from_numpy(clips[0].audio)
     trusted = torch.zeros(len(clips), len(clips[0].valid))
-    return Separated(mixture.expand(len(clips), -1), (1 - len(clips)) * mixture, trusted)
+    return Estimate(mixture.expand(len(clips), -1), (1 - len(clips)) * mixture, trusted)
 
 
 def _clips(one: Mixture, tracker: str | None, crops: str | Path | None) -> list[Clip]:

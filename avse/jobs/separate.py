@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from avse.contracts.types import SAMPLE_RATE
+from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
-from avse.inference.em.speakers import Separated
 from avse.media import Talker, find_talkers
 from avse.model import CHUNK_SECONDS, Model, load
 
@@ -202,15 +201,15 @@ def _write(path: Path, sound: np.ndarray) -> None:
         raise AvseError(f"{path.name}: writing failed ({error}). Nothing was left behind.") from error
 
 
-def _voice(talker: Talker, found: Separated, place: int, file: Path) -> Voice:
+def _voice(talker: Talker, found: Estimate, place: int, file: Path) -> Voice:
     box = None
     if talker.box is not None and talker.picture is not None:
         height, width = talker.picture.shape[:2]
         box = [round(value / side, 4) for value, side in zip(talker.box, (width, height, width, height))]
     shares: dict[str, float] = {}
-    if found.states is not None:
-        mean = found.states[place].mean(dim=0).tolist()
-        shares = {name: round(share, 3) for name, share in zip(found.names, mean) if share > 0.01}
+    if found.responsibility is not None:
+        mean = found.responsibility[place].mean(dim=0).tolist()
+        shares = {name: round(share, 3) for name, share in zip(found.states, mean) if share > 0.01}
     return Voice(
         name=talker.name,
         output=str(file),

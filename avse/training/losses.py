@@ -35,8 +35,10 @@ class SupervisedLoss(nn.Module, ABC):
     def forward(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a scalar."""
         loss = self.distance(estimate, batch)
-        if self.reliability_weight and batch.intact is not None:
-            loss = loss + self.reliability_weight * reliability_loss(estimate.reliability, batch.intact, batch.valid)
+        if self.reliability_weight and batch.video_is_clean is not None:
+            loss = loss + self.reliability_weight * reliability_loss(
+                estimate.reliability, batch.video_is_clean, batch.valid
+            )
         return loss
 
     def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:

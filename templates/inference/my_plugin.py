@@ -6,7 +6,7 @@ checks hold you to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from avse.contracts.inference import Inference
@@ -72,15 +72,13 @@ class MyPlugin(Inference):
     def iterate(
         self,
         batch: Batch,
-        scene: torch.Tensor | None = None,
-        speakers: Sequence[Batch] = (),
     ) -> Iterator[Estimate]:
         """See `Inference.iterate`."""
         context = self.prior.context(batch)
         noisy = self.prior.analyse(batch.noisy)
         power = noisy.abs().square()
         mask = context.mask
-        state = self.noise_model.initial_state(power, mask, scene)
+        state = self.noise_model.initial_state(power, mask, batch.scene)
         speech_power, trace = power, []
         for _ in range(self.iterations):
             # CHANGE: how z is found. What draws at random draws for each clip by

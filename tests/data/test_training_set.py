@@ -147,7 +147,7 @@ def test_a_mixture_as_recorded_is_played_at_its_own_speed(corpus) -> None:
     mixtures = MixtureSet(*corpus, size=12, seconds=0.4, video_share=1.0, as_recorded=1.0, speed=(0.5, 0.6))
     for index in range(12):
         clip, clean, _ = mixtures[index]
-        assert clip.intact.all() and np.diff(clip.mouth[:, 0, 0].astype(int)).tolist() == [1] * 9
+        assert clip.video_is_clean.all() and np.diff(clip.mouth[:, 0, 0].astype(int)).tolist() == [1] * 9
         assert _power_at(clean, 200) > 0.8
 
 

@@ -147,7 +147,7 @@ def test_data_drawn_from_the_model_give_back_noise_and_speech(make) -> None:
     prior = ToyPrior()
     batch, noise, wiener = _drawn(prior, steps=400)
     inference = make(prior)
-    for run in inference._run(batch, None, None):
+    for run in inference._run(batch, None):
         last = run
     error = 10 * (last.fit.variance / noise).log10()[0, 0]
     assert float(error.abs().mean()) < 1.0, f"noise is {error.tolist()} dB off"
@@ -173,7 +173,7 @@ def test_clips_stop_one_by_one_and_as_they_would_alone(inference: type) -> None:
     tolerance = {Langevin: 1e-2, MCEM: 5e-3, MAP: 5e-4}.get(inference, 2e-3)
     system = inference(ToyPrior(), NMF(rank=2), iterations=60, tolerance=tolerance)
     left = []
-    for run in system._run(sounds(lengths), None, None):
+    for run in system._run(sounds(lengths), None):
         left.append(len(run.rows))
     together = system(sounds(lengths))
     assert left[-1] == 0 and 0 < min(one for one in left if one) < 3, f"clips that ran by iteration: {left}"
@@ -191,7 +191,7 @@ def test_groups_of_clips_give_what_all_give_together(inference: type, monkeypatc
     previous = system(batch)
     together = list(system.iterate(batch, previous=previous))
     monkeypatch.setattr("avse.inference.em.run._CACHED", 2 * (1910 // ToyPrior().hop) * system.chains * ToyPrior().bins)
-    assert [rows for rows, _ in next(system._runs(batch, None, None))] == [[0, 3], [2], [1]]
+    assert [rows for rows, _ in next(system._runs(batch, None))] == [[0, 3], [2], [1]]
     grouped = list(system.iterate(batch, previous=previous))
     assert len(grouped) == len(together)
     for one, other in zip(grouped, together):

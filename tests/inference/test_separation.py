@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,8 @@ from avse.errors import AvseError
 from avse.inference.em.langevin import Langevin
 from avse.inference.em.map import MAP
 from avse.inference.em.mcem import MCEM
-from avse.inference.em.speakers import Separation, separate, stack_talkers
+from avse.inference.em.speakers import Separation
+from avse.inference.em.speakers import separate as separate_batch
 from avse.inference.em.switching_vem import SwitchingVEM
 from avse.inference.em.vem import VEM
 from avse.noise_models.nmf import NMF
@@ -31,6 +33,11 @@ KINDS = {
 }
 CLASSES = {"langevin": Langevin, "mcem": MCEM, "vem": VEM, "map": MAP, "switching_vem": SwitchingVEM}
 BINS = 32
+
+
+def separate(system: torch.nn.Module, talkers: Sequence[Batch], names: Sequence[str | None] = ()) -> Estimate:
+    """By a batch for each speaker."""
+    return separate_batch(system, Batch.of_speakers(talkers, names))
 
 
 def _toy(seed: int) -> SeeingToy:
@@ -153,7 +160,8 @@ def test_draws_are_those_of_the_joint_posterior() -> None:
     inference = MCEM(switch, FixedNoise(2e-4), iterations=150, draws=3, burn_in=1, chains=40, proposal_variance=2.0,
                      warm_start=0, tolerance=0)  # fmt: skip
     seen = []
-    for runs in Separation(inference, ["0", "1"])._iterations([batch, batch]):
+    separation = Separation(inference)
+    for runs in separation._iterations(separation._prepare(Batch.of_speakers([batch, batch], ["0", "1"]))):
         seen.append(torch.stack([run.fit.latent["z"][0, :, 0, 0] for run in runs]))
     draws = torch.cat(seen[30:], dim=1)
     fit = runs[0].fit
@@ -186,7 +194,7 @@ def test_voices_and_rest_are_the_mixture(kind: str) -> None:
     talkers = _talkers()
     found = separate(_inference(kind), talkers)
     assert found.speech.shape == (2, 3, 3840) and found.reliability.shape == (2, 3, 6)
-    assert torch.equal(found.rest, talkers[0].noisy - found.speech.sum(dim=1))
+    assert torch.equal(found.noise, talkers[0].noisy - found.speech.sum(dim=1))
     assert not bool(found.speech[1, :, 2560:].any()) and bool(found.speech.any(dim=2).all())
     assert not bool(found.reliability[:, 2].any()) and bool(found.reliability[:, :2].any())
     assert [one.speech.shape[1] for one in found.unbind()] == [3840, 2560]
@@ -222,8 +230,8 @@ def test_two_equal_states_give_what_one_gives() -> None:
     one = separate(_inference("switching_vem", ToySwitch([_toy(0)])), _talkers())
     two = separate(_inference("switching_vem", ToySwitch([_toy(0), _toy(0)])), _talkers())
     torch.testing.assert_close(one.speech, two.speech, rtol=1e-9, atol=1e-12)
-    assert one.states is None and two.states.shape == (2, 3, 6, 2)
-    torch.testing.assert_close(two.states, torch.full_like(two.states, 0.5))
+    assert one.responsibility is None and two.responsibility.shape == (2, 3, 6, 2)
+    torch.testing.assert_close(two.responsibility, torch.full_like(two.responsibility, 0.5))
 
 
 def _drawn_mixture() -> tuple[list[Batch], ToySwitch, torch.Tensor]:
@@ -258,7 +266,7 @@ def test_data_drawn_from_the_model_give_its_states_and_voices_back() -> None:
     talkers, prior, clean = _drawn_mixture()
     inference = SwitchingVEM(prior, NMF(rank=1), iterations=30)
     found = separate(inference, talkers)
-    picked = found.states[0].argmax(dim=2)
+    picked = found.responsibility[0].argmax(dim=2)
     assert float((picked[0] == 0).double().mean()) > 0.9 and float((picked[1] == 1).double().mean()) > 0.9
     for j in range(2):
         error = (found.speech[0, j] - clean[0, j]).square().sum()
@@ -266,7 +274,7 @@ def test_data_drawn_from_the_model_give_its_states_and_voices_back() -> None:
         assert float(10 * (before / error).log10()) > 3.0
         # and who is told who speaks is not far better
     told = separate(SwitchingVEM(_as_named(prior), NMF(rank=1), iterations=30), talkers, ["0", "1"])
-    assert told.states is None
+    assert told.responsibility is None
     for j in range(2):
         free, known = ((one.speech[0, j] - clean[0, j]).square().sum() for one in (found, told))
         assert float(10 * (free / known).log10()) < 0.5
@@ -296,19 +304,19 @@ def test_any_enhancer_is_asked_once_for_each_mouth() -> None:
     assert [len(one) for one in seen] == [6] and seen[0].mixture.tolist() == [0, 0, 0, 1, 1, 1]
     for j, one in enumerate(talkers):
         torch.testing.assert_close(found.speech[:, j], one.mouth[:, 0, 0, :1].double() / 255 * one.noisy)
-    assert torch.equal(found.rest, talkers[0].noisy - found.speech.sum(dim=1))
-    assert stack_talkers(talkers).ids == [name for name in talkers[0].ids for _ in talkers]
+    assert torch.equal(found.noise, talkers[0].noisy - found.speech.sum(dim=1))
+    assert Batch.of_speakers(talkers).ids == [name for name in talkers[0].ids for _ in talkers]
 
 
 def test_mistakes_are_told() -> None:
     talkers = _talkers(count=2)
-    with pytest.raises(AvseError, match="nobody"):
-        separate(_inference("vem"), [])
+    with pytest.raises(ValueError, match="no speaker"):
+        Batch.of_speakers([])
     with pytest.raises(AvseError, match="by name"):
         separate(_inference("vem"), talkers, ["0", "1"])
     with pytest.raises(AvseError, match="is nobody"):
         separate(_inference("vem", _Named([_toy(0), _toy(1)])), talkers, ["0", "carl"])
-    with pytest.raises(AvseError, match="2 talkers"):
-        separate(_inference("vem", _Named([_toy(0), _toy(1)])), talkers, ["0"])
+    with pytest.raises(ValueError, match="1 names"):
+        Batch.of_speakers(talkers, ["0"])
     with pytest.raises(AvseError, match="by name"):
         separate(torch.nn.Identity(), talkers, ["ann", None])

@@ -34,7 +34,7 @@ def test_one_iteration_against_loops(evidence: str) -> None:
     noise, bins, steps = 4e-4, prior.bins, 7
     options = {"transition_weight": WEIGHT, "temperature": TEMPERATURE, "evidence": evidence}
     inference = SwitchingVEM(prior, FixedNoise(noise), iterations=1, **options)
-    [run] = inference._run(batch, None, None)
+    [run] = inference._run(batch, None)
     fit = run.fit
     gamma = fit.latent["speech"][0, 0].clone()
     chain = fit.chain.transition[0].exp().tolist(), fit.chain.initial[0].exp().tolist()
@@ -96,7 +96,7 @@ def test_data_drawn_from_the_model_give_back_states_and_parameters() -> None:
     inference = SwitchingVEM(
         prior, Stationary(), iterations=12, temperature=1 / prior.bins, transition_weight=1.0, tolerance=0.0
     )
-    *_, last = inference._run(batch, None, None)
+    *_, last = inference._run(batch, None)
     found = last.fit.latent["share"][0, :, :, 0].argmax(dim=0)
     assert float((found == states).double().mean()) > 0.95
     moves = np.zeros((2, 2))
@@ -131,7 +131,7 @@ def test_clips_stop_one_by_one_and_as_they_would_alone() -> None:
     lengths = (9600, 5000, 1900)
     prior = ToySwitch([SharpToy(seed=0), SharpToy(seed=5)])
     system = SwitchingVEM(prior, NMF(rank=2), iterations=60, tolerance=2e-3)
-    left = [len(run.rows) for run in system._run(sounds(lengths), None, None)]
+    left = [len(run.rows) for run in system._run(sounds(lengths), None)]
     assert left[-1] == 0 and len(set(left)) > 2
     together = system(sounds(lengths)).speech
     for row, length in enumerate(lengths):
@@ -211,7 +211,7 @@ def test_a_final_choice_lets_the_other_model_rest_and_changes_nothing(monkeypatc
     system = VEM(prior, Stationary(), iterations=16, gate="clip", tolerance=0.0)
     singles, rests = [], []
     for mouth in (right, wrong):
-        for run in system._run(replace(batch, mouth=mouth), None, None):
+        for run in system._run(replace(batch, mouth=mouth), None):
             rests.append([state.idle for state in run.fit.states])
         singles.append(run.estimate(prior, replace(batch, mouth=mouth)))
     assert rests[9] == rests[25] == [False, False] and rests[15] == [True, False] and rests[31] == [False, True]
@@ -227,7 +227,7 @@ def test_a_final_choice_lets_the_other_model_rest_and_changes_nothing(monkeypatc
 def test_reliability_is_the_posterior_on_the_clock_of_the_video() -> None:
     prior, batch, right, _ = _talk()
     batch = replace(batch, mouth=right)
-    for run in VEM(prior, Stationary(), iterations=2, gate="frame")._run(batch, None, None):
+    for run in VEM(prior, Stationary(), iterations=2, gate="frame")._run(batch, None):
         share = run.fit.latent["share"][0, :, :, 0]
     torch.testing.assert_close(share.sum(dim=0), torch.ones_like(share[0]))
     by_frame = share[1].unflatten(0, (-1, PER_FRAME)).mean(dim=1)

@@ -140,8 +140,8 @@ def test_dropped_video_is_no_video_and_validation_draws_are_fixed() -> None:
 def test_reliability_learns_which_frames_are_intact() -> None:
     """White frames are not intact: a fusion that estimates it can tell, one that does not is let be."""
     batch = example_batch()
-    batch.clean, batch.intact = batch.noisy, batch.valid.clone()
-    batch.intact[:, ::2] = False
+    batch.clean, batch.video_is_clean = batch.noisy, batch.valid.clone()
+    batch.video_is_clean[:, ::2] = False
     batch.mouth[:, ::2] = 255
     with seeded(6):
         prior = av_prior(fusion=plugins.get("fusion", "reliability_attention")(32, 6), video_dropout=0.0).train()

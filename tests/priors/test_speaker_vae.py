@@ -188,9 +188,14 @@ def test_what_is_seen_decides_where_the_sound_says_nothing(audio_states: bool) -
     _faces(batch)
     prior.faces.learn(batch.mouth, batch.valid, [0, 1])
     noise_model = plugins.get("noise_model", "nmf")(rank=2)
-    found = separate(plugins.get("inference", "vem")(prior=prior, noise_model=noise_model, iterations=2), [batch] * 2)
-    whose = [name.split("/")[0] for name in found.names]
-    shares = torch.stack([found.states[..., [one == name for one in whose]].sum(-1) for name in prior.voices], dim=-1)
+    found = separate(
+        plugins.get("inference", "vem")(prior=prior, noise_model=noise_model, iterations=2),
+        Batch.of_speakers([batch] * 2),
+    )
+    whose = [name.split("/")[0] for name in found.states]
+    shares = torch.stack(
+        [found.responsibility[..., [one == name for one in whose]].sum(-1) for name in prior.voices], dim=-1
+    )
     who = prior.who(prior.contexts(batch)[-1])
     assert who.max() > 0.9
     expected = who[:, None, None].expand_as(shares).to(shares)

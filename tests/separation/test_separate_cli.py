@@ -13,14 +13,14 @@ import soundfile
 
 import avse
 from avse import plugins
-from avse.contracts.types import Clip
+from avse.contracts.types import Clip, Estimate
 from avse.data.separation_scenes import Mixture, mix_voices, read_mixtures, read_separation_scenes
 from avse.data.synthetic.recording import write_film
 from avse.datasets.synthetic import synthesize_clip
 from avse.errors import AvseError
 from avse.evaluation.nmf_baseline import NMFBaseline
 from avse.evaluation.separation import METRICS, score_voices
-from avse.inference.em.speakers import Separated, join
+from avse.inference.em.speakers import join
 from avse.jobs.separate import quantised
 from avse.media import find_talkers
 
@@ -108,13 +108,17 @@ def test_one_film_of_both(films: dict, speakers_model: Path, tmp_path: Path, avs
 
 def test_python_and_long_clips(films: dict, speakers_model: Path) -> None:
     found = avse.separate(films["mix"], [films["ann"], films["bob"]], model=speakers_model)
-    assert found.names == ("anybody", "ann", "bob") and found.states.shape == (2, found.reliability.shape[1], 3)
+    assert found.states == ("anybody", "ann", "bob") and found.responsibility.shape == (
+        2,
+        found.reliability.shape[1],
+        3,
+    )
     clips = [one.clip for one in find_talkers(films["mix"], [films["ann"], films["bob"]])]
     again = avse.load(speakers_model).separate(clips[0].audio, clips)
     np.testing.assert_array_equal(found.speech.numpy(), again.speech.numpy())
     long = [Clip(np.tile(one.audio, 20), np.tile(one.mouth, (20, 1, 1)), np.tile(one.valid, 20)) for one in clips]
     pieces = avse.load(speakers_model).separate_clips(long, chunk_seconds=6.0)
-    np.testing.assert_allclose(pieces.speech.sum(0) + pieces.rest, long[0].audio, atol=1e-5)
+    np.testing.assert_allclose(pieces.speech.sum(0) + pieces.noise, long[0].audio, atol=1e-5)
     assert pieces.speech.shape[1] == len(long[0].audio) and bool(pieces.speech[:, -1600:].any())
 
 
@@ -123,14 +127,14 @@ def test_chunks_that_agree_are_joined_without_a_trace() -> None:
 
     whole = torch.randn(2, 640 * 10), torch.rand(2, 10)
     parts = [
-        Separated(whole[0][:, 640 * a : 640 * b], torch.zeros(640 * (b - a)), whole[1][:, a:b])
+        Estimate(whole[0][:, 640 * a : 640 * b], torch.zeros(640 * (b - a)), whole[1][:, a:b])
         for a, b in ((0, 5), (3, 8), (6, 10))
     ]
     mixture = torch.randn(640 * 10)
     found = join(mixture, parts, [0, 640 * 3, 640 * 6])
     torch.testing.assert_close(found.speech, whole[0])
     torch.testing.assert_close(found.reliability, whole[1])
-    torch.testing.assert_close(found.rest, mixture - whole[0].sum(dim=0))
+    torch.testing.assert_close(found.noise, mixture - whole[0].sum(dim=0))
 
 
 def test_voices_in_16_bits_add_up_even_where_they_clip() -> None:
@@ -235,13 +239,15 @@ def test_scores_of_a_known_case() -> None:
     states = torch.zeros(2, 25, 2)
     states[0, :, 0], states[1, :20, 0], states[1, 20:, 1] = 1.0, 1.0, 1.0
     given = clean[[1, 0]] + 0.01 * clean
-    found = Separated(torch.from_numpy(given), torch.zeros(16_000), torch.zeros(2, 25), states=states, names=("a", "b"))
+    found = Estimate(
+        torch.from_numpy(given), torch.zeros(16_000), torch.zeros(2, 25), responsibility=states, states=("a", "b")
+    )
     facts = Mixture("m", Path(), ("x", "y"), (), (), ("a", "b"))
     rows = score_voices(found, clean, mixture, facts)
     assert [row["wrong_speaker"] for row in rows] == [1.0, 1.0]
     assert [row["switch_accuracy"] for row in rows] == [1.0, 0.2]
     assert all(row["sir"] < -10 for row in rows)
-    right = score_voices(Separated(torch.from_numpy(clean + 0.1 * clean[::-1]), found.rest, found.reliability), clean,
+    right = score_voices(Estimate(torch.from_numpy(clean + 0.1 * clean[::-1]), found.noise, found.reliability), clean,
                          mixture, facts)  # fmt: skip
     assert [round(row["sir"]) for row in right] == [20, 20] and right[0]["si_sdr_improvement"] > 15
     assert np.isnan(right[0]["switch_accuracy"])

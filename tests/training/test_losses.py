@@ -40,7 +40,7 @@ def test_reliability_is_compared_with_the_truth_where_a_mouth_is_seen() -> None:
     plain = EnhancementLoss()(estimate, batch)
     loss = EnhancementLoss(reliability_weight=3.0)
     assert torch.equal(loss(estimate, batch), plain)  # nothing is known
-    batch.intact = torch.tensor([[True, True, False, True, True], [False, True, True, True, True]])
+    batch.video_is_clean = torch.tensor([[True, True, False, True, True], [False, True, True, True, True]])
     estimate.reliability = torch.tensor([[0.9, 0.8, 0.7, 0.6, 0.5], [0.2, 0.0, 0.9, 1.0, 1.0]])
     likely = [0.9, 0.8, 1 - 0.7, 0.6, 0.5, 1 - 0.2, 0.9]
     expected = float(plain) - 3.0 * np.mean(np.log(likely))

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse.contracts.types import SAMPLE_RATE
+from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.evaluation.plots.spectrograms import COLOURS, INPUT, decibels, save, styled
-from avse.inference.em.speakers import Separated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +23,7 @@ _LONGEST = 120 * SAMPLE_RATE  # a picture of more is unreadable
 def plot_separation(
     path: str | Path | None,
     mixture: np.ndarray,
-    found: Separated,
+    found: Estimate,
     talkers: Sequence[Talker],
     title: str | None = None,
 ) -> Figure:
@@ -36,7 +35,7 @@ def plot_separation(
         Where to write the picture (`.png`, `.pdf`, `.svg`). None: only return it.
     mixture : array, shape (samples,)
         At 16 kHz; of a long one the first two minutes.
-    found : Separated
+    found : Estimate
         Of one clip.
     talkers : sequence of Talker
         In the order of the voices.
@@ -53,7 +52,7 @@ def plot_separation(
 
 
 @styled
-def _plot(mixture: np.ndarray, found: Separated, talkers: Sequence[Talker], title: str | None) -> Figure:
+def _plot(mixture: np.ndarray, found: Estimate, talkers: Sequence[Talker], title: str | None) -> Figure:
     from matplotlib.figure import Figure
 
     samples = min(len(mixture), _LONGEST)
@@ -61,7 +60,7 @@ def _plot(mixture: np.ndarray, found: Separated, talkers: Sequence[Talker], titl
     sounds = [("mixture", mixture[:samples], "black")]
     for place, one in enumerate(talkers):
         sounds.append((one.name, found.speech[place, :samples].numpy(), COLOURS[place % len(COLOURS)]))
-    sounds.append(("rest", found.rest[:samples].numpy(), INPUT))
+    sounds.append(("rest", found.noise[:samples].numpy(), INPUT))
     videos: dict[str, list[int]] = {}
     for place, one in enumerate(talkers):
         if one.picture is not None:

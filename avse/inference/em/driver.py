@@ -131,33 +131,28 @@ class LatentInference(Inference):
     def iterate(
         self,
         batch: Batch,
-        scene: torch.Tensor | None = None,
-        speakers: Sequence[Batch] = (),
         previous: Estimate | None = None,
     ) -> Iterator[Estimate]:
         """One `Estimate` after each iteration, until all clips have stopped; see `Inference.iterate`.
 
         Arguments
         ---------
-        batch, scene, speakers :
-            As in `Inference.iterate`.
+        batch : Batch
         previous : Estimate, optional
             Of the same batch, to begin from; otherwise the noisy sound.
         """
-        for groups in self._runs(batch, scene, previous, speakers):
+        for groups in self._runs(batch, previous):
             yield together(groups, self.prior, batch)
 
     def forward(
         self,
         batch: Batch,
-        scene: torch.Tensor | None = None,
-        speakers: Sequence[Batch] = (),
         seconds: float | None = None,
         previous: Estimate | None = None,
     ) -> Estimate:
         """Iterate to the end, or until the time is up; see `Inference.forward` and `iterate`."""
         begun = time.perf_counter()
-        for groups in self._runs(batch, scene, previous, speakers):
+        for groups in self._runs(batch, previous):
             latest = groups
             if seconds is not None and time.perf_counter() - begun > seconds:
                 break
@@ -316,20 +311,10 @@ class LatentInference(Inference):
         change = ((one - two).abs().amax(dim=-1, keepdim=True) * (1 - odd)).amax(dim=2, keepdim=True)
         return alone | (change < 1e-4)
 
-    def _runs(
-        self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None, speakers: Sequence[Batch] = ()
-    ) -> Iterator[list[tuple[list[int], Run]]]:
+    def _runs(self, batch: Batch, previous: Estimate | None) -> Iterator[list[tuple[list[int], Run]]]:
         """After each iteration, rows of the batch and the run they are in."""
         groups = row_groups(batch, self.chains * self.prior.bins, self.prior.hop)
-        runs = [
-            self._run(
-                batch.select(rows),
-                None if scene is None else scene[rows],
-                None if previous is None else previous.select(rows),
-                [one.select(rows) for one in speakers],
-            )
-            for rows in groups
-        ]
+        runs = [self._run(batch.select(rows), None if previous is None else previous.select(rows)) for rows in groups]
         latest: list[Run | None] = [None] * len(runs)
         while True:
             advanced = [next(run, None) for run in runs]
@@ -338,12 +323,10 @@ class LatentInference(Inference):
             latest = [new or old for new, old in zip(advanced, latest)]
             yield list(zip(groups, latest))
 
-    def _run(
-        self, batch: Batch, scene: torch.Tensor | None, previous: Estimate | None, speakers: Sequence[Batch] = ()
-    ) -> Iterator[Run]:
+    def _run(self, batch: Batch, previous: Estimate | None) -> Iterator[Run]:
         device = batch.noisy.device.type
         with no_gradient(device):
-            run = self.start(batch, scene, previous, speakers)
+            run = self.start(batch, previous)
             for _ in range(self.warm_start):
                 self.expect(run.fit, self.encode_step)
                 self._m_steps(run)
@@ -360,14 +343,12 @@ class LatentInference(Inference):
     def start(
         self,
         batch: Batch,
-        scene: torch.Tensor | None = None,
         previous: Estimate | None = None,
-        speakers: Sequence[Batch] = (),
     ) -> Run:
         """A run before its first E-step; arguments as of `iterate`."""
         noisy = batch.noisy.clone()  # takes part in gradients also where the batch was made in inference mode
         scale = level_scale(noisy, batch.lengths)
-        models = model_selection.models_of(self.prior, batch, speakers, self.gate)
+        models = model_selection.models_of(self.prior, batch, self.gate)
         context = models[0].context
         mask = context.mask[..., None]
         power = self.prior.analyse(noisy * scale).abs().square() * mask
@@ -376,7 +357,7 @@ class LatentInference(Inference):
         if previous is not None:
             speech = self.prior.analyse(previous.speech.clone().to(noisy) * scale)
             latents = [{"voice": (speech.abs().square() * mask)[:, None]}] * len(models)
-        state = self.noise_model.initial_state(power, context.mask, scene)
+        state = self.noise_model.initial_state(power, context.mask, batch.scene)
         fit = Fit(
             prior=models[0].prior,
             power=power,

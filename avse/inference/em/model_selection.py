@@ -50,22 +50,18 @@ class Model:
         return self.fallback is None or self.context.video is not None
 
 
-def models_of(
-    prior: LatentPrior | SwitchingPrior, batch: Batch, speakers: Sequence[Batch] = (), gate: str = "none"
-) -> list[Model]:
+def models_of(prior: LatentPrior | SwitchingPrior, batch: Batch, gate: str = "none") -> list[Model]:
     """The models that compete for a batch, by state; one where there is no choice.
 
     Arguments
     ---------
     prior : LatentPrior or SwitchingPrior
     batch : Batch
-    speakers : sequence of Batch
-        See `SwitchingPrior.contexts`.
     gate : str
         Of `GATES`: whether a latent prior competes with itself without video.
     """
     if isinstance(prior, SwitchingPrior):
-        contexts = prior.contexts(batch, speakers)
+        contexts = prior.contexts(batch)
         fallbacks = prior.fallbacks or [None] * len(prior.components)
         models = [Model(*each) for each in zip(prior.components, contexts, fallbacks, strict=True)]
     else:

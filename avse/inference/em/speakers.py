@@ -8,8 +8,8 @@ Whoever enhances can separate, by one idea for each family:
 
       x = sum_j sqrt(g_j) s_j + n,   s_j ~ N_c(0, exp(prior_j.decode(z_j))),   n ~ N_c(0, V)
 
-- any other system, trained to enhance, is asked once with the mouth of each; all rows of a mixture stand in one
-  `Batch` and bear its number (`Batch.mixture`), so that a network may look at all of them.
+- any other system, trained to enhance, is asked once with the mouth of each; all rows of a mixture stand side by side
+  in one `Batch` (`Batch.mixture`), so that a network may look at all of them.
 
 Who is who is told by the videos. The rest is the mixture less all voices, so that they add up.
 """
@@ -20,12 +20,12 @@ import copy
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
 
+from avse.contracts import system as systems
 from avse.contracts.prior import SwitchingPrior
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frames
 from avse.errors import AvseError
@@ -36,151 +36,62 @@ from avse.signal.random import clip_generators
 from avse.signal.stft import length_mask
 from avse.signal.wiener import speech_variance
 
-_STREAMS = 7_919  # between the random numbers of two voices
 
-
-@dataclass
-class Separated:
-    """The voices of a mixture.
-
-    Arguments
-    ---------
-    speech : tensor, shape (batch, sources, samples) or, for one clip, (sources, samples)
-        The voices, in the order in which their videos were given.
-    rest : tensor, shape (batch, samples) or (samples,)
-        The mixture less all voices.
-    reliability : tensor, shape (batch, sources, video_frames) or (sources, video_frames), in [0, 1]
-        How far each video was trusted; zero where it was not valid.
-    lengths : tensor, shape (batch,), or None for one clip
-        Samples of each clip.
-    states : tensor, shape (batch, sources, video_frames, states) or (sources, video_frames, states), or None
-        Where a prior chooses among several: the posterior of its choice, frame by frame.
-    names : tuple of str
-        Of these states.
-    trace : list of float
-        The objective by iteration, for iterative inference.
-    timings : dict
-        Seconds by stage.
-
-    Example
-    -------
-    >>> found = Separated(torch.zeros(2, 3, 640), torch.zeros(2, 640), torch.ones(2, 3, 1), torch.tensor([640, 320]))
-    >>> [tuple(one.speech.shape) for one in found.unbind()]
-    [(3, 640), (3, 320)]
-    """
-
-    speech: torch.Tensor
-    rest: torch.Tensor
-    reliability: torch.Tensor
-    lengths: torch.Tensor | None = None
-    states: torch.Tensor | None = None
-    names: tuple[str, ...] = ()
-    trace: list[float] = field(default_factory=list)
-    timings: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, mixture: torch.Tensor, estimates: Sequence[Estimate], **others: Any) -> Separated:
-        """Estimates of all voices put together; the rest is what they leave of the mixture.
-
-        Arguments
-        ---------
-        mixture : tensor, shape (batch, samples)
-        estimates : sequence of Estimate
-        others
-            See the class.
-        """
-        speech = torch.stack([one.speech for one in estimates], dim=1)
-        return cls(
-            speech, mixture - speech.sum(dim=1), torch.stack([one.reliability for one in estimates], dim=1), **others
-        )
-
-    def to(self, device: str) -> Separated:
-        """The same in single precision on another device."""
-        moved = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        return replace(self, **{name: value.to(device) if name == "lengths" else value.float().to(device)
-                                for name, value in moved.items()})  # fmt: skip
-
-    def unbind(self) -> list[Separated]:
-        """One `Separated` for each clip, cut to its length."""
-        if self.lengths is None:
-            return [self]
-        found = []
-        for row, length in enumerate(self.lengths.tolist()):
-            frames = video_frames(length)
-            found.append(
-                replace(
-                    self,
-                    speech=self.speech[row, :, :length],
-                    rest=self.rest[row, :length],
-                    reliability=self.reliability[row, :, :frames],
-                    lengths=None,
-                    states=None if self.states is None else self.states[row, :, :frames],
-                )
-            )
-        return found
-
-
-def separate(system: nn.Module, talkers: Sequence[Batch], voices: Sequence[str | None] = ()) -> Separated:
-    """Find the voices of all talkers with any system that enhances.
+def separate(system: nn.Module, batch: Batch) -> Estimate:
+    """Find the voices of all speakers of mixtures with any system that enhances.
 
     Arguments
     ---------
     system : module
         An inference or an enhancer.
-    talkers : sequence of Batch
-        The same sound once for each talker, with their mouth; without video for talkers whom nobody sees.
-    voices : sequence of (str or None)
-        Whose voice each is, for a prior that knows speakers by name (`speaker_vae`). Empty, or None for one: unknown.
+    batch : Batch
+        With several `sources`. `speakers` names those whom a prior knows by name (`speaker_vae`).
 
     Returns
     -------
-    Separated
+    Estimate
+        With an axis `sources`.
 
     Raises
     ------
     AvseError
         If the system cannot do it.
     """
-    if not talkers:
-        raise AvseError("There is nobody to separate: give at least one talker.")
     if isinstance(system, LatentInference):
-        return Separation(system, voices)(talkers)
-    if any(voices):
+        return Separation(system)(batch)
+    if any(batch.speakers):
         raise AvseError(
             f"{type(system).__name__} knows no speakers by name; that takes a model with the prior speaker_vae."
         )
-    # Rows of one mixture stand together.
-    batch = stack_talkers(talkers)
-    estimate = system(batch)
-    estimates = [
-        Estimate(estimate.speech[j :: len(talkers)], estimate.noise, estimate.reliability[j :: len(talkers)])
-        for j in range(len(talkers))
-    ]
-    return Separated.of(talkers[0].noisy, estimates, lengths=talkers[0].lengths, trace=list(estimate.trace))
+    return systems.run(system, batch)
 
 
-def join(mixture: torch.Tensor, parts: Sequence[Separated], starts: Sequence[int]) -> Separated:
-    """Separated chunks of one clip, each faded into the next where they overlap.
+_STREAMS = 7_919  # between the random numbers of two voices
+
+
+def join(mixture: torch.Tensor, parts: Sequence[Estimate], starts: Sequence[int]) -> Estimate:
+    """Estimates of chunks of one mixture, each faded into the next where they overlap.
 
     Arguments
     ---------
     mixture : tensor, shape (samples,)
-    parts : sequence of Separated
-        Of one clip each.
+    parts : sequence of Estimate
+        Of one clip each, with an axis `sources`.
     starts : sequence of int
         First sample of each in the mixture; multiples of 640.
 
     Returns
     -------
-    Separated
-        Of the whole clip. The rest is the mixture less all voices.
+    Estimate
+        Of the whole clip. The noise is the mixture less all speech.
     """
     if len(parts) == 1:
-        return replace(parts[0], rest=mixture - parts[0].speech.sum(dim=0))
+        return replace(parts[0], noise=mixture - parts[0].speech.sum(dim=0))
     samples, frames = len(mixture), video_frames(len(mixture))
-    sizes = {"speech": (samples, 1), "reliability": (frames, SAMPLES_PER_FRAME), "states": (frames, SAMPLES_PER_FRAME)}
+    of_frames = (frames, SAMPLES_PER_FRAME)
+    units = {"speech": (samples, 1), "reliability": of_frames, "responsibility": of_frames}
     whole: dict[str, torch.Tensor] = {}
-    for name, (size, unit) in sizes.items():
+    for name, (size, unit) in units.items():
         values = [getattr(part, name) for part in parts]
         if values[0] is None:
             continue
@@ -196,20 +107,7 @@ def join(mixture: torch.Tensor, parts: Sequence[Separated], starts: Sequence[int
                 weight[len(weight) - shared :] *= torch.linspace(1, 0, shared + 2)[1:-1]
             total[:, first:last] += weight.reshape(1, -1, *[1] * (value.ndim - 2)) * value
         whole[name] = total
-    return replace(parts[0], **whole, rest=mixture - whole["speech"].sum(dim=0), trace=[])
-
-
-def stack_talkers(talkers: Sequence[Batch]) -> Batch:
-    """One batch with a row for each talker of each mixture, those of a mixture side by side and with its number."""
-    first = talkers[0]
-    stacked = {
-        name: torch.stack([getattr(one, name) for one in talkers], dim=1).flatten(0, 1)
-        for name, value in vars(first).items()
-        if isinstance(value, torch.Tensor) and all(getattr(one, name) is not None for one in talkers)
-    }
-    ids = [name for name in first.ids for _ in talkers]
-    mixture = torch.arange(len(first), device=first.noisy.device).repeat_interleave(len(talkers))
-    return Batch(**{**stacked, "mixture": mixture}, ids=ids)
+    return replace(parts[0], **whole, noise=mixture - whole["speech"].sum(dim=0), trace=[])
 
 
 class Separation:
@@ -225,8 +123,6 @@ class Separation:
     ---------
     inference : LatentInference
         Its settings serve all voices; a gate or a switching prior chooses for each by itself.
-    voices : sequence of (str or None)
-        See `separate`.
     noise_share : float
         Power of the noise before anything is heard, relative to the mixture's. Noise that begins as loud as the mixture
         takes voices for itself, and gives none back.
@@ -241,48 +137,61 @@ class Separation:
     >>> from avse.inference.em.vem import VEM
     >>> from avse.conformance import example_batch
     >>> batch = example_batch((3200, 1600))
-    >>> Separation(VEM(**VEM.example_arguments()))([batch, batch.without_video()]).speech.shape
-    torch.Size([2, 2, 3200])
+    >>> batch.mixture = torch.tensor([0, 0])
+    >>> Separation(VEM(**VEM.example_arguments()))(batch).speech.shape
+    torch.Size([1, 2, 3200])
     """
 
     def __init__(
         self,
         inference: LatentInference,
-        voices: Sequence[str | None] = (),
         noise_share: float = 0.01,
     ) -> None:
         self.inference, self.noise_share = inference, noise_share
-        self.inferences: list[LatentInference] = [self._of_voice(voice) for voice in voices]
+        self.inferences: list[LatentInference] = []
 
-    def __call__(self, talkers: Sequence[Batch], seconds: float | None = None) -> Separated:
+    def __call__(self, batch: Batch, seconds: float | None = None) -> Estimate:
         """Iterate to the end, or until the time is up.
 
         Arguments
         ---------
-        talkers : sequence of Batch
-            See `separate`.
+        batch : Batch
+            With several `sources`. Where `speakers` are named, the prior must know them, and they are the same in all
+            mixtures.
         seconds : float, optional
             Stop after the first iteration that ends later than this.
 
         Returns
         -------
-        Separated
+        Estimate
+            With an axis `sources`.
         """
         begun = time.perf_counter()
+        talkers = self._prepare(batch)
         for runs in self._iterations(talkers):
             latest = runs
             if seconds is not None and time.perf_counter() - begun > seconds:
                 break
-        return self._separated(latest, talkers)
+        return self._estimate(latest, talkers)
 
-    def iterate(self, talkers: Sequence[Batch]) -> Iterator[Separated]:
-        """One `Separated` after each iteration, each usable as it is; see `__call__`."""
+    def iterate(self, batch: Batch) -> Iterator[Estimate]:
+        """One `Estimate` after each iteration, each usable as it is; see `__call__`."""
+        talkers = self._prepare(batch)
         for runs in self._iterations(talkers):
-            yield self._separated(runs, talkers)
+            yield self._estimate(runs, talkers)
 
-    def _of_voice(self, voice: str | None) -> LatentInference:
+    def _prepare(self, batch: Batch) -> list[Batch]:
+        """A batch for each place among the speakers of a mixture; and the inference of each, where they are named."""
+        count = batch.sources
+        names = batch.speakers[:count]
+        if batch.speakers != names * (len(batch) // count):
+            raise AvseError("The speakers named must be the same in all mixtures of a batch.")
+        self.inferences = [self._of_voice(name) for name in names] if any(names) else []
+        return [batch.select(range(place, len(batch), count)) for place in range(count)]
+
+    def _of_voice(self, voice: str) -> LatentInference:
         """The inference with the prior of one voice."""
-        if voice is None:
+        if not voice:
             return self.inference
         prior = self.inference.prior
         if not hasattr(prior, "of"):
@@ -299,8 +208,6 @@ class Separation:
 
     def _iterations(self, talkers: Sequence[Batch]) -> Iterator[list[Run]]:
         count, inference = len(talkers), self.inference
-        if self.inferences and len(self.inferences) != count:
-            raise AvseError(f"{len(self.inferences)} voices are named, but there are {count} talkers.")
         inferences = self.inferences or [inference] * count
         # Named voices have priors of their own and stay where they are.
         self._order = torch.arange(count).expand(len(talkers[0]), -1) if self.inferences else _order(talkers)
@@ -357,7 +264,7 @@ class Separation:
         return found
 
     def _with_all_costs(self, runs: Sequence[Run], found: list[SufficientStatistics]) -> list[SufficientStatistics]:
-        """The negative log-likelihood of each with what the priors of all others add, so that all have the objective of the whole."""
+        """The objective of each with what the priors of all others add, so that all have that of the whole."""
         costs = [run.fit.latent["cost"][..., 0].mean(dim=1) for run in runs]
         if self.inference.gain_prior is not None:
             gains = [gain_cost(run.fit.gain, *self.inference.gain_prior) for run in runs]
@@ -366,16 +273,22 @@ class Separation:
         likelihood, added = found[0].nll - costs[0], sum(costs) + sum(gains)
         return [replace(one, nll=likelihood + added - gain) for one, gain in zip(found, gains)]
 
-    def _separated(self, runs: Sequence[Run], talkers: Sequence[Batch]) -> Separated:
+    def _estimate(self, runs: Sequence[Run], talkers: Sequence[Batch]) -> Estimate:
         prior, batch = self.inference.prior, talkers[0]
         with no_gradient(batch.noisy.device.type):
             estimates = [run.estimate(prior, one) for run, one in zip(runs, _sorted(talkers, self._order))]
             back = self._order.argsort(dim=1).to(batch.noisy.device)
             noisy = batch.noisy * length_mask(batch.lengths, batch.noisy.shape[1])
-            separated = Separated.of(
-                noisy, estimates, lengths=batch.lengths, trace=list(runs[0].trace), **self._states(runs, batch)
+            speech = torch.stack([one.speech for one in estimates], dim=1)
+            separated = Estimate(
+                speech,
+                noisy - speech.sum(dim=1),
+                torch.stack([one.reliability for one in estimates], dim=1),
+                batch.lengths,
+                list(runs[0].trace),
+                **self._states(runs, batch),
             )
-            for name in ("speech", "reliability", "states"):
+            for name in ("speech", "reliability", "responsibility"):
                 value = getattr(separated, name)
                 if value is not None:
                     index = back.reshape(*back.shape, *[1] * (value.ndim - 2)).expand_as(value)
@@ -391,7 +304,7 @@ class Separation:
         missing = max(0, frames * ratio - shares.shape[3])
         shares = nn.functional.pad(shares, (0, missing))[..., : frames * ratio].unflatten(3, (frames, ratio))
         names = getattr(prior, "names", None) or [str(state) for state in range(len(prior.components))]
-        return {"states": shares.mean(dim=4).mT, "names": tuple(names)}
+        return {"responsibility": shares.mean(dim=4).mT, "states": tuple(names)}
 
 
 def _order(talkers: Sequence[Batch]) -> torch.Tensor:

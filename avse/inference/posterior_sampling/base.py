@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -187,31 +187,27 @@ class PosteriorSampling(Inference):
         tensor, shape (rows, frames, bins)
         """
 
-    def iterate(
-        self, batch: Batch, scene: torch.Tensor | None = None, speakers: Sequence[Batch] = ()
-    ) -> Iterator[Estimate]:
+    def iterate(self, batch: Batch) -> Iterator[Estimate]:
         """One `Estimate` after each move; see `Inference.iterate`."""
-        for run in self._runs(batch, scene):
+        for run in self._runs(batch):
             yield run.estimate()
 
     def forward(
         self,
         batch: Batch,
-        scene: torch.Tensor | None = None,
-        speakers: Sequence[Batch] = (),
         seconds: float | None = None,
     ) -> Estimate:
         """Move to the end, or until the time is up; see `Inference.forward`."""
         begun = time.perf_counter()
-        for run in self._runs(batch, scene):
+        for run in self._runs(batch):
             latest = run
             if seconds is not None and time.perf_counter() - begun > seconds:
                 break
         return latest.estimate()
 
-    def _runs(self, batch: Batch, scene: torch.Tensor | None) -> Iterator[_Run]:
+    def _runs(self, batch: Batch) -> Iterator[_Run]:
         with _plain(batch):
-            run = _Run.of(self, batch, scene)
+            run = _Run.of(self, batch)
         for count in range(self.passes):
             with _plain(batch):
                 run.begin(count)
@@ -275,7 +271,7 @@ class _Run:
     trace: list[float] = field(default_factory=list)
 
     @classmethod
-    def of(cls, inference: PosteriorSampling, batch: Batch, scene: torch.Tensor | None) -> _Run:
+    def of(cls, inference: PosteriorSampling, batch: Batch) -> _Run:
         prior, chains = inference.prior, inference.chains
         noisy = batch.noisy.clone()  # also where the batch was made in inference mode
         scale = level_scale(noisy, batch.lengths)
@@ -286,7 +282,7 @@ class _Run:
         power = sound.abs().square()
         if inference.quantile:
             power = floor_over_steps(power, mask, inference.quantile) * mask[..., None]
-        noise_state = inference.noise_model.initial_state(power, mask, scene)
+        noise_state = inference.noise_model.initial_state(power, mask, batch.scene)
         repeat = lambda tensor: tensor.repeat_interleave(chains, dim=0)
         generators = clip_generators(mask, inference.seed, chains)
         context, start = context.map(repeat), repeat(start)

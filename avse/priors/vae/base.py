@@ -266,7 +266,7 @@ class VariationalPrior(LatentPrior):
             loss = loss + terms["noisy_encoder"] / self.bins
             latent = noisy_posterior.mean.detach()
         found = {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
-        if batch.intact is not None and context.video is not None:
+        if batch.video_is_clean is not None and context.video is not None:
             found = self.with_reliability(found, self.reliability(latent.detach(), context), batch, context)
         return found, evidence
 

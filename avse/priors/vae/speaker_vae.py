@@ -237,10 +237,8 @@ class SpeakerVAE(SwitchingPrior):
         seen = context.valid.any(dim=1, keepdim=True)
         return torch.where(seen, (1.0 - _DOUBT) * told + _DOUBT * nobody, nobody)
 
-    def contexts(self, batch: Batch, speakers: Sequence[Batch] = ()) -> list[Context]:
+    def contexts(self, batch: Batch) -> list[Context]:
         """See `SwitchingPrior.contexts`; voices with one trunk look at the video together."""
-        if speakers:
-            return super().contexts(batch, speakers)
         found = [trunk.context(batch) for trunk in self.trunks]
         if self.faces is not None:
             [context] = found
@@ -290,7 +288,7 @@ class SpeakerVAE(SwitchingPrior):
         known = self.voices[1:]
         rows = [row for row, name in enumerate(batch.speakers) if name in known]
         if rows:
-            valid = batch.valid if batch.intact is None else batch.intact
+            valid = batch.valid if batch.video_is_clean is None else batch.video_is_clean
             self.faces.learn(batch.mouth[rows], valid[rows], [known.index(batch.speakers[row]) for row in rows])
 
     def _heard(self, batch: Batch) -> list[list[int]]:
