@@ -47,6 +47,6 @@ class System(nn.Module, Plugin):
 
 
 def run(system: nn.Module, batch: Batch) -> Estimate:
-    """What a system finds in a batch, with an axis `sources` where the batch has several speakers in a mixture."""
+    """What a system finds in a batch, with an axis `sources` where the rows of the batch belong to mixtures."""
     estimate = system(batch)
     return estimate if estimate.speech.ndim == 3 else estimate.by_source(batch)

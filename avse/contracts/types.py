@@ -169,7 +169,7 @@ class Batch:
         clips: Sequence[Clip],
         clean: Sequence[np.ndarray] | None = None,
         noise: Sequence[np.ndarray] | None = None,
-        sources: int = 1,
+        sources: int | None = None,
     ) -> Batch:
         """Pad clips (and the clean speech and noise they were mixed from, where known) into one batch.
 
@@ -204,7 +204,7 @@ class Batch:
             video_is_clean=(
                 None if all(clip.video_is_clean is None for clip in clips) else torch.from_numpy(video_is_clean)
             ),
-            mixture=None if sources == 1 else torch.arange(len(clips)) // sources,
+            mixture=None if sources is None else torch.arange(len(clips)) // sources,
         )
 
     @classmethod
@@ -369,9 +369,9 @@ class Estimate:
         Returns
         -------
         Estimate
-            With an axis `sources` where the batch has several.
+            With an axis `sources` where the rows of the batch belong to mixtures.
         """
-        if batch.sources == 1:
+        if batch.mixture is None:
             return self
         speech, reliability = (value.unflatten(0, (-1, batch.sources)) for value in (self.speech, self.reliability))
         noise = batch.noisy[:: batch.sources] - speech.sum(dim=1)

@@ -137,9 +137,9 @@ class Separation:
     >>> from avse.inference.em.vem import VEM
     >>> from avse.conformance import example_batch
     >>> batch = example_batch((3200, 1600))
-    >>> batch.mixture = torch.tensor([0, 0])
-    >>> Separation(VEM(**VEM.example_arguments()))(batch).speech.shape
-    torch.Size([1, 2, 3200])
+    >>> both = Batch.of_speakers([batch, batch.without_video()])
+    >>> Separation(VEM(**VEM.example_arguments()))(both).speech.shape
+    torch.Size([2, 2, 3200])
     """
 
     def __init__(
