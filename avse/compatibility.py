@@ -68,6 +68,8 @@ ARGUMENTS = {
     "prior": {"recognition_layers": "noisy_encoder_layers"},
     "fusion": {"doubt": "reliability_exponent"},
 }
+# Members of plugin classes, as plugins outside the package may still call them.
+MEMBERS = {"growth": "complexity", "recognise": "encode_noisy", "recognises": "encodes_noisy", "stand_ins": "fallbacks"}
 # By format of a model folder: names of weights that were written by it, as patterns, and what they are called since.
 WEIGHTS = {1: ((r"(^|\.)recognition\.", r"\1noisy_encoder."),)}
 

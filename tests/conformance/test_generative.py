@@ -26,7 +26,7 @@ def test_an_inference_can_be_stopped_and_refuses_another_family_of_prior() -> No
         TinyEM(Score(), TinyNMF())
 
 
-def test_a_switching_prior_gives_each_component_its_own_mouth() -> None:
+def test_components_of_a_switching_prior_look_at_the_same_mouth() -> None:
     class Switch(SwitchingPrior):
         def __init__(self) -> None:
             super().__init__()
@@ -40,10 +40,7 @@ def test_a_switching_prior_gives_each_component_its_own_mouth() -> None:
 
     sound = np.random.default_rng(0).normal(0, 0.1, 1280)
     shades = np.arange(88, dtype=np.uint8) // 4
-    mouths = [np.broadcast_to(level + shades, (2, 88, 88)) for level in (1, 200)]
-    dark, light = (Batch.from_clips([Clip(sound, mouth)]) for mouth in mouths)
-    one, two = Switch().contexts(dark, [light])
-    assert float(one.video[one.valid].max()) < float(two.video[two.valid].min())
+    dark = Batch.from_clips([Clip(sound, np.broadcast_to(1 + shades, (2, 88, 88)))])
     shared = Switch().contexts(dark)
     assert len(shared) == 2 and torch.equal(shared[0].video, shared[1].video)
     assert shared[0].without_video().video is None
