@@ -208,7 +208,7 @@ def diffusion_prior(model: Model, *, sees: bool = False) -> DiffusionPrior:
             f"{model.name} has no diffusion prior, and cannot draw speech by itself. Models that can are trained with "
             "recipes/Manifest/diffusion/hparams/av_diffusion.yaml."
         )
-    if sees and prior.visual_frontend is None:
+    if sees and not prior.video_input.sees:
         raise AvseError(f"{model.name} does not look at the video. Give a model of an av_diffusion recipe.")
     return prior
 

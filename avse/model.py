@@ -358,8 +358,8 @@ def load(
         weights = safetensors.torch.load_file(folder / _WEIGHTS)
     except (safetensors.SafetensorError, OSError) as error:
         raise AvseError(f"{folder / _WEIGHTS}: holds no weights ({error}). Fetch the model again.") from error
-    weights = {weight_name(name, description["format"]): weight for name, weight in weights.items()}
     expected = system.state_dict()
+    weights = {weight_name(name, expected, description["format"]): weight for name, weight in weights.items()}
     if overrides:
         # A part that was put in brings buffers of its own, and leaves weights of what it replaced behind.
         learned = {name for name, _ in system.named_parameters()}

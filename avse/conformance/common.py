@@ -6,8 +6,7 @@ import functools
 import inspect
 import io
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from avse.contracts.plugin import Plugin
 
 def documented(cls: type) -> None:
     """Fail unless the class says what it is, names each constructor argument, and its methods give shapes."""
-    text = inspect.getdoc(cls) if cls.__doc__ else ""
-    expect(text, "the class has no docstring of its own")
+    expect(cls.__doc__, "the class has no docstring of its own")
+    explained = [*cls.__mro__, *filter(None, (getattr(base, "passes_to", None) for base in cls.__mro__))]
+    text = "\n".join(base.__doc__ or "" for base in explained)
     parameters = [
         p for p in inspect.signature(cls).parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
@@ -36,18 +36,15 @@ def recipe_round_trip(cls: type) -> None:
     """Fail unless the example, written as a recipe, loads to the same class with the same arguments."""
     if not vars(cls).get("plugin_name"):
         raise NotApplicable("not registered, so that no recipe can name it")
-    build(cls)  # imports what the example is made of, so that it can be watched
-    with _remembered_arguments() as arguments:
-        written = build(cls)
-        text = _dump({"plugin": _Call.of(written, arguments)})
-        loaded = _load(text)["plugin"]
-        expect(
-            type(loaded) is cls,
-            f"avse.plugins.{cls.plugin_kind}.{cls.plugin_name} leads to {type(loaded).__module__}."
-            f"{type(loaded).__qualname__}",
-        )
-        given, got = (_plain(_Call.of(one, arguments)) for one in (written, loaded))
-    differing = [name for name in {**given[1], **got[1]} if given[1].get(name) != got[1].get(name)]
+    written = build(cls)
+    loaded = _load(_dump({"plugin": _Call.of(written)}))["plugin"]
+    expect(
+        type(loaded) is cls,
+        f"avse.plugins.{cls.plugin_kind}.{cls.plugin_name} leads to {type(loaded).__module__}."
+        f"{type(loaded).__qualname__}",
+    )
+    given, got = (_plain(_Call.of(one)) for one in (written, loaded))
+    differing = [name for name in {**given[2], **got[2]} if given[2].get(name) != got[2].get(name)]
     expect(not differing, f"the arguments {', '.join(differing)} came out of the recipe as others")
     if hasattr(written, "state_dict"):
         shapes = [{name: tuple(value.shape) for name, value in one.state_dict().items()} for one in (written, loaded)]
@@ -55,38 +52,41 @@ def recipe_round_trip(cls: type) -> None:
 
 
 class _Call:
-    """A plugin as a recipe writes it: `!new:avse.plugins.KIND.NAME {arguments}`."""
+    """A plugin as a recipe writes it: `!new:avse.plugins.KIND.NAME {arguments}`, or `!name:` for what builds one."""
 
-    def __init__(self, cls: type, arguments: dict[str, Any]) -> None:
-        self.cls, self.arguments = cls, arguments
+    def __init__(self, tag: str, cls: type, arguments: Mapping[str, Any], name: str = "") -> None:
+        of = f"argument {name}, a {cls.__name__}," if name else "it"
+        expect(vars(cls).get("plugin_name"), f"{of} is not registered, so that no recipe can write it")
+        self.tag, self.cls = tag, cls
+        self.arguments = {key: self._value(key, value) for key, value in arguments.items()}
 
     @classmethod
-    def of(cls, plugin: Plugin, arguments: dict[int, tuple[Plugin, dict[str, Any]]], name: str = "") -> _Call:
-        """The call that built a plugin, from the arguments that were remembered."""
-        of = f"argument {name}, a {type(plugin).__name__}," if name else "it"
-        expect(vars(type(plugin)).get("plugin_name"), f"{of} is not registered, so that no recipe can write it")
+    def of(cls, plugin: Plugin, name: str = "") -> _Call:
+        """The call that built a plugin."""
+        return cls("!new:", type(plugin), plugin.config, name)
 
-        def value_of(name: str, value: Any) -> Any:
-            if isinstance(value, Plugin):
-                return cls.of(value, arguments, name)
-            if isinstance(value, (list, tuple)):
-                return [value_of(name, one) for one in value]
-            if isinstance(value, dict):
-                return {str(key): value_of(name, one) for key, one in value.items()}
-            if isinstance(value, Path):
-                return str(value)
-            if value is None or isinstance(value, (bool, int, float, str)):
-                return value
-            raise CheckFailed(f"argument {name} of the example is a {type(value).__name__}, which no recipe can write")
-
-        given = arguments.get(id(plugin), (plugin, {}))[1]
-        return cls(type(plugin), {key: value_of(key, value) for key, value in given.items()})
+    def _value(self, name: str, value: Any) -> Any:
+        if isinstance(value, Plugin):
+            return _Call.of(value, name)
+        if inspect.isclass(value):
+            return _Call("!name:", value, {}, name)
+        if isinstance(value, functools.partial):
+            return _Call("!name:", value.func, value.keywords, name)
+        if isinstance(value, (list, tuple)):
+            return [self._value(name, one) for one in value]
+        if isinstance(value, dict):
+            return {str(key): self._value(name, one) for key, one in value.items()}
+        if isinstance(value, Path):
+            return str(value)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        raise CheckFailed(f"argument {name} of the example is a {type(value).__name__}, which no recipe can write")
 
 
 def _plain(value: Any) -> Any:
-    """Calls as (class, arguments), to be compared."""
+    """Calls as (tag, class, arguments), to be compared."""
     if isinstance(value, _Call):
-        return value.cls, {name: _plain(one) for name, one in value.arguments.items()}
+        return value.tag, value.cls, {name: _plain(one) for name, one in value.arguments.items()}
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if isinstance(value, dict):
@@ -102,7 +102,7 @@ def _dump(recipe: dict[str, Any]) -> str:
             return True
 
     def represent(dumper: yaml.SafeDumper, call: _Call) -> yaml.Node:
-        tag = f"!new:avse.plugins.{call.cls.plugin_kind}.{call.cls.plugin_name}"
+        tag = f"{call.tag}avse.plugins.{call.cls.plugin_kind}.{call.cls.plugin_name}"
         return dumper.represent_mapping(tag, call.arguments)
 
     Dumper.add_representer(_Call, represent)
@@ -122,44 +122,6 @@ def _load(text: str) -> dict[str, Any]:
     finally:  # HyperPyYAML changes these and puts them back only where nothing goes wrong
         for one in constructors:
             one.construct_object.__defaults__ = (False,)
-
-
-@contextmanager
-def _remembered_arguments() -> Iterator[dict[int, tuple[Plugin, dict[str, Any]]]]:
-    """Note what each plugin is built with, by its id; no plugin keeps its arguments itself."""
-    kept: dict[int, tuple[Plugin, dict[str, Any]]] = {}
-
-    def watched(initialise: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(initialise)
-
-        @functools.wraps(initialise)
-        def init(self: Plugin, *args: Any, **kwargs: Any) -> None:
-            if id(self) not in kept:  # else a constructor calls that of its base
-                given = dict(signature.bind(self, *args, **kwargs).arguments)
-                given.pop(next(iter(signature.parameters)))
-                for parameter in signature.parameters.values():
-                    if parameter.kind is parameter.VAR_KEYWORD:
-                        given.update(given.pop(parameter.name, {}))
-                kept[id(self)] = (self, given)
-            initialise(self, *args, **kwargs)
-
-        return init
-
-    originals = {one: one.__init__ for one in _below(Plugin) if "__init__" in vars(one)}
-    for one, original in originals.items():
-        one.__init__ = watched(original)  # type: ignore[method-assign]
-    try:
-        yield kept
-    finally:
-        for one, original in originals.items():
-            one.__init__ = original  # type: ignore[method-assign]
-
-
-def _below(cls: type) -> Iterator[Any]:
-    below: list[Any] = cls.__subclasses__()
-    for one in below:
-        yield one
-        yield from _below(one)
 
 
 DOCUMENTED = Check(

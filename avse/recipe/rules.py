@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import difflib
 import functools
 import inspect
@@ -15,6 +16,7 @@ from typing import Any
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from avse import plugins
+from avse.contracts.plugin import Plugin
 from avse.errors import AvseError
 from avse.recipe.tree import (
     REFERENCE,
@@ -272,7 +274,7 @@ def _argument(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Ite
         return
     text = target.value if isinstance(target, ScalarNode) else kind
     called = component(target)
-    if called and called[0] == "!new:":
+    if called and (called[0] == "!new:" or (called[0] == "!name:" and _takes_factory(hint))):
         cls = locate(called[1])
         classes = [one for one in allowed if inspect.isclass(one)]
         if inspect.isclass(cls) and classes and not issubclass(cls, tuple(classes)) and len(classes) == len(allowed):
@@ -307,11 +309,20 @@ def _fits(kind: str, allowed: tuple[Any, ...]) -> bool:
     return False
 
 
+def _takes_factory(hint: Any) -> bool:
+    """Whether an annotation allows what builds a plugin, beside the plugin."""
+    options = typing.get_args(hint)
+    plugin = any(inspect.isclass(one) and issubclass(one, Plugin) for one in options)
+    return plugin and any(typing.get_origin(one) is collections.abc.Callable for one in options)
+
+
 def _allowed(hint: Any) -> tuple[Any, ...] | None:
     """The classes that an annotation allows; None where it does not settle what a plain value may be."""
     if hint is None:
         return None
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if _takes_factory(hint):
+        options = [one for one in options if typing.get_origin(one) is not collections.abc.Callable]
     if all(inspect.isclass(one) and typing.get_origin(one) is None for one in options):
         return None if typing.Any in options or object in options else tuple(options)
     return None
@@ -319,10 +330,15 @@ def _allowed(hint: Any) -> tuple[Any, ...] | None:
 
 @functools.lru_cache(maxsize=512)
 def _type_hints(found: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(found.__init__ if inspect.isclass(found) else found)
-    except Exception:  # an annotation that only a type checker can read
-        return {}
+    hints: dict[str, Any] = {}
+    # Of a class, those above it as well: a plugin inherits arguments of its family.
+    classes = reversed(found.__mro__) if inspect.isclass(found) else ()
+    for one in [vars(cls)["__init__"] for cls in classes if "__init__" in vars(cls)] or [found]:
+        try:
+            hints |= typing.get_type_hints(one)
+        except Exception:  # an annotation that only a type checker can read
+            hints = {name: hint for name, hint in hints.items() if name not in one.__annotations__}
+    return hints
 
 
 def _wanted(allowed: tuple[Any, ...]) -> str:

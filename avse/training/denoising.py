@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from avse.contracts.types import Batch, Estimate
-from avse.priors.diffusion.base import compress
 from avse.signal.levels import level_scale
-from avse.signal.stft import stft
+from avse.signal.stft import compress, stft
 from avse.training.losses import SupervisedLoss
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from avse.contracts.fusion import reliability_loss
 from avse.contracts.types import Batch, Estimate
+from avse.nnet.video_input import reliability_loss
 from avse.signal.metrics import si_sdr
 
 

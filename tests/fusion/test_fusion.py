@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from avse.contracts.fusion import reliability_loss
 from avse.fusion.concat import Concat
 from avse.fusion.film import FiLM
 from avse.fusion.reliability_attention import ReliabilityAttention
+from avse.nnet.video_input import reliability_loss
 from avse.nnet.attention import LocalCrossAttention
 
 
