@@ -316,7 +316,8 @@ def _export(averaged: Any, values: dict[str, Any], recipe: Any, folder: Path, sc
 
     from avse.contracts.enhancer import Enhancer
     from avse.contracts.inference import Inference
-    from avse.model import SYSTEM, Model
+    from avse.model import Model
+    from avse.model_folder import SYSTEM
 
     key, system = "model", averaged
     if values.get(SYSTEM) is not None:
