@@ -189,8 +189,8 @@ def _included(name: Node, path: Path) -> Path:
 def _absolute_paths(tree: Tree, path: Path) -> None:
     """Write paths relative to a recipe as absolute ones, so that its text can be stored elsewhere."""
     folder = path.resolve().parent
-    for node in _plugin_nodes(tree):
-        node.value = str(folder / Path(node.value).expanduser())
+    for source in _plugin_nodes(tree):
+        source.value = str(folder / Path(source.value).expanduser())
     for key, node in list(tree.walk()):
         if tag(node).startswith("!include:"):
             file = folder / tag(node).removeprefix("!include:")
