@@ -61,7 +61,16 @@ MODULES = {
     "signal.masking": "signal.masks",
     "signal.mixture": "signal.wiener",
 }
-# By kind of plugin: plugins, and arguments of its plugins.
+# Classes and functions that recipes name, by dotted name.
+NAMES: dict[str, str] = {}
+# Keys of recipes: what a top-level key is called today, or the argument that has taken its place.
+KEYS = {
+    "channels": "model.channels",
+    "hidden_dim": "model.hidden_dim",
+    "size": "model.size",
+    "video_dim": "visual_frontend.output_dim",
+}
+# By kind of plugin: plugins. By kind of plugin or by dotted name of another class: arguments.
 PLUGINS = {
     "inference": {"posterior_sampling": "udiffse", "posterior_sampling_single_pass": "udiffse_plus"},
 }
@@ -86,6 +95,12 @@ def warn(old: str, new: str, place: str = "") -> None:
     """
     at = f"{place}: " if place else ""
     warnings.warn(f"{at}{old} is now called {new}. The old name works until the next release.", FutureWarning, 3)
+
+
+def dotted_name(name: str) -> str:
+    """What a class or function that a recipe names is called today, where it or its module has another name."""
+    module, _, last = name.rpartition(".")
+    return NAMES.get(name) or (f"{_moved(module)}.{last}" if _moved(module) else name)
 
 
 def weight_name(name: str, written_format: int) -> str:
