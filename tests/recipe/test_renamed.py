@@ -18,7 +18,7 @@ def test_a_renamed_key_of_a_file_and_what_refers_to_it(write: Write, monkeypatch
     with pytest.warns(FutureWarning, match=r"recipe.yaml:5: channels is now called features"):
         recipe = load_recipe(write(), {"manifest": "a.csv"})
     assert recipe.keys[3:5] == ["features", "double"]
-    assert recipe["double"] == 32 and recipe["model"].channels == 16
+    assert recipe["double"] == 32 and recipe["model"].config["channels"] == 16
 
 
 def test_a_key_that_an_argument_has_replaced(write: Write) -> None:
