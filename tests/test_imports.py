@@ -18,7 +18,7 @@ HEAVY = ("speechbrain", "torchaudio", "matplotlib", "cv2", "torch")
 
 # A room may import those above it, never those below. `avse` itself is the front door: it imports on first use.
 ROOMS = (
-    ("errors", "files", "compatibility"),
+    ("errors", "files", "compatibility", "devices"),
     ("signal",),
     ("contracts",),
     ("nnet",),
@@ -29,7 +29,9 @@ ROOMS = (
     ("media",),
     ("data",),
     tuple(name.removeprefix("avse.") for name in KINDS.values()),
-    ("model", "generation"),
+    ("overlap", "model_folder"),
+    ("model",),
+    ("api",),
     ("training", "evaluation"),
     ("jobs", "streaming", "web"),
     ("demo", "new"),
