@@ -102,11 +102,11 @@ class _LeftBehind(torch.Tensor):
             result = func(*args, **kwargs)
         if name in _MOVES and (moved or _named_device(args, kwargs)):
             return result.as_subclass(torch.Tensor)
-        # A number on the CPU may meet tensors of any device.
-        first = next((tensor for tensor in behind if tensor.ndim), None)
-        if moved and name not in _MAY_MIX and first is not None:
-            shapes = f"{tuple(first.shape)} on the CPU and {tuple(moved[0].shape)} on the other device"
-            raise CheckFailed(f"`{name}` is given tensors of two devices: {shapes}")
+        if moved and name not in _MAY_MIX:
+            for tensor in behind:
+                if tensor.ndim:  # a number on the CPU goes with tensors of any device
+                    shapes = f"{tuple(tensor.shape)} on the CPU and {tuple(moved[0].shape)} on the other device"
+                    raise CheckFailed(f"`{name}` is given tensors of two devices: {shapes}")
         return result if moved else _left_behind(result)
 
 
