@@ -15,6 +15,7 @@ app = typer.Typer()
 recipe_app = typer.Typer(help="List, copy, explain or try out recipes.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe", rich_help_panel=_PANEL)
 _verb = functools.partial(app.command, cls=say.Verb, rich_help_panel=_PANEL)
+_Recipe = Annotated[str, typer.Argument(help="A file, or a name that `avse recipe ls` lists.")]
 _recipe = functools.partial(recipe_app.command, cls=say.Verb)
 
 
@@ -86,6 +87,35 @@ def check_recipe(
     from avse.recipe import check as run
 
     print_check(run(_load_recipe(context), key))
+
+
+@_recipe("ls")
+def list_recipes() -> None:
+    """List the recipes that come with avse; every command that takes a recipe takes these names as well."""
+    from avse.recipe import recipes, title_of
+
+    for name, path in recipes().items():
+        typer.echo(f"{name:36} {title_of(path)}")
+
+
+@_recipe("cat")
+def print_recipe(recipe: _Recipe) -> None:
+    """Print a recipe with all that it includes, as plain HyperPyYAML."""
+    from avse.recipe import resolved
+
+    typer.echo(resolved(recipe), nl=False)
+
+
+@_recipe("cp")
+def copy_recipe(
+    recipe: _Recipe,
+    target: Annotated[Path, typer.Argument(help="File or folder to write.")] = Path("."),
+    force: say.Force = False,
+) -> None:
+    """Write a recipe with all that it includes to a file, to be changed."""
+    from avse.recipe import copy_recipe as run
+
+    typer.echo(run(recipe, target, force=force))
 
 
 def _load_recipe(context: typer.Context) -> Any:
