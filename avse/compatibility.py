@@ -15,8 +15,8 @@ from typing import Any
 
 MODULES = {
     "check": "conformance.runner",
-    "cli_generative": "cli.generative",
-    "cli_tools": "cli.tools",
+    "cli_generative": "cli.use",
+    "cli_tools": "cli.options",
     "contracts.checks": "conformance",
     "contracts.competition": "inference.em.model_selection",
     "contracts.diffusion": "priors.diffusion.base",
@@ -89,6 +89,10 @@ MEMBERS = {"growth": "complexity", "recognise": "encode_noisy", "recognises": "e
 WEIGHTS = {1: ((r"(^|\.)recognition\.", r"\1noisy_encoder."),)}
 
 
+class OldName(FutureWarning):
+    """A name of the last release was used. The command line prints it in one line."""
+
+
 def warn(old: str, new: str, place: str = "") -> None:
     """Say that a name is old.
 
@@ -99,7 +103,7 @@ def warn(old: str, new: str, place: str = "") -> None:
         Where it stands: `file:line`.
     """
     at = f"{place}: " if place else ""
-    warnings.warn(f"{at}{old} is now called {new}. The old name works until the next release.", FutureWarning, 3)
+    warnings.warn(f"{at}{old} is now called {new}. The old name works until the next release.", OldName, 3)
 
 
 def old_names(module: str) -> Callable[[str], Any]:
