@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from avse import compatibility
 from avse.contracts.plugin import Plugin
 from avse.contracts.sde import Sde
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
@@ -65,6 +66,9 @@ class Context:
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Context:
         """The same with a function applied to each tensor, such as one that takes some of the clips."""
         return replace(self, **{name: function(value) for name, value in vars(self).items() if value is not None})
+
+
+compatibility.old_attribute(Context, "inside", "mask")
 
 
 @dataclass

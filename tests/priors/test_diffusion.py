@@ -12,8 +12,8 @@ from avse.conformance import example_batch, seeded
 from avse.contracts.prior import Context
 from avse.nnet.score_network import DATA_STD, SIZES, Denoised, ScoreNetwork, width_of
 from avse.priors.diffusion.base import DiffusionPrior
-from avse.signal.stft import compress, expand
 from avse.signal.random import complex_noise
+from avse.signal.stft import compress, expand
 
 MASK = torch.ones(8, 20, dtype=torch.bool)
 CONTEXT = Context(MASK, torch.zeros_like(MASK))

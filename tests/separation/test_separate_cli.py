@@ -20,9 +20,9 @@ from avse.datasets.synthetic import synthesize_clip
 from avse.errors import AvseError
 from avse.evaluation.nmf_baseline import NMFBaseline
 from avse.evaluation.separation import METRICS, score_voices
-from avse.inference.em.speakers import join
 from avse.jobs.separate import quantised
 from avse.media import find_talkers
+from avse.overlap import concatenate, overlap_add
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """\
@@ -126,12 +126,13 @@ def test_chunks_that_agree_are_joined_without_a_trace() -> None:
     import torch
 
     whole = torch.randn(2, 640 * 10), torch.rand(2, 10)
+    mixture = torch.randn(640 * 10)
+    noise = mixture - whole[0].sum(dim=0)
     parts = [
-        Estimate(whole[0][:, 640 * a : 640 * b], torch.zeros(640 * (b - a)), whole[1][:, a:b])
+        (640 * a, Estimate(whole[0][:, 640 * a : 640 * b], noise[640 * a : 640 * b], whole[1][:, a:b]))
         for a, b in ((0, 5), (3, 8), (6, 10))
     ]
-    mixture = torch.randn(640 * 10)
-    found = join(mixture, parts, [0, 640 * 3, 640 * 6])
+    found = concatenate(list(overlap_add(parts)))
     torch.testing.assert_close(found.speech, whole[0])
     torch.testing.assert_close(found.reliability, whole[1])
     torch.testing.assert_close(found.noise, mixture - whole[0].sum(dim=0))
@@ -154,7 +155,7 @@ def test_voices_in_16_bits_add_up_even_where_they_clip() -> None:
         (["nothing.wav", "--others", "2"], "nothing.wav"),
         (["MIX", "--video", "MIX"], "no video in it"),
         (["MIX", "--others", "2", "--speaker", "carl", "--speaker", "ann"], "carl"),
-        (["MIX", "--others", "2", "--speaker", "ann"], "1 voices are named"),
+        (["MIX", "--others", "2", "--speaker", "ann"], "1 of 2 speakers are named"),
         (["MIX", "--others", "2", "--plot", "who.xyz"], "who.xyz"),
         (["MIX", "--others", "2", "-o", "MIX"], "is a file"),
         (["MIX", "BOB", "--others", "2"], "One mixture"),
@@ -193,7 +194,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Path, avse_command: Callable) -> None:
     scenes, out = tmp_path / "scenes.csv", tmp_path / "mixtures"
-    words = ["scenes", corpus, "--split", "train", "--out", scenes, "--condition", "separation2", "--per-condition", 2]
+    words = ["scenes", corpus, "--split", "train", "-o", scenes, "--condition", "separation2", "--per-condition", 2]
     assert avse_command(*words, "--condition", "separation3", "--leave-out", 2).status == 0
     written = scenes.read_bytes()
     assert avse_command(*words, "--condition", "separation3", "--leave-out", 2).status == 0
@@ -201,7 +202,7 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
     drawn, header = read_separation_scenes(scenes)
     assert [(len(one.talkers), one.snr) for one in drawn] == [(2, None), (2, 5.0)] * 2 + [(3, None), (3, 5.0)] * 2
     assert header["split"] == "train"
-    assert avse_command("mix", scenes, "--manifest", corpus, "--out", out).status == 0
+    assert avse_command("mix", scenes, "--manifest", corpus, "-o", out).status == 0
     mixtures = read_mixtures(out)
     for one in mixtures[:2]:
         sounds = [soundfile.read(path)[0] for path in (one.mixture, *one.clean)]
@@ -211,7 +212,7 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
         assert len(set(one.speaker)) == 2 and all(path.is_file() for path in one.video)
     scores = tmp_path / "scores"
     words = ["evaluate-separation", "--manifest", out, "--limit", 5, "--seed", 1]
-    outcome = avse_command(*words, "--out", scores, "--model", speakers_model, "--crops", tmp_path / "crops", "--keep")
+    outcome = avse_command(*words, "-o", scores, "--model", speakers_model, "--crops", tmp_path / "crops", "--keep")
     assert outcome.status == 0, outcome.err
     rows = list(csv.DictReader((scores / "scores.csv").read_text().splitlines()))
     assert len(rows) == 4 * 2 + 3 and all(row["sir"] and row["wrong_speaker"] for row in rows)
@@ -219,15 +220,15 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
     assert summary["n"] == 11 and set(summary["groups"]["all"]) == set(METRICS)
     assert summary["groups"]["3 talkers"]["sdr"]["n"] == 3 and "| 2 talkers |" in (scores / "table.md").read_text()
     assert len(list((scores / "voices").glob("*.wav"))) == 11
-    nothing = avse_command(*words, "--out", tmp_path / "none", "--model", "mixture")
+    nothing = avse_command(*words, "-o", tmp_path / "none", "--model", "mixture")
     assert nothing.status == 0
     found = json.loads((tmp_path / "none" / "summary.json").read_text())["groups"]["all"]
     assert found["si_sdr_improvement"]["mean"] == pytest.approx(0.0, abs=1e-6)
-    wrong = avse_command(*words, "--out", tmp_path / "none", "--model", speakers_model, "--voices", "known")
-    assert "none of the voices" in wrong.message
-    mixed = avse_command("scenes", corpus, "--out", scenes, "--condition", "separation", "--condition", "babble")
+    wrong = avse_command(*words, "-o", tmp_path / "none", "--model", speakers_model, "--voices", "known")
+    assert "none of the speakers" in wrong.message
+    mixed = avse_command("scenes", corpus, "-o", scenes, "--condition", "separation", "--condition", "babble")
     assert "of their own" in mixed.message
-    few = avse_command("scenes", corpus, "--out", scenes, "--split", "test", "--condition", "separation4")
+    few = avse_command("scenes", corpus, "-o", scenes, "--split", "test", "--condition", "separation4")
     assert "needs as many speakers" in few.message
 
 

@@ -53,8 +53,6 @@ class SpeakerVAE(SwitchingPrior):
     ---------
     speakers : sequence of str
         As the manifest calls them.
-    visual_frontend, fusion :
-        See `VariationalPrior`.
     component : str
         Which variational prior the backbone is: `av_vae`, `recurrent_vae` or `transformer_vae`.
     shared : bool

@@ -14,10 +14,10 @@ from avse.priors.vae.switching import SwitchingVariationalPrior
 class AudioOrAudioVisual(SwitchingVariationalPrior):
     """Two auto-encoders of one kind: state 0 without video, state 1 with it; 0 is the fallback where no mouth is seen.
 
+    Without a visual front-end there is state 0 alone.
+
     Arguments
     ---------
-    visual_frontend, fusion :
-        See `VariationalPrior`; without a visual front-end there is state 0 alone.
     component : str
         Which variational prior both are: `av_vae`, `recurrent_vae` or `transformer_vae`.
     latent_dim : int
