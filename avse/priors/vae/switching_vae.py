@@ -95,5 +95,5 @@ class MixtureVAE(AudioOrAudioVisual):
     paper = "Sadeghi and Alameda-Pineda, Robust unsupervised audio-visual speech enhancement using a mixture, 2020"
     not_inherited = ("stay",)
 
-    def __init__(self, *args: Any, **common: Any) -> None:
-        super().__init__(*args, stay=None, **common)
+    def __init__(self, **common: Any) -> None:
+        super().__init__(stay=None, **common)
