@@ -17,10 +17,11 @@ from torch import nn
 
 from avse.compatibility import weight_name
 from avse.contracts.mouth_tracker import MouthTracker
+from avse.contracts.system import run
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
-from avse.inference.em.speakers import join, separate
+from avse.inference.em.speakers import join
 
 if TYPE_CHECKING:
     from avse.recipe import Recipe
@@ -207,6 +208,10 @@ class Model:
         unseen = sum(not bool(clip.valid.any()) for clip in talkers)
         if speakers and len(speakers) != len(talkers):
             raise AvseError(f"{len(speakers)} voices are named, but there are {len(talkers)} talkers.")
+        if any(speakers) and not hasattr(getattr(self.system, "prior", None), "of"):
+            raise AvseError(
+                f"{type(self.system).__name__} knows no speakers by name; that takes a model with the prior speaker_vae."
+            )
         named = [replace(clip, speaker=name or "") for clip, name in zip(talkers, speakers or [""] * len(talkers))]
         chunks = [_clip_chunks(clip, chunk_seconds if unseen < 2 else np.inf) for clip in named]
         parts: list[Estimate] = []
@@ -214,7 +219,7 @@ class Model:
         for pieces in zip(*chunks):
             batch = Batch.from_clips([one.clip for one in pieces], sources=len(pieces)).to(self.device)
             with _inference(self.system):
-                [part] = separate(self.system, batch).unbind()
+                [part] = run(self.system, batch).unbind()
             parts.append(part.to("cpu"))
             starts.append(pieces[0].start)
         return join(torch.from_numpy(talkers[0].audio), parts, starts)
