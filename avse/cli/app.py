@@ -543,6 +543,35 @@ def check_recipe(
     print_check(run(_load_recipe(context), key))
 
 
+@recipe_app.command("ls")
+def list_recipes() -> None:
+    """List the recipes that come with avse; every command that takes a recipe takes these names as well."""
+    from avse.recipe import recipes, title_of
+
+    for name, path in recipes().items():
+        typer.echo(f"{name:36} {title_of(path)}")
+
+
+@recipe_app.command("cat")
+def print_recipe(recipe: Annotated[str, typer.Argument(help="A file, or a name that `avse recipe ls` lists.")]) -> None:
+    """Print a recipe with all that it includes, as plain HyperPyYAML."""
+    from avse.recipe import resolved
+
+    typer.echo(resolved(recipe), nl=False)
+
+
+@recipe_app.command("cp")
+def copy_recipe(
+    recipe: Annotated[str, typer.Argument(help="A file, or a name that `avse recipe ls` lists.")],
+    target: Annotated[Path, typer.Argument(help="File or folder to write.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is already there.")] = False,
+) -> None:
+    """Write a recipe with all that it includes to a file, to be changed."""
+    from avse.recipe import copy_recipe as run
+
+    typer.echo(run(recipe, target, force=force))
+
+
 def _overrides(context: typer.Context, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
     """Words, and changes of a model's recipe, from arguments that are no option of the command."""
     from difflib import get_close_matches

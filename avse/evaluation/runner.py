@@ -355,7 +355,7 @@ def model_hash(model: Any) -> str | None:
     """Hash of the files of a model's folder, or of a loaded model's weights; None where there are neither."""
     digest = hashlib.sha256()
     if isinstance(model, str | Path):
-        from avse.model import PRETRAINED
+        from avse.model_folder import PRETRAINED
 
         folder = next((one for one in (Path(model), PRETRAINED / str(model)) if one.is_dir()), None)
         if folder is None:

@@ -74,7 +74,7 @@ class MarkovChain:
         """Forward-backward.
 
         Sums over paths are products of matrices with (log-sum-exp, +) in place of (+, *). As these are associative,
-        those of few states are built by doubling: a clip of N frames takes log2(N) operations on all its frames at once.
+        those of few states are built by doubling: a clip of N frames takes log2(N) operations on all frames at once.
 
         Arguments
         ---------

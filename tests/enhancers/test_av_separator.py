@@ -11,12 +11,12 @@ import torch
 
 from avse import plugins
 from avse.conformance import example_batch, seeded
+from avse.contracts.system import run as separate
 from avse.contracts.types import Batch
 from avse.data.cache import ClipCache
 from avse.data.manifest import read_manifest
 from avse.data.separation_set import SeparationSet
 from avse.errors import AvseError
-from avse.inference.em.speakers import separate
 from avse.training.separation import SeparationLoss
 
 

@@ -10,8 +10,8 @@ import torch
 from avse import plugins
 from avse.conformance import example_batch, seeded
 from avse.contracts.prior import SwitchingPrior
+from avse.contracts.system import run as separate
 from avse.contracts.types import Batch
-from avse.inference.em.speakers import separate
 from avse.priors.vae.base import divergence_with_free_bits
 
 

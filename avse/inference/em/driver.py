@@ -6,6 +6,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import cast
 
 import torch
 from torch.nn import functional as F
@@ -16,9 +18,10 @@ from avse.contracts.prior import LatentPrior, Prior, SwitchingPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
 from avse.errors import AvseError
 from avse.inference.em import model_selection, steps
-from avse.inference.em.speakers import begin_apart, places_of
+from avse.inference.em.speakers import AnyPrior, begin_apart, places_of
 from avse.inference.em.state import EmState, SpeechModel, SufficientStatistics
 from avse.signal.levels import level_scale
+from avse.signal.markov import MarkovChain
 from avse.signal.random import clip_generators
 from avse.signal.stft import length_mask
 
@@ -45,6 +48,8 @@ class Progress:
         Their places in the batch.
     order : tensor, shape (batch, sources), or None
         See `places_of`. None: there is one speaker and no axis `sources`.
+    names : tuple of str
+        Of the components of a switching prior, if all speakers share it.
     trace : list of float
         The mean objective after each iteration.
     """
@@ -53,6 +58,7 @@ class Progress:
     spectrum: torch.Tensor
     rows: torch.Tensor
     order: torch.Tensor | None = None
+    names: tuple[str, ...] = ()
     trace: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -92,26 +98,19 @@ class Progress:
         reliability = _by_video_frame(self.reliability[..., None], frames, ratio)[..., 0]
         if self.order is None:
             return Estimate(speech[:, 0], noisy - speech[:, 0], reliability[:, 0], lengths, list(self.trace))
-        responsibility, names = None, ()
-        if isinstance(prior, SwitchingPrior) and self.responsibility.shape[3]:
-            responsibility = _by_video_frame(self.responsibility, frames, ratio)
-            names = getattr(prior, "names", None) or tuple(str(state) for state in range(len(prior.components)))
+        rows = torch.arange(len(noisy), device=noisy.device)[:, None]
         back = self.order.argsort(dim=1).to(noisy.device)
-        rows = torch.arange(len(back), device=noisy.device)[:, None]
-        return Estimate(
-            speech[rows, back],
-            noisy - speech.sum(dim=1),
-            reliability[rows, back],
-            lengths,
-            list(self.trace),
-            responsibility=None if responsibility is None else responsibility[rows, back],
-            states=tuple(names),
-        )
+        responsibility, names = None, self.names if self.responsibility.shape[3] else ()
+        if names:
+            responsibility = _by_video_frame(self.responsibility, frames, ratio)[rows, back]
+        speech, noise, reliability = speech[rows, back], noisy - speech.sum(dim=1), reliability[rows, back]
+        trace = list(self.trace)
+        return Estimate(speech, noise, reliability, lengths, trace, responsibility=responsibility, states=names)
 
     def _note_reliability(self) -> None:
         if len(self.rows):
             for place, state in enumerate(self.speakers):
-                self.reliability[self.rows, place] = model_selection.reliability(state).to(self.reliability)
+                self.reliability[self.rows, place] = _reliability(state).to(self.reliability)
                 if state.responsibility is not None:
                     self.responsibility[self.rows, place] = state.responsibility[..., 0].mT.to(self.responsibility)
 
@@ -133,8 +132,8 @@ class LatentInference(Inference):
     gains and noise belong to all. The posterior of the models that look at the video is the reliability returned, and
     where no mouth is seen the result is bit for bit that of the audio model alone.
 
-    The speakers of a mixture (`Batch.mixture`) are found together: each has an E-step of its own, in the noise and among
-    all others with the same draws; then the noise and all gains are updated from one gradient.
+    The speakers of a mixture (`Batch.mixture`) are found together: each has an E-step of its own, in the noise and
+    among all others with the same draws; then the noise and all gains are updated from one gradient.
 
     Arguments
     ---------
@@ -174,13 +173,13 @@ class LatentInference(Inference):
     """
 
     accepts = (LatentPrior, SwitchingPrior)
-    prior: LatentPrior | SwitchingPrior
+    prior: AnyPrior
     chains: int = 1
     uses_encoder: bool = True
 
     def __init__(
         self,
-        prior: LatentPrior | SwitchingPrior,
+        prior: AnyPrior,
         noise_model: NoiseModel,
         iterations: int = 100,
         m_steps: int = 4,
@@ -256,7 +255,9 @@ class LatentInference(Inference):
             progress = self.start(batch, previous)
             for _ in range(self.warm_start):
                 progress.speakers, _ = self.iteration(progress.speakers, warm=True)
-            progress.speakers = self._begin(progress.speakers)
+            variances = [state.speech_variance for state in progress.speakers]
+            speakers = steps.with_interference(progress.speakers, variances, range(len(variances)))
+            progress.speakers = [self.begin_speaker(state) for state in speakers]
         for _ in range(self.iterations):
             with _no_gradient(batch):
                 progress.speakers, statistics = self.iteration(progress.speakers)
@@ -268,17 +269,14 @@ class LatentInference(Inference):
 
     def start(self, batch: Batch, previous: Estimate | None = None) -> Progress:
         """What is known before the first E-step; arguments as of `iterate`."""
-        batches, priors, order = [batch], [self.prior], None
+        batches, priors, order = [batch], [self.prior], cast(torch.Tensor | None, None)
         if batch.mixture is not None:
             if previous is not None:
                 raise AvseError("The speakers of mixtures cannot begin from a previous estimate.")
             batches, priors, order = places_of(batch, self.prior)
         noisy = batches[0].noisy.clone()  # takes part in gradients also where the batch was made in inference mode
         scale = level_scale(noisy, batches[0].lengths)
-        competing = [
-            model_selection.models_of(prior, each, self.gate)  # type: ignore[arg-type]
-            for prior, each in zip(priors, batches)
-        ]
+        competing = [self._models_of(prior, each) for prior, each in zip(priors, batches)]
         mask = competing[0][0][0].context.mask
         power = self.prior.analyse(noisy * scale).abs().square() * mask[..., None]
         loud = power if order is None else _NOISE_SHARE * power
@@ -301,7 +299,15 @@ class LatentInference(Inference):
                 state = replace(state, models=tuple(state_of(model, place) for model in models), chain=chain)
             speakers.append(state if order is None else steps.in_chunks(state, begin_apart, self.chunk_frames))
         rows = torch.arange(len(power), device=power.device)
-        return Progress(speakers, self.prior.analyse(noisy), rows, order)
+        names: tuple[str, ...] = ()
+        if isinstance(self.prior, SwitchingPrior) and all(prior is self.prior for prior in priors):
+            names = tuple(getattr(self.prior, "names", None) or map(str, range(len(self.prior.components))))
+        return Progress(speakers, self.prior.analyse(noisy), rows, order, names)
+
+    def begin_speaker(self, state: EmState) -> EmState:
+        """Where the E-steps of a speaker begin: `begin` of the only model, or of each of those that compete."""
+        begin = partial(steps.e_step, step=self.begin, encodes=True)
+        return steps.in_chunks(state, begin, self.chunk_frames)
 
     def iteration(
         self, speakers: Sequence[EmState], warm: bool = False
@@ -322,8 +328,10 @@ class LatentInference(Inference):
         """
         speakers = list(speakers)
         for place in range(len(speakers)):
-            variances = [state.speech_variance if state.heard is None else state.heard for state in speakers]
-            state = steps.with_interference(speakers, variances, [place])[place]
+            state = speakers[place]
+            if len(speakers) > 1:
+                variances = [each.speech_variance if each.heard is None else each.heard for each in speakers]
+                state = steps.with_interference(speakers, variances, [place])[place]
             state = self._e_step(state, steps.encoder_step if warm else self.e_step, warm or self.uses_encoder)
             if len(speakers) > 1 and not warm:
                 state = replace(state, heard=self.present_speech(state))
@@ -362,31 +370,37 @@ class LatentInference(Inference):
         model : EmState
             That of the model, after its E-step.
         """
-        return model_selection.log_evidence(model)
+        return steps.log_evidence(model)
 
     def present_speech(self, state: EmState) -> torch.Tensor:
         """Variance of speech at the place of each chain after an E-step, shape (batch, chains, frames, bins)."""
         assert state.speech_variance is not None, "there was no E-step"
         return state.speech_variance[:, -self.chains :]
 
-    def _begin(self, speakers: Sequence[EmState]) -> list[EmState]:
-        """Let each model of each speaker begin where the encoder finds it."""
-
-        def begin(state: EmState) -> EmState:
-            return steps.each_model(steps.encode(state), self.begin)
-
-        variances = [state.speech_variance for state in speakers]
-        speakers = steps.with_interference(speakers, variances, range(len(speakers)))
-        return [steps.in_chunks(state, begin, self.chunk_frames) for state in speakers]
+    def _models_of(self, prior: AnyPrior, batch: Batch) -> tuple[list[SpeechModel], MarkovChain | None]:
+        """The models of speech that compete for a batch, and how they follow each other (None for a single model)."""
+        if isinstance(prior, SwitchingPrior):
+            fallbacks = prior.fallbacks or [None] * len(prior.components)
+            parts = zip(prior.components, prior.contexts(batch), fallbacks, strict=True)
+            models = [SpeechModel(cast(LatentPrior, each), context, fallback) for each, context, fallback in parts]
+        else:
+            context = prior.context(batch)
+            models = [SpeechModel(prior, context)]
+            if self.gate != "none":
+                models = [SpeechModel(prior, context.without_video()), SpeechModel(prior, context, fallback=0)]
+        running = models if len(models) == 1 else [model for model in models if model.runs]
+        if len(running) == 1:
+            return running, None
+        mask = models[0].context.mask
+        if not isinstance(prior, SwitchingPrior):
+            return models, model_selection.gate_chain(mask)
+        initial, transition = (table.to(mask.device) for table in prior.switch_of([model.context for model in models]))
+        return models, MarkovChain.of(initial, transition, len(mask), prior.memory)
 
     def _e_step(self, state: EmState, step: Callable[[EmState], EmState], encodes: bool) -> EmState:
         """An E-step of the only model; or of all models that compete, the choice, and what they say together."""
         due = bool(state.models) and model_selection.is_due(state.rounds + 1)
-
-        def e_step(part: EmState) -> EmState:
-            part = steps.each_model(steps.encode(part) if encodes else part, step)
-            return model_selection.with_evidence(part, self.evidence) if due else part
-
+        e_step = partial(steps.e_step, step=step, encodes=encodes, evidence=self.evidence if due else None)
         state = steps.in_chunks(state, e_step, self.chunk_frames)
         if not state.models:
             return state
@@ -469,8 +483,26 @@ def row_groups(batch: Batch, values_per_frame: int, hop: int) -> list[list[int]]
     return groups
 
 
+def _reliability(state: EmState) -> torch.Tensor:
+    """How far the video is trusted, shape (batch, frames); zero where no mouth is seen.
+
+    Where models compete, that is the posterior of those that look at video; else what the prior says.
+    """
+    if not state.models:
+        assert state.latent is not None, "there was no E-step"
+        if state.model.context.video is None:
+            return state.power.new_zeros(state.power.shape[:2])
+        return state.model.prior.reliability(state.latent.mean(dim=1), state.model.context)
+    assert state.responsibility is not None, "no model was selected"
+    looking = [torch.zeros_like(state.responsibility[:, 0, :, 0])]
+    for index, each in enumerate(state.models):
+        if each.model.context.video is not None:
+            looking.append(state.responsibility[:, index, :, 0] * each.model.context.valid)
+    return torch.stack(looking).sum(dim=0).clamp(max=1.0)
+
+
 def _by_video_frame(values: torch.Tensor, video_frames: int, ratio: int) -> torch.Tensor:
-    """Means over the frames of each video frame: (batch, sources, frames, any) to (batch, sources, video_frames, any)."""
+    """Means over each video frame: (batch, sources, frames, any) to (batch, sources, video_frames, any)."""
     missing = max(0, video_frames * ratio - values.shape[2])
     padded = F.pad(values, (0, 0, 0, missing))[:, :, : video_frames * ratio]
     return padded.unflatten(2, (video_frames, ratio)).mean(dim=3)

@@ -12,15 +12,12 @@ The M-step takes gamma for the variance of speech, as if there were one model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
-from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
-from avse.contracts.types import Batch
-from avse.inference.em.state import EmState, SpeechModel
-from avse.inference.em.steps import mixture, prior_of
+from avse.inference.em.state import EmState
 from avse.signal.markov import MarkovChain, sticky
 
 GATES = ("none", "frame")
@@ -32,7 +29,7 @@ _ROUNDS, _EVERY = 10, 3  # the choice is made in each of so many E-steps, and la
 def check_gate(gate: str) -> None:
     """Refuse what is none of `GATES` with a ValueError."""
     if gate == "clip":
-        raise ValueError("gate clip was removed; `frame` chooses frame by frame, and agrees with it on whole clips.")
+        raise ValueError("gate `clip`, one choice for a whole clip, is no longer there: use `frame`.")
     if gate not in GATES:
         raise ValueError(f"gate must be one of {', '.join(GATES)}, got {gate!r}.")
 
@@ -46,59 +43,6 @@ def gate_chain(mask: torch.Tensor) -> MarkovChain:
     """
     initial, transition = torch.full((2,), 0.5).log(), sticky(2, _STAY).log()
     return MarkovChain.of(initial.to(mask.device), transition.to(mask.device), len(mask))
-
-
-def models_of(
-    prior: LatentPrior | SwitchingPrior, batch: Batch, gate: str
-) -> tuple[list[SpeechModel], MarkovChain | None]:
-    """The models that compete for a batch, and how they follow each other; one and None where there is no choice.
-
-    Arguments
-    ---------
-    prior : LatentPrior or SwitchingPrior
-    batch : Batch
-    gate : str
-        Of `GATES`: whether a latent prior competes with itself without video.
-    """
-    if isinstance(prior, SwitchingPrior):
-        contexts = prior.contexts(batch)
-        fallbacks = prior.fallbacks or [None] * len(prior.components)
-        models = [SpeechModel(*each) for each in zip(prior.components, contexts, fallbacks, strict=True)]
-    else:
-        context = prior.context(batch)
-        models = [SpeechModel(prior, context)]
-        if gate != "none":
-            models = [SpeechModel(prior, context.without_video()), SpeechModel(prior, context, fallback=0)]
-    running = [model for model in models if model.runs]
-    if len(running) == 1:
-        return running, None
-    mask = models[0].context.mask
-    if not isinstance(prior, SwitchingPrior):
-        return models, gate_chain(mask)
-    initial, transition = (table.to(mask.device) for table in prior.switch_of([model.context for model in models]))
-    return models, MarkovChain.of(initial, transition, len(mask), prior.memory)
-
-
-def log_evidence(state: EmState) -> torch.Tensor:
-    """How well a model explains each frame, after its E-step: a bound of log p(x | model), up to a constant.
-
-    That is the likelihood of the noisy audio, averaged over the draws of the E-step, less the divergence of the
-    posterior of z from its prior. The mean of the posterior is that of the draws; its variance is the encoder's.
-
-    Arguments
-    ---------
-    state : EmState
-        Of the model.
-
-    Returns
-    -------
-    tensor, shape (batch, frames)
-    """
-    assert state.latent is not None and state.posterior is not None and state.speech_variance is not None
-    mean = state.latent.mean(dim=1, keepdim=True)
-    divergence = Gaussian(mean, state.posterior.log_variance).divergence(prior_of(state, mean))[:, 0]
-    nll = mixture(state, state.speech_variance).nll() if state.nll is None else state.nll[..., 0]
-    return -nll.mean(dim=1) - divergence
 
 
 def with_evidence(state: EmState, evidence: Callable[[EmState, EmState], torch.Tensor]) -> EmState:
@@ -183,21 +127,3 @@ def combine(state: EmState) -> EmState:
     cost[clip, :, frame, 0] += excess
     models = tuple(replace(each, speech_variance=None) for each in state.models)
     return replace(state, speech_variance=variance / precision, prior_cost=cost, models=models)
-
-
-def reliability(state: EmState) -> torch.Tensor:
-    """How far the video is trusted, shape (batch, frames); zero where no mouth is seen.
-
-    Where models compete, that is the posterior of those that look at video; else what the prior says.
-    """
-    if not state.models:
-        assert state.latent is not None, "there was no E-step"
-        if state.model.context.video is None:
-            return state.power.new_zeros(state.power.shape[:2])
-        return state.model.prior.reliability(state.latent.mean(dim=1), state.model.context)
-    assert state.responsibility is not None, "no model was selected"
-    looking = [torch.zeros_like(state.responsibility[:, 0, :, 0])]
-    for index, each in enumerate(state.models):
-        if each.model.context.video is not None:
-            looking.append(state.responsibility[:, index, :, 0] * each.model.context.valid)
-    return torch.stack(looking).sum(dim=0).clamp(max=1.0)

@@ -13,74 +13,36 @@ bit.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias, cast
 
 import torch
 
-from avse.contracts.prior import Prior
-from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frames
+from avse.contracts.prior import LatentPrior, SwitchingPrior
+from avse.contracts.types import Batch
 from avse.errors import AvseError
 from avse.inference.em.state import EmState
 from avse.inference.em.steps import decode, prior_of
 from avse.signal.random import clip_draws
 from avse.signal.wiener import speech_variance
 
-
-def join(mixture: torch.Tensor, parts: Sequence[Estimate], starts: Sequence[int]) -> Estimate:
-    """Estimates of chunks of one mixture, each faded into the next where they overlap.
-
-    Arguments
-    ---------
-    mixture : tensor, shape (samples,)
-    parts : sequence of Estimate
-        Of one clip each, with an axis `sources`.
-    starts : sequence of int
-        First sample of each in the mixture; multiples of 640.
-
-    Returns
-    -------
-    Estimate
-        Of the whole clip. The noise is the mixture less all speech.
-    """
-    if len(parts) == 1:
-        return replace(parts[0], noise=mixture - parts[0].speech.sum(dim=0))
-    samples, frames = len(mixture), video_frames(len(mixture))
-    of_frames = (frames, SAMPLES_PER_FRAME)
-    units = {"speech": (samples, 1), "reliability": of_frames, "responsibility": of_frames}
-    whole: dict[str, torch.Tensor] = {}
-    for name, (size, unit) in units.items():
-        values = [getattr(part, name) for part in parts]
-        if values[0] is None:
-            continue
-        total = values[0].new_zeros(values[0].shape[0], size, *values[0].shape[2:])
-        for number, (value, start) in enumerate(zip(values, starts)):
-            first, last = start // unit, start // unit + value.shape[1]
-            weight = value.new_ones(value.shape[1])
-            if number:
-                shared = starts[number - 1] // unit + values[number - 1].shape[1] - first
-                weight[:shared] = torch.linspace(0, 1, shared + 2)[1:-1]
-            if number + 1 < len(values):
-                shared = last - starts[number + 1] // unit
-                weight[len(weight) - shared :] *= torch.linspace(1, 0, shared + 2)[1:-1]
-            total[:, first:last] += weight.reshape(1, -1, *[1] * (value.ndim - 2)) * value
-        whole[name] = total
-    return replace(parts[0], **whole, noise=mixture - whole["speech"].sum(dim=0), trace=[])
+AnyPrior: TypeAlias = LatentPrior | SwitchingPrior
 
 
-def places_of(batch: Batch, prior: Prior) -> tuple[list[Batch], list[Prior], torch.Tensor]:
+def places_of(batch: Batch, prior: AnyPrior) -> tuple[list[Batch], list[AnyPrior], torch.Tensor]:
     """A batch for each place among the speakers of its mixtures, and the prior of each place.
 
     Arguments
     ---------
     batch : Batch
         With `mixture`. Where `speakers` are named, they are the same in all mixtures.
-    prior : Prior
+    prior : LatentPrior or SwitchingPrior
 
     Returns
     -------
     batches : list of Batch
-    priors : list of Prior
+    priors : list of LatentPrior or SwitchingPrior
     order : tensor, shape (mixtures, sources)
         Which speaker of each mixture has each place. Named speakers have priors of their own and keep their place.
 
@@ -119,16 +81,17 @@ def begin_apart(state: EmState) -> EmState:
     return replace(state, speech_variance=torch.stack(variances).mean(dim=0), prior_cost=cost)
 
 
-def _prior_of_speaker(prior: Prior, name: str) -> Prior:
+def _prior_of_speaker(prior: AnyPrior, name: str) -> AnyPrior:
     if not name:
         return prior
-    if not hasattr(prior, "of"):
+    of_speaker = cast(Callable[[str], AnyPrior] | None, getattr(prior, "of", None))
+    if of_speaker is None:
         raise AvseError(
-            f"{type(prior).__name__} knows no speakers by name, so {name!r} cannot be asked for; that takes a model with "
-            "the prior speaker_vae."
+            f"{type(prior).__name__} knows no speakers by name, so {name!r} cannot be asked for; that takes a model "
+            "with the prior speaker_vae."
         )
     try:
-        return prior.of(name)  # type: ignore[operator]
+        return of_speaker(name)
     except ValueError as error:
         raise AvseError(str(error)) from error
 

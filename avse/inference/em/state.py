@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
@@ -74,7 +74,7 @@ class EmState:
         Of the noise model.
     noise_variance : tensor, shape (batch, frames, bins)
     previous : tensor, shape (batch, 1, frames, bins), or None
-        Power of an earlier estimate of speech, from which the first E-step begins. None: it begins from the noisy audio.
+        Power of an earlier estimate of speech, from which the first E-step begins. None: from the noisy audio.
     posterior : Gaussian, shape (batch, 1, frames, dim), or None
         The encoder's q(z). Left by the E-step, as are the next five.
     latent : tensor, shape (batch, chains, frames, dim), or None
@@ -129,14 +129,13 @@ class EmState:
     heard: torch.Tensor | None = None
 
     def of_model(self, state: EmState) -> EmState:
-        """The state of one of the models that compete, with the gains, noise and speech that belong to all."""
+        """The state of one of the models that compete, with the gains, noise and interference that belong to all."""
         return replace(
             state,
             gain=self.gain,
             noise_state=self.noise_state,
             noise_variance=self.noise_variance,
             interference=self.interference,
-            speech_variance=self.speech_variance,
         )
 
     def select(self, rows: torch.Tensor) -> EmState:
@@ -175,10 +174,10 @@ class EmState:
                         ]
                     for total, leaf in zip(whole[number, name], leaves):
                         total[rows, :, piece] = leaf
-        states = [
-            replace(state, **{name: _like(kind[number, name], whole[number, name]) for name in _FROM_E_STEP})
-            for number, state in enumerate((self, *self.models))
-        ]
+        states = []
+        for number, state in enumerate((self, *self.models)):
+            values: dict[str, Any] = {name: _like(kind[number, name], whole[number, name]) for name in _FROM_E_STEP}
+            states.append(replace(state, **values))
         return replace(states[0], models=tuple(states[1:]))
 
     def _for_clips(self, rows: torch.Tensor) -> EmState:
@@ -196,7 +195,7 @@ class EmState:
         drawn: Callable[[torch.Tensor], torch.Tensor],
         done: dict[int, object],
     ) -> EmState:
-        """The state with functions applied to its tensors. `done` holds results: what models share, they go on sharing."""
+        """The state with functions applied to its tensors. `done` holds results, so that models go on sharing them."""
 
         def once(value: Value, function: Callable[[Value], Value]) -> Value:
             if id(value) not in done:
@@ -204,7 +203,7 @@ class EmState:
             return done[id(value)]  # type: ignore[return-value]
 
         context = once(self.model.context, lambda value: value.map(by_frame))
-        values: dict[str, Drawn] = {name: once(getattr(self, name), by_frame) for name in _BY_FRAME}
+        values: dict[str, Any] = {name: once(getattr(self, name), by_frame) for name in _BY_FRAME}
         for name in _DRAWN:
             value = getattr(self, name)
             values[name] = _like(value, [once(leaf, drawn) for leaf in _leaves(value)])

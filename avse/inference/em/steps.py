@@ -16,6 +16,7 @@ import torch
 
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Context, Gaussian
+from avse.inference.em.model_selection import with_evidence
 from avse.inference.em.state import EmState, SufficientStatistics
 from avse.signal.wiener import Mixture, gain_update, geometric_mean_power, speech_variance
 
@@ -79,20 +80,45 @@ def speech_power(state: EmState) -> torch.Tensor:
     return speech.wiener * (speech.wiener * state.power[:, None] + noise) / state.gain[:, None].clamp(min=LEAST_GAIN)
 
 
+def e_step(
+    state: EmState,
+    step: Callable[[EmState], EmState],
+    encodes: bool,
+    evidence: Callable[[EmState, EmState], torch.Tensor] | None = None,
+) -> EmState:
+    """E-step of the only model, or of all models that compete.
+
+    Arguments
+    ---------
+    state : EmState
+    step : function
+        Of the state of one model.
+    encodes : bool
+        Whether the encoder runs before, for a step that reads `posterior`.
+    evidence : function, optional
+        Of the state and that of a model. With it, the evidence of all models is left.
+    """
+    state = each_model(encode(state) if encodes else state, step)
+    return state if evidence is None else with_evidence(state, evidence)
+
+
 def each_model(state: EmState, step: Callable[[EmState], EmState]) -> EmState:
     """Take a step with the only model, or with each of the models that compete."""
     if not state.models:
         return step(state)
-    models = [step(state.of_model(each)) if each.model.runs else each for each in state.models]
+    models = [
+        step(replace(state.of_model(each), speech_variance=state.speech_variance)) if each.model.runs else each
+        for each in state.models
+    ]
     return replace(state, models=tuple(models))
 
 
 def encode(state: EmState) -> EmState:
     """Leave `posterior` of each model: what its encoder makes of speech as it is known so far.
 
-    A prior that encodes noisy speech reads the noisy audio and the noise variance. Others read the power of speech: that
-    of an earlier estimate or of the noisy audio before any E-step, its geometric mean under the posterior of speech
-    after one. Gains are divided out, as the encoder knows speech without them.
+    A prior that encodes noisy speech reads the noisy audio and the noise variance. Others read the power of speech:
+    that of an earlier estimate or of the noisy audio before any E-step, its geometric mean under the posterior of
+    speech after one. Gains are divided out, as the encoder knows speech without them.
     """
     gain = state.gain.clamp(min=LEAST_GAIN)
     power: torch.Tensor | None = None
@@ -206,6 +232,28 @@ def independent_frames(state: EmState, latent: torch.Tensor) -> torch.Tensor:
     return independent | (change < 1e-4)
 
 
+def log_evidence(state: EmState) -> torch.Tensor:
+    """How well a model explains each frame, after its E-step: a bound of log p(x | model), up to a constant.
+
+    That is the likelihood of the noisy audio, averaged over the draws of the E-step, less the divergence of the
+    posterior of z from its prior. The mean of the posterior is that of the draws; its variance is the encoder's.
+
+    Arguments
+    ---------
+    state : EmState
+        Of the model.
+
+    Returns
+    -------
+    tensor, shape (batch, frames)
+    """
+    assert state.latent is not None and state.posterior is not None and state.speech_variance is not None
+    mean = state.latent.mean(dim=1, keepdim=True)
+    divergence = Gaussian(mean, state.posterior.log_variance).divergence(prior_of(state, mean))[:, 0]
+    nll = mixture(state, state.speech_variance).nll() if state.nll is None else state.nll[..., 0]
+    return -nll.mean(dim=1) - divergence
+
+
 def sufficient_statistics(state: EmState, chunk_frames: int | None = None) -> SufficientStatistics:
     """Means over the draws that an E-step has left; with `chunk_frames`, found piece by piece as in `in_chunks`."""
     if chunk_frames is not None and state.power.shape[1] > chunk_frames:
@@ -214,9 +262,9 @@ def sufficient_statistics(state: EmState, chunk_frames: int | None = None) -> Su
     speech = mixture(state, state.speech_variance)
     filtered = speech.wiener.sum(dim=-1, keepdim=True)
     over = filtered - speech.gradient().sum(dim=-1, keepdim=True)
-    draws = (speech.wiener, speech.ratio * speech.precision, speech.precision, over, filtered, speech.nll())
-    means = [value[:, 0] if value.shape[1] == 1 else value.mean(dim=1) for value in draws]
-    return SufficientStatistics(*means, state.prior_cost[..., 0].mean(dim=1))
+    parts = (speech.wiener, speech.ratio * speech.precision, speech.precision, over, filtered, speech.nll())
+    draws = [*parts, state.prior_cost[..., 0]]
+    return SufficientStatistics(*[value[:, 0] if value.shape[1] == 1 else value.mean(dim=1) for value in draws])
 
 
 def with_interference(
