@@ -194,7 +194,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Path, avse_command: Callable) -> None:
     scenes, out = tmp_path / "scenes.csv", tmp_path / "mixtures"
-    words = ["scenes", corpus, "--split", "train", "--out", scenes, "--condition", "separation2", "--per-condition", 2]
+    words = ["scenes", corpus, "--split", "train", "-o", scenes, "--condition", "separation2", "--per-condition", 2]
     assert avse_command(*words, "--condition", "separation3", "--leave-out", 2).status == 0
     written = scenes.read_bytes()
     assert avse_command(*words, "--condition", "separation3", "--leave-out", 2).status == 0
@@ -202,7 +202,7 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
     drawn, header = read_separation_scenes(scenes)
     assert [(len(one.talkers), one.snr) for one in drawn] == [(2, None), (2, 5.0)] * 2 + [(3, None), (3, 5.0)] * 2
     assert header["split"] == "train"
-    assert avse_command("mix", scenes, "--manifest", corpus, "--out", out).status == 0
+    assert avse_command("mix", scenes, "--manifest", corpus, "-o", out).status == 0
     mixtures = read_mixtures(out)
     for one in mixtures[:2]:
         sounds = [soundfile.read(path)[0] for path in (one.mixture, *one.clean)]
@@ -212,7 +212,7 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
         assert len(set(one.speaker)) == 2 and all(path.is_file() for path in one.video)
     scores = tmp_path / "scores"
     words = ["evaluate-separation", "--manifest", out, "--limit", 5, "--seed", 1]
-    outcome = avse_command(*words, "--out", scores, "--model", speakers_model, "--crops", tmp_path / "crops", "--keep")
+    outcome = avse_command(*words, "-o", scores, "--model", speakers_model, "--crops", tmp_path / "crops", "--keep")
     assert outcome.status == 0, outcome.err
     rows = list(csv.DictReader((scores / "scores.csv").read_text().splitlines()))
     assert len(rows) == 4 * 2 + 3 and all(row["sir"] and row["wrong_speaker"] for row in rows)
@@ -220,15 +220,15 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
     assert summary["n"] == 11 and set(summary["groups"]["all"]) == set(METRICS)
     assert summary["groups"]["3 talkers"]["sdr"]["n"] == 3 and "| 2 talkers |" in (scores / "table.md").read_text()
     assert len(list((scores / "voices").glob("*.wav"))) == 11
-    nothing = avse_command(*words, "--out", tmp_path / "none", "--model", "mixture")
+    nothing = avse_command(*words, "-o", tmp_path / "none", "--model", "mixture")
     assert nothing.status == 0
     found = json.loads((tmp_path / "none" / "summary.json").read_text())["groups"]["all"]
     assert found["si_sdr_improvement"]["mean"] == pytest.approx(0.0, abs=1e-6)
-    wrong = avse_command(*words, "--out", tmp_path / "none", "--model", speakers_model, "--voices", "known")
+    wrong = avse_command(*words, "-o", tmp_path / "none", "--model", speakers_model, "--voices", "known")
     assert "none of the voices" in wrong.message
-    mixed = avse_command("scenes", corpus, "--out", scenes, "--condition", "separation", "--condition", "babble")
+    mixed = avse_command("scenes", corpus, "-o", scenes, "--condition", "separation", "--condition", "babble")
     assert "of their own" in mixed.message
-    few = avse_command("scenes", corpus, "--out", scenes, "--split", "test", "--condition", "separation4")
+    few = avse_command("scenes", corpus, "-o", scenes, "--split", "test", "--condition", "separation4")
     assert "needs as many speakers" in few.message
 
 
