@@ -26,7 +26,6 @@ API = {
         "",
         {
             "avse.contracts.types": ["Clip", "Batch", "Estimate", "video_frames"],
-            "avse.inference.em.speakers": ["Separated", "separate", "Separation"],
         },
     ),
     "media": ("Media files", "", {"avse.media": []}),
