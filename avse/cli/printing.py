@@ -136,10 +136,12 @@ def _tells_a_type(line: str) -> bool:
 
 
 def _describe_plugin(kind: str, name: str) -> None:
+    from avse.docstrings import whole_docstring
+
     cls = plugins.get(kind, name)
     typer.secho(f"{kind}/{name}", bold=True, nl=False)
     typer.echo(f"   {cls.__name__} ({plugins.place(kind, name)})\n")
-    typer.echo(inspect.getdoc(cls) or "(no description)")
+    typer.echo(whole_docstring(cls) or "(no description)")
     parameters = inspect.signature(cls).parameters.values()
     written = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     typer.echo("\nIn a recipe:\n")
