@@ -63,6 +63,8 @@ MODULES = {
     "signal.looks": "priors.vae.mouth_gallery",
     "signal.masking": "signal.masks",
     "signal.mixture": "signal.wiener",
+    "training.denoising": "training.losses",
+    "training.separation": "training.losses",
 }
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {

@@ -71,7 +71,6 @@ API = {
             "avse.media.faces.shape_model": [],
             "avse.media.faces.head_pose": [],
             "avse.training.losses": [],
-            "avse.training.separation": [],
         },
     ),
 }
