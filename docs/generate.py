@@ -73,7 +73,6 @@ API = {
             "avse.media.faces.shape_model": [],
             "avse.media.faces.head_pose": [],
             "avse.training.losses": [],
-            "avse.training.separation": [],
         },
     ),
 }

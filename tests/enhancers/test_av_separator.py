@@ -17,7 +17,7 @@ from avse.data.manifest import read_manifest
 from avse.data.separation_set import SeparationSet
 from avse.errors import AvseError
 from avse.inference.em.speakers import separate
-from avse.training.separation import SeparationLoss
+from avse.training.losses import SeparationLoss
 
 
 def _separator() -> torch.nn.Module:
