@@ -255,7 +255,7 @@ class Model:
         seconds : float, optional
             Length. It must be given without a source, and else shortens the clip.
         seed : int
-            Each seed draws another voice, or the same words otherwise.
+            Each seed gives another draw.
         guidance : float, optional
             How much more the video is followed than without guidance; see `DiffusionPrior`. Default: the model's own.
         sampler : Sampler or str
