@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse.contracts.corruption import spoiled_frames
+from avse.contracts.corruption import corrupted_frames
 from avse.contracts.types import SAMPLE_RATE, Batch, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
@@ -91,7 +91,7 @@ class VideoDegradation:
                 corruption.severity = int(rng.integers(self.severities[0], self.severities[1] + 1))
             before = mouth, valid
             mouth, valid = corruption(mouth, valid, rng)
-            intact = valid & ~spoiled_frames(*before, mouth, valid)
+            intact = valid & ~corrupted_frames(*before, mouth, valid)
         else:
             intact = valid
         intact = np.zeros_like(valid) if wrong else intact

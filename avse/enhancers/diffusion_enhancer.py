@@ -131,7 +131,7 @@ class DiffusionEnhancer(SpectrumEnhancer):
     """Diffusion of speech given the noisy audio and the mouth: the supervised twin of the diffusion priors.
 
     The noisy audio is a condition of the network. In training one state of a random time is made from the clean speech
-    and denoised at once; `avse.training.denoising.DenoisingLoss` then makes that the expected speech. Otherwise the
+    and denoised at once; `avse.training.losses.DenoisingLoss` then makes that the expected speech. Otherwise the
     sampler draws the speech; its random numbers depend on `seed` and the clip's length alone. The mean of several draws
     is nearer to the clean speech than one.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from avse.contracts.corruption import spoiled_frames
+from avse.contracts.corruption import corrupted_frames
 from avse.contracts.types import SAMPLE_RATE, Clip, Estimate
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
@@ -235,7 +235,7 @@ class Scorer:
         # By name, so that neither order nor number of processes changes what an utterance gets.
         rng = np.random.default_rng([self.task.seed, *hashlib.sha256(utterance.id.encode()).digest()[:8]])
         mouth, valid = corruption(clip.mouth, clip.valid, rng)
-        return Clip(noisy, mouth, valid, utterance.id), spoiled_frames(clip.mouth, clip.valid, mouth, valid)
+        return Clip(noisy, mouth, valid, utterance.id), corrupted_frames(clip.mouth, clip.valid, mouth, valid)
 
     def _mouth(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
         film = film_of(utterance)

@@ -120,7 +120,7 @@ class SpeakerVAE(SwitchingPrior):
         self.adapters = nn.ModuleList(adapters)
         without = len(self.speakers) - len(adapters)
         of_speaker = self._backbones() * (len(self.speakers) if shared else 1)
-        parts = list(zip(of_speaker, [None] * without + adapters))
+        parts = list(zip(of_speaker, [*[None] * without, *adapters]))
         names = list(self.speakers)
         self.audio_states = audio_states and backbone.video_input.sees
         if self.audio_states:
