@@ -110,7 +110,8 @@ class SpeakerVAE(SwitchingPrior):
             raise ValueError(f"stay must be above 0 and below 1, got {stay}.")
         if faces and not (universal and shared and visual_frontend is not None):
             raise ValueError("faces needs the universal model (anybody), a visual_frontend and a shared backbone.")
-        backbone = variational(component)(visual_frontend, fusion, latent_dim=latent_dim, **common)
+        video: dict[str, Any] = {"visual_frontend": visual_frontend, "fusion": fusion}
+        backbone = variational(component)(**video, latent_dim=latent_dim, **common)
         super().__init__(backbone.fft_size, backbone.hop)
         self.stay, self.shared = stay, shared
         self.speakers = ((UNIVERSAL,) if universal else ()) + tuple(known)
