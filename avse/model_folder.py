@@ -139,9 +139,9 @@ def _check_parts(recipe: Recipe, name: str, overrides: Mapping[str, Any]) -> Non
         if SYSTEM not in recipe.keys:
             names = (f"{part.kind}/{part.name}" for part in recipe.components() if part.key == "model")
             raise AvseError(
-                f"--{option}: {name} has no {called}: it is a network trained to enhance ({next(names, 'no plugin')}). Models with a "
-                f"prior, a noise model and an inference are those of recipes with the key `{SYSTEM}`, such as "
-                f"recipes/Manifest/hparams/av_vae.yaml; there, --{SYSTEM} and --noise_model choose others."
+                f"--{option}: {name} has no {called}: it is a network trained to enhance ({next(names, 'no plugin')}). "
+                f"Models with a prior, a noise model and an inference are those of recipes with the key `{SYSTEM}`, "
+                f"such as recipes/Manifest/hparams/av_vae.yaml; there, --{SYSTEM} and --noise_model choose others."
             )
         if part == "prior":
             raise AvseError(f"--{option}: the prior of {name} is what was trained. Another one is another --model.")
