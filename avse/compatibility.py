@@ -29,8 +29,10 @@ MODULES = {
     "contracts.switching": "priors.vae.switching",
     "contracts.variational": "priors.vae.base",
     "data.reverb": "data.rooms",
+    "data.separation_scenes": "data.scenes",
     "enhance_files": "jobs.enhance",
     "evaluation.calibrate": "evaluation.studies.calibration",
+    "evaluation.workers": "workers",
     "evaluation.lips": "evaluation.studies.lips",
     "evaluation.probe": "evaluation.studies.probe",
     "evaluation.robustness": "evaluation.studies.robustness",
@@ -60,13 +62,15 @@ MODULES = {
     "signal.masking": "signal.masks",
     "signal.mixture": "signal.wiener",
 }
-# By kind of plugin: plugins, and arguments of its plugins.
+# By kind of plugin: plugins, and arguments of its plugins; or by dotted name: arguments.
 PLUGINS = {
     "inference": {"posterior_sampling": "udiffse", "posterior_sampling_single_pass": "udiffse_plus"},
 }
 ARGUMENTS = {
     "prior": {"recognition_layers": "noisy_encoder_layers"},
     "fusion": {"doubt": "reliability_exponent"},
+    "avse.data.training_set.MixtureSet": {"talkers": "interfering_speakers"},
+    "avse.data.separation_set.SeparationSet": {"talkers": "interfering_speakers"},
 }
 # Members of plugin classes, as plugins outside the package may still call them.
 MEMBERS = {"growth": "complexity", "recognise": "encode_noisy", "recognises": "encodes_noisy", "stand_ins": "fallbacks"}

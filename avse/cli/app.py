@@ -221,15 +221,19 @@ def train(
 @app.command(context_settings=_FREE)
 def evaluate(
     context: typer.Context,
-    manifest: Annotated[Path, typer.Option(help="CSV of the mixtures.")],
+    manifest: Annotated[Path, typer.Option(help="CSV of the mixtures, or the folder that `avse mix` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
     model: Annotated[str | None, typer.Option(help="Name or folder of the model to score.")] = None,
     estimates: Annotated[Path | None, typer.Option(help="Score the files of this folder instead.")] = None,
+    speakers: Annotated[
+        str,
+        typer.Option(help="Of several speakers: blind, oracle (the model is told who talks), or one name for all."),
+    ] = "blind",
     no_video: Annotated[bool, typer.Option("--no-video", help="Give the model the sound only.")] = False,
-    corrupt: Annotated[str | None, typer.Option(help="Spoil the video first.", metavar="NAME=SEVERITY")] = None,
+    corrupt: Annotated[str | None, typer.Option(help="Corrupt the video first.", metavar="NAME=SEVERITY")] = None,
     corruptions: Annotated[
         str | None,
-        typer.Option(help="Score with intact, without, and with each bad video.", metavar="all|NAME,NAME"),
+        typer.Option(help="Score with clean, without, and with each bad video.", metavar="all|NAME,NAME"),
     ] = None,
     severities: Annotated[str | None, typer.Option(help="Of --corruptions; default 1,2,3,4,5.", metavar="N,N")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
@@ -254,12 +258,14 @@ def evaluate(
     from avse.cli.tools import numbers_of
     from avse.evaluation import evaluate as run
     from avse.evaluation import robustness_table, score_table
+    from avse.evaluation.separation import separation_table
 
     summary = run(
         manifest,
         out,
         model=model,
         estimates=estimates,
+        speakers=speakers,
         use_video=not no_video,
         corrupt=corrupt,
         corruptions=None if corruptions is None else [name.strip() for name in corruptions.split(",") if name.strip()],
@@ -278,28 +284,29 @@ def evaluate(
         overrides=overrides,
         progress=sys.stderr.isatty(),
     )
-    _show(score_table(summary))
-    swept = summary.get("corruptions")
+    swept, groups = summary.get("corruptions"), summary.get("groups")
+    if groups:
+        typer.echo(separation_table([summary]))
+    else:
+        _show(score_table(summary))
     if swept:
         _show(robustness_table(summary))
     more = ", corrupted.csv, corruptions.csv, corruptions.md, corruptions.png" if swept else ""
-    typer.echo(f"Written to {out}: scores.csv, summary.json, report.html{more}")
+    typer.echo(f"Written to {out}: scores.csv, summary.json, {'table.md' if groups else 'report.html'}{more}")
     if swept and swept["failures"]:
         typer.echo(f"{len(swept['failures'])} estimates from bad or no video lack scores; see report.html.", err=True)
         raise typer.Exit(1)
     if summary["failures"]:
-        typer.echo(f"{len(summary['failures'])} of {summary['n']} mixtures lack scores; see report.html.", err=True)
+        typer.echo(f"{len(summary['failures'])} of {summary['n']} rows lack scores; see scores.csv.", err=True)
         raise typer.Exit(1)
 
 
-@app.command("evaluate-separation", context_settings=_FREE)
+@app.command("evaluate-separation", context_settings=_FREE, deprecated=True)
 def evaluate_separation(
     context: typer.Context,
     manifest: Annotated[Path, typer.Option(help="mixtures.csv, as `avse mix` writes it, or its folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
-    model: Annotated[
-        str, typer.Option(help="Name or folder of a model; nmf, a baseline; or mixture, nothing separated.")
-    ] = "av-vae",
+    model: Annotated[str, typer.Option(help="Name or folder of a model; or mixture, nothing separated.")] = "av-vae",
     voices: Annotated[
         str,
         typer.Option(help="Of a model that knows speakers: free, known (it is told who talks), or one name for all."),
@@ -308,41 +315,38 @@ def evaluate_separation(
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many only.")] = None,
     tracker: Annotated[str | None, typer.Option(help="Mouth tracker; `avse plugins mouth_tracker` lists them.")] = None,
     crops: Annotated[Path | None, typer.Option(help="Folder that keeps tracked mouths for the next time.")] = None,
-    enrolment: Annotated[Path | None, typer.Option(help="Manifest of clean speech of the talkers, for nmf.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the voices that were found.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
-    """Score the separation of mixtures: SI-SDR, SDR, SIR, SAR, PESQ-WB, ESTOI, wrong speakers.
-
-    Parts of the model that need no training can be changed: --inference langevin --inference.iterations 100.
-    """
+    """Old name of `avse evaluate` for mixtures of several speakers; it works until the next release."""
     words, overrides = _overrides(context, context.args)
     if words:
         raise AvseError(f"{' '.join(words)}: belongs to no option.")
-    from avse.cli.tools import progress_bar
     from avse.evaluation.separation import evaluate_separation as run
     from avse.evaluation.separation import separation_table
 
-    with progress_bar("Separating") as show:
-        summary = run(
-            manifest,
-            out,
-            model=model,
-            voices=voices,
-            label=label,
-            limit=limit,
-            tracker=tracker,
-            crops=crops,
-            device=device,
-            overrides=overrides,
-            enrolment=enrolment,
-            keep=keep,
-            seed=seed,
-            progress=show,
-        )
+    if model == "nmf":
+        raise AvseError("The baseline nmf is now a benchmark of the repository: python benchmarks/nmf_separation.py.")
+    summary = run(
+        manifest,
+        out,
+        model=model,
+        voices=voices,
+        label=label,
+        limit=limit,
+        tracker=tracker,
+        crops=crops,
+        device=device,
+        overrides=overrides,
+        keep=keep,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+    )
     typer.echo(separation_table([summary]))
     typer.echo(f"Written to {out}: scores.csv, summary.json, table.md")
+    if summary["failed"]:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -368,7 +372,7 @@ def calibrate(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the new model.")],
 ) -> None:
-    """Make a model's reliability the probability that a frame is intact."""
+    """Make a model's reliability the probability that a frame is clean."""
     from avse.evaluation import calibrate as run
 
     found = run(model, sweep, out)
@@ -401,32 +405,15 @@ def scenes(
 ) -> None:
     """Draw the scenes of a test set: which voice, which noise, how loud; or who talks at once."""
     from avse.data.scenes import make_scene_file
-    from avse.data.separation_scenes import make_separation_scenes, talkers_of
-
-    numbers = [talkers_of(one) for one in condition or ()]
-    if any(numbers):
-        if not all(numbers):
-            raise AvseError("Scenes of separation go into a file of their own; give no other --condition with them.")
-        separation = make_separation_scenes(
-            manifest,
-            split,
-            out,
-            talkers=[number for number in numbers if number],
-            snrs=snr or (5.0,),
-            count=per_condition or 20,
-            leave_out=leave_out,
-            seed=seed,
-        )
-        typer.echo(f"{len(separation)} scenes written to {out}")
-        return
 
     drawn = make_scene_file(
         manifest,
         split,
         out,
-        snrs=snr or (-5.0, 0.0, 5.0),
+        snrs=snr,
         conditions=condition or ("recorded", "babble"),
         per_condition=per_condition,
+        leave_out=leave_out,
         seed=seed,
     )
     typer.echo(f"{len(drawn)} scenes written to {out}")
@@ -442,13 +429,9 @@ def mix(
     """Write the noisy test set of a scene file; the same everywhere."""
     from avse.cli.tools import progress_bar
     from avse.data.rendering import render_scenes
-    from avse.data.separation_scenes import is_separation_file, render_separation
 
     with progress_bar("Mixing") as show:
-        if is_separation_file(scene_file):
-            path = render_separation(scene_file, manifest, out, on_progress=show)
-        else:
-            path = render_scenes(scene_file, manifest, out, jobs=jobs, on_progress=show)
+        path = render_scenes(scene_file, manifest, out, jobs=jobs, on_progress=show)
     typer.echo(path)
 
 

@@ -13,7 +13,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class Corruption(Plugin):
-    """Spoils mouth crops as cameras, networks and trackers do.
+    """Corrupts mouth crops as cameras, networks and trackers do.
 
     Arguments
     ---------
@@ -44,7 +44,7 @@ class Corruption(Plugin):
 
     @abstractmethod
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Spoil one clip.
+        """Corrupt one clip.
 
         Arguments
         ---------
@@ -58,7 +58,7 @@ class Corruption(Plugin):
         Returns
         -------
         mouth : array, shape (video_frames, 88, 88), uint8
-            A frame that is not spoiled keeps its crop bit for bit: this is how `spoiled_frames` tells them apart.
+            A frame that is not corrupted keeps its crop bit for bit: this is how `corrupted_frames` tells them apart.
         valid : array, shape (video_frames,), bool
             False in frames that a tracker would lose. A corruption that no tracker notices (blur, a frozen picture)
             leaves it as it is.
@@ -76,16 +76,16 @@ class Corruption(Plugin):
         return self
 
 
-def spoiled_frames(
-    mouth: np.ndarray, valid: np.ndarray, spoiled_mouth: np.ndarray, spoiled_valid: np.ndarray
+def corrupted_frames(
+    mouth: np.ndarray, valid: np.ndarray, corrupted_mouth: np.ndarray, corrupted_valid: np.ndarray
 ) -> np.ndarray:
-    """Which frames a corruption spoiled: those it lost, and those that show anything but what was seen there.
+    """Which frames a corruption changed: those it lost, and those that show anything but what was there.
 
     Arguments
     ---------
     mouth, valid : array, shape (video_frames, 88, 88) and (video_frames,)
         What was there.
-    spoiled_mouth, spoiled_valid : array, shape (video_frames, 88, 88) and (video_frames,)
+    corrupted_mouth, corrupted_valid : array, shape (video_frames, 88, 88) and (video_frames,)
         What a corruption made of it.
 
     Returns
@@ -96,8 +96,8 @@ def spoiled_frames(
     Example
     -------
     >>> mouth, valid = np.arange(3, dtype=np.uint8).repeat(88 * 88).reshape(3, 88, 88), np.ones(3, bool)
-    >>> spoiled_frames(mouth, valid, mouth[[0, 0, 2]], np.array([True, True, False])).tolist()
+    >>> corrupted_frames(mouth, valid, mouth[[0, 0, 2]], np.array([True, True, False])).tolist()
     [False, True, True]
     """
-    differs = (mouth != spoiled_mouth).reshape(len(mouth), -1).any(axis=1)
-    return (valid != spoiled_valid) | (valid & spoiled_valid & differs)
+    differs = (mouth != corrupted_mouth).reshape(len(mouth), -1).any(axis=1)
+    return (valid != corrupted_valid) | (valid & corrupted_valid & differs)

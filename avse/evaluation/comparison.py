@@ -85,7 +85,8 @@ def compare(
         }
         result["metrics"][metric] = {**summaries[0]["metrics"][metric], "differences": differences}
     if out is not None:
-        from avse.evaluation.plots.spectrograms import plot_comparison, save
+        from avse.evaluation.plots.figure import save
+        from avse.evaluation.plots.scores import plot_comparison
 
         with atomic_path(Path(out) / "compare.json") as path:
             path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avse import plugins
-from avse.contracts.corruption import SEVERITIES, spoiled_frames
+from avse.contracts.corruption import SEVERITIES, corrupted_frames
 
 NAMES = plugins.names("corruption")
 Video = tuple[np.ndarray, np.ndarray]
@@ -58,16 +58,16 @@ def test_the_truth_is_what_a_look_at_every_frame_tells(name: str, severity: int)
         bool(before != after or (before and after and (one.tobytes() != two.tobytes())))
         for before, after, one, two in zip(valid, seen, mouth, out)
     ]
-    truth = spoiled_frames(mouth, valid, out, seen)
+    truth = corrupted_frames(mouth, valid, out, seen)
     assert truth.dtype == bool and truth.tolist() == expected and truth.any()
-    assert not spoiled_frames(mouth, valid, mouth, valid).any()
+    assert not corrupted_frames(mouth, valid, mouth, valid).any()
 
 
 @pytest.mark.parametrize(("severity", "frames"), [(1, 12), (3, 36), (5, 60)])
 def test_spans_are_as_long_as_said(severity: int, frames: int) -> None:
     video, other = talking(), talking(60, seed=1)
     for name, short_by in (("missing", 0), ("frozen", 1), ("wrong_speaker", 0)):  # the frame that freezes shows itself
-        spoiled = np.flatnonzero(spoiled_frames(*video, *spoil(name, severity, video, 2, other)))
+        spoiled = np.flatnonzero(corrupted_frames(*video, *spoil(name, severity, video, 2, other)))
         assert len(spoiled) == frames - short_by == spoiled[-1] - spoiled[0] + 1, name
 
 
@@ -87,7 +87,7 @@ def test_shifts_go_from_40_to_400_ms_in_both_directions() -> None:
 def test_dropped_frames_are_few_or_many_and_show_the_last_that_came(severity: int, share: float) -> None:
     mouth, valid = talking(300)
     out, seen = spoil("dropped_frames", severity, (mouth, valid), seed=1)
-    lost = spoiled_frames(mouth, valid, out, seen)
+    lost = corrupted_frames(mouth, valid, out, seen)
     assert seen.all() and abs(lost.mean() - share) < 0.07
     for at in np.flatnonzero(lost):
         last = at - 1 - np.argmax(~lost[:at][::-1])
@@ -100,7 +100,7 @@ def test_dropped_frames_are_few_or_many_and_show_the_last_that_came(severity: in
 def test_a_slow_camera_shows_each_picture_until_the_next(severity: int, every: int) -> None:
     mouth, valid = talking()
     out, _ = spoil("frame_rate", severity, (mouth, valid))
-    fresh = np.flatnonzero(~spoiled_frames(mouth, valid, out, valid))
+    fresh = np.flatnonzero(~corrupted_frames(mouth, valid, out, valid))
     assert set(np.diff(fresh[1:])) <= {every} and len(fresh) >= 60 // every
     for at in range(60):
         assert np.array_equal(out[at], mouth[fresh[fresh <= at][-1]])
@@ -176,7 +176,7 @@ def test_without_another_clip_the_own_mouth_says_something_else() -> None:
     out, seen = spoil("wrong_speaker", 5, video)
     mirrored = {one[:, ::-1].tobytes() for one in video[0]}
     assert seen.all() and all(one.tobytes() in mirrored for one in out)
-    assert spoiled_frames(*video, out, seen).all()
+    assert corrupted_frames(*video, out, seen).all()
     swap = plugins.get("corruption", "wrong_speaker")(3)
     assert swap.with_other(lambda: video) is not swap and swap._other is None  # what was built stays as it is
     blur = plugins.get("corruption", "blur")(3)
