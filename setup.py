@@ -14,9 +14,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=[*find_packages(include=["avse", "avse.*"]), "avse.templates"],
-    package_dir={"avse.templates": "templates"},  # what `avse new` copies; data, never imported
-    package_data={"avse": ["pretrained/*/*", "evaluation/*.html", "py.typed"], "avse.templates": ["**/*"]},
+    packages=[*find_packages(include=["avse", "avse.*"]), "avse.templates", "avse.recipes"],
+    package_dir={"avse.templates": "templates", "avse.recipes": "recipes"},  # data, never imported
+    package_data={
+        "avse": ["pretrained/*/*", "evaluation/*.html", "py.typed"],
+        "avse.templates": ["**/*"],  # what `avse new` copies
+        "avse.recipes": ["**/*.yaml"],  # what `avse recipe ls` lists
+    },
     install_requires=[
         # torch and torchaudio must match: torchaudio 2.11 is the last release and loads with torch 2.11 to 2.14.
         "torch>=2.11,<2.15",

@@ -38,6 +38,7 @@ MODULES = {
     "evaluation.robustness": "evaluation.studies.robustness",
     "evaluation.robustness_plots": "evaluation.plots.robustness",
     "evaluation.separation_plot": "evaluation.plots.separation",
+    "generation": "api",
     "inference.langevin": "inference.em.langevin",
     "inference.map": "inference.em.map",
     "inference.mcem": "inference.em.mcem",

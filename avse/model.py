@@ -1,42 +1,48 @@
-"""A trained system: load it, save it, and enhance with it."""
+"""A trained system: load it, save it, and use it."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
 from torch import nn
 
-from avse.compatibility import weight_name
-from avse.contracts.mouth_tracker import MouthTracker
-from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip, Estimate
+from avse import model_folder
+from avse.contracts.plugin import Plugin
+from avse.contracts.types import SAMPLE_RATE, Batch, Clip, Estimate
+from avse.devices import find_device
 from avse.errors import AvseError
-from avse.files import atomic_path
-from avse.inference.em.speakers import join, separate
+from avse.inference.em.speakers import separate
+from avse.overlap import CHUNK_SECONDS, Chunk, concatenate, cut, overlap_add
 
 if TYPE_CHECKING:
-    from avse.recipe import Recipe
+    from typing_extensions import Unpack
 
-PRETRAINED = Path(__file__).parent / "pretrained"
-CHUNK_SECONDS = 20.0
-OVERLAP_SECONDS = 2.0
-_PARTS = ("prior", "noise_model", "inference")
-SYSTEM = "inference"  # the recipe's key of a system that wraps what was trained, its key `model`
-_FORMAT = 2
-_WEIGHTS, _RECIPE, _DESCRIPTION = "model.safetensors", "recipe.yaml", "model.json"
+    from avse.contracts.mouth_tracker import MouthTracker
+    from avse.contracts.sampler import Sampler
+
+Source = str | Path | Clip | np.ndarray | torch.Tensor
 
 
-@dataclass
+class Reading(TypedDict, total=False):
+    """How the video of a source is read; see `avse.media.read_clip`."""
+
+    video: str | Path | None
+    use_video: bool
+    roi: str
+    face: str | int
+    tracker: str | MouthTracker | None
+
+
+@dataclass(repr=False)
 class Model:
-    """A system (an enhancer or an inference) that is ready to enhance.
+    """A system (an enhancer or an inference) that is ready to use. `print` tells what it is.
 
     Arguments
     ---------
@@ -61,40 +67,58 @@ class Model:
     name: str = "model"
     description: dict[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, {type(self.system).__name__}, {self.device})"
+
+    def __str__(self) -> str:
+        description = self.description or {}
+        parameters = sum(parameter.numel() for parameter in self.system.parameters())
+        lines = [
+            self.name,
+            f"task        {description.get('description') or _first_line(self.system)}",
+            f"plugins     {', '.join(_plugins_of(self.system))}",
+            f"parameters  {parameters:,} on {self.device}",
+        ]
+        return "\n".join(lines + [f"licence     {description['licence']}"] * ("licence" in description))
+
     @property
     def device(self) -> torch.device:
         """Where the system's weights are."""
         return next((p.device for p in self.system.parameters()), torch.device("cpu"))
 
+    def to(self, device: str | torch.device) -> Model:
+        """Move the system to a device (`auto`, `cpu`, `cuda`, ...); gives the model itself.
+
+        Raises
+        ------
+        AvseError
+            If there is no such device.
+        """
+        self.system.to(find_device(device))
+        return self
+
     def enhance(
         self,
-        source: str | Path | Clip | np.ndarray | torch.Tensor,
+        source: Source,
         *,
         sample_rate: int = SAMPLE_RATE,
-        video: str | Path | None = None,
-        use_video: bool = True,
-        roi: str = "auto",
-        face: str | int = "largest",
-        tracker: str | MouthTracker | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
+        **reading: Unpack[Reading],
     ) -> Estimate:
         """Enhance one clip.
 
         Arguments
         ---------
         source : path, Clip, or array or tensor of shape (samples,)
-            A media file, a decoded clip, or sound.
+            A media file, a decoded clip, or audio.
         sample_rate : int
             Of an array or tensor, in Hz.
-        video : path, optional
-            A separate video file of the talking face.
-        use_video : bool
-            False: audio only.
-        roi, face, tracker :
-            How the mouth is found: see `avse.media.read_clip`.
         chunk_seconds : float
             Longer clips are enhanced in chunks of this length with overlap-add, in bounded memory. A clip that is
             not longer gives what the whole clip gives.
+        video, use_video, roi, face, tracker :
+            A separate video file of the speaker; False for audio only; how the mouth is found: see
+            `avse.media.read_clip`.
 
         Returns
         -------
@@ -107,28 +131,14 @@ class Model:
             If the source cannot be read.
         """
         began = time.perf_counter()
-        clip = as_clip(
-            source,
-            sample_rate=sample_rate,
-            video=video,
-            use_video=use_video,
-            roi=roi,
-            face=face,
-            tracker=tracker,
-        )
+        clip = as_clip(source, sample_rate=sample_rate, **reading)
         decoded = time.perf_counter()
-        parts = list(self.stream(_clip_chunks(clip, chunk_seconds)))
-        estimate = Estimate(
-            speech=torch.cat([part.speech for part in parts]),
-            noise=torch.cat([part.noise for part in parts]),
-            reliability=torch.cat([part.reliability for part in parts]),
-        )
-        estimate.timings = {"decode": decoded - began, "enhance": time.perf_counter() - decoded}
-        return estimate
+        estimate = concatenate(list(self.stream(cut(clip, chunk_seconds))))
+        return replace(estimate, timings={"decode": decoded - began, "enhance": time.perf_counter() - decoded})
 
     def separate(
         self,
-        source: str | Path | Clip | np.ndarray | torch.Tensor,
+        source: Source,
         videos: Sequence[str | Path | Clip] = (),
         *,
         others: int = 0,
@@ -138,26 +148,26 @@ class Model:
         tracker: str | MouthTracker | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Estimate:
-        """Find the voices of several who talk at once.
+        """Find the speech of each of several speakers.
 
         Arguments
         ---------
         source : path, Clip, or array or tensor of shape (samples,)
             The mixture.
         videos : sequence of path or Clip
-            One of each talker, or one that shows several faces; of a Clip the mouth is taken. With a source that is no
-            file, they are clips. None: the pictures of the source itself.
+            One of each speaker, or one that shows several faces; of a Clip the mouth is taken. With a source that is no
+            file, they are clips. Empty: the video of the source itself.
         others : int
-            How many more talk whom no video shows. Without any video nobody can say which voice is whose.
+            The number of further speakers, whom no video shows. Without any video the order of speakers is arbitrary.
         speakers : sequence of (str or None)
-            Names of the talkers for a prior that knows speakers (`speaker_vae`), in the order of the voices.
+            Names of the speakers for a prior that knows speakers (`speaker_vae`), in the order of the sources.
         sample_rate : int
             Of an array or tensor, in Hz.
         roi, tracker :
             How mouths are found: see `avse.media.read_clip`.
         chunk_seconds : float
-            Longer clips are separated in chunks of this length with overlap-add, unless more than one talker is not
-            seen: nobody could say who of them is who in the next chunk.
+            Longer clips are separated in chunks of this length with overlap-add, unless no video shows two or more
+            speakers: their order may then change from chunk to chunk.
 
         Returns
         -------
@@ -168,14 +178,14 @@ class Model:
         Raises
         ------
         AvseError
-            If a file cannot be read, there is nobody to separate, or the model knows no such speakers.
+            If a file cannot be read, there is no speaker, or the model knows no speakers of these names.
 
         Example
         -------
         >>> import avse
         >>> mixture = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
-        >>> seen = Clip(mixture, np.zeros((13, 88, 88), np.uint8))
-        >>> avse.load("avse-small").separate(mixture, [seen], others=1).speech.shape
+        >>> speaker = Clip(mixture, np.zeros((13, 88, 88), np.uint8))
+        >>> avse.load("avse-small").separate(mixture, [speaker], others=1).speech.shape
         torch.Size([2, 8000])
         """
         began = time.perf_counter()
@@ -187,45 +197,144 @@ class Model:
                 raise AvseError("With a file as source, videos are files as well.")
             clips = [one.clip for one in find_talkers(source, files, others=others, roi=roi, tracker=tracker)]
         else:
-            heard = as_clip(source, sample_rate=sample_rate)
-            seen = [video for video in videos if isinstance(video, Clip)]
-            if others < 0 or len(seen) < len(videos):
-                raise AvseError("With a sound as source, videos are clips, and others is not negative.")
-            clips = [Clip(heard.audio, one.mouth, one.valid) for one in seen] + [heard.without_video()] * others
-            clips = clips or ([heard] if heard.valid.any() else [])
+            mixture = as_clip(source, sample_rate=sample_rate)
+            visible = [video for video in videos if isinstance(video, Clip)]
+            if others < 0 or len(visible) < len(videos):
+                raise AvseError("With audio as source, videos are clips, and others is not negative.")
+            clips = [Clip(mixture.audio, clip.mouth, clip.valid) for clip in visible]
+            clips += [mixture.without_video()] * others
+            clips = clips or ([mixture] if mixture.valid.any() else [])
         decoded = time.perf_counter()
-        found = self.separate_clips(clips, speakers, chunk_seconds=chunk_seconds)
-        found.timings = {"decode": decoded - began, "separate": time.perf_counter() - decoded}
-        return found
+        estimate = self.separate_clips(clips, speakers, chunk_seconds=chunk_seconds)
+        return replace(estimate, timings={"decode": decoded - began, "separate": time.perf_counter() - decoded})
 
     def separate_clips(
-        self, talkers: Sequence[Clip], speakers: Sequence[str | None] = (), *, chunk_seconds: float = CHUNK_SECONDS
+        self, clips: Sequence[Clip], speakers: Sequence[str | None] = (), *, chunk_seconds: float = CHUNK_SECONDS
     ) -> Estimate:
-        """Separate talkers whose clips have the same sound and the mouth of each; see `separate`."""
-        if not talkers:
-            raise AvseError("There is nobody to separate: give a video of each talker, or the number of others.")
-        unseen = sum(not bool(clip.valid.any()) for clip in talkers)
-        if speakers and len(speakers) != len(talkers):
-            raise AvseError(f"{len(speakers)} voices are named, but there are {len(talkers)} talkers.")
-        named = [replace(clip, speaker=name or "") for clip, name in zip(talkers, speakers or [""] * len(talkers))]
-        chunks = [_clip_chunks(clip, chunk_seconds if unseen < 2 else np.inf) for clip in named]
-        parts: list[Estimate] = []
-        starts: list[int] = []
-        for pieces in zip(*chunks):
-            batch = Batch.from_clips([one.clip for one in pieces], sources=len(pieces)).to(self.device)
-            with _inference(self.system):
-                [part] = separate(self.system, batch).unbind()
-            parts.append(part.to("cpu"))
-            starts.append(pieces[0].start)
-        return join(torch.from_numpy(talkers[0].audio), parts, starts)
+        """Separate speakers whose clips have the same audio and the mouth of each; see `separate`."""
+        if not clips:
+            raise AvseError("There is nobody to separate: give a video of each speaker, or the number of others.")
+        if speakers and len(speakers) != len(clips):
+            raise AvseError(f"{len(speakers)} of {len(clips)} speakers are named. Name each, in the order of sources.")
+        named = [replace(clip, speaker=name or "") for clip, name in zip(clips, speakers or [""] * len(clips))]
+        invisible = sum(not clip.valid.any() for clip in clips)
+        seconds = chunk_seconds if invisible < 2 else np.inf
+
+        def estimates() -> Iterator[tuple[int, Estimate]]:
+            for chunks in zip(*(cut(clip, seconds) for clip in named)):
+                batch = Batch.from_clips([chunk.clip for chunk in chunks], sources=len(chunks)).to(self.device)
+                with _inference(self.system):
+                    [estimate] = separate(self.system, batch).unbind()
+                yield chunks[0].start, estimate.to("cpu")
+
+        return concatenate(list(overlap_add(estimates())))
+
+    def generate(
+        self,
+        source: str | Path | Clip | None = None,
+        *,
+        seconds: float | None = None,
+        seed: int = 0,
+        guidance: float | None = None,
+        sampler: Sampler | str = "ancestral",
+        steps: int = 30,
+        **reading: Unpack[Reading],
+    ) -> np.ndarray:
+        """Draw speech from the video of a mouth, or from nothing, with a model that has a diffusion prior.
+
+        The audio of the source is ignored but for its length. A video without audio will do.
+
+        Arguments
+        ---------
+        source : path, Clip, or None
+            A video of the speaker. None: draw any speech.
+        seconds : float, optional
+            Length. It must be given without a source, and else shortens the clip.
+        seed : int
+            Each seed draws another voice, or the same words otherwise.
+        guidance : float, optional
+            How much more the video is followed than without guidance; see `DiffusionPrior`. Default: the model's own.
+        sampler : Sampler or str
+        steps : int
+            Of a sampler that is given by name.
+        video, use_video, roi, face, tracker :
+            See `avse.media.read_clip`.
+
+        Returns
+        -------
+        array, shape (samples,), float32
+            At 16 kHz.
+
+        Raises
+        ------
+        AvseError
+            If the model has no diffusion prior, or there is neither a source nor a length.
+        """
+        from avse import plugins
+        from avse.priors.diffusion.generation import diffusion_prior, draw_speech
+
+        prior = diffusion_prior(self.system, self.name)
+        if source is not None:
+            clip = as_clip(source, silent=True, **reading)
+        elif seconds is not None and seconds > 0:
+            clip = Clip(np.zeros(max(1, round(seconds * SAMPLE_RATE)), dtype=np.float32))
+        else:
+            raise AvseError("Give a video to draw speech from (talk.mp4), or a length (--seconds 3).")
+        if seconds is not None:
+            clip = replace(clip, audio=clip.audio[: max(1, round(seconds * SAMPLE_RATE))])
+        used = plugins.get("sampler", sampler)(steps=steps) if isinstance(sampler, str) else sampler
+        before = prior.guidance
+        try:
+            prior.guidance = before if guidance is None else guidance
+            drawn = draw_speech(prior, Batch.from_clips([clip]).to(self.device), used, seed)
+            return drawn[0].float().cpu().numpy()
+        finally:
+            prior.guidance = before
+
+    def embed(
+        self, source: str | Path | Clip, *, time: float = 0.1, **reading: Unpack[Reading]
+    ) -> dict[str, np.ndarray]:
+        """Features of each video frame of a clip, from the network of a model that has a diffusion prior.
+
+        Arguments
+        ---------
+        source : path or Clip
+        time : float
+            Noise level that the network is told, between 0 and 1. No noise is added.
+        video, use_video, roi, face, tracker :
+            See `avse.media.read_clip`.
+
+        Returns
+        -------
+        dict of str to array
+            `features`, shape (video_frames, dim): of audio and video, from the network's last block; `visual`, of the
+            same shape: of the mouth alone, from the front-end, or empty; `valid`, shape (video_frames,): where a mouth
+            is visible.
+
+        Raises
+        ------
+        AvseError
+            If the model has no diffusion prior.
+        """
+        from avse.priors.diffusion.generation import diffusion_prior, frame_features
+
+        prior = diffusion_prior(self.system, self.name)
+        clip = as_clip(source, silent=True, **reading)
+        features, visual = frame_features(prior, Batch.from_clips([clip]).to(self.device), time)
+        empty = np.zeros((len(clip.valid), 0), dtype=np.float32)
+        return {
+            "features": features.float().cpu().numpy(),
+            "visual": empty if visual is None else visual.float().cpu().numpy(),
+            "valid": np.asarray(clip.valid),
+        }
 
     def enhance_batch(self, clips: Sequence[Clip]) -> list[Estimate]:
-        """Enhance several decoded clips at once, unchunked."""
+        """Enhance several decoded clips at once, each as a whole."""
         with _inference(self.system):
             estimate = self.system(Batch.from_clips(clips).to(self.device))
-        return [_to_cpu(one) for one in estimate.unbind()]
+        return [clip_estimate.to("cpu") for clip_estimate in estimate.unbind()]
 
-    def stream(self, chunks: Iterable[Any]) -> Iterator[Estimate]:
+    def stream(self, chunks: Iterable[Chunk]) -> Iterator[Estimate]:
         """Enhance chunks that overlap and cross-fade them.
 
         Arguments
@@ -237,20 +346,9 @@ class Model:
         Yields
         ------
         Estimate
-            Consecutive pieces that together are as long as the sound.
+            Consecutive pieces that together are as long as the audio.
         """
-        tail: Estimate | None = None
-        tail_start = 0
-        for chunk in chunks:
-            [estimate] = self.enhance_batch([chunk.clip])
-            if tail is not None:
-                overlap = tail_start + len(tail.speech) - chunk.start
-                ready, faded = _cross_fade(tail, estimate, overlap)
-                yield ready
-                estimate = faded
-            tail, tail_start = estimate, chunk.start
-        if tail is not None:
-            yield tail
+        return overlap_add((chunk.start, self.enhance_batch([chunk.clip])[0]) for chunk in chunks)
 
     def save(
         self,
@@ -277,35 +375,9 @@ class Model:
         Path
             The folder.
         """
-        import safetensors.torch
-
-        from avse import __version__
-
-        folder = Path(folder)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.system.state_dict().items()}
-        if half:
-            weights = {
-                name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in weights.items()
-            }
-        with atomic_path(folder / _WEIGHTS) as path:
-            safetensors.torch.save_file(weights, path)
-        with atomic_path(folder / _RECIPE) as path:
-            path.write_text(self.recipe, encoding="utf-8")
-        facts = {
-            "format": _FORMAT,
-            "name": self.name,
-            "avse": __version__,
-            "torch": torch.__version__,
-            "parameters": sum(tensor.numel() for tensor in self.system.parameters()),
-            "sha256": {name: _sha256(folder / name) for name in (_WEIGHTS, _RECIPE)},
-            **(description or {}),
-        }
-        with atomic_path(folder / _DESCRIPTION) as path:
-            path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        if card is not None:
-            with atomic_path(folder / "README.md") as path:
-                path.write_text(card, encoding="utf-8")
-        return folder
+        content = model_folder.Content(self.system, self.recipe, self.name, description or {})
+        model_folder.write(Path(folder), content, card, half)
+        return Path(folder)
 
 
 def load(
@@ -313,7 +385,7 @@ def load(
     device: str | torch.device = "cpu",
     overrides: Mapping[str, Any] | None = None,
 ) -> Model:
-    """Load a model.
+    """Load a model; each call reads it anew, so that the model is yours to change.
 
     The system is what the recipe calls `inference`, where it has this key (a trained prior with a noise model), else
     `model`.
@@ -323,6 +395,7 @@ def load(
     name_or_folder : str or path
         A name that `avse` carries (`avse-small`), or a model folder, such as `<run folder>/model`.
     device : str or torch.device
+        `cpu`, `cuda`, ..., or `auto`: a GPU if there is one.
     overrides : mapping, optional
         Changes of the model's recipe, as for training: `{"inference": "vem", "inference.iterations": 20}`. What stays
         keeps its weights.
@@ -334,65 +407,22 @@ def load(
     Raises
     ------
     AvseError
-        If there is no such model, a file is missing or altered, the recipe names anything but registered plugins, the
-        weights do not fit the recipe, or an override fits nowhere or brings in a part that would have to be trained.
+        If there is no such model or device, a file is missing or altered, the recipe names anything but registered
+        plugins, the weights do not fit the recipe, or an override fits nowhere or brings in a part that would have to
+        be trained.
 
     Example
     -------
     >>> load("avse-small").name
     'avse-small'
     """
-    import safetensors.torch
-
-    from avse.recipe import load_trusted
-
-    folder = _find(name_or_folder)
-    description = _read_description(folder)
-    old = description["format"] < _FORMAT
-    if {name.partition(".")[0] for name in overrides or ()} & set(_PARTS):
-        _check_parts(load_trusted(folder / _RECIPE, old=old), description.get("name", folder.name), overrides)
-    recipe = load_trusted(folder / _RECIPE, overrides, old=old)
-    key = SYSTEM if SYSTEM in recipe.keys else "model"
-    system = recipe.build(key)[key]
-    try:
-        weights = safetensors.torch.load_file(folder / _WEIGHTS)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise AvseError(f"{folder / _WEIGHTS}: holds no weights ({error}). Fetch the model again.") from error
-    weights = {weight_name(name, description["format"]): weight for name, weight in weights.items()}
-    expected = system.state_dict()
-    if overrides:
-        # A part that was put in brings buffers of its own, and leaves weights of what it replaced behind.
-        learned = {name for name, _ in system.named_parameters()}
-        weights = {
-            name: weights.get(name, value) for name, value in expected.items() if name in weights or name not in learned
-        }
-    wrong = sorted(expected.keys() ^ weights.keys())
-    wrong += [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]
-    if wrong:
-        listed = f"{len(wrong)} differ: {', '.join(wrong[:8])}{' ...' if len(wrong) > 8 else ''}"
-        if overrides:
-            raise AvseError(
-                f"{folder}: the weights do not fit the recipe with {', '.join(f'--{name}' for name in overrides)}; "
-                f"{listed}. Only parts that need no training can be replaced in a trained model."
-            )
-        raise AvseError(
-            f"{folder}: the weights do not fit the recipe; {listed}. Were they made with another version of a plugin? "
-            f"The folder was written by avse {description.get('avse')}."
-        )
-    system.load_state_dict(weights)
-    return Model(system.to(device).eval(), recipe.text, description.get("name", folder.name), description)
+    place = find_device(device)
+    content = model_folder.read(model_folder.find(name_or_folder), overrides)
+    return Model(content.system.to(place).eval(), content.recipe, content.name, content.description)
 
 
 def as_clip(
-    source: str | Path | Clip | np.ndarray | torch.Tensor,
-    *,
-    sample_rate: int = SAMPLE_RATE,
-    video: str | Path | None = None,
-    use_video: bool = True,
-    roi: str = "auto",
-    face: str | int = "largest",
-    tracker: str | MouthTracker | None = None,
-    silent: bool = False,
+    source: Source, *, sample_rate: int = SAMPLE_RATE, silent: bool = False, **reading: Unpack[Reading]
 ) -> Clip:
     """A `Clip` of anything that `Model.enhance` takes.
 
@@ -402,65 +432,25 @@ def as_clip(
     if isinstance(source, (str, Path)):
         from avse.media import read_clip
 
-        return read_clip(source, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker, silent=silent)
+        return read_clip(source, silent=silent, **reading)
     if isinstance(source, Clip):
         clip = source
     else:
         audio = np.asarray(source.detach().cpu() if isinstance(source, torch.Tensor) else source, dtype=np.float32)
         if audio.ndim != 1 or audio.size == 0:
             raise AvseError(
-                f"Sound must be one channel of shape (samples,) with at least one sample, got {audio.shape}."
+                f"Audio must be one channel of shape (samples,) with at least one sample, got {audio.shape}."
             )
         if not np.isfinite(audio).all():
-            raise AvseError("The sound holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
+            raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
         if sample_rate != SAMPLE_RATE:
             import soxr
 
             audio = soxr.resample(audio, sample_rate, SAMPLE_RATE)
         clip = Clip(audio)
-        if video is not None:
-            raise AvseError("video= goes with a sound file. For an array, build avse.Clip(audio, mouth, valid).")
-    return clip if use_video else clip.without_video()
-
-
-@dataclass
-class _Chunk:
-    clip: Clip
-    start: int
-
-
-def _clip_chunks(clip: Clip, seconds: float) -> Iterator[_Chunk]:
-    seconds = min(seconds, len(clip.audio) / SAMPLE_RATE + 1)
-    size = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
-    overlap = min(round(OVERLAP_SECONDS * SAMPLE_RATE / SAMPLES_PER_FRAME), size // SAMPLES_PER_FRAME // 2)
-    hop = size - overlap * SAMPLES_PER_FRAME
-    start = 0
-    while True:
-        stop = min(len(clip.audio), start + size)
-        first = start // SAMPLES_PER_FRAME
-        piece = clip.audio[start:stop], clip.mouth[first:], clip.valid[first:]
-        yield _Chunk(Clip(*piece, clip.clip_id, clip.speaker), start)
-        if stop == len(clip.audio):
-            return
-        start += hop
-
-
-def _cross_fade(tail: Estimate, head: Estimate, overlap: int) -> tuple[Estimate, Estimate]:
-    """What of `tail` is finished, and `head` with its first `overlap` samples faded in over the end of `tail`."""
-    frames = overlap // SAMPLES_PER_FRAME
-    keep, keep_frames = len(tail.speech) - overlap, len(tail.reliability) - frames
-
-    def fade(old: torch.Tensor, new: torch.Tensor, count: int) -> torch.Tensor:
-        rise = torch.linspace(0, 1, count + 2, dtype=new.dtype)[1:-1]
-        return torch.cat([old[len(old) - count :] * (1 - rise) + new[:count] * rise, new[count:]])
-
-    ready = Estimate(tail.speech[:keep], tail.noise[:keep], tail.reliability[:keep_frames])
-    faded = Estimate(
-        fade(tail.speech, head.speech, overlap),
-        fade(tail.noise, head.noise, overlap),
-        fade(tail.reliability, head.reliability, frames),
-    )
-    return ready, faded
+        if reading.get("video") is not None:
+            raise AvseError("video= goes with an audio file. For an array, build avse.Clip(audio, mouth, valid).")
+    return clip if reading.get("use_video", True) else clip.without_video()
 
 
 @contextlib.contextmanager
@@ -475,64 +465,12 @@ def _inference(system: nn.Module) -> Iterator[None]:
         system.train(training)
 
 
-def _to_cpu(estimate: Estimate) -> Estimate:
-    estimate.speech, estimate.noise = estimate.speech.float().cpu(), estimate.noise.float().cpu()
-    estimate.reliability = estimate.reliability.float().cpu()
-    return estimate
+def _plugins_of(system: nn.Module) -> list[str]:
+    """`kind/name` of a system and of the plugins inside it."""
+    plugins: list[Plugin] = [part for part in system.modules() if isinstance(part, Plugin)]
+    plugins += [value for part in plugins for value in part.config.values() if isinstance(value, Plugin)]
+    return list(dict.fromkeys(f"{part.plugin_kind}/{part.plugin_name}" for part in plugins if part.plugin_kind))
 
 
-def _find(name_or_folder: str | Path) -> Path:
-    for folder in (PRETRAINED / str(name_or_folder), Path(name_or_folder), Path(name_or_folder) / "model"):
-        if (folder / _DESCRIPTION).is_file():
-            return folder
-    names = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{_DESCRIPTION}"))
-    if Path(name_or_folder).is_dir():
-        raise AvseError(f"{name_or_folder}: is not a model folder ({_DESCRIPTION} is missing).")
-    raise AvseError(
-        f"There is no model {str(name_or_folder)!r}. Embedded models: {', '.join(names) or 'none'}; or give a model "
-        f"folder, such as results/.../model."
-    )
-
-
-def _check_parts(recipe: Recipe, name: str, overrides: Mapping[str, Any]) -> None:
-    """Answer who names a part that this kind of model lacks, or that stands elsewhere in its recipe."""
-    for option in overrides:
-        part = option.partition(".")[0]
-        if part not in _PARTS or part in recipe.keys:
-            continue
-        called = part.replace("_", " ")
-        if SYSTEM not in recipe.keys:
-            own = next((f"{one.kind}/{one.name}" for one in recipe.components() if one.key == "model"), "no plugin")
-            raise AvseError(
-                f"--{option}: {name} has no {called}: it is a network trained to enhance ({own}). Models with a prior, "
-                f"a noise model and an inference are those of recipes with the key `{SYSTEM}`, such as "
-                f"recipes/Manifest/hparams/av_vae.yaml; there, --{SYSTEM} and --noise_model choose others."
-            )
-        if part == "prior":
-            raise AvseError(f"--{option}: the prior of {name} is what was trained. Another one is another --model.")
-        raise AvseError(f"--{option}: the {called} of {name} is an argument; give --{SYSTEM}.{option}.")
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    try:
-        description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-        hashes = dict(description["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AvseError(
-            f"{folder / _DESCRIPTION}: does not describe a model ({type(error).__name__}: {error}). Fetch it again."
-        ) from error
-    if description.get("format") not in range(1, _FORMAT + 1):
-        raise AvseError(f"{folder}: has format {description.get('format')}, this avse reads formats 1 to {_FORMAT}.")
-    for name in (_WEIGHTS, _RECIPE):
-        path = folder / name
-        if not path.is_file():
-            raise AvseError(f"{path}: is missing. Fetch the model again.")
-        if _sha256(path) != hashes.get(name):
-            raise AvseError(
-                f"{path}: was altered: its SHA-256 is not the one in {_DESCRIPTION}. Fetch the model again."
-            )
-    return description
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _first_line(system: nn.Module) -> str:
+    return (type(system).__doc__ or type(system).__name__).strip().partition("\n")[0]

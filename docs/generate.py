@@ -13,7 +13,7 @@ API = {
         "The front door",
         "What `import avse` gives. Everything is imported on first use.",
         {
-            "avse": ["enhance", "separate"],
+            "avse.api": ["enhance", "separate", "generate", "embed", "write_features"],
             "avse.model": ["load", "Model"],
             "avse.jobs.enhance": ["enhance_file", "enhance_files", "Report"],
             "avse.jobs.separate": ["separate_file", "SeparationReport", "Voice"],

@@ -301,7 +301,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-@app.command("evaluate-separation", context_settings=_FREE, deprecated=True)
+@app.command("evaluate-separation", context_settings=_FREE)
 def evaluate_separation(
     context: typer.Context,
     manifest: Annotated[Path, typer.Option(help="mixtures.csv, as `avse mix` writes it, or its folder.")],
@@ -323,7 +323,7 @@ def evaluate_separation(
     words, overrides = _overrides(context, context.args)
     if words:
         raise AvseError(f"{' '.join(words)}: belongs to no option.")
-    from avse.evaluation.separation import evaluate_separation as run
+    from avse.evaluation.runner import evaluate_separation as run
     from avse.evaluation.separation import separation_table
 
     if model == "nmf":
@@ -524,6 +524,35 @@ def check_recipe(
     from avse.recipe import check as run
 
     print_check(run(_load_recipe(context), key))
+
+
+@recipe_app.command("ls")
+def list_recipes() -> None:
+    """List the recipes that come with avse; every command that takes a recipe takes these names as well."""
+    from avse.recipe import recipes, title_of
+
+    for name, path in recipes().items():
+        typer.echo(f"{name:36} {title_of(path)}")
+
+
+@recipe_app.command("cat")
+def print_recipe(recipe: Annotated[str, typer.Argument(help="A file, or a name that `avse recipe ls` lists.")]) -> None:
+    """Print a recipe with all that it includes, as plain HyperPyYAML."""
+    from avse.recipe import resolved
+
+    typer.echo(resolved(recipe), nl=False)
+
+
+@recipe_app.command("cp")
+def copy_recipe(
+    recipe: Annotated[str, typer.Argument(help="A file, or a name that `avse recipe ls` lists.")],
+    target: Annotated[Path, typer.Argument(help="File or folder to write.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is already there.")] = False,
+) -> None:
+    """Write a recipe with all that it includes to a file, to be changed."""
+    from avse.recipe import copy_recipe as run
+
+    typer.echo(run(recipe, target, force=force))
 
 
 def _overrides(context: typer.Context, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:

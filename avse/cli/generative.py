@@ -31,12 +31,11 @@ def generate(
     if output.suffix.lower() not in (".wav", ".flac", ".ogg"):
         raise AvseError(f"-o {output}: speech is written to .wav, .flac or .ogg.")
     from avse.data.audio import write_audio
-    from avse.generation import generate as run
     from avse.model import as_clip, load
 
     loaded = load(model, device=device)
     clip = None if video is None else as_clip(video, use_video=not no_video, roi=roi, tracker=tracker, silent=True)
-    sound = run(loaded, clip, seconds=seconds, seed=seed, guidance=guidance, sampler=sampler, steps=steps)
+    sound = loaded.generate(clip, seconds=seconds, seed=seed, guidance=guidance, sampler=sampler, steps=steps)
     write_audio(output, sound)
     if plot is not None:
         from avse.evaluation.plots.spectrograms import plot_sounds
@@ -143,12 +142,11 @@ def embed(
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Write what a diffusion prior's network says of each video frame, as arrays for other work."""
-    from avse.generation import embed as run
-    from avse.generation import write_features
+    from avse.api import write_features
     from avse.model import load
 
     output = output or clip.with_suffix(".npz")
-    found = run(load(model, device=device), clip, time=time, use_video=not no_video, roi=roi, tracker=tracker)
+    found = load(model, device=device).embed(clip, time=time, use_video=not no_video, roi=roi, tracker=tracker)
     write_features(found, output)
     frames, dim = found["features"].shape
     typer.echo(f"{output}: features ({frames} frames, {dim}), seen in {found['valid'].mean():.0%} of them")

@@ -64,11 +64,13 @@ class Face:
         return self._changed(1.0, (right, down))
 
     def _changed(self, factor: float, shift: Point) -> Face:
+        def point(p: Point | None) -> Point | None:
+            return None if p is None else (p[0] * factor + shift[0], p[1] * factor + shift[1])
+
         x, y, width, height = self.box
-        point = lambda p: None if p is None else (p[0] * factor + shift[0], p[1] * factor + shift[1])
         return replace(
             self,
-            box=(*point((x, y)), width * factor, height * factor),
+            box=(x * factor + shift[0], y * factor + shift[1], width * factor, height * factor),
             mouth_left=point(self.mouth_left),
             mouth_right=point(self.mouth_right),
             eye_left=point(self.eye_left),
@@ -143,6 +145,6 @@ class MouthTracker(Plugin, ABC):
         return None
 
     def __repr__(self) -> str:
-        # Stands for the tracker in the names of cached crops, so that it shows all settings, and no address in memory.
-        settings = (f"{name}={value!r}" for name, value in sorted(vars(self).items()) if not name.startswith("_"))
-        return f"{type(self).__name__}({', '.join(settings)})"
+        # Identifies the tracker in the names of cached crops, so that it shows all settings and no address in memory.
+        settings = {name: value for name, value in sorted(vars(self).items()) if not name.startswith(("_", "config"))}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"

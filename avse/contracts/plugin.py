@@ -55,6 +55,7 @@ class Plugin(metaclass=PluginType):
     paper: ClassVar[str] = ""
     causal: bool = False
     complexity: str = "linear"
+    __signature__: ClassVar[inspect.Signature] = inspect.Signature()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -63,7 +64,7 @@ class Plugin(metaclass=PluginType):
                 compatibility.warn(f"{cls.__name__}.{old}", new)
                 setattr(cls, new, vars(cls)[old])
         if "__init__" in vars(cls):
-            cls.__signature__ = _with_inherited(cls)  # type: ignore[attr-defined]
+            cls.__signature__ = _with_inherited(cls)
 
     @classmethod
     def example_arguments(cls) -> dict[str, Any]:

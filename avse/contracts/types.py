@@ -45,14 +45,14 @@ def video_frames(samples: int) -> int:
     return -(-int(samples) // SAMPLES_PER_FRAME)
 
 
-@dataclass
+@dataclass(init=False)
 class Clip:
-    """One talking person: sound, and the mouth where it was seen.
+    """The audio of one speaker, and their mouth where the video shows it.
 
     Arguments
     ---------
     audio : array, shape (samples,), float32
-        Mono sound at 16 kHz.
+        Mono, at 16 kHz.
     mouth : array, shape (video_frames, 88, 88), uint8, or None
         Grey mouth crops at 25 frames per second. None: audio only.
     valid : array, shape (video_frames,), bool, or None
@@ -60,7 +60,7 @@ class Clip:
     clip_id : str
         A name for messages and tables.
     speaker : str
-        Who talks; empty where nobody knows.
+        The name of the speaker; empty if it is not known.
     video_is_clean : array, shape (video_frames,), bool, or None
         Where the mouth is the speaker's own and nothing corrupts it, if that is known (training).
 
@@ -79,41 +79,47 @@ class Clip:
     """
 
     audio: np.ndarray
-    mouth: np.ndarray | None = None
-    valid: np.ndarray | None = None
-    clip_id: str = "clip"
-    speaker: str = ""
-    video_is_clean: np.ndarray | None = None
+    mouth: np.ndarray
+    valid: np.ndarray
+    clip_id: str
+    speaker: str
+    video_is_clean: np.ndarray | None
 
-    def __post_init__(self) -> None:
-        self.audio = np.ascontiguousarray(self.audio, dtype=np.float32)
+    def __init__(
+        self,
+        audio: np.ndarray,
+        mouth: np.ndarray | None = None,
+        valid: np.ndarray | None = None,
+        clip_id: str = "clip",
+        speaker: str = "",
+        video_is_clean: np.ndarray | None = None,
+    ) -> None:
+        self.audio = np.ascontiguousarray(audio, dtype=np.float32)
+        self.clip_id, self.speaker, self.video_is_clean = clip_id, speaker, None
         if self.audio.ndim != 1:
-            raise ValueError(f"{self.clip_id}: audio must have shape (samples,), got {self.audio.shape}.")
+            raise ValueError(f"{clip_id}: audio must have shape (samples,), got {self.audio.shape}.")
         frames = video_frames(len(self.audio))
-        mouth = np.zeros((frames, MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8)
-        valid = np.zeros(frames, dtype=bool)
-        if self.mouth is not None:
-            given = np.asarray(self.mouth)
-            if given.ndim != 3 or given.shape[1:] != (MOUTH_SIZE, MOUTH_SIZE) or given.dtype != np.uint8:
+        self.mouth = np.zeros((frames, MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8)
+        self.valid = np.zeros(frames, dtype=bool)
+        if mouth is not None:
+            mouth = np.asarray(mouth)
+            if mouth.ndim != 3 or mouth.shape[1:] != (MOUTH_SIZE, MOUTH_SIZE) or mouth.dtype != np.uint8:
                 raise ValueError(
-                    f"{self.clip_id}: mouth crops must be uint8 of shape (frames, {MOUTH_SIZE}, {MOUTH_SIZE}), "
-                    f"got {given.dtype} {given.shape}."
+                    f"{clip_id}: mouth crops must be uint8 of shape (frames, {MOUTH_SIZE}, {MOUTH_SIZE}), "
+                    f"got {mouth.dtype} {mouth.shape}."
                 )
-            seen = np.ones(len(given), dtype=bool) if self.valid is None else np.asarray(self.valid, dtype=bool)
-            if seen.shape != (len(given),):
-                raise ValueError(f"{self.clip_id}: valid must have shape ({len(given)},), got {seen.shape}.")
-            count = min(frames, len(given))
-            mouth[:count], valid[:count] = given[:count], seen[:count]
-        self.mouth, self.valid = mouth, valid
-        if self.video_is_clean is not None:
-            known = np.zeros(frames, dtype=bool)
-            count = min(frames, len(self.video_is_clean))
-            known[:count] = self.video_is_clean[:count]
-            self.video_is_clean = known & valid
+            valid = np.ones(len(mouth), dtype=bool) if valid is None else np.asarray(valid, dtype=bool)
+            if valid.shape != (len(mouth),):
+                raise ValueError(f"{clip_id}: valid must have shape ({len(mouth)},), got {valid.shape}.")
+            self.mouth[: len(mouth)], self.valid[: len(mouth)] = mouth[:frames], valid[:frames]
+        if video_is_clean is not None:
+            self.video_is_clean = np.zeros(frames, dtype=bool)
+            self.video_is_clean[: len(video_is_clean)] = video_is_clean[:frames]
+            self.video_is_clean &= self.valid
 
     def without_video(self) -> Clip:
-        """The same sound with no frame valid: what an audio-only system would be given."""
-        return replace(self, mouth=None, valid=None, video_is_clean=None)
+        """The same audio with no valid frame: the input of an audio-only system."""
+        return Clip(self.audio, clip_id=self.clip_id, speaker=self.speaker)
 
 
 @dataclass
@@ -123,7 +129,7 @@ class Batch:
     Arguments
     ---------
     noisy : tensor, shape (batch, samples)
-        The noisy sound, zero beyond each clip's length.
+        The noisy audio, zero beyond each clip's length.
     lengths : tensor, shape (batch,), int64
         Samples of each clip.
     mouth : tensor, shape (batch, video_frames, 88, 88), uint8
@@ -135,11 +141,11 @@ class Batch:
     ids : list of str
         Names of the clips.
     speakers : list of str
-        Who talks in each; empty where nobody knows.
+        Names of the speakers; an empty one is not known.
     video_is_clean : tensor, shape (batch, video_frames), bool, or None
         Where the mouth is the speaker's own and nothing corrupts it, if that is known (training).
     scene : tensor, shape (batch, dim), or None
-        An embedding of what is known of the noise (text, picture, audio), for noise models that take one.
+        An embedding of what is known of the noise (text, image, audio), for noise models that take one.
     mixture : tensor, shape (batch,), int64, or None
         Rows with one number are the speakers of one mixture: they have its audio, and each has a mouth of its own.
         They stand side by side. None: each row is a mixture of its own.
@@ -173,11 +179,11 @@ class Batch:
     ) -> Batch:
         """Pad clips (and the clean speech and noise they were mixed from, where known) into one batch.
 
-        Of a mixture of several speakers, give a clip for each of them, with the audio of the mixture and their mouth,
-        one after the other, and `sources`, how many they are.
+        A mixture of several speakers is given as one clip for each of them, one after the other, each with the audio
+        of the mixture and the mouth of that speaker; `sources` is the number of speakers.
 
-        A crop of a single colour shows no mouth, whatever its tracker says, and is not valid here: a black picture
-        gives bit for bit what no picture gives.
+        A crop of a single colour shows no mouth, so that its frame is not valid here, whatever its tracker reported: a
+        black video gives bit for bit the result of no video.
         """
         import torch  # here, so that commands that need no network start without it
 
@@ -187,11 +193,12 @@ class Batch:
         valid = np.zeros((len(clips), frames), dtype=bool)
         video_is_clean = np.zeros((len(clips), frames), dtype=bool)
         for row, clip in enumerate(clips):
-            seen = clip.valid & (clip.mouth.max(axis=(1, 2)) > clip.mouth.min(axis=(1, 2)))
-            valid[row, : len(seen)] = seen
+            valid_frames = clip.valid & (clip.mouth.max(axis=(1, 2)) > clip.mouth.min(axis=(1, 2)))
+            count = len(valid_frames)
+            valid[row, :count] = valid_frames
             if clip.video_is_clean is not None:
-                video_is_clean[row, : len(seen)] = clip.video_is_clean & seen
-            mouth[row, : len(seen)][seen] = clip.mouth[seen]
+                video_is_clean[row, :count] = clip.video_is_clean & valid_frames
+            mouth[row, :count][valid_frames] = clip.mouth[valid_frames]
         return cls(
             noisy=_pad([clip.audio for clip in clips]),
             lengths=torch.tensor(lengths, dtype=torch.int64),
@@ -209,31 +216,29 @@ class Batch:
 
     @classmethod
     def of_speakers(cls, batches: Sequence[Batch], speakers: Sequence[str | None] = ()) -> Batch:
-        """One batch of mixtures from a batch for each of their speakers.
+        """One batch of mixtures from one batch for each of their speakers.
 
         Arguments
         ---------
         batches : sequence of Batch
-            The same mixtures, each time with the mouths of other speakers.
+            The same mixtures, each time with the mouths of another speaker.
         speakers : sequence of (str or None)
-            What each of them is called, the same in all mixtures. Empty, or None for one: nobody knows.
+            The names of the speakers, the same in all mixtures; None for a name that is not known. Empty: none is.
 
         Raises
         ------
         ValueError
-            If there is no batch, or not one name for each.
+            If there is no batch, or the number of names is not that of the batches.
         """
         import torch
 
         if not batches or len(speakers) not in (0, len(batches)):
-            raise ValueError(
-                f"there is no speaker, or not one name each: {len(batches)} batches, {len(speakers)} names."
-            )
+            raise ValueError(f"every speaker needs one batch and one name, got {len(batches)} and {len(speakers)}.")
         first = batches[0]
         stacked = {
-            name: torch.stack([getattr(one, name) for one in batches], dim=1).flatten(0, 1)
+            name: torch.stack([getattr(batch, name) for batch in batches], dim=1).flatten(0, 1)
             for name, value in vars(first).items()
-            if isinstance(value, torch.Tensor) and all(getattr(one, name) is not None for one in batches)
+            if isinstance(value, torch.Tensor) and all(getattr(batch, name) is not None for batch in batches)
         }
         mixture = torch.arange(len(first), device=first.noisy.device).repeat_interleave(len(batches))
         return cls(
@@ -249,13 +254,13 @@ class Batch:
         Raises
         ------
         ValueError
-            If one has more than another.
+            If the mixtures have different numbers of speakers.
         """
         if self.mixture is None:
             return 1
         counts = set(self.mixture.unique(return_counts=True)[1].tolist())
         if len(counts) != 1:
-            raise ValueError(f"the mixtures of this batch have {sorted(counts)} speakers, not all as many.")
+            raise ValueError(f"all mixtures of a batch must have the same number of speakers, got {sorted(counts)}.")
         return counts.pop()
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
@@ -276,17 +281,16 @@ class Batch:
         rows = list(rows)
         samples = int(self.lengths[rows].max())
         frames = video_frames(samples)
-        cut = lambda values, size: None if values is None else values[rows, :size]
         return Batch(
-            noisy=cut(self.noisy, samples),
+            noisy=self.noisy[rows, :samples],
             lengths=self.lengths[rows],
-            mouth=cut(self.mouth, frames),
-            valid=cut(self.valid, frames),
-            clean=cut(self.clean, samples),
-            noise=cut(self.noise, samples),
+            mouth=self.mouth[rows, :frames],
+            valid=self.valid[rows, :frames],
+            clean=None if self.clean is None else self.clean[rows, :samples],
+            noise=None if self.noise is None else self.noise[rows, :samples],
             ids=[self.ids[row] for row in rows] if self.ids else [],
             speakers=[self.speakers[row] for row in rows] if self.speakers else [],
-            video_is_clean=cut(self.video_is_clean, frames),
+            video_is_clean=None if self.video_is_clean is None else self.video_is_clean[rows, :frames],
             scene=None if self.scene is None else self.scene[rows],
         )
 
@@ -296,15 +300,15 @@ class Batch:
 
 @dataclass
 class Estimate:
-    """What a system found: the speech of one speaker, or of each speaker of a mixture.
+    """The result of a system: the speech of one speaker, or of each speaker of a mixture.
 
     Where the mixtures of a batch had several speakers (`Batch.mixture`), `speech` and `reliability` have an axis
-    `sources` after the batch, and everything is counted in mixtures: enhancement is separation with one speaker.
+    `sources` after the batch, and the batch axis counts mixtures: enhancement is separation with one speaker.
 
     Arguments
     ---------
     speech : tensor, shape (batch, samples) or (batch, sources, samples); for one clip, without the batch
-        Of each speaker, in the order of the rows of the batch.
+        The speech of each speaker, in the order of the rows of the batch.
     noise : tensor, shape (batch, samples); for one clip, (samples,)
         The noisy audio less all speech.
     reliability : tensor, shape (batch, video_frames) or (batch, sources, video_frames), in [0, 1]
@@ -316,15 +320,15 @@ class Estimate:
     timings : dict
         Seconds by stage (`decode`, `track`, `enhance`, `write`, ...).
     responsibility : tensor, like `reliability` with an axis `states` at its end, or None
-        Where a prior chooses among several: the posterior of its choice, frame by frame.
+        For a switching prior: the posterior probability of each of its states, frame by frame.
     states : tuple of str
-        Names of these choices.
+        Names of these states.
 
     Example
     -------
     >>> import torch
     >>> estimate = Estimate(torch.zeros(2, 640), torch.zeros(2, 640), torch.ones(2, 1), torch.tensor([640, 320]))
-    >>> [one.speech.shape[0] for one in estimate.unbind()]
+    >>> [single.speech.shape[0] for single in estimate.unbind()]
     [640, 320]
     """
 
@@ -338,7 +342,15 @@ class Estimate:
     states: tuple[str, ...] = ()
 
     def select(self, rows: Sequence[int]) -> Estimate:
-        """That of some of the clips of a batch, in this order, as long as the longest of them."""
+        """The estimates of some of the clips of a batch, in this order, as long as the longest of them.
+
+        Raises
+        ------
+        ValueError
+            If this is the estimate of one clip.
+        """
+        if self.lengths is None:
+            raise ValueError("the estimate of one clip has no rows to select.")
         rows = list(rows)
         samples = int(self.lengths[rows].max())
         return replace(self._cut(rows, samples), lengths=self.lengths[rows])
@@ -359,17 +371,17 @@ class Estimate:
         return replace(self, **moved)
 
     def by_source(self, batch: Batch) -> Estimate:
-        """Estimates of single rows as one of mixtures: what a system found that looks at each row by itself.
+        """The estimate of mixtures from the estimates of their rows, for a system that treats each row by itself.
 
         Arguments
         ---------
         batch : Batch
-            Whose rows these are.
+            The batch whose rows were estimated.
 
         Returns
         -------
         Estimate
-            With an axis `sources` where the rows of the batch belong to mixtures.
+            With an axis `sources` if the rows of the batch belong to mixtures.
         """
         if batch.mixture is None:
             return self
@@ -381,7 +393,7 @@ class Estimate:
 
     def _cut(self, rows: int | list[int], samples: int) -> Estimate:
         frames = video_frames(samples)
-        chosen = None if self.responsibility is None else self.responsibility[rows][..., :frames, :]
+        responsibility = None if self.responsibility is None else self.responsibility[rows][..., :frames, :]
         return replace(
             self,
             speech=self.speech[rows][..., :samples],
@@ -389,7 +401,7 @@ class Estimate:
             reliability=self.reliability[rows][..., :frames],
             trace=list(self.trace),
             timings=dict(self.timings),
-            responsibility=chosen,
+            responsibility=responsibility,
         )
 
 

@@ -238,6 +238,23 @@ def evaluate(
     return summary
 
 
+def evaluate_separation(
+    manifest: str | Path,
+    out: str | Path,
+    *,
+    model: Any = "av-vae",
+    voices: str = "free",
+    keep: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Old name of `avse.evaluation.evaluate` for mixtures of several speakers; it works until the next release."""
+    from avse.compatibility import warn
+
+    warn("evaluate_separation", "evaluate")
+    speakers = {"free": "blind", "known": "oracle"}.get(voices, voices)
+    return evaluate(manifest, out, model=model, speakers=speakers, keep_estimates=keep, **options)
+
+
 def read_scores(out: str | Path) -> list[Row]:
     """Rows of the `scores.csv` of an evaluation: numbers as float, None where there is no score.
 
@@ -408,7 +425,7 @@ def model_hash(model: Any) -> str | None:
     """Hash of the files of a model's folder, or of a loaded model's weights; None where there are neither."""
     digest = hashlib.sha256()
     if isinstance(model, str | Path):
-        from avse.model import PRETRAINED
+        from avse.model_folder import PRETRAINED
 
         folder = next((one for one in (Path(model), PRETRAINED / str(model)) if one.is_dir()), None)
         if folder is None:

@@ -6,17 +6,14 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from avse.contracts.types import SAMPLES_PER_FRAME, Clip, Estimate
 from avse.data.mixing import active_samples
 from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
-from avse.signal.metrics import si_sdr
 
 FACTS = ("id", "talkers", "speaker", "sexes", "snr")
 METRICS = {
@@ -60,6 +57,8 @@ class Unseparated:
 
     def separate_clips(self, clips: Sequence[Clip], names: Sequence[str] = ()) -> Estimate:
         """The mixture, as often as there are speakers."""
+        import torch
+
         mixture = torch.from_numpy(clips[0].audio)
         reliability = torch.zeros(len(clips), len(clips[0].valid))
         return Estimate(mixture.expand(len(clips), -1), (1 - len(clips)) * mixture, reliability)
@@ -82,6 +81,10 @@ def separation_scores(estimates: np.ndarray, clean: np.ndarray) -> list[dict[str
         For each speaker `sdr`, `sir`, `sar` in dB (None where one of them is silent), and `wrong_speaker`: 1 where the
         estimate is nearer, by SI-SDR, to the speech of another speaker.
     """
+    import torch
+
+    from avse.signal.metrics import si_sdr
+
     found, truth = torch.from_numpy(estimates).double(), torch.from_numpy(clean).double()
     near = si_sdr(found[:, None].expand(-1, len(clean), -1), truth.expand(len(clean), -1, -1))
     ratios = zip(*bss_ratios(np.asarray(estimates, np.float64), clean))
@@ -135,6 +138,8 @@ def switch_accuracy(estimate: Estimate, place: int, speaker: str, clean: np.ndar
     speaker : str
     clean : array, shape (samples,)
     """
+    import torch
+
     if estimate.responsibility is None:
         return None
     speakers = [name.split("/")[0] for name in estimate.states]
@@ -202,21 +207,3 @@ def _cell(score: Mapping[str, Any], scale: float) -> str:
         return "-"
     mean = f"{scale * score['mean']:.2f}"
     return mean if score["low"] is None else f"{mean} ({scale * score['low']:.2f} to {scale * score['high']:.2f})"
-
-
-def evaluate_separation(
-    manifest: str | Path,
-    out: str | Path,
-    *,
-    model: Any = "av-vae",
-    voices: str = "free",
-    keep: bool = False,
-    **options: Any,
-) -> dict[str, Any]:
-    """Old name of `avse.evaluation.evaluate` for mixtures of several speakers; it works until the next release."""
-    from avse.compatibility import warn
-    from avse.evaluation.runner import evaluate
-
-    warn("evaluate_separation", "evaluate")
-    speakers = {"free": "blind", "known": "oracle"}.get(voices, voices)
-    return evaluate(manifest, out, model=model, speakers=speakers, keep_estimates=keep, **options)

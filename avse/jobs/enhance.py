@@ -14,7 +14,8 @@ from avse import plugins
 from avse.contracts.types import SAMPLE_RATE
 from avse.errors import AvseError
 from avse.files import atomic_path
-from avse.model import CHUNK_SECONDS, OVERLAP_SECONDS, Model, load
+from avse.model import Model, load
+from avse.overlap import CHUNK_SECONDS, OVERLAP_SECONDS
 
 if TYPE_CHECKING:
     from rich.progress import Progress

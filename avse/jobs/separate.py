@@ -17,7 +17,8 @@ from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
 from avse.media import Talker, find_talkers
-from avse.model import CHUNK_SECONDS, Model, load
+from avse.model import Model, load
+from avse.overlap import CHUNK_SECONDS
 
 REST = "rest"
 _STEPS = 32_767  # of 16-bit sound

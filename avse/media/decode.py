@@ -172,10 +172,11 @@ class SilentSource:
         self.warnings: list[str] = []
         self.container = open_container(path)
         stream = video_stream(self.container)
-        self.duration = None if stream is None else _length(self.container, stream)
-        if stream is None or not self.duration:
+        duration = None if stream is None else _length(self.container, stream)
+        if stream is None or not duration:
             self.container.close()
             raise AvseError(f"{self.path}: neither sound nor pictures of a known length in it. Give a film.")
+        self.duration = duration
         self.start = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
 
     def blocks(self) -> Iterator[np.ndarray]:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from avse.errors import AvseError
 from avse.files import atomic_path
 from avse.media.decode import open_container, reason, video_stream
 from avse.media.reader import ClipReader
+
+if TYPE_CHECKING:
+    import av
 
 # Sound alone, by the suffix of the file: libsndfile's format and subtype.
 _SOUND = {
@@ -242,7 +245,9 @@ class _MediaFile:
                     self._copy = self._container.add_stream_from_template(source)
                     self._copy.metadata.update(source.metadata)
                     self._packets = _timed(original.demux(source), source)
-                self._audio = self._container.add_stream(codec.name, rate=self.rate, layout="mono")
+                self._audio = cast(
+                    "av.AudioStream", self._container.add_stream(codec.name, rate=self.rate, layout="mono")
+                )
                 self._audio.time_base = Fraction(1, self.rate)
                 if codec.name not in ("flac", "pcm_s16le"):
                     self._audio.bit_rate = _BIT_RATE

@@ -44,8 +44,9 @@ class Haar(MouthTracker):
         import cv2
 
         if self._cascades is None:
+            folder = cv2.data.haarcascades  # type: ignore[attr-defined]
             self._cascades = tuple(
-                cv2.CascadeClassifier(cv2.data.haarcascades + name)
+                cv2.CascadeClassifier(folder + name)
                 for name in ("haarcascade_frontalface_default.xml", "haarcascade_eye.xml")
             )
         faces, eyes = self._cascades

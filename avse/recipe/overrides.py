@@ -47,6 +47,37 @@ def apply_overrides(tree: Tree, overrides: Mapping[str, Any]) -> None:
         raise AvseError("\n".join(faults))
 
 
+def extend(tree: Tree, more: Tree) -> None:
+    """Add the keys of a recipe to what it includes, in place.
+
+    A new key is added. A key that is there already is read like an override: a name replaces a component and keeps the
+    arguments that both take, a mapping without a tag sets arguments, and so does a dotted key.
+
+    Arguments
+    ---------
+    tree : Tree
+        What is included; changed in place.
+    more : Tree
+
+    Raises
+    ------
+    AvseError
+        For every key that fits nowhere: one message for all.
+    """
+    faults = []
+    for key, value in sorted(more.root.value, key=lambda pair: pair[0].value.count(".")):
+        path = key.value.split(".")
+        try:
+            if len(path) == 1 and child(tree.root, key.value) is None:
+                tree.root.value.append((key, value))
+            else:
+                _apply(tree, path, value)
+        except AvseError as error:
+            faults.append(str(error))
+    if faults:
+        raise AvseError("\n".join(faults))
+
+
 def _flatten(prefix: str, overrides: Mapping[str, Any]) -> list[tuple[str, Any]]:
     flat: list[tuple[str, Any]] = []
     for key, value in overrides.items():
@@ -76,7 +107,7 @@ def _value_node(key: str, value: Any) -> Node:
 
 
 def _apply(tree: Tree, path: list[str], value: Node) -> None:
-    option = f"--{dotted(tuple(path))}"
+    option = f"--{dotted(tuple(path))}" if where(value).startswith("--") else f"{where(value)}: {dotted(tuple(path))}"
     trail: list[Node] = [tree.root]
     for depth, part in enumerate(path[:-1]):
         below = child(trail[-1], part)
@@ -85,9 +116,8 @@ def _apply(tree: Tree, path: list[str], value: Node) -> None:
         if tag(below) in ("!ref", "!copy"):
             target = below.value.strip("<>")
             rest = dotted((target, *path[depth + 1 :]))
-            raise AvseError(
-                f"{option}: {dotted(tuple(path[: depth + 1]))} refers to <{target}>; give --{rest} instead."
-            )
+            rest = f"--{rest}" if option.startswith("--") else rest
+            raise AvseError(f"{option}: {dotted(tuple(path[: depth + 1]))} refers to <{target}>; give {rest} instead.")
         if not isinstance(below, MappingNode) and not _COMPONENT.match(tag(below)) and not children(below):
             raise AvseError(
                 f"{option}: {dotted(tuple(path[: depth + 1]))} ({where(below)}) is a plain value and holds no keys."

@@ -12,6 +12,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode
 from avse import plugins as registry
 from avse.errors import AvseError
 from avse.recipe.build import load_tree
+from avse.recipe.files import find_recipe, plugin_paths, read_tree
 from avse.recipe.overrides import apply_overrides
 from avse.recipe.renamed import put_right
 from avse.recipe.rules import component, find_faults, placeholders, plugin_of
@@ -21,12 +22,10 @@ from avse.recipe.tree import (
     children,
     copy_node,
     dotted,
-    parse_node,
+    message,
     read_text,
     references,
-    set_child,
     split_reference,
-    tag,
     where,
 )
 from avse.recipe.trust import unregistered, untrusted
@@ -85,8 +84,8 @@ class Recipe:
 
     @property
     def keys(self) -> list[str]:
-        """Top-level keys, in order."""
-        return self.tree.keys()
+        """Top-level keys, in order; those that HyperPyYAML leaves out (`__set_seed`) are left out."""
+        return [key for key, _ in children(self.tree.root) if not key.startswith("__")]
 
     def __getitem__(self, key: str) -> Any:
         """One of `values`."""
@@ -124,7 +123,7 @@ class Recipe:
         found = []
         for path, node in self.tree.walk():
             called = component(node)
-            if called:
+            if called and not path[0].startswith("__"):
                 kind, name = plugin_of(called[1]) or ("", called[1])
                 arguments = {argument: as_text(value) for argument, value in children(node)}
                 found.append(Component(dotted(path), kind, name, arguments, where(node)))
@@ -157,7 +156,7 @@ class Recipe:
         tree = Tree(self._needed([key]), self.tree.name)
         faults = untrusted(tree)
         if faults:
-            raise AvseError(_message(f"{self.path}: {key} cannot be stored as a model", faults))
+            raise AvseError(message(f"{self.path}: {key} cannot be stored as a model", faults))
         return tree.dump()
 
     def _needed(self, keys: Sequence[str]) -> MappingNode:
@@ -188,8 +187,9 @@ def load_recipe(
     Arguments
     ---------
     path : path
-        A HyperPyYAML file. Its key `plugins` (a path or a list of paths relative to the file) names files or folders
-        of plugins to load first.
+        A HyperPyYAML file, or the name of a recipe that comes with `avse` (see `avse.recipe.recipes`). Its key
+        `include` names recipes whose keys it takes over and changes (see `avse.recipe.files.read_tree`), its key
+        `plugins` (a path or a list of paths relative to the file) files or folders of plugins to load first.
     overrides : mapping, optional
         `{"fusion": "cross_attention", "fusion.heads": 4, "epochs": 5}`. Strings are read as YAML. A name for a
         component replaces it and keeps the arguments that both take.
@@ -214,26 +214,20 @@ def load_recipe(
     >>> type(load_recipe(path, {"fusion": "film"}).values["fusion"]).__name__
     'FiLM'
     """
-    path = Path(path)
-    tree = Tree.parse(read_text(path), str(path))
-    put_right(tree)
-    _absolute_paths(tree, path)
-    named = _plugin_paths(tree)
+    path = find_recipe(path)
     given = [str(Path(source).expanduser().resolve()) for source in plugins or ()]
+    for source in given:
+        registry.load_path(source)
+    tree = read_tree(path)
+    named = plugin_paths(tree)
     if set(given) - set(named):  # kept in the recipe, so that its text loads again by itself
         if tree.find(("plugins",)) is None:
             tree.root.value += Tree.parse("plugins: []", "--plugins").root.value
         apply_overrides(tree, {"plugins": list(dict.fromkeys([*given, *named]))})
-    for source in _plugin_paths(tree):
-        try:
-            registry.load_path(source)
-        except AvseError as error:
-            hint = "" if source in given else f" Paths under `plugins:` are relative to {path.resolve().parent}."
-            raise AvseError(f"{path}: plugins: {error}{hint}") from error
     apply_overrides(tree, overrides or {})
     faults = find_faults(tree)
     if faults:
-        raise AvseError(_message(str(path), faults))
+        raise AvseError(message(str(path), faults))
     return Recipe(tree, path)
 
 
@@ -261,7 +255,7 @@ def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None, *
     apply_overrides(tree, overrides or {})
     faults = untrusted(tree) or find_faults(tree)
     if faults:
-        raise AvseError(_message(str(path), faults))
+        raise AvseError(message(str(path), faults))
     return Recipe(tree, path, trusted_only=True)
 
 
@@ -298,36 +292,4 @@ def check_trusted(text: str, path: str | Path) -> None:
             "them with --plugins FILE, or install its package. `avse plugins` says what went wrong with others."
         )
     if faults:
-        raise AvseError(_message(f"{path}: this recipe is not safe to run", faults))
-
-
-def _plugin_paths(tree: Tree) -> list[str]:
-    node = tree.find(("plugins",))
-    if node is None or tag(node):
-        return []
-    return [node.value] if isinstance(node, ScalarNode) else [value.value for _, value in children(node)]
-
-
-def _absolute_paths(tree: Tree, path: Path) -> None:
-    """Write paths relative to the recipe as absolute ones, so that its text can be stored elsewhere."""
-    folder = path.resolve().parent
-    node = tree.find(("plugins",))
-    if node is not None and not tag(node):
-        for one in [node] if isinstance(node, ScalarNode) else [value for _, value in children(node)]:
-            if isinstance(one, ScalarNode) and not tag(one) and not where(one).startswith("--"):
-                one.value = str(folder / Path(one.value).expanduser())
-    for key, one in list(tree.walk()):
-        if tag(one).startswith("!include:"):
-            file = folder / tag(one).removeprefix("!include:")
-            included = Tree.parse(read_text(file), str(file))
-            faults = find_faults(included)
-            if faults:
-                raise AvseError(_message(f"{file} (included at {where(one)})", faults))
-            text = f"!include:{file}" + ("" if isinstance(one, ScalarNode) else f" {as_text(one).partition(' ')[2]}")
-            fresh = parse_node(text, one.start_mark.name)
-            fresh.start_mark = one.start_mark
-            set_child(tree.find(key[:-1]) or tree.root, key[-1], fresh)
-
-
-def _message(title: str, faults: Sequence[str]) -> str:
-    return f"{title}:\n" + "\n".join(f"  {fault}" for fault in faults)
+        raise AvseError(message(f"{path}: this recipe is not safe to run", faults))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ruamel.yaml
@@ -87,6 +87,8 @@ class Tree:
 
     def dump(self) -> str:
         """The tree as YAML text, with its comments."""
+        for comment in (self.root.comment or [None, None])[1] or []:
+            comment.reset()  # ruamel writes a comment before a mapping only once
         stream = io.StringIO()
         _yaml().serialize(self.root, stream)
         return stream.getvalue()
@@ -183,6 +185,11 @@ def dotted(path: Path_) -> str:
     'model.fusion.heads'
     """
     return ".".join(path)
+
+
+def message(title: str, faults: Sequence[str]) -> str:
+    """One message for all faults of a file."""
+    return f"{title}:\n" + "\n".join(f"  {fault}" for fault in faults)
 
 
 def references(node: Node) -> list[str]:

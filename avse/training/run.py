@@ -235,7 +235,9 @@ def _prepare_folder(folder: Path, text: str) -> None:
     if path.is_file() and (folder / "save").is_dir():
         before, now = (_plain(yaml, content) for content in (path.read_text(encoding="utf-8"), text))
         changed = sorted(
-            key for key in before.keys() | now.keys() if key not in _RUN_KEYS and before.get(key) != now.get(key)
+            key
+            for key in before.keys() | now.keys()
+            if key not in _RUN_KEYS and not key.startswith("__") and before.get(key) != now.get(key)
         )
         if changed:
             raise AvseError(
@@ -314,7 +316,8 @@ def _export(averaged: Any, values: dict[str, Any], recipe: Any, folder: Path, sc
 
     from avse.contracts.enhancer import Enhancer
     from avse.contracts.inference import Inference
-    from avse.model import SYSTEM, Model
+    from avse.model import Model
+    from avse.model_folder import SYSTEM
 
     key, system = "model", averaged
     if values.get(SYSTEM) is not None:

@@ -60,8 +60,8 @@ def test_words_are_told_from_features_that_hold_them(manifest: Path, tmp_path: P
             yield kind, told if kind in ("both", "sound") else rng.normal(size=told.shape)
 
     monkeypatch.setattr(probe, "_features", mutants)
-    monkeypatch.setattr(probe, "load", lambda model, device: type("Model", (), {"name": "x"}))
-    monkeypatch.setattr(probe, "diffusion_prior", lambda model, sees: None)
+    monkeypatch.setattr(probe, "load", lambda model, device: type("Model", (), {"name": "x", "system": None}))
+    monkeypatch.setattr(probe, "diffusion_prior", lambda system, name, sees: None)
     every = ["train", "dev", "test"]
     found = measure_probe("x", manifest, tmp_path, train=every, test=every, words=1, segments=2)
     means = {kind: score["mean"] for kind, score in found["scores"].items()}

@@ -13,9 +13,9 @@ import soundfile
 
 import avse
 from avse import plugins
+from avse.api import embed
 from avse.errors import AvseError
 from avse.evaluation.studies.lips import envelope, measure_lips
-from avse.generation import embed
 from avse.model import Model, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,34 +48,39 @@ def clip(samples: int = 6400) -> avse.Clip:
 
 def test_a_draw_follows_from_lips_length_and_seed(folder: Path) -> None:
     model, seen = load(folder), clip()
-    drawn = avse.generate(model, seen, seed=1, steps=2)
+    drawn = model.generate(seen, seed=1, steps=2)
     assert drawn.shape == (6400,) and drawn.dtype == np.float32 and np.isfinite(drawn).all()
     silent = avse.Clip(np.zeros(6400), seen.mouth)
-    assert np.array_equal(drawn, avse.generate(model, silent, seed=1, steps=2))  # the sound is not looked at
-    assert not np.array_equal(drawn, avse.generate(model, seen, seed=2, steps=2))
-    unseen = avse.generate(model, seen, seed=1, steps=2, use_video=False)
+    assert np.array_equal(drawn, model.generate(silent, seed=1, steps=2))  # the sound is not looked at
+    assert not np.array_equal(drawn, model.generate(seen, seed=2, steps=2))
+    unseen = model.generate(seen, seed=1, steps=2, use_video=False)
     assert not np.array_equal(drawn, unseen)
-    assert np.array_equal(unseen, avse.generate(model, seconds=0.4, seed=1, steps=2))
-    assert np.array_equal(unseen, avse.generate(model, seen, seed=1, steps=2, guidance=-1.0))
-    assert len(avse.generate(model, seen, seconds=0.1, steps=1, sampler="dpm_solver")) == 1600
+    assert np.array_equal(unseen, model.generate(seconds=0.4, seed=1, steps=2))
+    assert np.array_equal(unseen, model.generate(seen, seed=1, steps=2, guidance=-1.0))
+    assert len(model.generate(seen, seconds=0.1, steps=1, sampler="dpm_solver")) == 1600
     assert model.system.prior.guidance == 0.0
+    by_name = avse.generate(seen, model=folder, seed=1, steps=2)
+    assert np.array_equal(by_name, drawn)
+    for old_order in (model, str(folder)):
+        with pytest.warns(FutureWarning, match=r"generate\(source, model=model\)"):
+            assert np.array_equal(avse.generate(old_order, seen, seed=1, steps=2), drawn)
 
 
 def test_mistakes_of_generation(folder: Path) -> None:
     with pytest.raises(AvseError, match="--seconds"):
-        avse.generate(load(folder))
+        load(folder).generate()
     with pytest.raises(AvseError, match="avse-small has no diffusion prior"):
-        avse.generate("avse-small", seconds=1.0)
+        avse.generate(seconds=1.0, model="avse-small")
 
 
 def test_features_are_of_frames(folder: Path, tmp_path: Path) -> None:
     model, seen = load(folder), clip(6000)
-    found = embed(model, seen)
+    found = embed(seen, model=model)
     assert found["features"].shape == (10, 32) and found["visual"].shape == (10, 8) and found["valid"].all()
     other = avse.Clip(seen.audio, 255 - seen.mouth)
-    assert not np.allclose(found["features"], embed(model, other)["features"])
-    assert embed(model, seen, use_video=False)["visual"].shape == (10, 0)
-    assert np.allclose(found["features"], embed(model, avse.Clip(10 * seen.audio, seen.mouth))["features"], atol=1e-4)
+    assert not np.allclose(found["features"], model.embed(other)["features"])
+    assert model.embed(seen, use_video=False)["visual"].shape == (10, 0)
+    assert np.allclose(found["features"], model.embed(avse.Clip(10 * seen.audio, seen.mouth))["features"], atol=1e-4)
 
 
 def test_commands(folder: Path, talk: Path, tmp_path: Path, avse_command: Callable) -> None:
@@ -129,8 +134,10 @@ def test_a_prior_that_knows_the_right_lips_finds_every_utterance(manifest: Path,
             return torch.tensor([0.5 if one else 1.0 for one in right])
 
     prior = Knows()
-    monkeypatch.setattr(lips, "load", lambda model, device: type("Model", (), {"device": "cpu", "name": "x"}))
-    monkeypatch.setattr(lips, "diffusion_prior", lambda model, sees: prior)
+    monkeypatch.setattr(
+        lips, "load", lambda model, device: type("Model", (), {"device": "cpu", "name": "x", "system": None})
+    )
+    monkeypatch.setattr(lips, "diffusion_prior", lambda system, name, sees: prior)
     whole = lips._middles
 
     def remembered(*arguments):
@@ -158,8 +165,8 @@ def test_a_film_without_sound_will_do(folder: Path, talk: Path, tmp_path: Path) 
     mute = tmp_path / "mute.mp4"
     write_film(mute, synthesize_clip(seed=5, speaker=12, seconds=1.2)[1])  # the pictures of `talk`
     model = avse.load(folder)
-    drawn = avse.generate(model, mute, steps=2)
-    heard = avse.generate(model, talk, steps=2)
+    drawn = model.generate(mute, steps=2)
+    heard = model.generate(talk, steps=2)
     assert abs(len(drawn) - len(heard)) < 1000
     size = min(len(drawn), len(heard)) - 1000
     assert drawn.any() and size > 8000

@@ -109,6 +109,54 @@ def test_arrays_tensors_and_rates(folder: Path) -> None:
             model.enhance(wrong)
 
 
+def test_a_model_by_name_is_loaded_once_and_never_one_that_was_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from avse import api
+
+    loads: list[tuple] = []
+    load = api.load
+    monkeypatch.setattr(api, "load", lambda *arguments: loads.append(arguments) or load(*arguments))
+    monkeypatch.setattr(api, "_cache", {})
+    clip = _clip(0.4)
+    first = avse.enhance(clip, model=folder).speech
+    assert torch.equal(avse.enhance(clip, model=str(folder)).speech, first) and len(loads) == 1
+    shorter = {"model.context": 10}
+    for _ in range(2):
+        assert not torch.equal(avse.enhance(clip, model=folder, overrides=shorter).speech, first)
+    assert len(loads) == 2
+    mine = avse.load(folder)
+    with torch.no_grad():
+        next(mine.system.parameters()).add_(1.0)
+    assert torch.equal(avse.enhance(clip, model=folder).speech, first) and len(loads) == 2
+    assert not torch.equal(avse.enhance(clip, model=mine).speech, first)
+    mine.save(folder)
+    assert torch.equal(avse.enhance(clip, model=folder).speech, mine.enhance(clip).speech) and len(loads) == 3
+    with pytest.raises(AvseError, match=r"avse\.load"):
+        avse.enhance(clip, model=mine, overrides=shorter)
+
+
+def test_devices_that_are_not_there_are_refused_in_words(folder: Path) -> None:
+    model = avse.load(folder, device="auto")
+    assert model.to("cpu") is model and model.device == torch.device("cpu")
+    for wrong in ("cuda:99", "gpu", "meta"):
+        with pytest.raises(AvseError, match="Choose auto"):
+            model.to(wrong)
+        with pytest.raises(AvseError, match="Choose auto"):
+            avse.load(folder, device=wrong)
+
+
+@pytest.mark.parametrize("name", ["avse-small", "av-vae", "av-separator", "av-diffusion-small"])
+def test_a_model_prints_in_a_few_lines_what_it_is(name: str) -> None:
+    model = avse.load(name)
+    lines = str(model).splitlines()
+    assert len(lines) <= 10 and lines[0] == name
+    for word in ("task ", "plugins ", "parameters ", "licence "):
+        assert any(line.startswith(word) for line in lines)
+    assert f"{type(model.system).plugin_kind}/{type(model.system).plugin_name}" in str(model)
+    assert len(repr(model)) < 100
+
+
 def test_what_does_not_load_says_why(folder: Path) -> None:
     with pytest.raises(AvseError, match="avse-smal"):
         avse.load("avse-smal")

@@ -17,8 +17,8 @@ from avse.data.manifest import Utterance, read_manifest
 from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
 from avse.files import atomic_path
-from avse.generation import diffusion_prior, draw_speech
 from avse.model import load
+from avse.priors.diffusion.generation import diffusion_prior, draw_speech
 
 _SCORES = {
     "misfit_right": "denoising loss with the right video",
@@ -100,7 +100,7 @@ def measure_lips(
 
     out = Path(out)
     loaded = load(model, device=device)
-    prior = diffusion_prior(loaded, sees=True)
+    prior = diffusion_prior(loaded.system, loaded.name, sees=True)
     cache = ClipCache(crops or out / "crops", tracker)
     utterances = [
         u for u in read_manifest(manifest, splits=list(splits)) if u.clean is not None and u.video is not None

@@ -16,8 +16,8 @@ from avse.data.manifest import Utterance, read_manifest
 from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
 from avse.files import atomic_path
-from avse.generation import diffusion_prior, embed
 from avse.model import Model, load
+from avse.priors.diffusion.generation import diffusion_prior
 
 _RIDGES = np.logspace(-4, 3, 15)  # relative to the mean power of the centred features
 
@@ -138,7 +138,7 @@ def measure_probe(
     """
     out = Path(out)
     loaded = load(model, device=device)
-    diffusion_prior(loaded, sees=True)  # or an error that says what is asked for
+    diffusion_prior(loaded.system, loaded.name, sees=True)  # or an error that says what is asked for
     cache = ClipCache(crops or out / "crops", tracker)
     chosen = {name: _sentences(manifest, splits, words, limit) for name, splits in (("train", train), ("test", test))}
     for name, utterances in chosen.items():
@@ -202,11 +202,11 @@ def _words(utterance: Utterance) -> list[str]:
 
 
 def _features(model: Model, clip: Clip) -> Iterator[tuple[str, np.ndarray]]:
-    found = embed(model, clip)
+    found = model.embed(clip)
     yield "both", found["features"]
-    yield "sound", embed(model, clip, use_video=False)["features"]
+    yield "sound", model.embed(clip, use_video=False)["features"]
     silent = Clip(np.zeros_like(clip.audio), clip.mouth, clip.valid)
-    yield "mouth", embed(model, silent)["features"]
+    yield "mouth", model.embed(silent)["features"]
     yield "front-end", found["visual"]
 
 

@@ -27,7 +27,7 @@ from torch import nn
 
 from avse.contracts import system as systems
 from avse.contracts.prior import SwitchingPrior
-from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frames
+from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.errors import AvseError
 from avse.inference.em.driver import LatentInference
 from avse.inference.em.run import Run, gain_cost, no_gradient
@@ -67,47 +67,6 @@ def separate(system: nn.Module, batch: Batch) -> Estimate:
 
 
 _STREAMS = 7_919  # between the random numbers of two voices
-
-
-def join(mixture: torch.Tensor, parts: Sequence[Estimate], starts: Sequence[int]) -> Estimate:
-    """Estimates of chunks of one mixture, each faded into the next where they overlap.
-
-    Arguments
-    ---------
-    mixture : tensor, shape (samples,)
-    parts : sequence of Estimate
-        Of one clip each, with an axis `sources`.
-    starts : sequence of int
-        First sample of each in the mixture; multiples of 640.
-
-    Returns
-    -------
-    Estimate
-        Of the whole clip. The noise is the mixture less all speech.
-    """
-    if len(parts) == 1:
-        return replace(parts[0], noise=mixture - parts[0].speech.sum(dim=0))
-    samples, frames = len(mixture), video_frames(len(mixture))
-    of_frames = (frames, SAMPLES_PER_FRAME)
-    units = {"speech": (samples, 1), "reliability": of_frames, "responsibility": of_frames}
-    whole: dict[str, torch.Tensor] = {}
-    for name, (size, unit) in units.items():
-        values = [getattr(part, name) for part in parts]
-        if values[0] is None:
-            continue
-        total = values[0].new_zeros(values[0].shape[0], size, *values[0].shape[2:])
-        for number, (value, start) in enumerate(zip(values, starts)):
-            first, last = start // unit, start // unit + value.shape[1]
-            weight = value.new_ones(value.shape[1])
-            if number:
-                shared = starts[number - 1] // unit + values[number - 1].shape[1] - first
-                weight[:shared] = torch.linspace(0, 1, shared + 2)[1:-1]
-            if number + 1 < len(values):
-                shared = last - starts[number + 1] // unit
-                weight[len(weight) - shared :] *= torch.linspace(1, 0, shared + 2)[1:-1]
-            total[:, first:last] += weight.reshape(1, -1, *[1] * (value.ndim - 2)) * value
-        whole[name] = total
-    return replace(parts[0], **whole, noise=mixture - whole["speech"].sum(dim=0), trace=[])
 
 
 class Separation:

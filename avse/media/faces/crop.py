@@ -420,7 +420,7 @@ def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarr
         shrink = size / np.array(patch.shape[::-1])
         patch = cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
     places = ((source - low + 0.5) * shrink - 0.5).astype(np.float32)
-    return cv2.remap(patch, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(patch, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
 
 
 def _may_be_mouth(picture: Picture) -> bool:

@@ -1,0 +1,176 @@
+"""The folder of a model: weights, recipe, description with hashes; how it is written, found and read.
+
+The number of the format is in `model.json`. Folders of older formats are read for ever; names of weights are converted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from avse.compatibility import weight_name
+from avse.errors import AvseError
+from avse.files import atomic_path
+
+if TYPE_CHECKING:
+    from avse.recipe import Recipe
+
+FORMAT = 2
+PRETRAINED = Path(__file__).parent / "pretrained"
+SYSTEM = "inference"  # the recipe's key of a system that wraps what was trained, its key `model`
+WEIGHTS, RECIPE, DESCRIPTION = "model.safetensors", "recipe.yaml", "model.json"
+_PARTS = ("prior", "noise_model", "inference")
+
+
+@dataclass
+class Content:
+    """What a model folder holds: the system with its weights, the recipe's text, a name, and what `model.json` says."""
+
+    system: nn.Module
+    recipe: str
+    name: str
+    description: dict[str, Any]
+
+
+def write(folder: Path, content: Content, card: str | None = None, half: bool = False) -> None:
+    """Write a model folder; see `avse.model.Model.save`."""
+    import safetensors.torch
+
+    from avse import __version__
+
+    system = content.system
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in system.state_dict().items()}
+    if half:
+        weights = {name: one.half() if one.dtype == torch.float32 else one for name, one in weights.items()}
+    with atomic_path(folder / WEIGHTS) as path:
+        safetensors.torch.save_file(weights, path)
+    _write_text(folder / RECIPE, content.recipe)
+    description = {
+        "format": FORMAT,
+        "name": content.name,
+        "avse": __version__,
+        "torch": torch.__version__,
+        "parameters": sum(tensor.numel() for tensor in system.parameters()),
+        "sha256": {name: _sha256(folder / name) for name in (WEIGHTS, RECIPE)},
+        **content.description,
+    }
+    _write_text(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+    if card is not None:
+        _write_text(folder / "README.md", card)
+
+
+def find(name_or_folder: str | Path) -> Path:
+    """The folder of a model that `avse` carries, or a folder itself.
+
+    Raises
+    ------
+    AvseError
+        If there is none.
+    """
+    for folder in (PRETRAINED / str(name_or_folder), Path(name_or_folder), Path(name_or_folder) / "model"):
+        if (folder / DESCRIPTION).is_file():
+            return folder
+    names = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{DESCRIPTION}"))
+    if Path(name_or_folder).is_dir():
+        raise AvseError(f"{name_or_folder}: is not a model folder ({DESCRIPTION} is missing).")
+    raise AvseError(
+        f"There is no model {str(name_or_folder)!r}. Embedded models: {', '.join(names) or 'none'}; or give a model "
+        f"folder, such as results/.../model."
+    )
+
+
+def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
+    """Read a model folder; see `avse.model.load`."""
+    import safetensors.torch
+
+    from avse.recipe import load_trusted
+
+    description = _read_description(folder)
+    name = description.get("name", folder.name)
+    old = description["format"] < FORMAT
+    if {option.partition(".")[0] for option in overrides or ()} & set(_PARTS):
+        _check_parts(load_trusted(folder / RECIPE, old=old), name, overrides or {})
+    recipe = load_trusted(folder / RECIPE, overrides, old=old)
+    key = SYSTEM if SYSTEM in recipe.keys else "model"
+    system = recipe.build(key)[key]
+    try:
+        weights = safetensors.torch.load_file(folder / WEIGHTS)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise AvseError(f"{folder / WEIGHTS}: holds no weights ({error}). Fetch the model again.") from error
+    weights = {weight_name(name, description["format"]): weight for name, weight in weights.items()}
+    expected = system.state_dict()
+    if overrides:
+        # A part that was put in brings buffers of its own, and leaves weights of what it replaced behind.
+        learned = {name for name, _ in system.named_parameters()}
+        weights = {
+            name: weights.get(name, value) for name, value in expected.items() if name in weights or name not in learned
+        }
+    wrong = sorted(expected.keys() ^ weights.keys())
+    wrong += [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]
+    if wrong:
+        listed = f"{len(wrong)} differ: {', '.join(wrong[:8])}{' ...' if len(wrong) > 8 else ''}"
+        if overrides:
+            raise AvseError(
+                f"{folder}: the weights do not fit the recipe with {', '.join(f'--{name}' for name in overrides)}; "
+                f"{listed}. Only parts that need no training can be replaced in a trained model."
+            )
+        raise AvseError(
+            f"{folder}: the weights do not fit the recipe; {listed}. Were they made with another version of a plugin? "
+            f"The folder was written by avse {description.get('avse')}."
+        )
+    system.load_state_dict(weights)
+    return Content(system, recipe.text, name, description)
+
+
+def _check_parts(recipe: Recipe, name: str, overrides: Mapping[str, Any]) -> None:
+    """Answer who names a part that this kind of model lacks, or that stands elsewhere in its recipe."""
+    for option in overrides:
+        part = option.partition(".")[0]
+        if part not in _PARTS or part in recipe.keys:
+            continue
+        called = part.replace("_", " ")
+        if SYSTEM not in recipe.keys:
+            plugin = next((f"{one.kind}/{one.name}" for one in recipe.components() if one.key == "model"), "no plugin")
+            raise AvseError(
+                f"--{option}: {name} has no {called}: it is a network trained to enhance ({plugin}). Models with a "
+                f"prior, a noise model and an inference are those of recipes with the key `{SYSTEM}`, such as "
+                f"recipes/Manifest/hparams/av_vae.yaml; there, --{SYSTEM} and --noise_model choose others."
+            )
+        if part == "prior":
+            raise AvseError(f"--{option}: the prior of {name} is what was trained. Another one is another --model.")
+        raise AvseError(f"--{option}: the {called} of {name} is an argument; give --{SYSTEM}.{option}.")
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        hashes = dict(description["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AvseError(
+            f"{folder / DESCRIPTION}: does not describe a model ({type(error).__name__}: {error}). Fetch it again."
+        ) from error
+    if description.get("format") not in range(1, FORMAT + 1):
+        raise AvseError(f"{folder}: has format {description.get('format')}, this avse reads formats 1 to {FORMAT}.")
+    for name in (WEIGHTS, RECIPE):
+        path = folder / name
+        if not path.is_file():
+            raise AvseError(f"{path}: is missing. Fetch the model again.")
+        if _sha256(path) != hashes.get(name):
+            raise AvseError(f"{path}: was altered: its SHA-256 is not the one in {DESCRIPTION}. Fetch the model again.")
+    return description
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
