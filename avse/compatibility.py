@@ -7,15 +7,16 @@ import importlib.util
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 MODULES = {
     "check": "conformance.runner",
-    "cli_generative": "cli.generative",
-    "cli_tools": "cli.tools",
+    "cli_generative": "cli.use",
+    "cli_tools": "cli.options",
     "contracts.checks": "conformance",
     "contracts.competition": "inference.em.model_selection",
     "contracts.diffusion": "priors.diffusion.base",
@@ -63,7 +64,22 @@ MODULES = {
     "signal.masking": "signal.masks",
     "signal.mixture": "signal.wiener",
 }
-# By kind of plugin: plugins, and arguments of its plugins; or by dotted name: arguments.
+# Classes and functions that plugins import and recipes name, by dotted name.
+NAMES = {
+    "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
+    "avse.evaluation.separation.evaluate_separation": "avse.evaluation.runner.evaluate",
+    "avse.signal.mixture.typical_power": "avse.signal.wiener.geometric_mean_power",
+    "avse.signal.stft.repeat_to_steps": "avse.signal.stft.repeat_to_frames",
+    "avse.signal.stft.stft_steps": "avse.signal.stft.stft_frames",
+}
+# Keys of recipes: what a top-level key is called today, or the argument that has taken its place.
+KEYS = {
+    "channels": "model.channels",
+    "hidden_dim": "model.hidden_dim",
+    "size": "model.size",
+    "video_dim": "visual_frontend.output_dim",
+}
+# By kind of plugin: plugins. By kind of plugin or by dotted name of another class: arguments.
 PLUGINS = {
     "inference": {"posterior_sampling": "udiffse", "posterior_sampling_single_pass": "udiffse_plus"},
 }
@@ -79,6 +95,10 @@ MEMBERS = {"growth": "complexity", "recognise": "encode_noisy", "recognises": "e
 WEIGHTS = {1: ((r"(^|\.)recognition\.", r"\1noisy_encoder."),)}
 
 
+class OldName(FutureWarning):
+    """A name of the last release was used. The command line prints it in one line."""
+
+
 def warn(old: str, new: str, place: str = "") -> None:
     """Say that a name is old.
 
@@ -89,7 +109,43 @@ def warn(old: str, new: str, place: str = "") -> None:
         Where it stands: `file:line`.
     """
     at = f"{place}: " if place else ""
-    warnings.warn(f"{at}{old} is now called {new}. The old name works until the next release.", FutureWarning, 3)
+    warnings.warn(f"{at}{old} is now called {new}. The old name works until the next release.", OldName, 3)
+
+
+def old_names(module: str) -> Callable[[str], Any]:
+    """A module's `__getattr__` that serves the names its functions and classes had before.
+
+    Arguments
+    ---------
+    module : str
+        Its `__name__`.
+    """
+
+    def getattribute(name: str) -> Any:
+        new = NAMES.get(f"{module}.{name}")
+        if new is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warn(f"{module}.{name}", new)
+        owner, _, last = new.rpartition(".")
+        return getattr(importlib.import_module(owner), last)
+
+    return getattribute
+
+
+def old_attribute(cls: type, old: str, new: str) -> None:
+    """Let instances of a class be asked for an attribute by the name that it had before."""
+
+    def get(self: Any) -> Any:
+        warn(f"{cls.__name__}.{old}", new)
+        return getattr(self, new)
+
+    setattr(cls, old, property(get))
+
+
+def dotted_name(name: str) -> str:
+    """What a class or function that a recipe names is called today, where it or its module has another name."""
+    module, _, last = name.rpartition(".")
+    return NAMES.get(name) or (f"{_moved(module)}.{last}" if _moved(module) else name)
 
 
 def weight_name(name: str, written_format: int) -> str:
@@ -122,6 +178,7 @@ class _MovedModules(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         new = importlib.import_module(str(_moved(module.__name__)))
         vars(module).update({name: value for name, value in vars(new).items() if not name.startswith("__")})
+        vars(module)["__getattr__"] = old_names(module.__name__)
 
 
 def _moved(module: str) -> str | None:

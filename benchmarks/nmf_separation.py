@@ -28,8 +28,8 @@ _FLOOR = 1e-10
 class NMFBaseline:
     """Spectra of each speaker, learned on other clips of theirs, explain the mixture together with free ones for noise.
 
-    Itakura-Saito divergence, multiplicative updates, and a Wiener filter. It needs no video, but must be told who talks,
-    and clean speech of theirs.
+    Itakura-Saito divergence, multiplicative updates, and a Wiener filter. It needs no video, but the names
+    of the speakers and clean speech of theirs.
 
     Arguments
     ---------

@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from docstrings import cell, code, docstring_of, markdown
+from docstrings import cell, code, markdown
 
 from avse import plugins
 from avse.conformance import checks_of
+from avse.docstrings import arguments_of, docstring_of
 from avse.new import create
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,27 +53,6 @@ def built_in(kind: str) -> dict[str, type]:
     """The toolkit's own plugins of a kind, by name."""
     found = {name: plugins.get(kind, name) for name in plugins.names(kind)}
     return {name: cls for name, cls in found.items() if cls.__module__.startswith("avse.")}
-
-
-def arguments_of(cls: type) -> list[tuple[str, str, str, str]]:
-    """Name, type, default and meaning of each argument of a plugin's constructor.
-
-    The meaning stands in the docstring of the class or, for what it hands on, of one of its bases.
-    """
-    described: dict[str, tuple[str, str]] = {}
-    for base in reversed(cls.__mro__):
-        for name, (kind, meaning) in docstring_of(base).arguments.items():
-            described[name] = (kind, meaning or described.get(name, ("", ""))[1])
-    rows = []
-    for parameter in inspect.signature(cls).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        kind, meaning = described.get(parameter.name, ("", ""))
-        if not kind and parameter.annotation is not parameter.empty:
-            kind = inspect.formatannotation(parameter.annotation).strip("'")
-        default = "required" if parameter.default is parameter.empty else code(repr(parameter.default))
-        rows.append((parameter.name, kind, default, meaning))
-    return rows
 
 
 def flags_of(kind: str, cls: type) -> dict[str, str]:
@@ -185,7 +165,10 @@ def _how_to_write(kind: str) -> str:
 def _plugin(kind: str, name: str, cls: type) -> str:
     read = docstring_of(cls)
     parts = [f"({_anchor(kind, name)})=\n### `{name}`", markdown(read.text)]
-    rows = [f"| `{arg}` | {cell(type_)} | {default} | {cell(why)} |" for arg, type_, default, why in arguments_of(cls)]
+    rows = [
+        f"| `{one.name}` | {cell(one.type)} | {_default(one.default)} | {cell(one.meaning)} |"
+        for one in arguments_of(cls)
+    ]
     if rows:
         parts.append("\n".join(_table(("argument", "type", "default", "meaning"), rows)))
     facts = [_CHOICE.get(kind, "in a recipe: `!new:avse.plugins.{kind}.{name}`").format(kind=kind, name=name)]
@@ -198,6 +181,10 @@ def _plugin(kind: str, name: str, cls: type) -> str:
     if read.example:
         parts.append(f"```pycon\n{read.example}\n```")
     return "\n\n".join(parts)
+
+
+def _default(value: object) -> str:
+    return "required" if value is inspect.Parameter.empty else code(repr(value))
 
 
 def _public_classes(base: type) -> list[type]:

@@ -18,7 +18,7 @@ HEAVY = ("speechbrain", "torchaudio", "matplotlib", "cv2", "torch")
 
 # A room may import those above it, never those below. `avse` itself is the front door: it imports on first use.
 ROOMS = (
-    ("errors", "files", "compatibility", "devices"),
+    ("errors", "files", "compatibility", "devices", "docstrings"),
     ("signal",),
     ("contracts",),
     ("nnet",),
@@ -75,7 +75,7 @@ def test_starts_within_half_a_second_and_without_heavy_packages(code: str) -> No
 
 
 @pytest.mark.parametrize(
-    "words", ["prepare grid NOWHERE", "scenes NOWHERE --out x", "mix NOWHERE --manifest x --out y", "compare NO WHERE"]
+    "words", ["prepare grid NOWHERE", "scenes NOWHERE -o x", "mix NOWHERE --manifest x -o y", "compare NO WHERE"]
 )
 def test_commands_that_run_no_network_start_without_torch(words: str) -> None:
     code = f"""

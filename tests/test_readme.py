@@ -53,7 +53,7 @@ def test_commands_are_understood(page: Path) -> None:
     import typer
 
     from avse.cli.app import app
-    from avse.cli.tools import split_arguments
+    from avse.cli.options import split_arguments
     from avse.recipe import load_recipe
 
     for words in _commands(page):

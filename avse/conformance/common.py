@@ -1,13 +1,11 @@
-"""Checks of every kind: the docstring, and the way through a recipe."""
+"""Checks of every kind: the docstring, and the round trip through a recipe."""
 
 from __future__ import annotations
 
-import functools
 import inspect
 import io
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,16 @@ from avse.conformance.core import Check, CheckFailed, NotApplicable, build, cont
 from avse.contracts.plugin import Plugin
 
 
-def documented(cls: type) -> None:
-    """Fail unless the class says what it is, names each constructor argument, and its methods give shapes."""
-    text = inspect.getdoc(cls) if cls.__doc__ else ""
-    expect(text, "the class has no docstring of its own")
-    parameters = [
-        p for p in inspect.signature(cls).parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    ]
-    missing = [p.name for p in parameters if not re.search(rf"\b{re.escape(p.name)}\b", text)]
+def documented(cls: type[Any]) -> None:
+    """Fail unless the class has a docstring, each constructor argument is named, and its methods give shapes.
+
+    An argument may be named in the docstring of a base class that states it.
+    """
+    expect(inspect.getdoc(cls) if cls.__doc__ else "", "the class has no docstring of its own")
+    text = "\n".join(base.__doc__ or "" for base in cls.__mro__ if issubclass(base, Plugin))
+    parameters = inspect.signature(cls).parameters.values()
+    names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    missing = [name for name in names if not re.search(rf"\b{re.escape(name)}\b", text)]
     expect(not missing, f"the docstring does not name the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
     for name in contract_methods(cls):
         described = inspect.getdoc(getattr(cls, name)) or ""
@@ -32,66 +32,53 @@ def documented(cls: type) -> None:
         )
 
 
-def recipe_round_trip(cls: type) -> None:
+def recipe_round_trip(cls: type[Any]) -> None:
     """Fail unless the example, written as a recipe, loads to the same class with the same arguments."""
     if not vars(cls).get("plugin_name"):
         raise NotApplicable("not registered, so that no recipe can name it")
-    build(cls)  # imports what the example is made of, so that it can be watched
-    with _remembered_arguments() as arguments:
-        written = build(cls)
-        text = _dump({"plugin": _Call.of(written, arguments)})
-        loaded = _load(text)["plugin"]
-        expect(
-            type(loaded) is cls,
-            f"avse.plugins.{cls.plugin_kind}.{cls.plugin_name} leads to {type(loaded).__module__}."
-            f"{type(loaded).__qualname__}",
-        )
-        given, got = (_plain(_Call.of(one, arguments)) for one in (written, loaded))
-    differing = [name for name in {**given[1], **got[1]} if given[1].get(name) != got[1].get(name)]
-    expect(not differing, f"the arguments {', '.join(differing)} came out of the recipe as others")
-    if hasattr(written, "state_dict"):
-        shapes = [{name: tuple(value.shape) for name, value in one.state_dict().items()} for one in (written, loaded)]
+    plugin = build(cls)
+    call = _call_of(plugin)
+    loaded = _load(_dump({"plugin": call}))["plugin"]
+    expect(
+        type(loaded) is cls,
+        f"avse.plugins.{cls.plugin_kind}.{cls.plugin_name} leads to {type(loaded).__module__}."
+        f"{type(loaded).__qualname__}",
+    )
+    arguments = _call_of(loaded).arguments
+    differing = [name for name, value in call.arguments.items() if arguments.get(name) != value]
+    expect(not differing, f"the recipe changed the arguments {', '.join(differing)}")
+    if hasattr(plugin, "state_dict"):
+        shapes = [{name: value.shape for name, value in p.state_dict().items()} for p in (plugin, loaded)]
         expect(shapes[0] == shapes[1], "the weights of the plugin from the recipe have other names or shapes")
 
 
+@dataclass
 class _Call:
     """A plugin as a recipe writes it: `!new:avse.plugins.KIND.NAME {arguments}`."""
 
-    def __init__(self, cls: type, arguments: dict[str, Any]) -> None:
-        self.cls, self.arguments = cls, arguments
-
-    @classmethod
-    def of(cls, plugin: Plugin, arguments: dict[int, tuple[Plugin, dict[str, Any]]], name: str = "") -> _Call:
-        """The call that built a plugin, from the arguments that were remembered."""
-        of = f"argument {name}, a {type(plugin).__name__}," if name else "it"
-        expect(vars(type(plugin)).get("plugin_name"), f"{of} is not registered, so that no recipe can write it")
-
-        def value_of(name: str, value: Any) -> Any:
-            if isinstance(value, Plugin):
-                return cls.of(value, arguments, name)
-            if isinstance(value, (list, tuple)):
-                return [value_of(name, one) for one in value]
-            if isinstance(value, dict):
-                return {str(key): value_of(name, one) for key, one in value.items()}
-            if isinstance(value, Path):
-                return str(value)
-            if value is None or isinstance(value, (bool, int, float, str)):
-                return value
-            raise CheckFailed(f"argument {name} of the example is a {type(value).__name__}, which no recipe can write")
-
-        given = arguments.get(id(plugin), (plugin, {}))[1]
-        return cls(type(plugin), {key: value_of(key, value) for key, value in given.items()})
+    cls: type[Any]
+    arguments: dict[str, Any]
 
 
-def _plain(value: Any) -> Any:
-    """Calls as (class, arguments), to be compared."""
-    if isinstance(value, _Call):
-        return value.cls, {name: _plain(one) for name, one in value.arguments.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
+def _call_of(plugin: Plugin, argument: str = "") -> _Call:
+    subject = f"argument {argument}, a {type(plugin).__name__}," if argument else "it"
+    expect(vars(type(plugin)).get("plugin_name"), f"{subject} is not registered, so that no recipe can write it")
+    return _Call(type(plugin), {name: _written(name, value) for name, value in plugin.config.items()})
+
+
+def _written(name: str, value: Any) -> Any:
+    """The value of an argument as a recipe writes it."""
+    if isinstance(value, Plugin):
+        return _call_of(value, name)
+    if isinstance(value, (list, tuple)):
+        return [_written(name, item) for item in value]
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return value
+        return {str(key): _written(name, item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise CheckFailed(f"argument {name} of the example is a {type(value).__name__}, which no recipe can write")
 
 
 def _dump(recipe: dict[str, Any]) -> str:
@@ -114,52 +101,13 @@ def _load(text: str) -> dict[str, Any]:
     import ruamel.yaml
     import yaml
 
-    constructors = (yaml.constructor.BaseConstructor, ruamel.yaml.constructor.BaseConstructor)
     try:
         return hyperpyyaml.load_hyperpyyaml(io.StringIO(text), loader=type("Loader", (ruamel.yaml.Loader,), {}))
     except Exception as error:
         raise CheckFailed(f"the recipe\n{text}does not load: {type(error).__name__}: {error}") from error
-    finally:  # HyperPyYAML changes these and puts them back only where nothing goes wrong
-        for one in constructors:
-            one.construct_object.__defaults__ = (False,)
-
-
-@contextmanager
-def _remembered_arguments() -> Iterator[dict[int, tuple[Plugin, dict[str, Any]]]]:
-    """Note what each plugin is built with, by its id; no plugin keeps its arguments itself."""
-    kept: dict[int, tuple[Plugin, dict[str, Any]]] = {}
-
-    def watched(initialise: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(initialise)
-
-        @functools.wraps(initialise)
-        def init(self: Plugin, *args: Any, **kwargs: Any) -> None:
-            if id(self) not in kept:  # else a constructor calls that of its base
-                given = dict(signature.bind(self, *args, **kwargs).arguments)
-                given.pop(next(iter(signature.parameters)))
-                for parameter in signature.parameters.values():
-                    if parameter.kind is parameter.VAR_KEYWORD:
-                        given.update(given.pop(parameter.name, {}))
-                kept[id(self)] = (self, given)
-            initialise(self, *args, **kwargs)
-
-        return init
-
-    originals = {one: one.__init__ for one in _below(Plugin) if "__init__" in vars(one)}
-    for one, original in originals.items():
-        one.__init__ = watched(original)  # type: ignore[method-assign]
-    try:
-        yield kept
-    finally:
-        for one, original in originals.items():
-            one.__init__ = original  # type: ignore[method-assign]
-
-
-def _below(cls: type) -> Iterator[Any]:
-    below: list[Any] = cls.__subclasses__()
-    for one in below:
-        yield one
-        yield from _below(one)
+    finally:  # HyperPyYAML changes these defaults, and restores them only if nothing fails
+        for constructor in (yaml.constructor.BaseConstructor, ruamel.yaml.constructor.BaseConstructor):
+            constructor.construct_object.__defaults__ = (False,)
 
 
 DOCUMENTED = Check(
@@ -167,7 +115,7 @@ DOCUMENTED = Check(
     documented,
     "the class docstring says what it is and names each argument; methods of the contract give shapes",
     "write the docstring as the contract's own does: what it is, `Arguments`, shapes with the axis names of "
-    "avse.contracts.types; a method without a docstring takes over the contract's",
+    "avse.contracts.types; a method without a docstring inherits that of the contract",
 )
 RECIPE_ROUND_TRIP = Check(
     "recipe_round_trip",

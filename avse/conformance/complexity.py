@@ -1,6 +1,6 @@
 """The check that time and memory grow with the length of a clip as a plugin declares.
 
-Work is counted, not timed, so that the answer is the same on every machine and in every run.
+Work is counted, not timed, so that the result is the same on every machine and in every run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
@@ -20,22 +21,22 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from avse.conformance.core import CheckFailed, build, expect, seeded
 
 LINEAR, QUADRATIC = 2.5, 5.0
-"""How many times the work may grow when a clip gets twice as long; a little more than 2 and 4, for rounding."""
-_LITTLE = 20_000  # values written or multiplied: less at one place says nothing
-_PASSED_OVER = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
+"""The largest growth of the work for a clip of twice the length; a little more than 2 and 4, for rounding."""
+_NEGLIGIBLE = 20_000  # values written or multiplied by one line of code
+_SKIPPED = (os.path.dirname(torch.__file__), os.path.dirname(__file__))
 
 
 def grows_as_declared(
-    cls: type, inputs: Callable[[Any, int], tuple], outputs: Callable[..., list[torch.Tensor]]
+    cls: type[Any], inputs: Callable[[Any, int], tuple], outputs: Callable[..., list[torch.Tensor]]
 ) -> None:
-    """Fail if some line of code does more than twice (four times) the work for a clip of twice the length.
+    """Fail if a line of code does more than twice the work (four times, if quadratic) for a clip of twice the length.
 
     Arguments
     ---------
     cls : type
-        Its attribute `complexity` says which: `linear` or `quadratic`.
+        With the attribute `complexity`: `linear` or `quadratic`.
     inputs : callable
-        Takes the module and 1 or 2, how many times the shorter length; gives a tuple.
+        Takes the module and 1 or 2, the number of times the shorter length; gives a tuple.
     outputs : callable
         Takes the module and the inputs.
     """
@@ -48,7 +49,7 @@ def grows_as_declared(
         work.append(counted.by_place)
     short, long = work
     declared, bound = _declared(module)
-    complexity = {place: long[place] / short[place] for place in long if short[place] and long[place] > _LITTLE}
+    complexity = {place: long[place] / short[place] for place in long if short[place] and long[place] > _NEGLIGIBLE}
     if not complexity:
         return
     (place, name), worst = max(complexity.items(), key=lambda item: item[1])
@@ -56,37 +57,37 @@ def grows_as_declared(
     expect(
         worst <= bound,
         f"for a clip of twice the length, `{name}` does {worst:.1f} times the work ({short[place, name]:,} and "
-        f"{long[place, name]:,} values); growth is declared {declared}",
+        f"{long[place, name]:,} values); complexity is declared {declared}",
         place,
     )
     expect(total <= bound, f"a clip of twice the length takes {total:.1f} times the work; declared {declared}")
 
 
-def grows_without_torch(cls: type, inputs: Callable[[int, int], tuple]) -> None:
-    """The same for a plugin that is called with arrays: function calls, and the peak of memory.
+def grows_without_torch(cls: type[Any], inputs: Callable[[int, int], tuple]) -> None:
+    """The same for a plugin that takes arrays, by function calls and the peak of memory.
 
     Arguments
     ---------
     cls : type
     inputs : callable
-        Takes 1 or 2, how many times the shorter length, and a seed; gives a tuple.
+        Takes 1 or 2, the number of times the shorter length, and a seed; gives a tuple.
     """
     plugin = build(cls)
     declared, bound = _declared(plugin)
-    plugin(*inputs(1, 0))  # imports, and what is kept from one call to the next
+    plugin(*inputs(1, 0))  # imports modules and fills caches
     costs = [_cost(plugin, inputs(times, 1)) for times in (1, 2)]
     for short, long, what, least in zip(*costs, ("function calls", "bytes at once"), (2_000, 1_000_000)):
         expect(
             long <= least or long <= bound * short,
             f"a clip of twice the length takes {long / max(1, short):.1f} times the {what} ({short:,} and {long:,}); "
-            f"growth is declared {declared}",
+            f"complexity is declared {declared}",
         )
 
 
 def _declared(plugin: Any) -> tuple[str, float]:
     bounds = {"linear": LINEAR, "quadratic": QUADRATIC}
     if plugin.complexity not in bounds:
-        raise CheckFailed(f"growth is {plugin.complexity!r}, not linear or quadratic")
+        raise CheckFailed(f"complexity is {plugin.complexity!r}, not linear or quadratic")
     return plugin.complexity, bounds[plugin.complexity]
 
 
@@ -99,9 +100,9 @@ class _Work(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        looks = any(one.alias_info is not None and not one.alias_info.is_write for one in func._schema.returns)
-        if not looks:  # a view of what is there costs nothing
-            written = sum(max(1, one.numel()) for one in tree_leaves(out) if isinstance(one, torch.Tensor))
+        is_view = any(out.alias_info is not None and not out.alias_info.is_write for out in func._schema.returns)
+        if not is_view:  # a view costs nothing
+            written = sum(max(1, leaf.numel()) for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))
             self.by_place[_calling_line(), func.__name__] += written + _multiplications(func, args, kwargs or {}, out)
         return out
 
@@ -109,15 +110,15 @@ class _Work(TorchDispatchMode):
 def _multiplications(func: Any, args: tuple, kwargs: dict, out: Any) -> int:
     name = func._overloadpacket.__name__
     if name.startswith("_scaled_dot_product") and "backward" not in name:
-        return int(sdpa_flop_count(*(one.shape for one in args[:3])))
+        return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))
     counted = flop_registry.get(func._overloadpacket)
     return int(counted(*args, **kwargs, out_val=out)) if counted else 0
 
 
 def _calling_line() -> str:
     """The innermost line outside of torch and of these checks."""
-    frame = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename.startswith((*_PASSED_OVER, "<")):
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith((*_SKIPPED, "<")):
         frame = frame.f_back
     return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -137,10 +138,10 @@ def _cost(plugin: Any, given: tuple) -> tuple[int, int]:
     before = tracemalloc.get_traced_memory()[0]
     sys.setprofile(note)
     try:
-        kept = plugin(*given)
+        result = plugin(*given)
         sys.setprofile(profiler)
         peak = tracemalloc.get_traced_memory()[1] - before
-        del kept
+        del result
         return calls, peak
     finally:
         sys.setprofile(profiler)

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import sysconfig
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,18 +24,28 @@ PROMISES = {
     "documented": "a docstring that names each argument and gives shapes",
     "shapes": "the shapes of the contract, over batch, length and feature sizes",
     "padding": "padding beyond a clip's end changes nothing",
-    "batch_equals_singles": "a batch of B gives what B batches of one give",
+    "batch_equals_singles": "a batch gives what its clips give one by one",
     "no_video_is_audio_only": "no valid video gives the audio-only result, bit for bit",
     "invalid_frames_ignored": "what invalid frames hold changes nothing",
-    "gradients": "gradients reach every parameter",
+    "gradients": "a gradient reaches every parameter that requires one",
     "precision": "float32, bfloat16 and float64 work",
-    "weights_round_trip": "weights survive torch.save and safetensors",
+    "weights_round_trip": "weights saved by torch.save or as safetensors and loaded strictly give the same result",
     "repeatable": "one seed gives one result",
     "recipe_round_trip": "a recipe can write it",
-    "causal": "nothing looks ahead where `causal` is true",
-    "devices": "it can be moved to another device",
+    "causal": "with `causal` true nothing depends on later input",
+    "devices": "moved to another device with its input, it gives its result there",
     "hostile_input": "silence, clipping and huge input give finite results",
-    "complexity": "time and memory grow no faster than declared with the length of a clip",
+    "complexity": "time and memory grow with the length of a clip as the attribute `complexity` says",
+}
+_HINTS = {
+    "batch_equals_singles": "take no statistics over the batch; see `padding` for clips of different lengths",
+    "gradients": "remove unused layers; detach nothing that should learn; freeze what should not "
+    "(requires_grad_(False)); use no in-place operations",
+    "precision": "create tensors with dtype and device of x; divide, and take exponentials, in float32 or above",
+    "weights_round_trip": "keep all that is learned in parameters or persistent buffers, each under one name",
+    "repeatable": "draw from torch's global generator only, and in training mode only unless the kind draws at random",
+    "devices": "make tensors with device=x.device; keep constants in buffers (register_buffer)",
+    "complexity": "look at a part of a clip at a time; or set complexity = 'quadratic'",
 }
 _OWN_FOLDER = Path(__file__).parent
 
@@ -46,7 +57,7 @@ class CheckFailed(AssertionError):
     ---------
     found : str
     place : str
-        `file:line` of what is to blame, where the check knows it.
+        `file:line` of the cause, if the check knows it.
     """
 
     def __init__(self, found: str, place: str = "") -> None:
@@ -55,7 +66,7 @@ class CheckFailed(AssertionError):
 
 
 class NotApplicable(Exception):
-    """A check that says nothing about this plugin; the message says why."""
+    """A check that does not apply to this plugin; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -67,30 +78,34 @@ class Check:
     name : str
         Short, unique within the kind; those of `PROMISES` mean the same for every kind.
     run : callable
-        Takes the class; raises `CheckFailed` if the promise is broken, `NotApplicable` if it does not concern it.
+        Takes the class; raises `CheckFailed` if it breaks the promise, `NotApplicable` if it does not make it.
     expected : str
-        The promise, as one sentence.
+        The promise, as one sentence; that of `PROMISES` by default.
     hint : str
-        What usually mends a failure.
+        How to correct the usual causes of a failure.
     """
 
     name: str
-    run: Callable[[type], None]
-    expected: str
-    hint: str
+    run: Callable[[type[Any]], None]
+    expected: str = ""
+    hint: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "expected", self.expected or PROMISES[self.name])
+        object.__setattr__(self, "hint", self.hint or _HINTS[self.name])
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Arguments
     ---------
     check : Check
     passed : bool
-        Also true where the check does not apply; `found` then says why.
+        Also true if the check does not apply; `found` then says why.
     found : str
-        What was measured; empty where all is as expected.
+        What was measured; empty if all is as expected.
     applicable : bool
     place : str
         `file:line` of a failure.
@@ -99,7 +114,7 @@ class CheckResult:
     error : Exception or None
         What the check or the plugin raised.
     hint : str
-        What usually mends this failure; empty where nothing is known, as for most exceptions of a plugin's code.
+        How to correct this failure; empty for most exceptions of a plugin's code.
     """
 
     check: Check
@@ -113,7 +128,7 @@ class CheckResult:
 
     @property
     def raised(self) -> bool:
-        """Whether the check could not be carried out because the plugin's code raised an exception."""
+        """Whether the plugin's code raised an exception, so that the check could not be completed."""
         return self.error is not None and not isinstance(self.error, CheckFailed)
 
     @property
@@ -126,7 +141,7 @@ class CheckResult:
             return f"{self.outcome:4}  {self.check.name}" + (f" ({self.found})" if self.found else "")
         return (
             f"FAIL  {self.check.name}\n      expected: {self.check.expected}\n      found: {self.found}\n"
-            f"      where: {self.place}" + (f"\n      mend: {self.hint}" if self.hint else "")
+            f"      where: {self.place}" + (f"\n      hint: {self.hint}" if self.hint else "")
         )
 
 
@@ -136,7 +151,7 @@ def checks_of(kind: str) -> list[Check]:
 
 
 def does_not_apply(kind: str) -> dict[str, str]:
-    """Which of `PROMISES` say nothing about a kind, and why.
+    """Those of `PROMISES` that do not apply to a kind, and why.
 
     Example
     -------
@@ -146,8 +161,8 @@ def does_not_apply(kind: str) -> dict[str, str]:
     return dict(importlib.import_module(f"avse.conformance.{kind}").DOES_NOT_APPLY)
 
 
-def run_checks(cls: type, kind: str | None = None) -> list[CheckResult]:
-    """Put a plugin class to every check of its kind; nothing it raises stops the next check.
+def run_checks(cls: type[Any], kind: str | None = None) -> list[CheckResult]:
+    """Run every check of its kind on a plugin class; an exception does not stop the next check.
 
     Arguments
     ---------
@@ -171,24 +186,23 @@ def run_checks(cls: type, kind: str | None = None) -> list[CheckResult]:
     return [run_check(check, cls) for check in checks_of(kind or cls.plugin_kind)]
 
 
-def run_check(check: Check, cls: type) -> CheckResult:
-    """Put a plugin class to one check; nothing it raises gets out but an interrupt."""
+def run_check(check: Check, cls: type[Any]) -> CheckResult:
+    """Run one check on a plugin class; every exception becomes part of the result."""
     begin = time.perf_counter()
     try:
         check.run(cls)
     except NotApplicable as reason:
         return CheckResult(check, True, str(reason), applicable=False, seconds=time.perf_counter() - begin)
     except Exception as error:
+        seconds = time.perf_counter() - begin
         found = str(error) if isinstance(error, CheckFailed) else f"raised {type(error).__name__}: {error}"
-        place, seconds = _place_of_failure(error, cls), time.perf_counter() - begin
-        return CheckResult(
-            check, False, found, place=place, seconds=seconds, error=error, hint=_hint(check, error, cls)
-        )
+        place, hint = _place_of_failure(error, cls), _hint(check, error, cls)
+        return CheckResult(check, False, found, place=place, seconds=seconds, error=error, hint=hint)
     return CheckResult(check, True, seconds=time.perf_counter() - begin)
 
 
 def expect(condition: Any, found: str, place: str = "") -> None:
-    """Fail the running check with what was found unless the condition holds."""
+    """Fail the running check with what was measured unless the condition holds."""
     if not bool(condition):
         raise CheckFailed(found, place)
 
@@ -216,8 +230,8 @@ def expect_finite(tensor: torch.Tensor, what: str) -> None:
     expect(bad == 0, f"{what}: {bad} of {tensor.numel()} values are NaN or infinite")
 
 
-def build(cls: type, train: bool = False, dtype: torch.dtype | None = None, seed: int = 0, **others: Any) -> Any:
-    """A seeded example instance, in evaluation mode unless told otherwise.
+def build(cls: type[Any], train: bool = False, dtype: torch.dtype | None = None, seed: int = 0, **others: Any) -> Any:
+    """A seeded example instance, in evaluation mode by default.
 
     Arguments
     ---------
@@ -227,7 +241,7 @@ def build(cls: type, train: bool = False, dtype: torch.dtype | None = None, seed
         Of the weights.
     seed : int
     **others :
-        Arguments other than those of the example.
+        Arguments that replace or complement those of the example.
 
     Raises
     ------
@@ -297,7 +311,7 @@ def example_batch(lengths: tuple[int, ...] = (9600, 6400), seed: int = 0, gap: t
     return Batch.from_clips(clips)
 
 
-def contract_methods(cls: type) -> list[str]:
+def contract_methods(cls: type[Any]) -> list[str]:
     """Methods that the class's contract declares abstract."""
     return sorted(
         {
@@ -314,64 +328,61 @@ def _largest(one: torch.Tensor, two: torch.Tensor) -> float:
     return (one.double() - two.double()).abs().max().item() if one.numel() else 0.0
 
 
-def _hint(check: Check, error: Exception, cls: type) -> str:
-    """What to do about a failure: the check's own advice is of no use where the plugin's code did not get that far."""
+def _hint(check: Check, error: Exception, cls: type[Any]) -> str:
+    """How to correct a failure; the hint of the check does not help if the plugin raised an exception before."""
     base = _contract_of(cls)
     if _is_wrong_call_of_constructor(error, cls):
         asked = list(inspect.signature(base).parameters) if base is not None and "__init__" in vars(base) else []
         others = "`example_arguments` gives a value to each argument without a default, and to no others"
         return f"the constructor takes {' and '.join(asked)}; {others}" if asked else others
     advice = [check.hint] if isinstance(error, CheckFailed) else []
-    given = vars(base).get("forward") if base is not None else None
-    if given is not None and "forward" not in contract_methods(cls) and cls.forward is not given:  # type: ignore[attr-defined]
+    forward = vars(base).get("forward") if base is not None else None
+    if forward is not None and "forward" not in contract_methods(cls) and cls.forward is not forward:
         methods = " and ".join(f"`{name}`" for name in contract_methods(cls))
-        told = "leave `forward` to the contract" in check.hint and advice
-        advice = advice if told else [f"leave `forward` to the contract and write {methods} only", *advice]
+        if "leave `forward` to the contract" not in check.hint or not advice:
+            advice = [f"leave `forward` to the contract and write {methods} only", *advice]
     return "; else: ".join(advice)
 
 
-def _contract_of(cls: type) -> Any:
-    """The class of `avse.contracts` that is nearest among the bases."""
-    found = (base for base in cls.__mro__ if base.__module__.startswith("avse.contracts."))
-    return next((base for base in found if getattr(base, "__abstractmethods__", None)), None)
+def _contract_of(cls: type[Any]) -> type[Any] | None:
+    """The nearest base class of `avse.contracts` with abstract methods."""
+    contracts = (base for base in cls.__mro__ if base.__module__.startswith("avse.contracts."))
+    return next((base for base in contracts if getattr(base, "__abstractmethods__", None)), None)
 
 
-def _is_wrong_call_of_constructor(error: Exception, cls: type) -> bool:
+def _is_wrong_call_of_constructor(error: Exception, cls: type[Any]) -> bool:
     """Whether the example's arguments, or those that every plugin of the kind takes, do not fit the constructor."""
+    constructor = inspect.getattr_static(cls, "__init__")
     return isinstance(error, TypeError) and str(error).startswith(
-        (f"{cls.__init__.__qualname__}()", f"{cls.__name__}()")
+        (f"{constructor.__qualname__}()", f"{cls.__name__}()")
     )
 
 
-def _place_of_failure(error: Exception, cls: type) -> str:
-    """What the check blames; else the deepest line of the plugin's file, or of others called; else its method."""
+def _place_of_failure(error: Exception, cls: type[Any]) -> str:
+    """The place the check names; else the deepest line of the plugin's file, or of others called; else its method."""
     if isinstance(error, CheckFailed) and error.place:
         return error.place
     own = {_place_of_class(cls).rpartition(":")[0], _file_of(cls)} - {""}
-    frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
-        trace = trace.tb_next
-    constructor = getattr(cls.__init__, "__code__", None)
+    constructor = getattr(inspect.getattr_static(cls, "__init__"), "__code__", None)
     if constructor is not None and constructor.co_filename in own and _is_wrong_call_of_constructor(error, cls):
         return f"{constructor.co_filename}:{constructor.co_firstlineno}"
-    # What a plugin gave wrong is often met in the check: then the plugin is to blame.
+    # A wrong result of a plugin often raises in the check: the cause is then in the plugin.
     foreign = (str(_OWN_FOLDER), sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"])
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     called = [frame for frame in frames if not frame[0].startswith(foreign)]
-    to_blame = [frame for frame in frames if frame[0] in own] or called
-    return "{}:{}".format(*to_blame[-1]) if to_blame else _place_of_class(cls)
+    causes = [frame for frame in frames if frame[0] in own] or called
+    return "{}:{}".format(*causes[-1]) if causes else _place_of_class(cls)
 
 
-def _file_of(cls: type) -> str:
+def _file_of(cls: type[Any]) -> str:
     try:
         return inspect.getsourcefile(cls) or ""
     except (OSError, TypeError):
         return ""
 
 
-def _place_of_class(cls: type) -> str:
-    """Where the method is that the contract asks for, if it asks for one only; else where the class is."""
+def _place_of_class(cls: type[Any]) -> str:
+    """The only abstract method of the contract, if there is just one and the plugin has it; else the class."""
     methods = [getattr(cls, name, None) for name in contract_methods(cls)]
     code = getattr(inspect.unwrap(methods[0]), "__code__", None) if len(methods) == 1 and methods[0] else None
     if code is not None and "avse.contracts." not in getattr(methods[0], "__module__", ""):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -25,55 +26,51 @@ def _example_clip(frames: int = 25, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     return np.clip(mouth, 0, 255).astype(np.uint8), valid
 
 
-def _shapes(cls: type) -> None:
+def _shapes(cls: type[Any]) -> None:
     for frames in (0, 1, 2, 25, 60):
         for severity in SEVERITIES:
-            mouth, valid = _example_clip(frames)
-            out, seen = _severe(cls, severity)(mouth, valid, np.random.default_rng(1))
-            expect(
-                out.shape == mouth.shape and out.dtype == np.uint8,
-                f"{frames} frames at severity {severity} gave crops {out.dtype} {out.shape}",
-            )
-            expect(
-                seen.shape == valid.shape and seen.dtype == bool,
-                f"{frames} frames at severity {severity} gave valid {seen.dtype} {seen.shape}",
-            )
+            given = _example_clip(frames)
+            outputs = _severe(cls, severity)(*given, np.random.default_rng(1))
+            for name, before, after in zip(("crops", "valid"), given, outputs):
+                expect(
+                    after.shape == before.shape and after.dtype == before.dtype,
+                    f"{frames} frames at severity {severity} gave {name} {after.dtype} {after.shape}",
+                )
 
 
-def _leaves_input(cls: type) -> None:
-    mouth, valid = _example_clip()
-    kept_mouth, kept_valid = mouth.copy(), valid.copy()
-    _severe(cls, 5)(mouth, valid, np.random.default_rng(1))
-    expect(np.array_equal(mouth, kept_mouth), "the crops given were changed in place")
-    expect(np.array_equal(valid, kept_valid), "the validity given was changed in place")
+def _leaves_input(cls: type[Any]) -> None:
+    given = _example_clip()
+    _severe(cls, 5)(*given, np.random.default_rng(1))
+    for name, changed, before in zip(("crops", "validity"), given, _example_clip()):
+        expect(np.array_equal(changed, before), f"the {name} of the input changed in place")
 
 
-def _repeats(cls: type) -> None:
+def _repeats(cls: type[Any]) -> None:
     corruption = _severe(cls, 4)
-    runs = [corruption(*_example_clip(), np.random.default_rng(seed)) for seed in (7, 8, 7)][::2]
-    expect(np.array_equal(runs[0][0], runs[1][0]), "equal generators gave different crops")
-    expect(np.array_equal(runs[0][1], runs[1][1]), "equal generators gave different validity")
+    first, _, again = (corruption(*_example_clip(), np.random.default_rng(seed)) for seed in (7, 8, 7))
+    for name, one, two in zip(("crops", "validity"), first, again):
+        expect(np.array_equal(one, two), f"equal generators gave different {name}")
 
 
-def _does_something(cls: type) -> None:
+def _does_something(cls: type[Any]) -> None:
     mild, severe = _harm(cls, 1), _harm(cls, 5)
-    expect(severe > 0, "at severity 5, eight seeds left the clip as it was")
+    expect(severe > 0, "at severity 5, the clip stayed the same under eight seeds")
     expect(severe >= mild, f"severity 5 changes the crops less than 1 does: by {severe:.3g} and {mild:.3g} grey levels")
 
 
-def _harm(cls: type, severity: int) -> float:
-    """Mean change over eight seeds in grey levels; a frame that is lost counts as half of all there are."""
+def _harm(cls: type[Any], severity: int) -> float:
+    """Mean change over eight seeds in grey levels; a lost frame counts 128."""
     corruption = _severe(cls, severity)
     mouth, valid = _example_clip()
     harm = 0.0
     for seed in range(8):
-        out, seen = corruption(mouth, valid, np.random.default_rng(seed))
+        out, out_valid = corruption(mouth, valid, np.random.default_rng(seed))
         changed = np.abs(out.astype(float) - mouth).mean(axis=(1, 2))
-        harm += float(np.where(seen != valid, 128.0, np.where(seen, changed, 0.0)).mean()) / 8
+        harm += float(np.where(out_valid != valid, 128.0, np.where(out_valid, changed, 0.0)).mean()) / 8
     return harm
 
 
-def _refuses_severity(cls: type) -> None:
+def _refuses_severity(cls: type[Any]) -> None:
     for severity in (0, 6, 2.5):
         try:
             _severe(cls, severity)
@@ -82,35 +79,37 @@ def _refuses_severity(cls: type) -> None:
         expect(False, f"severity {severity} was accepted")
 
 
-def _severe(cls: type, severity: float) -> Corruption:
+def _severe(cls: type[Any], severity: float) -> Corruption:
     build(cls)
     return cls(**{**cls.example_arguments(), "severity": severity})
 
 
-def _invalid_frames(cls: type) -> None:
+def _invalid_frames(cls: type[Any]) -> None:
     mouth, valid = _example_clip()
     for start in (0, 8):
         hidden = valid.copy()
         hidden[start : start + 6] = False
         other = np.where(hidden[:, None, None], mouth, 255 - mouth)
         for seed in range(4):
-            runs = [_severe(cls, 4)(given, hidden, np.random.default_rng(seed)) for given in (mouth, other)]
-            expect(np.array_equal(runs[0][1], runs[1][1]), "other crops in the invalid frames changed the validity")
-            same = np.array_equal(runs[0][0][runs[0][1]], runs[1][0][runs[1][1]])
+            (crops, kept), (other_crops, other_kept) = (
+                _severe(cls, 4)(given, hidden, np.random.default_rng(seed)) for given in (mouth, other)
+            )
+            expect(np.array_equal(kept, other_kept), "other crops in the invalid frames changed the validity")
+            same = np.array_equal(crops[kept], other_crops[other_kept])
             expect(same, "other crops in the invalid frames changed those of valid frames")
 
 
-def _hostile(cls: type) -> None:
+def _hostile(cls: type[Any]) -> None:
     mouth, valid = _example_clip()
     cases = {
         "black crops": (mouth * 0, valid),
         "white crops": (mouth * 0 + 255, valid),
         "no valid frame": (mouth, np.zeros_like(valid)),
     }
-    for name, (crops, seen) in cases.items():
-        out, still = _severe(cls, 5)(crops, seen, np.random.default_rng(1))
+    for name, (crops, crops_valid) in cases.items():
+        out, out_valid = _severe(cls, 5)(crops, crops_valid, np.random.default_rng(1))
         expect(out.shape == crops.shape and out.dtype == np.uint8, f"{name} gave crops {out.dtype} {out.shape}")
-        expect(seen.any() or not still.any(), f"{name} became valid")
+        expect(crops_valid.any() or not out_valid.any(), f"{name} became valid")
 
 
 def _long_inputs(times: int, seed: int) -> tuple:
@@ -123,20 +122,20 @@ CHECKS = [
         "shapes",
         _shapes,
         "clips of 0, 1, 2, 25 and 60 frames keep their shape and dtype at every severity",
-        "return (frames, 88, 88) uint8 and (frames,) bool; look at clips shorter than what is drawn",
+        "return (frames, 88, 88) uint8 and (frames,) bool; some clips are shorter than the events drawn",
     ),
-    Check("leaves_input", _leaves_input, "the arrays given are not changed", "work on mouth.copy() and valid.copy()"),
+    Check("leaves_input", _leaves_input, "the input does not change", "work on mouth.copy() and valid.copy()"),
     Check(
         "invalid_frames_ignored",
         _invalid_frames,
-        "what invalid frames hold reaches no valid frame",
+        "the content of invalid frames reaches no valid frame",
         "copy, mix and measure valid frames only",
     ),
-    Check("repeatable", _repeats, "equal generators give equal results", "draw only from the `rng` given"),
+    Check("repeatable", _repeats, "equal generators give equal results", "draw from the argument `rng` only"),
     Check(
         "does_something",
         _does_something,
-        "severity 5 changes a clip, and no less than severity 1 does",
+        "severity 5 changes a clip, by no less than severity 1",
         "make the effect grow with the severity",
     ),
     Check(
@@ -152,20 +151,13 @@ CHECKS = [
         "black and white crops keep their shape and dtype; without a valid frame none becomes valid",
         "clip to 0 ... 255 before .astype(np.uint8); divide by max(spread, small)",
     ),
-    Check(
-        "complexity",
-        partial(grows_without_torch, inputs=_long_inputs),
-        "time and memory grow no faster with the frames of a clip than the attribute `complexity` says",
-        "work frame by frame",
-    ),
+    Check("complexity", partial(grows_without_torch, inputs=_long_inputs), hint="work frame by frame"),
 ]
 DOES_NOT_APPLY = {
-    "padding": "takes one clip, without padding",
-    "batch_equals_singles": "takes one clip, without padding",
-    "no_video_is_audio_only": "gives video, no sound",
-    "gradients": "nothing to learn",
+    **dict.fromkeys(("padding", "batch_equals_singles"), "takes one clip, without padding"),
+    "no_video_is_audio_only": "gives video, no audio",
+    **dict.fromkeys(("gradients", "weights_round_trip"), "nothing to learn"),
     "precision": "crops are uint8",
-    "weights_round_trip": "nothing to learn",
-    "causal": "spoils whole recordings, before anything listens",
+    "causal": "corrupts whole clips before a system sees them",
     "devices": "works on NumPy arrays",
 }

@@ -3,47 +3,55 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
 from avse.conformance.core import Check, NotApplicable, build, expect
 from avse.contracts.dataset import Dataset
 from avse.errors import AvseError
 
+_FILE_COLUMNS = ("clean", "noisy", "noise", "video")
 
-def _prepared(cls: type, folder: Path) -> Path:
+
+def _rows(manifest: Path) -> list[dict[str, str]]:
+    with manifest.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _prepared(cls: type[Any], folder: Path) -> Path:
     cls.write_example(folder)
     return Path(build(cls).prepare(folder))
 
 
-def _writes_manifest(cls: type) -> None:
+def _writes_manifest(cls: type[Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = _prepared(cls, folder)
         expect(path.is_file() and path.parent == folder, f"prepare returned {path.name} outside the folder")
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = _rows(path)
         expect(rows, "the manifest has no rows")
         expect("id" in rows[0], f"the manifest has the columns {', '.join(rows[0])}, but no id")
         expect(len({row["id"] for row in rows}) == len(rows), "two rows have one id")
         for row in rows:
-            files = {column: row[column] for column in ("clean", "noisy", "noise", "video") if row.get(column)}
+            files = {column: row[column] for column in _FILE_COLUMNS if row.get(column)}
             expect(files, f"row {row['id']} names no file")
             for column, cell in files.items():
                 expect(not Path(cell).is_absolute(), f"row {row['id']}: {column} is an absolute path")
                 expect((folder / cell).is_file(), f"row {row['id']}: {column} {cell} does not exist")
 
 
-def _repeats(cls: type) -> None:
-    found = []
+def _repeats(cls: type[Any]) -> None:
+    manifests = []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as name:
-            found.append(_prepared(cls, Path(name)).read_bytes())
-    expect(found[0] == found[1], "the same corpus gave two different manifests")
+            manifests.append(_prepared(cls, Path(name)).read_bytes())
+    expect(manifests[0] == manifests[1], "the same corpus gave two different manifests")
 
 
-def _chosen_manifest(cls: type) -> None:
+def _chosen_manifest(cls: type[Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "corpus"
         folder.mkdir()
@@ -51,15 +59,14 @@ def _chosen_manifest(cls: type) -> None:
         target = Path(name) / "lists" / "all.csv"
         path = Path(build(cls).prepare(folder, manifest=target))
         expect(path == target and target.is_file(), f"manifest={target.name} was asked for, {path.name} written")
-        with target.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for column in ("clean", "noisy", "noise", "video"):
-                    if row.get(column):
-                        expect((target.parent / row[column]).is_file(), f"{column} {row[column]} is not beside it")
+        for row in _rows(target):
+            for column in _FILE_COLUMNS:
+                if row.get(column):
+                    expect((target.parent / row[column]).is_file(), f"{column} {row[column]} is not beside it")
 
 
-def _refuses_empty_folder(cls: type) -> None:
-    if cls.write_example.__func__ is Dataset.write_example.__func__:
+def _refuses_empty_folder(cls: type[Any]) -> None:
+    if inspect.getattr_static(cls, "write_example") is vars(Dataset)["write_example"]:
         raise NotApplicable("made by code")
     with tempfile.TemporaryDirectory() as name:
         try:
@@ -93,18 +100,11 @@ CHECKS = [
         "raise AvseError that says which files were looked for",
     ),
 ]
-_FILES = "reads and writes files"
+_OF_TENSORS = ("padding", "batch_equals_singles", "no_video_is_audio_only", "invalid_frames_ignored", "precision")
 DOES_NOT_APPLY = {
     "shapes": "writes a table: see writes_manifest",
-    "padding": _FILES,
-    "batch_equals_singles": _FILES,
-    "no_video_is_audio_only": _FILES,
-    "invalid_frames_ignored": _FILES,
-    "gradients": "nothing to learn",
-    "precision": _FILES,
-    "weights_round_trip": "nothing to learn",
-    "causal": _FILES,
-    "devices": _FILES,
+    **dict.fromkeys((*_OF_TENSORS, "causal", "devices"), "reads and writes files"),
+    **dict.fromkeys(("gradients", "weights_round_trip"), "nothing to learn"),
     "hostile_input": "see refuses_empty_folder",
     "complexity": "prepared once, file by file",
 }

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from avse.conformance.core import Check, build, example_batch, expect, expect_equal, seeded
 from avse.conformance.estimate import estimate_checks
 
 
-def _anytime(cls: type) -> None:
+def _anytime(cls: type[Any]) -> None:
     inference = build(cls)
     batch = example_batch()
     with torch.no_grad(), seeded():
         estimates = list(inference.iterate(batch))
-    expect(
-        len(estimates) == inference.iterations,
-        f"{inference.iterations} iterations were asked for, {len(estimates)} estimates came",
-    )
+    wanted = inference.iterations
+    expect(len(estimates) == wanted, f"{wanted} iterations were asked for, {len(estimates)} estimates came")
     for number, estimate in enumerate(estimates, start=1):
         expect(estimate.speech.shape == batch.noisy.shape, f"estimate {number} has {tuple(estimate.speech.shape)}")
         expect(len(estimate.trace) == number, f"the trace of estimate {number} has {len(estimate.trace)} values")

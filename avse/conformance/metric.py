@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,77 +13,77 @@ from avse.conformance.core import Check, build, expect
 from avse.errors import AvseError
 
 
-def _example_sounds(seed: int = 0, seconds: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
-    """A speech-like sound (a gliding harmonic series in syllables) and the same in noise, each (samples,)."""
+def _example_audio(seed: int = 0, seconds: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
+    """Audio like speech (a gliding harmonic series in syllables) and the same in noise, each (samples,)."""
     rng = np.random.default_rng(seed)
     time = np.arange(int(seconds * 16_000)) / 16_000
     phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * time)) / 16_000
-    voice = sum(np.sin(k * phase) / k for k in range(1, 25))
-    clean = 0.1 * voice * np.clip(np.sin(2 * np.pi * 3 * time), 0, None)
+    harmonics = np.sin(np.arange(1, 25)[:, None] * phase) / np.arange(1, 25)[:, None]
+    clean = 0.1 * harmonics.sum(axis=0) * np.clip(np.sin(2 * np.pi * 3 * time), 0, None)
     return clean, clean + 0.08 * rng.standard_normal(len(time))
 
 
-def _declares_itself(cls: type) -> None:
+def _declares_itself(cls: type[Any]) -> None:
     expect(isinstance(cls.name, str) and cls.name.strip(), f"name is {cls.name!r}")
     expect(isinstance(cls.unit, str), f"unit is {cls.unit!r}")
     expect(isinstance(cls.higher_is_better, bool), f"higher_is_better is {cls.higher_is_better!r}")
 
 
-def _returns_float(cls: type) -> None:
-    clean, noisy = _example_sounds()
-    sounds = noisy, clean, noisy
-    kept = [sound.copy() for sound in sounds]
-    score = build(cls)(*sounds)
+def _returns_float(cls: type[Any]) -> None:
+    clean, noisy = _example_audio()
+    arguments = noisy, clean, noisy
+    copies = [audio.copy() for audio in arguments]
+    score = build(cls)(*arguments)
     expect(isinstance(score, float) and np.isfinite(score), f"the score is {score!r} ({type(score).__name__})")
-    expect(all(np.array_equal(a, b) for a, b in zip(sounds, kept)), "an input array was changed")
+    expect(all(np.array_equal(a, b) for a, b in zip(arguments, copies)), "an input array was changed")
 
 
-def _precision(cls: type) -> None:
-    clean, noisy = _example_sounds()
+def _precision(cls: type[Any]) -> None:
+    clean, noisy = _example_audio()
     metric = build(cls)
     double = metric(noisy, clean, noisy)
-    single = metric(*(sound.astype(np.float32) for sound in (noisy, clean, noisy)))
+    single = metric(*(audio.astype(np.float32) for audio in (noisy, clean, noisy)))
     close = np.isfinite(single) and abs(single - double) <= 1e-3 * max(1.0, abs(double))
     expect(close, f"the score is {double!r} of float64 and {single!r} of float32 arrays")
 
 
-def _prefers_clean(cls: type) -> None:
-    clean, noisy = _example_sounds()
+def _prefers_clean(cls: type[Any]) -> None:
+    clean, noisy = _example_audio()
     metric = build(cls)
     better, worse = metric(0.999 * clean + 0.001 * noisy, clean, noisy), metric(noisy, clean, noisy)
     right = better > worse if cls.higher_is_better else better < worse
     expect(right, f"nearly clean scores {better:.4g}, noisy {worse:.4g}, higher_is_better is {cls.higher_is_better}")
 
 
-def _repeats(cls: type) -> None:
-    clean, noisy = _example_sounds()
+def _repeats(cls: type[Any]) -> None:
+    clean, noisy = _example_audio()
     metric = build(cls)
     scores = [metric(estimate, clean, noisy) for estimate in (noisy, 0.5 * (clean + noisy), noisy)]
-    expect(scores[0] == scores[2], f"two calls on the same sounds gave {scores[0]!r} and {scores[2]!r}")
+    expect(scores[0] == scores[2], f"two calls on the same audio gave {scores[0]!r} and {scores[2]!r}")
 
 
-def _hostile(cls: type) -> None:
-    clean, noisy = _example_sounds()
+def _hostile(cls: type[Any]) -> None:
+    clean, noisy = _example_audio()
     silent, broken = np.zeros_like(clean), np.where(np.arange(len(clean)) == 100, np.nan, clean)
     cases = {
         "a silent estimate": (silent, clean, noisy),
-        "a silent voice": (noisy, silent, noisy),
+        "silent clean speech": (noisy, silent, noisy),
         "a NaN in the estimate": (broken, clean, noisy),
         "a clipped estimate": (np.clip(100 * noisy, -1, 1), clean, noisy),
         "an empty estimate": (clean[:0], clean[:0], clean[:0]),
         "one sample": (clean[5:6], clean[5:6], noisy[5:6]),
     }
     metric = build(cls)
-    for name, sounds in cases.items():
+    for name, arguments in cases.items():
         try:
-            score = metric(*sounds)
+            score = metric(*arguments)
         except AvseError:
             continue
         expect(np.isfinite(score), f"{name} scores {score!r}")
 
 
 def _long_inputs(times: int, seed: int) -> tuple[np.ndarray, ...]:
-    clean, noisy = _example_sounds(seed, seconds=1.5 * times)
+    clean, noisy = _example_audio(seed, seconds=1.5 * times)
     return noisy, clean, noisy
 
 
@@ -98,37 +99,30 @@ CHECKS = [
     Check(
         "prefers_clean",
         _prefers_clean,
-        "a nearly clean estimate scores better than the noisy sound",
-        "look at the order of the arguments (estimate, clean, noisy) and at higher_is_better",
+        "a nearly clean estimate scores better than the noisy audio",
+        "check the order of the arguments (estimate, clean, noisy) and higher_is_better",
     ),
     Check("precision", _precision, "float32 and float64 arrays give one score", "compute in float64"),
     Check(
         "repeatable",
         _repeats,
-        "the same sounds give the same score, whatever was scored before",
+        "the same audio gives the same score, whatever was scored before",
         "draw nothing at random, or seed it; keep nothing from one clip to the next",
     ),
     RECIPE_ROUND_TRIP,
     Check(
         "hostile_input",
         _hostile,
-        "silence, NaN, clipping and empty sounds give a finite score or an AvseError that says why",
-        "raise AvseError where the score is not defined",
+        "silence, NaN, clipping and empty audio give a finite score or an AvseError with the reason",
+        "raise AvseError if the score is not defined",
     ),
-    Check(
-        "complexity",
-        partial(grows_without_torch, inputs=_long_inputs),
-        "time and memory grow no faster with the length of a clip than the attribute `complexity` says",
-        "correlate by FFT, or within a window",
-    ),
+    Check("complexity", partial(grows_without_torch, inputs=_long_inputs), hint="correlate by FFT, or within a window"),
 ]
 DOES_NOT_APPLY = {
     "shapes": "gives one number: see returns_float",
-    "padding": "scores one clip, without padding",
-    "batch_equals_singles": "scores one clip, without padding",
-    "no_video_is_audio_only": "sees no video",
-    "invalid_frames_ignored": "sees no video",
-    "gradients": "a number for people; losses are part of training",
+    **dict.fromkeys(("padding", "batch_equals_singles"), "scores one clip, without padding"),
+    **dict.fromkeys(("no_video_is_audio_only", "invalid_frames_ignored"), "takes no video"),
+    "gradients": "a number for tables; losses are part of training",
     "weights_round_trip": "nothing to learn",
     "causal": "scores whole recordings",
     "devices": "works on NumPy arrays",

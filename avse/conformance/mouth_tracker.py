@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
@@ -10,8 +12,8 @@ from avse.contracts.mouth_tracker import Face
 from avse.contracts.types import MOUTH_SIZE
 
 
-def _pictures() -> list[np.ndarray]:
-    """Grey, noise, a schematic face, and sizes at which detectors stumble."""
+def _frames() -> list[np.ndarray]:
+    """A schematic face, grey, and noise of sizes at which detectors fail."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:240, :320]
     drawn = np.full((240, 320, 3), 90, dtype=np.uint8)
@@ -27,16 +29,16 @@ def _pictures() -> list[np.ndarray]:
     return [drawn, np.full((120, 160, 3), 127, dtype=np.uint8), *noise]
 
 
-def _gives_faces(cls: type) -> None:
+def _gives_faces(cls: type[Any]) -> None:
     tracker = build(cls)
-    for frame in _pictures()[:2]:
+    for frame in _frames()[:2]:
         for min_size in (0.0, 1000.0):
-            _expect_faces(tracker.detect(frame, min_size), f"a picture of {frame.shape[1]} x {frame.shape[0]} pixels")
+            _expect_faces(tracker.detect(frame, min_size), f"a frame of {frame.shape[1]} x {frame.shape[0]} pixels")
 
 
-def _expect_faces(found: object, what: str) -> None:
-    expect(isinstance(found, list), f"{what} gave a {type(found).__name__}")
-    for face in found:
+def _expect_faces(faces: Any, what: str) -> None:
+    expect(isinstance(faces, list), f"{what} gave a {type(faces).__name__}")
+    for face in faces:
         expect(isinstance(face, Face), f"{what}: the list holds a {type(face).__name__}")
         points = [face.mouth_left, face.mouth_right, face.eye_left, face.eye_right]
         values = [*face.box, face.score, *(value for point in points if point is not None for value in point)]
@@ -44,10 +46,10 @@ def _expect_faces(found: object, what: str) -> None:
         expect(face.box[2] > 0 and face.box[3] > 0 and 0 <= face.score <= 1, f"{what}: impossible face: {face}")
 
 
-def _warps_crops(cls: type) -> None:
+def _warps_crops(cls: type[Any]) -> None:
     tracker = build(cls)
     bare = Face((80, 40, 160, 160), mouth_left=(136, 165), mouth_right=(184, 165))
-    for face in [*tracker.detect(_pictures()[0]), bare]:
+    for face in [*tracker.detect(_frames()[0]), bare]:
         for faces, index in (([(3, face)], 3), ([(3, face), (8, face)], 6)):
             warp = tracker.warp(faces, index)
             if warp is None:
@@ -58,30 +60,34 @@ def _warps_crops(cls: type) -> None:
             expect(0 <= warp.confidence <= 1, f"the confidence of a warp is {warp.confidence}")
 
 
-def _hostile(cls: type) -> None:
+def _hostile(cls: type[Any]) -> None:
     tracker = build(cls)
-    drawn, grey, *noise = _pictures()
+    drawn, grey, *noise = _frames()
     cases = [(frame, f"noise of {frame.shape[1]} x {frame.shape[0]} pixels") for frame in noise]
-    cases += [(grey * 0, "a black picture"), (grey * 0 + 255, "a white picture"), (drawn[:, ::-1], "a mirrored view")]
+    cases += [
+        (grey * 0, "a black frame"),
+        (grey * 0 + 255, "a white frame"),
+        (drawn[:, ::-1], "a mirrored view"),
+    ]
     for frame, name in cases:
         _expect_faces(tracker.detect(frame), name)
 
 
-def _leaves_picture(cls: type) -> None:
+def _leaves_picture(cls: type[Any]) -> None:
     tracker = build(cls)
-    for frame in _pictures():
-        kept = frame.copy()
+    for frame in _frames():
+        copy = frame.copy()
         tracker.detect(frame)
-        expect(np.array_equal(frame, kept), "the picture given was changed in place")
+        expect(np.array_equal(frame, copy), "the frame changed in place")
 
 
-def _repeats(cls: type) -> None:
+def _repeats(cls: type[Any]) -> None:
     tracker = build(cls)
-    drawn, *others = _pictures()
+    drawn, *others = _frames()
     before = tracker.detect(drawn)
     for frame in others:
         tracker.detect(frame)
-    expect(tracker.detect(drawn) == before, "the same picture gave other faces after others were looked at")
+    expect(tracker.detect(drawn) == before, "the same frame gave other faces after a call with another frame")
 
 
 CHECKS = [
@@ -89,41 +95,35 @@ CHECKS = [
     Check(
         "gives_faces",
         _gives_faces,
-        "a picture gives a list of `Face` with finite numbers, boxes of some size, and scores in [0, 1]",
-        "turn the detector's scores into [0, 1], and its boxes into (x, y, width, height) in pixels",
+        "a frame gives a list of `Face` with finite numbers, boxes of positive size, and scores in [0, 1]",
+        "scale the detector's scores to [0, 1], and give boxes as (x, y, width, height) in pixels",
     ),
-    Check("leaves_picture", _leaves_picture, "the picture given is not changed", "work on frame.copy()"),
+    Check("leaves_picture", _leaves_picture, "the frame does not change", "work on frame.copy()"),
     Check(
         "repeatable",
         _repeats,
-        "the faces of a picture do not depend on those looked at before",
-        "keep no state between calls: following a face over time is the caller's work",
+        "the faces of a frame do not depend on earlier calls",
+        "keep no state between calls: the caller follows faces over time",
     ),
     Check(
         "warps_crops",
         _warps_crops,
         "`warp` gives None, or finite offsets of shape (88, 88, 2) and a confidence in [0, 1], also without landmarks",
-        "return Warp(np.zeros((88, 88, 2)), 0.0) where the landmarks say nothing",
+        "return Warp(np.zeros((88, 88, 2)), 0.0) if there are no landmarks",
     ),
     RECIPE_ROUND_TRIP,
     Check(
         "hostile_input",
         _hostile,
-        "pictures from 1 x 1 pixel on, noise, black, white and views of other pictures give lists of sound faces",
+        "frames from 1 x 1 pixel on, noise, black, white and views of other arrays give lists of possible faces",
         "return [] where the detector cannot run; np.ascontiguousarray(frame)",
     ),
 ]
-_PICTURE = "looks at one picture at a time"
+_OF_CLIPS = ("padding", "batch_equals_singles", "no_video_is_audio_only", "invalid_frames_ignored", "complexity")
 DOES_NOT_APPLY = {
     "shapes": "gives a list of faces: see gives_faces",
-    "padding": _PICTURE,
-    "batch_equals_singles": _PICTURE,
-    "no_video_is_audio_only": _PICTURE,
-    "invalid_frames_ignored": _PICTURE,
-    "gradients": "nothing to learn here",
-    "precision": "pictures are uint8",
-    "weights_round_trip": "nothing to learn here",
-    "causal": _PICTURE,
+    **dict.fromkeys((*_OF_CLIPS, "causal"), "takes one frame at a time"),
+    **dict.fromkeys(("gradients", "weights_round_trip"), "nothing to learn here"),
+    "precision": "frames are uint8",
     "devices": "works on NumPy arrays",
-    "complexity": _PICTURE,
 }

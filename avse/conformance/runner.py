@@ -212,7 +212,7 @@ def _print_failure(result: CheckResult, console: Console, width: int) -> None:
     # In one line, however long, so that it can be copied.
     console.print(" " * (width + 8) + "where     " + _short(result.place), soft_wrap=True)
     if result.hint:
-        _print_row(console, [*empty, Text("mend    ", style="bold"), Text(result.hint)])
+        _print_row(console, [*empty, Text("hint    ", style="bold"), Text(result.hint)])
 
 
 def _same_errors(results: Sequence[CheckResult]) -> list[list[CheckResult]]:

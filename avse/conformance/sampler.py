@@ -1,6 +1,8 @@
-"""Checks of the kind `sampler`: all are put to speech whose distribution, and so its score, is known."""
+"""Checks of the kind `sampler`, with speech of a known distribution and score."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -10,11 +12,11 @@ from avse.contracts.sampler import Expected, Noise, Sampler
 from avse.contracts.sde import Sde
 
 _BINS = 4
-_ENOUGH = 100  # steps with which any sampler must be right
+_ENOUGH = 100  # steps with which every sampler must draw the right distribution
 
 
 class _Growing(Sde):
-    """Noise whose deviation grows from 0 to 5, in proportion to the cube of time."""
+    """Noise whose standard deviation grows from 0 to 5, in proportion to the cube of time."""
 
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.ones_like(time), 5.0 * time**3
@@ -47,7 +49,7 @@ def _gaussian(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.T
 
 
 def _noise(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, seed: int = 0) -> Noise:
-    """Each clip from a generator of its own, as inferences draw."""
+    """Noise with a generator for each clip, as inferences draw it."""
     generators = [torch.Generator().manual_seed(seed + row) for row in range(shape[0])]
 
     def draw() -> torch.Tensor:
@@ -65,51 +67,42 @@ def _same(one: torch.Tensor, two: torch.Tensor, what: str) -> None:
     expect_equal(torch.view_as_real(one), torch.view_as_real(two), what)
 
 
-def _shapes(cls: type) -> None:
+def _shapes(cls: type[Any]) -> None:
     for steps in (1, 2, 7):
         for shape in ((1, 1, _BINS), (3, 5, _BINS)):
-            found = _drawn(build(cls, steps=steps), shape)
-            expect(tuple(found.shape) == shape and found.is_complex(), f"{shape} asked, {tuple(found.shape)} drawn")
-            expect_finite(torch.view_as_real(found), f"what {steps} steps draw")
+            drawn = _drawn(build(cls, steps=steps), shape)
+            expect(tuple(drawn.shape) == shape and drawn.is_complex(), f"{shape} asked, {tuple(drawn.shape)} drawn")
+            expect_finite(torch.view_as_real(drawn), f"draws of {steps} steps")
 
 
-def _moments(cls: type) -> None:
+def _moments(cls: type[Any]) -> None:
     mean, covariance, _ = _gaussian()
     drawn = _drawn(build(cls, steps=_ENOUGH), (4, 1500, _BINS)).flatten(0, 1)
-    # The last step gives what is expected, which varies a little less; deviations of 6,000 draws are near 0.013.
+    # The last step gives the expected speech, which varies a little less; the standard error is near 0.013.
     away = (drawn.mean(dim=0) - mean).abs().max() / covariance.diagonal().real.max().sqrt()
-    expect(float(away) < 0.06, f"the mean is {float(away):.3f} deviations off")
+    expect(float(away) < 0.06, f"the mean is {float(away):.3f} standard deviations off")
     centred = drawn - drawn.mean(dim=0)
-    found = centred.mT @ centred.conj() / len(centred)
-    wrong = (found - covariance).abs().max() / covariance.abs().max()
+    wrong = (centred.mT @ centred.conj() / len(centred) - covariance).abs().max() / covariance.abs().max()
     expect(float(wrong) < 0.1, f"the covariance is off by {float(wrong):.3f} of its largest entry")
 
 
-def _few_steps(cls: type) -> None:
-    """The steps that a sampler takes by default get near; how near is its business."""
+def _few_steps(cls: type[Any]) -> None:
     mean, covariance, _ = _gaussian()
     drawn = _drawn(build(cls), (4, 1000, _BINS)).flatten(0, 1)
     ratio = (drawn - mean).abs().square().mean(dim=0) / covariance.diagonal().real
-    expect(
-        float(ratio.min()) > 0.5 and float(ratio.max()) < 1.6,
-        f"with its own number of steps, variances are {float(ratio.min()):.2f} to {float(ratio.max()):.2f} of the "
-        "right ones",
-    )
+    low, high = float(ratio.min()), float(ratio.max())
+    expect(low > 0.5 and high < 1.6, f"with its own number of steps, variances are wrong by {low:.2f} to {high:.2f}")
 
 
-def _batches(cls: type) -> None:
+def _batches(cls: type[Any]) -> None:
     together = _drawn(build(cls, steps=5), (3, 6, _BINS))
     for row in range(3):
         alone = _drawn(build(cls, steps=5), (1, 6, _BINS), seed=row)
-        expect_close(
-            torch.view_as_real(alone[0]),
-            torch.view_as_real(together[row]),
-            f"clip {row} alone and in a batch of 3",
-            1e-6,
-        )
+        one, two = torch.view_as_real(alone[0]), torch.view_as_real(together[row])
+        expect_close(one, two, f"clip {row} alone and in a batch of 3", 1e-6)
 
 
-def _repeatable(cls: type) -> None:
+def _repeatable(cls: type[Any]) -> None:
     sampler = build(cls, steps=5)
     one = _drawn(sampler, (2, 6, _BINS))
     torch.manual_seed(1)
@@ -117,7 +110,7 @@ def _repeatable(cls: type) -> None:
     _same(one, _drawn(build(cls, seed=1, steps=5), (2, 6, _BINS)), "two instances with the same noise")
 
 
-def _keeps_state(cls: type) -> None:
+def _keeps_state(cls: type[Any]) -> None:
     sampler, (_, _, expected) = build(cls), _gaussian()
     state, time = _noise((2, 3, _BINS))(), torch.full((2,), 0.6, dtype=torch.float64)
     before = state.clone()
@@ -126,7 +119,7 @@ def _keeps_state(cls: type) -> None:
     _same(before, state, "the state before and after a step")
 
 
-def _precision(cls: type) -> None:
+def _precision(cls: type[Any]) -> None:
     sampler = build(cls, steps=5)
     single, double = (_drawn(sampler, (2, 6, _BINS), dtype) for dtype in (torch.float32, torch.float64))
     expect(single.dtype == torch.complex64, f"complex64 in gave {single.dtype}")
@@ -149,13 +142,8 @@ CHECKS = [
         "with its own number of steps, variances are right within a factor of about 1.5",
         "take more steps by default",
     ),
-    Check(
-        "batch_equals_singles",
-        _batches,
-        "a batch gives what its clips give one by one",
-        "no norms or other statistics over the batch",
-    ),
-    Check("keeps_state", _keeps_state, "the state given is not changed", "use no in-place operations"),
+    Check("batch_equals_singles", _batches, hint="take no norms or other statistics over the batch"),
+    Check("keeps_state", _keeps_state, "the state does not change in place", "use no in-place operations"),
     Check(
         "precision",
         _precision,
@@ -165,20 +153,15 @@ CHECKS = [
     Check(
         "repeatable",
         _repeatable,
-        "equal noise gives equal speech; one run leaves nothing behind for the next",
-        "draw only from `noise`; keep what one move tells the next in `memory`",
+        "equal noise gives equal speech; one run does not change the next",
+        "draw from `noise` only; keep what passes from one move to the next in `memory`",
     ),
     RECIPE_ROUND_TRIP,
 ]
-_STATES = "moves the states of a model, never a user's clip"
 DOES_NOT_APPLY = {
-    "padding": _STATES,
-    "no_video_is_audio_only": "takes no video",
-    "invalid_frames_ignored": "takes no video",
-    "gradients": "nothing to learn",
-    "weights_round_trip": "nothing to learn",
-    "causal": _STATES,
+    **dict.fromkeys(("padding", "causal", "hostile_input"), "moves the states of a model, never a user's clip"),
+    **dict.fromkeys(("no_video_is_audio_only", "invalid_frames_ignored"), "takes no video"),
+    **dict.fromkeys(("gradients", "weights_round_trip"), "nothing to learn"),
     "devices": "holds no tensor",
-    "hostile_input": _STATES,
-    "complexity": "each value is moved by itself",
+    "complexity": "moves each value by itself",
 }

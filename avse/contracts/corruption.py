@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from avse import compatibility
 from avse.contracts.plugin import Plugin
 
 SEVERITIES = (1, 2, 3, 4, 5)
+__getattr__ = compatibility.old_names(__name__)
 
 
 class Corruption(Plugin):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from avse import compatibility
 from avse.contracts.fusion import reliability_loss
 from avse.contracts.plugin import Plugin
 from avse.contracts.sde import Sde
@@ -43,6 +44,9 @@ class Context:
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Context:
         """The same with a function applied to each tensor, such as one that takes some of the clips."""
         return replace(self, **{name: function(value) for name, value in vars(self).items() if value is not None})
+
+
+compatibility.old_attribute(Context, "inside", "mask")
 
 
 def context_of(

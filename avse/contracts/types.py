@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avse import compatibility
+
 if TYPE_CHECKING:
     import torch
 
@@ -412,3 +414,7 @@ def _pad(signals: Sequence[np.ndarray]) -> torch.Tensor:
     for row, signal in enumerate(signals):
         padded[row, : len(signal)] = torch.as_tensor(np.asarray(signal, dtype=np.float32))
     return padded
+
+
+for _cls in (Clip, Batch):
+    compatibility.old_attribute(_cls, "intact", "video_is_clean")

@@ -75,7 +75,7 @@ class SeparationSet(ItemSet):
         if len(speakers) < len(weights) + 1:
             raise AvseError(
                 f"Mixtures of up to {len(weights) + 1} speakers need as many speakers with a video; this split of "
-                f"the manifest has {len(speakers)}. Leave out the last numbers of `interfering_speakers`, or add speakers."
+                f"the manifest has {len(speakers)}. Shorten `interfering_speakers`, or add speakers."
             )
         self.weights = weights / weights.sum()
         self.level_difference, self.noise_share, self.snr = level_difference, noise_share, tuple(snr)

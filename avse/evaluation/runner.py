@@ -135,6 +135,7 @@ def evaluate(
     from avse.evaluation.summary import summarise
 
     out = Path(out)
+    speakers = {"free": "blind", "known": "oracle"}.get(speakers, speakers)  # as `--voices` had them
     swept = corruptions is not None
     mixtures = read_mixtures(manifest, splits)
     several = any(len(mixture.utterances) > 1 for mixture in mixtures)
@@ -238,23 +239,6 @@ def evaluate(
     return summary
 
 
-def evaluate_separation(
-    manifest: str | Path,
-    out: str | Path,
-    *,
-    model: Any = "av-vae",
-    voices: str = "free",
-    keep: bool = False,
-    **options: Any,
-) -> dict[str, Any]:
-    """Old name of `avse.evaluation.evaluate` for mixtures of several speakers; it works until the next release."""
-    from avse.compatibility import warn
-
-    warn("evaluate_separation", "evaluate")
-    speakers = {"free": "blind", "known": "oracle"}.get(voices, voices)
-    return evaluate(manifest, out, model=model, speakers=speakers, keep_estimates=keep, **options)
-
-
 def read_scores(out: str | Path) -> list[Row]:
     """Rows of the `scores.csv` of an evaluation: numbers as float, None where there is no score.
 
@@ -285,6 +269,8 @@ def read_sweep(out: str | Path) -> tuple[list[Row], dict[str, Any]]:
 def _check_arguments(
     model: Any, estimates: str | Path | None, use_video: bool, corrupt: str | None, jobs: int, limit: int | None
 ) -> None:
+    if model == "nmf":
+        raise AvseError("The baseline nmf is a benchmark of the repository now: benchmarks/nmf_separation.py.")
     if (model is None) == (estimates is None):
         raise AvseError("Give either a model (--model NAME_OR_DIR) or estimates (--estimates DIR) to evaluate.")
     if estimates is not None and not Path(estimates).is_dir():

@@ -78,8 +78,8 @@ class Task:
     estimates : path, optional
         Audio that was enhanced before, instead of a model.
     keep : path, optional
-        Folder that gets what the model gives: of one speaker `<id>.flac`, and `<id>.npz` with `reliability` and `valid`;
-        of several `<id>.voice1.wav`, ...
+        Folder that gets what the model gives: of one speaker `<id>.flac`, and `<id>.npz` with `reliability` and
+        `valid`; of several `<id>.voice1.wav`, ...
     kept : Condition
         Whose estimates go there.
     tracker : str, optional

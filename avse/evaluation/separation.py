@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from avse import compatibility
 from avse.contracts.types import SAMPLES_PER_FRAME, Clip, Estimate
 from avse.data.mixing import active_samples
 from avse.errors import AvseError
@@ -26,6 +27,7 @@ METRICS = {
     "wrong_speaker": "wrong speaker (%)",
     "switch_accuracy": "switch accuracy (%)",
 }
+__getattr__ = compatibility.old_names(__name__)
 _PERCENT = ("wrong_speaker", "switch_accuracy")
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from ruamel.yaml.nodes import MappingNode, Node
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.tag import Tag
 
 from avse import compatibility
 from avse.recipe.rules import accepted_arguments, component, plugin_of
-from avse.recipe.tree import Tree, where
+from avse.recipe.tree import Tree, references, where
 
 
 def put_right(tree: Tree, quiet: bool = False) -> None:
-    """Write today's names of plugins and arguments into a tree.
+    """Write today's names of keys, components and arguments into a tree.
 
     Arguments
     ---------
@@ -23,14 +24,22 @@ def put_right(tree: Tree, quiet: bool = False) -> None:
     quiet : bool
         No warnings: of a model folder that an older version wrote.
     """
+    _keys(tree, quiet)
     for _, node in list(tree.walk()):
-        _plugin(node, quiet)
-        _arguments(node, quiet)
+        _component(node, quiet)
+        called = component(node)
+        if called and isinstance(node, MappingNode):
+            for key, _ in node.value:
+                key.value = _argument(called[1], key.value, where(key), quiet)
 
 
 def override_name(name: str, value: Any, tree: Tree) -> tuple[str, Any]:
     """Today's name and value of an override: `fusion.doubt` and `posterior_sampling` of the last release."""
     parts = name.split(".")
+    new_key = compatibility.KEYS.get(parts[0], "").split(".")
+    if tree.find((parts[0],)) is None and new_key[0] and tree.find((new_key[0],)) is not None:
+        compatibility.warn(f"--{parts[0]}", f"--{'.'.join(new_key)}")
+        parts = [*new_key, *parts[1:]]
     node = tree.find(tuple(parts[:-1])) if len(parts) > 1 else None
     called = component(node) if node is not None else None
     if called:
@@ -44,21 +53,32 @@ def override_name(name: str, value: Any, tree: Tree) -> tuple[str, Any]:
     return ".".join(parts), new or value
 
 
-def _plugin(node: Node, quiet: bool) -> None:
-    called = component(node)
-    kind, name = plugin_of(called[1]) or ("", "") if called else ("", "")
-    new = compatibility.PLUGINS.get(kind, {}).get(name)
-    if called and new:
+def _keys(tree: Tree, quiet: bool) -> None:
+    """Top-level keys that have another name, and what refers to them."""
+    there = {key.value for key, _ in tree.root.value}
+    for key, _ in tree.root.value:
+        old, new = key.value, compatibility.KEYS.get(key.value, "")
+        if not new or "." in new or new in there:
+            continue
         if not quiet:
-            compatibility.warn(name, new, where(node))
-        node.ctag = Tag(suffix=f"{called[0]}avse.plugins.{kind}.{new}")
+            compatibility.warn(old, new, where(key))
+        key.value = new
+        for _, node in tree.walk():
+            if references(node) and isinstance(node, ScalarNode):
+                node.value = re.sub(rf"<{re.escape(old)}(?=[\[.>])", f"<{new}", node.value)
 
 
-def _arguments(node: Node, quiet: bool) -> None:
+def _component(node: Node, quiet: bool) -> None:
     called = component(node)
-    if called and isinstance(node, MappingNode):
-        for key, _ in node.value:
-            key.value = _argument(called[1], key.value, where(key), quiet)
+    if not called:
+        return
+    kind, name = plugin_of(called[1]) or ("", "")
+    new = compatibility.PLUGINS.get(kind, {}).get(name)
+    new_name = f"avse.plugins.{kind}.{new}" if new else compatibility.dotted_name(called[1])
+    if new_name != called[1]:
+        if not quiet:
+            compatibility.warn(name or called[1], new or new_name, where(node))
+        node.ctag = Tag(suffix=f"{called[0]}{new_name}")
 
 
 def _argument(called: str, argument: str, place: str, quiet: bool) -> str:

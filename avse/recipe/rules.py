@@ -9,7 +9,8 @@ import pydoc
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -272,11 +273,12 @@ def _argument(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Ite
         return
     text = target.value if isinstance(target, ScalarNode) else kind
     called = component(target)
-    if called and called[0] == "!new:":
+    if called and called[0] in ("!new:", "!name:"):
         cls = locate(called[1])
-        classes = [one for one in allowed if inspect.isclass(one)]
-        if inspect.isclass(cls) and classes and not issubclass(cls, tuple(classes)) and len(classes) == len(allowed):
-            yield f"{place}: {title} wants {_wanted(allowed)} here, and {called[1]} is none."
+        if inspect.isclass(cls) and not _builds(called[0], cls, allowed):
+            other = {"!new:": "!name:", "!name:": "!new:"}[called[0]]
+            hint = f" Write {other}{called[1]}." if _builds(other, cls, allowed) else ""
+            yield f"{place}: {title} wants {_wanted(allowed)} here, and {called[1]} is none.{hint}"
         return
     if kind not in ("str", "int", "float", "bool", "null"):
         return
@@ -290,6 +292,20 @@ def _argument(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Ite
     elif not _fits(kind, allowed):
         given = "nothing (null)" if kind == "null" else f"{text!r} ({_called(kind)})"
         yield f"{place}: {title} wants {_wanted(allowed)} here, not {given}."
+
+
+@dataclass(frozen=True)
+class _Factory:
+    """What builds an object of a class: `Callable[..., cls]`, which a recipe writes as `!name:`."""
+
+    cls: type
+
+
+def _builds(prefix: str, cls: type, allowed: tuple[Any, ...]) -> bool:
+    """Whether `!new:cls` or `!name:cls` is allowed."""
+    if prefix == "!name:":
+        return any(issubclass(cls, one.cls) for one in allowed if isinstance(one, _Factory))
+    return issubclass(cls, tuple(one for one in allowed if not isinstance(one, _Factory)))
 
 
 def _fits(kind: str, allowed: tuple[Any, ...]) -> bool:
@@ -308,26 +324,40 @@ def _fits(kind: str, allowed: tuple[Any, ...]) -> bool:
 
 
 def _allowed(hint: Any) -> tuple[Any, ...] | None:
-    """The classes that an annotation allows; None where it does not settle what a plain value may be."""
+    """The classes and factories that an annotation allows; None where it does not settle what a value may be."""
     if hint is None:
         return None
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    if all(inspect.isclass(one) and typing.get_origin(one) is None for one in options):
-        return None if typing.Any in options or object in options else tuple(options)
-    return None
+    allowed: list[Any] = []
+    for one in options:
+        if typing.get_origin(one) is Callable and inspect.isclass(typing.get_args(one)[-1]):
+            allowed.append(_Factory(typing.get_args(one)[-1]))
+        elif inspect.isclass(one) and typing.get_origin(one) is None and one is not object:
+            allowed.append(one)
+        else:
+            return None
+    return tuple(allowed)
 
 
 @functools.lru_cache(maxsize=512)
 def _type_hints(found: Any) -> dict[str, Any]:
+    if not inspect.isclass(found):
+        return _own_type_hints(found)
+    bases = [base for base in reversed(found.__mro__) if "__init__" in vars(base)]
+    return {name: hint for base in bases for name, hint in _own_type_hints(base.__init__).items()}
+
+
+def _own_type_hints(function: Any) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(found.__init__ if inspect.isclass(found) else found)
+        return typing.get_type_hints(function)
     except Exception:  # an annotation that only a type checker can read
         return {}
 
 
 def _wanted(allowed: tuple[Any, ...]) -> str:
     words = {bool: "true or false", type(None): "null", int: "a whole number", float: "a number", str: "text"}
-    return " or ".join(words.get(one) or f"a {one.__name__}" for one in allowed)
+    classes = [one.cls if isinstance(one, _Factory) else one for one in allowed]
+    return " or ".join(words.get(one) or f"a {one.__name__}" for one in dict.fromkeys(classes))
 
 
 def _called(kind: str) -> str:

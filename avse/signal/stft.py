@@ -6,6 +6,10 @@ from typing import TypeVar
 
 import torch
 
+from avse import compatibility
+
+__getattr__ = compatibility.old_names(__name__)
+
 _Count = TypeVar("_Count", int, torch.Tensor)
 
 

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from avse.devices import AUTO, find_device
 from avse.errors import AvseError
 from avse.files import atomic_path
 
@@ -36,7 +37,7 @@ def train(
     *,
     plugins: list[str | Path] | None = None,
     debug: bool = False,
-    device: str | None = None,
+    device: str = AUTO,
     progress: bool = True,
 ) -> Path:
     """Train what a recipe describes, or go on where an interrupted run stopped.
@@ -55,7 +56,7 @@ def train(
     debug : bool
         Two epochs of two steps on a few clips; checkpoints go to a temporary folder.
     device : str
-        `cpu`, `cuda`, `cuda:1`, ... Default: a GPU if there is one.
+        `cpu`, `cuda`, `cuda:1`, ... or `auto`: a GPU if there is one.
     progress : bool
         Show progress bars.
 
@@ -72,6 +73,7 @@ def train(
     from avse.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides, plugins)
+    device = str(find_device(device))
     # Seeds come first: building the network already draws from them.
     seed = int(loaded.scalar("seed"))
     _set_seeds(seed)
@@ -96,7 +98,7 @@ def _fit(
     *,
     seed: int,
     debug: bool,
-    device: str | None,
+    device: str,
     progress: bool,
 ) -> None:
     from speechbrain.utils.checkpoints import Checkpointer
@@ -140,8 +142,8 @@ def _fit(
             "on_best": on_best,
         },
         run_opts={
-            "device": device or _default_device(),
-            "distributed_backend": "nccl" if _on_gpu(device) else "gloo",
+            "device": device,
+            "distributed_backend": _backend(device),
             "debug": debug,
             "noprogressbar": not progress,
             "max_grad_norm": values["max_grad_norm"],
@@ -207,23 +209,17 @@ def _set_seeds(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _default_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _backend(device: str) -> str:
+    return "nccl" if device.startswith("cuda") else "gloo"
 
 
-def _on_gpu(device: str | None) -> bool:
-    return (device or _default_device()).startswith("cuda")
-
-
-def _init_distributed(device: str | None) -> bool:
+def _init_distributed(device: str) -> bool:
     """Join the processes that `torchrun` started, if it did."""
     if "RANK" not in os.environ or "LOCAL_RANK" not in os.environ:
         return False
     import torch
 
-    torch.distributed.init_process_group("nccl" if _on_gpu(device) else "gloo")
+    torch.distributed.init_process_group(_backend(device))
     return True
 
 

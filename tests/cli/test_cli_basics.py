@@ -6,13 +6,14 @@ import csv
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from avse import plugins
-from avse.cli.tools import split_arguments
+from avse.cli.options import split_arguments
 from avse.errors import AvseError
 
 MINE = """
@@ -69,11 +70,21 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
 
 
 def test_help_names_every_verb_and_each_verb_has_help(avse_command: Callable) -> None:
-    verbs = ("enhance", "train", "evaluate", "compare", "scenes", "mix", "prepare", "plugins", "check", "recipe")
+    groups = {
+        "Use": ("enhance", "separate", "generate", "embed"),
+        "Experiment": ("train", "evaluate", "compare", "calibrate", "study"),
+        "Data": ("prepare", "scenes", "mix"),
+        "Develop": ("new", "check", "plugins", "recipe"),
+    }
     shown = avse_command("--help")
-    assert shown.status == 0 and all(verb in shown.out for verb in verbs)
-    for verb in verbs:
-        assert avse_command(verb, "--help").status == 0
+    panels = dict(re.findall(r"╭─ (\w+) ─+╮\n(.*?)╰", shown.out, re.DOTALL))
+    assert shown.status == 0 and list(panels) == ["Options", *groups]
+    for group, verbs in groups.items():
+        assert re.findall(r"^│ (\w+)", panels[group], re.M) == list(verbs)
+        for verb in verbs:
+            assert avse_command(verb, "--help").status == 0
+    studies = avse_command("study", "--help").out
+    assert all(f"│ {name} " in studies for name in ("robustness", "calibration", "lips", "probe"))
     assert avse_command("--version").out.startswith("avse 0.")
 
 
@@ -245,10 +256,10 @@ def test_a_test_set_from_nothing_to_noisy_files(tmp_path: Path, avse_command: Ca
     assert made.status == 0, made.err
     manifest = Path(made.out.strip())
     drawn = avse_command(
-        "scenes", manifest, "--out", tmp_path / "s.csv", "--snr", "0", "--snr", "-5", "--condition", "recorded"
+        "scenes", manifest, "-o", tmp_path / "s.csv", "--snr", "0", "--snr", "-5", "--condition", "recorded"
     )
     assert drawn.status == 0 and drawn.out.endswith("s.csv\n"), drawn.err
-    mixed = avse_command("mix", tmp_path / "s.csv", "--manifest", manifest, "--out", tmp_path / "mix")
+    mixed = avse_command("mix", tmp_path / "s.csv", "--manifest", manifest, "-o", tmp_path / "mix")
     assert mixed.status == 0, mixed.err
     with open(mixed.out.strip(), newline="") as file:
         rows = list(csv.DictReader(file))
@@ -265,9 +276,9 @@ def test_a_test_set_from_nothing_to_noisy_files(tmp_path: Path, avse_command: Ca
         (["prepare", "synthetic", "x", "--clips", "few"], "--clips: dataset/synthetic wants a whole number here"),
         (["prepare", "synthetic", "x", "--clips", "1"], "must be at least 3"),
         (["prepare", "manifest", "x", "--download"], "by hand"),
-        (["mix", "no.csv", "--manifest", "no.csv", "--out", "x"], "no.csv"),
+        (["mix", "no.csv", "--manifest", "no.csv", "-o", "x"], "no.csv"),
         (["compare", "one"], "at least two folders"),
-        (["evaluate", "--manifest", "no.csv", "--out", "x", "--model", "avse-small"], "no.csv"),
+        (["evaluate", "--manifest", "no.csv", "-o", "x", "--model", "avse-small"], "no.csv"),
     ],
 )
 def test_mistakes_of_other_verbs(
@@ -288,8 +299,106 @@ def test_an_unknown_error_is_not_hidden(recipe: Path, monkeypatch: pytest.Monkey
 
 
 def test_build_plugin_takes_yaml_and_checks_it() -> None:
-    from avse.cli.tools import build_plugin
+    from avse.cli.options import build_plugin
 
     assert build_plugin("corruption", "blur", {"severity": "5"}).severity == 5
     with pytest.raises(AvseError, match="Write false"):
         build_plugin("fusion", "cross_attention", {"audio_dim": "4", "video_dim": "4", "causal": "no"})
+
+
+# --- options --------------------------------------------------------------------------------------------------------
+
+
+def _verbs(command: Any = None, path: str = "avse") -> Iterator[tuple[str, Any]]:
+    import typer
+
+    from avse.cli.app import app
+
+    command = command or typer.main.get_command(app)
+    if hasattr(command, "commands"):
+        for name, below in command.commands.items():
+            yield from _verbs(below, f"{path} {name}")
+    else:
+        yield path, command
+
+
+def test_options_are_spelled_alike_in_every_verb() -> None:
+    """One help text, one default and one type for each shared option; no list in a word; no old name."""
+    shared: dict[str, set] = {}
+    for path, command in _verbs():
+        for parameter in command.params:
+            if parameter.name in ("device", "jobs", "tracker", "crops", "roi", "force"):
+                shared.setdefault(parameter.name, set()).add((parameter.help, parameter.default, *parameter.opts))
+            if parameter.name == "output":
+                assert parameter.opts == ["-o", "--output"], path
+            assert "," not in (parameter.metavar or ""), path
+            assert not {"--out", "--corruptions", "--severities"} & set(parameter.opts), path
+    assert {name: len(spellings) for name, spellings in shared.items()} == dict.fromkeys(shared, 1)
+    assert {default for _, default, *_ in shared["device"]} == {"auto"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", "a", "b", "--out", "x"], "compare: --out is now called --output"),
+        (["scenes", "no.csv", "--out=x.csv"], "scenes: --out is now called --output"),
+        (["prepare", "grid", "nowhere", "--manifest", "x.csv"], "prepare: --manifest is now called --output"),
+        (["generate", "--video", "nowhere.mp4"], "generate: --video is now called CLIP"),
+        (["lips", "--model", "avse-small", "--manifest", "no.csv", "--out", "x"], "avse lips is now called avse study"),
+        (["probe", "--model", "avse-small", "--manifest", "no.csv", "-o", "x"], "avse probe is now called avse study"),
+        (["calibrate", "avse-small", "nowhere", "--out", "x"], "calibrate: --out is now called --output"),
+    ],
+)
+def test_old_spellings_work_and_are_told_in_one_line(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, avse_command: Callable
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = avse_command(*words)
+    assert outcome.status == 1  # there is no such file
+    first, *_, last = outcome.err.splitlines()
+    assert first.startswith(f"avse: {said}") and first.endswith("The old name works until the next release.")
+    assert last.startswith("Error: ") and outcome.err.count(said) == 1 and "FutureWarning" not in outcome.err
+
+
+def test_an_old_name_anywhere_is_told_once_and_other_warnings_as_ever(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, avse_command: Callable
+) -> None:
+    import warnings
+
+    from avse import compatibility
+
+    def load(*_: object) -> None:
+        for _ in range(2):
+            compatibility.warn("doubt", "reliability_exponent", "recipe.yaml:3")
+        warnings.warn("of torch", UserWarning, stacklevel=1)
+        raise AvseError("enough")
+
+    monkeypatch.setattr("avse.recipe.load_recipe", load)
+    with pytest.warns(UserWarning, match="of torch"):
+        outcome = avse_command("recipe", "explain", recipe)
+    assert outcome.err.splitlines() == [
+        "avse: recipe.yaml:3: doubt is now called reliability_exponent. The old name works until the next release.",
+        "Error: enough",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["enhance", "TALK"],
+        ["separate", "TALK", "--others", "1"],
+        ["generate", "TALK"],
+        ["embed", "TALK"],
+        ["train", "RECIPE", "--data", "x"],
+        ["study", "lips", "--manifest", "x.csv", "--model", "av-diffusion-small", "-o", "x"],
+        ["study", "probe", "--manifest", "x.csv", "--model", "av-diffusion-small", "-o", "x"],
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_in_words(
+    words: list[str], recipe: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, avse_command: Callable
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"TALK": talk, "RECIPE": recipe}
+    message = avse_command(*(places.get(word, word) for word in words), "--device", "cuda:99").message
+    assert "There is no device 'cuda:99' here" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml"]

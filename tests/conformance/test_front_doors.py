@@ -109,7 +109,7 @@ def test_a_failure_says_what_where_and_how_to_mend_in_plain_text_of_80_columns(
         "expected clips of 0, 1, 2",
         "found 1 frames",
         f"where shorten.py:{method}",
-        "mend return (frames, 88",
+        "hint return (frames, 88",
     ):
         assert word in block, word
 
@@ -250,7 +250,7 @@ def test_classes_need_no_name() -> None:
     plugin, check = case.values
     assert plugin is GoodFusion and check(plugin) is None and "documented" in repr(check)
     broken = next(one for one in others if one.id == "fusion/IdleLayer-gradients")
-    with pytest.raises(CheckFailed, match=r"(?s)expected: .*unused\.weight.*where: .*fusion\.py.*mend: "):
+    with pytest.raises(CheckFailed, match=r"(?s)expected: .*unused\.weight.*where: .*fusion\.py.*hint: "):
         broken.values[1](IdleLayer)
 
 

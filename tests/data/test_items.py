@@ -87,7 +87,9 @@ def _sets(corpus: tuple[Path, ClipCache]) -> dict[str, Any]:
             seed=4, leave_out=5,
         ),
         "speech": SpeechSet(*parts, size=8, seconds=1.2, speed=(0.8, 1.1), degradation=_degradation(), seed=5),
-        "speakers": SeparationSet(*parts, size=8, seconds=1.2, interfering_speakers=[0.5, 0.5], degradation=_degradation(), seed=6),
+        "speakers": SeparationSet(
+            *parts, size=8, seconds=1.2, interfering_speakers=[0.5, 0.5], degradation=_degradation(), seed=6
+        ),
         "speakers, no video": SeparationSet(
             *parts, size=8, seconds=0.8, level_difference=8.0, noise_share=1.0, conditions={"recorded": 1.0},
             speed=(0.9, 1.1), use_video=False, seed=7, leave_out=5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -46,16 +47,18 @@ def test_every_argument_has_a_meaning(kind_pages: ModuleType) -> None:
     for kind in plugins.KINDS:
         for name, cls in kind_pages.built_in(kind).items():
             rows = kind_pages.arguments_of(cls)
-            assert [row[0] for row in rows] == list(inspect.signature(cls).parameters), f"{kind}/{name}"
+            assert [row.name for row in rows] == list(inspect.signature(cls).parameters), f"{kind}/{name}"
             plain = {"seed", "noise_seconds"}  # their name says it all
-            silent = [row[0] for row in rows if not row[1] or not (row[3] or row[0] in plain)]
+            silent = [row.name for row in rows if not row.type or not (row.meaning or row.name in plain)]
             assert not silent, f"{kind}/{name} says nothing of {', '.join(silent)}"
 
 
-def test_defaults_are_those_of_the_signature(kind_pages: ModuleType) -> None:
-    rows = {row[0]: row for row in kind_pages.arguments_of(plugins.get("fusion", "cross_attention"))}
-    assert rows["heads"] == ("heads", "int", "`4`", "Divides `audio_dim`.")
-    assert rows["video_dim"][2:] == ("required", "Features per step of either stream.")
+def test_defaults_are_those_of_the_signature(kind_pages: ModuleType, pages: dict[str, str]) -> None:
+    rows = {row.name: row for row in kind_pages.arguments_of(plugins.get("fusion", "cross_attention"))}
+    assert (rows["heads"].type, rows["heads"].default, rows["heads"].meaning) == ("int", 4, "Divides `audio_dim`.")
+    assert rows["video_dim"].default is inspect.Parameter.empty and rows["video_dim"].meaning
+    assert "| `heads` | int | `4` | Divides `audio_dim`. |\n" in pages["fusion"]
+    assert re.search(r"\| `video_dim` \| int \| required \| .+ \|", pages["fusion"])
 
 
 def test_every_check_has_a_row(pages: dict[str, str]) -> None:

@@ -199,16 +199,30 @@ def test_the_command_sweeps_over_a_synthetic_corpus(
     monkeypatch.chdir(tmp_path)
     small = ("--clips", 4, "--speakers", 4, "--noises", 3, "--seconds", "[1.0, 1.2]", "--noise-seconds", 2)
     assert avse_command("prepare", "synthetic", "corpus", *small).status == 0
-    drawn = ("--out", "test.csv", "--snr", 0, "--split", "train", "--condition", "recorded")
+    drawn = ("-o", "test.csv", "--snr", 0, "--split", "train", "--condition", "recorded")
     assert avse_command("scenes", "corpus/manifest.csv", *drawn).status == 0
-    assert avse_command("mix", "test.csv", "--manifest", "corpus/manifest.csv", "--out", "test").status == 0
-    words = ["evaluate", "--manifest", "test/manifest.csv", "--model", tiny_model, "--limit", 2, "--no-estimates"]
-    words += ["--corruptions", "wrong_speaker,missing,null", "--severities", "1,5"]
-    done = avse_command(*words, "--out", "out", "--jobs", 2)
+    assert avse_command("mix", "test.csv", "--manifest", "corpus/manifest.csv", "-o", "test").status == 0
+    words = ["--manifest", "test/manifest.csv", "--model", tiny_model, "--limit", 2, "--no-estimates"]
+    chosen = ["--corruption", "wrong_speaker", "--corruption", "missing", "--corruption", "null"]
+    done = avse_command(
+        "study", "robustness", *words, *chosen, "--severity", 1, "--severity", 5, "-o", "out", "--jobs", 2
+    )
     assert done.status == 0, done.err
     assert "wrong speaker" in done.out and "corruptions.png" in done.out
     summary = json.loads(Path("out/summary.json").read_text())
     gone = cell(summary, "missing", 5)["scores"]
     assert all(one["difference"]["mean"] == 0 for one in gone.values()) and set(gone) == {"si_sdr", "pesq_wb", "estoi"}
-    assert avse_command("evaluate", *words[1:-1], "9", "--out", "no").message.startswith("Error: wrong_speaker=9")
-    assert "whole numbers" in avse_command("evaluate", *words[1:-1], "1;2", "--out", "no").message
+    too_much = avse_command("study", "robustness", *words, *chosen, "--severity", 9, "-o", "no")
+    assert too_much.message.startswith("Error: wrong_speaker=9")
+    assert avse_command("study", "robustness", *words, "--severity", "1;2", "-o", "no").status == 2
+    # As it was written in the last release: the sweep of before is complete, so that nothing is scored again.
+    before = Path("out/corrupted.csv").read_text()
+    old = ["--corruptions", "wrong_speaker,missing, null", "--severities", "1,5", "--out", "out", "--jobs", 2]
+    again = avse_command("evaluate", *words, *old)
+    assert again.status == 0 and Path("out/corrupted.csv").read_text() == before
+    assert [line.split(".")[0] for line in again.err.splitlines()] == [
+        "avse: avse evaluate --corruptions is now called avse study robustness",
+        "avse: robustness: --corruptions is now called --corruption, once for each value",
+        "avse: robustness: --severities is now called --severity, once for each value",
+        "avse: robustness: --out is now called --output",
+    ]

@@ -85,7 +85,7 @@ def test_features_are_of_frames(folder: Path, tmp_path: Path) -> None:
 
 def test_commands(folder: Path, talk: Path, tmp_path: Path, avse_command: Callable) -> None:
     outcome = avse_command(
-        "generate", "--video", talk, "--model", folder, "-o", tmp_path / "drawn.wav", "--steps", 2, "--seconds", 0.5,
+        "generate", talk, "--model", folder, "-o", tmp_path / "drawn.wav", "--steps", 2, "--seconds", 0.5,
         "--plot", tmp_path / "drawn.png",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
@@ -112,7 +112,7 @@ def test_lips_are_measured(folder: Path, manifest: Path, tmp_path: Path) -> None
 
 def test_features_are_probed(folder: Path, manifest: Path, tmp_path: Path, avse_command: Callable) -> None:
     options = ["--train", "train", "--test", "train", "--words", 1, "--segments", 2, "--limit", 3]
-    done = avse_command("probe", "--model", folder, "--manifest", manifest, "--out", tmp_path / "out", *options)
+    done = avse_command("study", "probe", "--model", folder, "--manifest", manifest, "-o", tmp_path / "out", *options)
     assert done.status == 0 and "front-end" in done.out
     found = json.loads((tmp_path / "out" / "probe.json").read_text())
     assert found["clips"] == {"train": 3, "test": 3} and set(found["scores"]) == set(found["places"])

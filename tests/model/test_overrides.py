@@ -98,7 +98,7 @@ def test_the_command_line_passes_them_on(folder: Path, tmp_path: Path, avse_comm
     assert "Did you mean --output" in avse_command("enhance", noisy, "--outputt", out, "--model", folder).message
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("id,clean,noisy,split\na,noisy.wav,noisy.wav,test\n")
-    score = ["evaluate", "--manifest", manifest, "--out", tmp_path / "scores", "--model", folder, "--metric", "si_sdr"]
+    score = ["evaluate", "--manifest", manifest, "-o", tmp_path / "scores", "--model", folder, "--metric", "si_sdr"]
     assert avse_command(*score, "--inference", "vem", "--inference.iterations", 1).status == 0
     assert '"inference": "vem"' in (tmp_path / "scores" / "settings.json").read_text()
     assert "other settings" in avse_command(*score).message

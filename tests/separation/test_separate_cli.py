@@ -195,7 +195,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Path, avse_command: Callable) -> None:
     scenes, out = tmp_path / "scenes.csv", tmp_path / "mixtures"
-    words = ["scenes", corpus, "--split", "train", "--out", scenes, "--condition", "separation2", "--per-condition", 2]
+    words = ["scenes", corpus, "--split", "train", "-o", scenes, "--condition", "separation2", "--per-condition", 2]
     assert avse_command(*words, "--condition", "separation3", "--leave-out", 2).status == 0
     written = scenes.read_bytes()
     assert avse_command(*words, "--condition", "separation3", "--leave-out", 2).status == 0
@@ -203,7 +203,7 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
     drawn, header = read_scenes(scenes)
     assert [(len(one.targets), one.snr) for one in drawn] == [(2, None), (2, 5.0)] * 2 + [(3, None), (3, 5.0)] * 2
     assert header["split"] == "train"
-    assert avse_command("mix", scenes, "--manifest", corpus, "--out", out).status == 0
+    assert avse_command("mix", scenes, "--manifest", corpus, "-o", out).status == 0
     mixtures = read_mixtures(out)
     for one in mixtures[:2]:
         sounds = [soundfile.read(path)[0] for path in (one.first.noisy, *(row.clean for row in one.utterances))]
@@ -214,10 +214,9 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
         assert all(row.video is not None and row.video.is_file() for row in one.utterances)
     scores = tmp_path / "scores"
     words = ["evaluate-separation", "--manifest", out, "--limit", 5, "--seed", 1]
-    options = ["--model", speakers_model, "--crops", tmp_path / "crops", "--keep"]
-    with pytest.warns(FutureWarning, match="now called evaluate"):
-        outcome = avse_command(*words, "--out", scores, *options)
-    assert outcome.status == 0, outcome.err
+    options = ["--model", speakers_model, "--crops", tmp_path / "crops", "--keep", "--voices", "free"]
+    outcome = avse_command(*words, "-o", scores, *options)
+    assert "lack scores" in outcome.err and "is now called avse evaluate" in outcome.err, outcome.err
     rows = list(csv.DictReader((scores / "scores.csv").read_text().splitlines()))
     assert len(rows) == 4 * 2 + 3 and all(row["sir"] and row["wrong_speaker"] for row in rows)
     summary = json.loads((scores / "summary.json").read_text())
@@ -225,32 +224,32 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
     assert summary["groups"]["3 talkers"]["sdr"]["n"] == 3 and "| 2 talkers |" in (scores / "table.md").read_text()
     assert len(list((scores / "voices").glob("*.wav"))) == 11
     words[0] = "evaluate"
-    nothing = avse_command(*words, "--out", tmp_path / "none", "--model", "mixture")
+    nothing = avse_command(*words, "-o", tmp_path / "none", "--model", "mixture")
     assert "| mixture | 3 talkers |" in nothing.out
     found = json.loads((tmp_path / "none" / "summary.json").read_text())["groups"]["all"]
     assert found["si_sdr_improvement"]["mean"] == pytest.approx(0.0, abs=1e-6)
-    wrong = avse_command(*words, "--out", tmp_path / "wrong", "--model", speakers_model, "--speakers", "oracle")
+    wrong = avse_command(*words, "-o", tmp_path / "wrong", "--model", speakers_model, "--speakers", "oracle")
     assert "none of the voices" in wrong.message
-    again = avse_command(*words, "--out", tmp_path / "again", "--model", "mixture", "--jobs", 2, "--no-estimates")
+    again = avse_command(*words, "-o", tmp_path / "again", "--model", "mixture", "--jobs", 2, "--no-estimates")
     assert again.status == nothing.status
     before, after = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("none", "again"))
     assert before["groups"] == after["groups"]
     kept = (tmp_path / "again" / "scores.csv").read_bytes().splitlines(keepends=True)
     (tmp_path / "again" / "scores.csv").write_bytes(b"".join(kept[:4]))  # one mixture, and half of the next
-    avse_command(*words, "--out", tmp_path / "again", "--model", "mixture", "--no-estimates")
+    avse_command(*words, "-o", tmp_path / "again", "--model", "mixture", "--no-estimates")
     assert [line.split(b",")[:12] for line in (tmp_path / "again" / "scores.csv").read_bytes().splitlines()] == [
         line.split(b",")[:12] for line in kept
     ]
-    both = avse_command("compare", tmp_path / "again", scores, "--out", tmp_path / "compared")
+    both = avse_command("compare", tmp_path / "again", scores, "-o", tmp_path / "compared")
     assert both.status == 0, both.err
     compared = json.loads((tmp_path / "compared" / "compare.json").read_text())
     [differences] = compared["metrics"]["si_sdr_improvement"]["differences"].values()
     mean = summary["groups"]["all"]["si_sdr_improvement"]["mean"]
     assert differences["overall"]["mean"] == pytest.approx(mean, abs=1e-4) and differences["overall"]["n"] == 11
     assert set(differences["by_condition"]) == {"2 talkers", "3 talkers"}
-    mixed = avse_command("scenes", corpus, "--out", scenes, "--condition", "separation", "--condition", "babble")
+    mixed = avse_command("scenes", corpus, "-o", scenes, "--condition", "separation", "--condition", "babble")
     assert "of their own" in mixed.message
-    few = avse_command("scenes", corpus, "--out", scenes, "--split", "test", "--condition", "separation4")
+    few = avse_command("scenes", corpus, "-o", scenes, "--split", "test", "--condition", "separation4")
     assert "needs as many speakers" in few.message
 
 

@@ -43,7 +43,7 @@ from avse.new import MAX_NAME, create
 def test_a_name_that_cannot_be_used_is_refused_with_one_that_can(
     name: str, proposed: str, tmp_path: Path, avse_command: Callable
 ) -> None:
-    message = avse_command("new", "fusion", "--out", tmp_path, "--", name).message
+    message = avse_command("new", "fusion", "-o", tmp_path, "--", name).message
     assert message.endswith(f"Try {proposed!r}.")
     assert not list(tmp_path.iterdir())
     assert create("fusion", proposed, tmp_path).path.is_file()
@@ -64,8 +64,8 @@ def test_a_corpus_is_named_more_freely(name: str, proposed: str, tmp_path: Path)
 
 def test_a_kind_that_is_none_is_refused_with_the_nearest(tmp_path: Path, avse_command: Callable) -> None:
     for kind, nearest in (("fusoin", "fusion"), ("noise-model", "noise_model"), ("Recipe", "recipe")):
-        assert f"Did you mean {nearest!r}?" in avse_command("new", kind, "mine", "--out", tmp_path).message
-    assert "--package is for plugins" in avse_command("new", "recipe", "Mine", "--package", "--out", tmp_path).message
+        assert f"Did you mean {nearest!r}?" in avse_command("new", kind, "mine", "-o", tmp_path).message
+    assert "--package is for plugins" in avse_command("new", "recipe", "Mine", "--package", "-o", tmp_path).message
     assert not list(tmp_path.iterdir())
 
 
@@ -91,9 +91,9 @@ def test_a_class_takes_no_name_that_means_something_else(kind: str, name: str, c
 def test_nothing_is_overwritten_without_force(tmp_path: Path, avse_command: Callable) -> None:
     path = tmp_path / "mine.py"
     path.write_text("kept")
-    assert f"{path}: is there already" in avse_command("new", "fusion", "mine", "--out", tmp_path).message
+    assert f"{path}: is there already" in avse_command("new", "fusion", "mine", "-o", tmp_path).message
     assert path.read_text() == "kept"
-    assert avse_command("new", "fusion", "mine", "--out", tmp_path, "--force").status == 0
+    assert avse_command("new", "fusion", "mine", "-o", tmp_path, "--force").status == 0
     assert "class Mine(Fusion)" in path.read_text()
 
 
@@ -150,14 +150,14 @@ def test_an_interruption_leaves_nothing(
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path, avse_command: Callable) -> None:
     (tmp_path / "file").touch()
     for options in (["--package"], []):
-        message = avse_command("new", "fusion", "mine", "--out", tmp_path / "file", *options).message
+        message = avse_command("new", "fusion", "mine", "-o", tmp_path / "file", *options).message
         assert str(tmp_path / "file") in message and "Choose another" in message
 
 
 def test_commands_quote_paths_with_spaces(tmp_path: Path, avse_command: Callable) -> None:
     folder = tmp_path / "my plugins"
-    done = avse_command("new", "fusion", "mine", "--out", folder)
+    done = avse_command("new", "fusion", "mine", "-o", folder)
     assert f"avse check '{folder / 'mine.py'}'" in done.out
     assert f"--plugins '{folder / 'mine.py'}' --fusion mine" in done.out
-    packed = avse_command("new", "fusion", "mine", "--package", "--out", folder)
+    packed = avse_command("new", "fusion", "mine", "--package", "-o", folder)
     assert f"pip install -e '{folder / 'mine'}'" in packed.out and "--plugins" not in packed.out

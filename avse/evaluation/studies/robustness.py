@@ -3,8 +3,8 @@
 A cell is `{"video", "severity", "n", "scores", "auc", "ece", "corrupted"}`. `scores[metric]` holds the `mean` and the
 `difference` to the same model without video, mean over utterances with its interval. `auc` and `ece` say how well the
 reliability tells corrupted frames from clean ones, over all frames in which a tracker still saw a mouth: those of the
-corrupted clips, and those of the same clips with clean video. `corrupted` counts the former. A severity of None stands for
-the mean over all severities, the video `any corruption` for all corruptions.
+corrupted clips, and those of the same clips with clean video. `corrupted` counts the former. A severity of None stands
+for the mean over all severities, the video `any corruption` for all corruptions.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def robustness_table(summary: Mapping[str, Any]) -> Table:
 
 
 def sweep_frames(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Reliability of all clean and of all corrupted frames of a sweep, as its AUC and its calibration error see them."""
+    """Reliability of all clean and of all corrupted frames of a sweep, from which its AUC and ECE are computed."""
     return _frames(rows, _groups(rows)[ANY, None])
 
 

@@ -1,4 +1,4 @@
-"""What the command line needs besides options: free `--key value` arguments, and plain data as tables."""
+"""What verbs print: progress, tables, plugins, recipes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import inspect
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import typer
 
 from avse import plugins
-from avse.errors import AvseError
 
 
 @contextlib.contextmanager
@@ -27,83 +26,11 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Split free arguments into words and options.
+def print_table(table: Any) -> None:
+    """Print a table of `rich`."""
+    from rich.console import Console
 
-    Arguments
-    ---------
-    words : sequence of str
-
-    Raises
-    ------
-    AvseError
-        If an option has no value or is given twice.
-
-    Example
-    -------
-    >>> split_arguments(["recipe.yaml", "--epochs", "5", "--fusion.heads=4", "--output-folder", "x"])
-    (['recipe.yaml'], {'epochs': '5', 'fusion.heads': '4', 'output_folder': 'x'})
-    """
-    rest: list[str] = []
-    options: dict[str, Any] = {}
-    waiting = list(words)
-    while waiting:
-        word = waiting.pop(0)
-        if not word.startswith("--"):
-            if word.startswith("-") and len(word) > 1 and not word[1].isdigit():
-                raise AvseError(f"{word}: options are written --key value.")
-            rest.append(word)
-            continue
-        key, equals, value = word[2:].partition("=")
-        key = key.replace("-", "_")
-        if not equals:
-            if not waiting or waiting[0].startswith("--"):
-                raise AvseError(f"--{key} needs a value.")
-            value = waiting.pop(0)
-        if key in options:
-            raise AvseError(f"--{key} is given twice.")
-        else:
-            options[key] = value
-    return rest, options
-
-
-def numbers_of(option: str, text: str) -> list[int]:
-    """Whole numbers that are separated by commas.
-
-    >>> numbers_of("--severities", "1,3, 5")
-    [1, 3, 5]
-    """
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise AvseError(f"{option} {text}: wants whole numbers with commas between them, such as 1,3,5.") from None
-
-
-def build_plugin(kind: str, name: str, options: Mapping[str, str]) -> Any:
-    """A plugin from its name and its arguments as YAML text, held to the rules of recipes.
-
-    Example
-    -------
-    >>> build_plugin("corruption", "blur", {"severity": "5"}).severity
-    5
-    """
-    from avse.recipe.build import load_tree
-    from avse.recipe.overrides import apply_overrides
-    from avse.recipe.rules import find_faults
-    from avse.recipe.tree import Tree
-
-    cls = plugins.get(kind, name)
-    arguments = Tree.parse("".join(f"{key}: 0\n" for key in options) or "{}", name)
-    apply_overrides(arguments, options)
-    call = Tree.parse(f"{name}: !new:avse.plugins.{kind}.{name}", name)
-    apply_overrides(call, {f"{name}.{key}": value for key, value in options.items()})
-    faults = find_faults(call)
-    if faults:
-        text = "\n".join(faults)
-        for key in options:
-            text = text.replace(f"--{name}.{key}: {name}.{key}: ", f"--{key}: ")
-        raise AvseError(text)
-    return cls(**load_tree(arguments, trusted_only=False))
+    Console().print(table)
 
 
 def describe_plugins(what: str = "") -> None:
@@ -209,10 +136,12 @@ def _tells_a_type(line: str) -> bool:
 
 
 def _describe_plugin(kind: str, name: str) -> None:
+    from avse.docstrings import whole_docstring
+
     cls = plugins.get(kind, name)
     typer.secho(f"{kind}/{name}", bold=True, nl=False)
     typer.echo(f"   {cls.__name__} ({plugins.place(kind, name)})\n")
-    typer.echo(inspect.getdoc(cls) or "(no description)")
+    typer.echo(whole_docstring(cls) or "(no description)")
     parameters = inspect.signature(cls).parameters.values()
     written = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     typer.echo("\nIn a recipe:\n")

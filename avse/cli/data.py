@@ -1,0 +1,85 @@
+"""Verbs of data: `prepare`, `scenes`, `mix`."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avse.cli import options as say
+from avse.errors import AvseError
+
+app = typer.Typer()
+_verb = functools.partial(app.command, cls=say.Verb, rich_help_panel="Data")
+
+
+@_verb(context_settings=say.FREE, options_metavar="DATASET FOLDER [--OPTION VALUE]... [OPTIONS]")
+def prepare(
+    context: typer.Context,
+    output: Annotated[Path | None, say.output("Manifest to write. Default: manifest.csv in FOLDER.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the corpus into FOLDER first.")] = False,
+) -> None:
+    """Write the manifest of a corpus in FOLDER; `avse plugins dataset` lists corpora and their options."""
+    words, arguments = say.split_arguments(context.args)
+    if len(words) != 2:
+        raise AvseError("prepare needs a dataset and a folder: avse prepare grid ~/corpora/grid")
+    name, folder = words[0], Path(words[1]).expanduser()
+    dataset = say.build_plugin("dataset", name, arguments)
+    typer.echo(dataset.prepare(dataset.download(folder) if download else folder, output))
+
+
+@_verb()
+def scenes(
+    manifest: Annotated[Path, typer.Argument(help="CSV of speech and noises.")],
+    output: Annotated[Path, say.output("Scene file to write.")],
+    split: Annotated[str, typer.Option(help="Draw from this split.")] = "test",
+    snr: Annotated[
+        list[float] | None, typer.Option(help="In dB (may be given again). Default: -5, 0, 5; of separation 5.")
+    ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="recorded, babble, babble4, babble_audio, white, ...; or separation2, separation3, ... (may be given "
+            "again). Default: recorded, babble."
+        ),
+    ] = None,
+    per_condition: Annotated[
+        int | None, typer.Option(min=1, help="Targets in each condition. Default: all; of separation 20 groups.")
+    ] = None,
+    leave_out: Annotated[
+        int, typer.Option(min=0, help="Of separation: use one clip in so many, those that training left out.")
+    ] = 0,
+    seed: say.Seed = 0,
+) -> None:
+    """Draw the scenes of a test set: speech, noise and level of each mixture; or the speakers of each mixture."""
+    from avse.data.scenes import make_scene_file
+
+    drawn = make_scene_file(
+        manifest,
+        split,
+        output,
+        snrs=snr,
+        conditions=condition or ("recorded", "babble"),
+        per_condition=per_condition,
+        leave_out=leave_out,
+        seed=seed,
+    )
+    typer.echo(f"{len(drawn)} scenes written to {output}")
+
+
+@_verb()
+def mix(
+    scene_file: Annotated[Path, typer.Argument(help="Scenes, as `avse scenes` writes them.")],
+    manifest: Annotated[Path, typer.Option(help="CSV of the speech and noises that the scenes name.")],
+    output: Annotated[Path, say.output("Folder of the mixtures.")],
+    jobs: say.Jobs = 1,
+) -> None:
+    """Write the noisy test set of a scene file; the same everywhere."""
+    from avse.cli.printing import progress_bar
+    from avse.data.rendering import render_scenes
+
+    with progress_bar("Mixing") as show:
+        path = render_scenes(scene_file, manifest, output, jobs=jobs, on_progress=show)
+    typer.echo(path)

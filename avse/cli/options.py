@@ -1,0 +1,208 @@
+"""Options that several verbs share, each said once; old spellings; and free `--key value` arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from avse.compatibility import warn
+from avse.errors import AvseError
+
+
+def output(help: str) -> Any:
+    """What a verb writes: `-o/--output`."""
+    return typer.Option("-o", "--output", help=help)
+
+
+Output = Annotated[Path, output("Folder of the results.")]
+Model = Annotated[str, typer.Option("--model", help="Name or folder of a model.")]
+DiffusionModel = Annotated[str, typer.Option("--model", help="Name or folder of a model with a diffusion prior.")]
+Device = Annotated[str, typer.Option("--device", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ...")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes that share the work.")]
+NoVideo = Annotated[bool, typer.Option("--no-video", help="Use the audio only.")]
+Roi = Annotated[str, typer.Option("--roi", help="What the frames show: auto, face or mouth.")]
+Tracker = Annotated[
+    str | None, typer.Option("--tracker", help="Mouth tracker; `avse plugins mouth_tracker` lists them.")
+]
+Crops = Annotated[
+    Path | None, typer.Option("--crops", help="Folder that keeps tracked mouth crops for the next evaluation.")
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Write a report to this file.")]
+Split = Annotated[list[str] | None, typer.Option("--split", help="Use this split only (may be given again).")]
+Metric = Annotated[list[str] | None, typer.Option("--metric", help="Compute this metric (may be given again).")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only this many rows, the first ones.")]
+Label = Annotated[str | None, typer.Option("--label", help="Name of the system in tables.")]
+Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are already there.")]
+
+# Verbs that take any `--key value`.
+FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
+OF_RECIPE = "RECIPE [--KEY VALUE]... [OPTIONS]"
+
+# Names of the last release. A new name that ends in a comma takes one value each time; one without `--` is an argument.
+OLD_OPTIONS: dict[str, dict[str, str]] = {
+    "generate": {"--video": "CLIP"},
+    "prepare": {"--manifest": "--output"},
+    "robustness": {"--out": "--output", "--corruptions": "--corruption,", "--severities": "--severity,"},
+    "evaluate": {"--out": "--output", "--voices": "--speakers"},
+    **{
+        verb: {"--out": "--output"}
+        for verb in (
+            *("compare", "calibrate", "calibration", "lips", "probe"),
+            *("scenes", "mix", "new"),
+        )
+    },
+}
+OLD_VERBS = {"lips": ("study", "lips"), "probe": ("study", "probe"), "evaluate-separation": ("evaluate",)}
+_SWEEP = ("--corruptions", "--severities")  # of `evaluate`, which became a study
+
+
+class Verb(TyperCommand):
+    """A command that takes its options by their old names as well, with a warning."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, renewed_options(self.name or "", args))
+
+
+def renewed_options(verb: str, words: Sequence[str]) -> list[str]:
+    """Words of a command line, each old option under its new name.
+
+    Example
+    -------
+    >>> renewed_options("robustness", ["--severity", "1"])
+    ['--severity', '1']
+    """
+    renewed: list[str] = []
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        old, equals, value = word.partition("=")
+        new = OLD_OPTIONS.get(verb, {}).get(old)
+        if new is None:
+            renewed.append(word)
+            continue
+        option = new.rstrip(",")
+        warn(old, f"{option}, once for each value" if new.endswith(",") else option, verb)
+        if not equals:
+            if not waiting:
+                return [*renewed, option]
+            value = waiting.pop(0)
+        for one in value.split(",") if new.endswith(",") else [value]:
+            renewed += [option, one.strip()] if option.startswith("--") else [one]
+    return renewed
+
+
+def renewed_verb(words: Sequence[str]) -> list[str]:
+    """Words of a command line, with an old verb under its new name."""
+    place = next((place for place, word in enumerate(words) if not word.startswith("-")), len(words))
+    verb, after = words[place : place + 1], words[place + 1 :]
+    new: Sequence[str] | None = OLD_VERBS.get(*verb) if verb else None
+    old = " ".join(verb)
+    if old == "evaluate" and any(word.partition("=")[0] in _SWEEP for word in after):
+        old, new = "evaluate --corruptions", ("study", "robustness")
+    if new is None:
+        return list(words)
+    if old == "evaluate-separation":
+        after = [word for word in after if word != "--keep"] + ["--model", "av-vae"] * ("--model" not in after)
+    warn(f"avse {old}", f"avse {' '.join(new)}")
+    return [*words[:place], *new, *after]
+
+
+def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Split free arguments into words and options.
+
+    Arguments
+    ---------
+    words : sequence of str
+
+    Raises
+    ------
+    AvseError
+        If an option has no value or is given twice.
+
+    Example
+    -------
+    >>> split_arguments(["recipe.yaml", "--epochs", "5", "--fusion.heads=4", "--output-folder", "x"])
+    (['recipe.yaml'], {'epochs': '5', 'fusion.heads': '4', 'output_folder': 'x'})
+    """
+    rest: list[str] = []
+    options: dict[str, Any] = {}
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("--"):
+            if word.startswith("-") and len(word) > 1 and not word[1].isdigit():
+                raise AvseError(f"{word}: options are written --key value.")
+            rest.append(word)
+            continue
+        key, equals, value = word[2:].partition("=")
+        key = key.replace("-", "_")
+        if not equals:
+            if not waiting or waiting[0].startswith("--"):
+                raise AvseError(f"--{key} needs a value.")
+            value = waiting.pop(0)
+        if key in options:
+            raise AvseError(f"--{key} is given twice.")
+        options[key] = value
+    return rest, options
+
+
+def overrides(context: typer.Context, arguments: Sequence[str], about_words: str = "") -> tuple[list[str], dict]:
+    """Words, and changes of a model's recipe, from arguments that are no option of the verb.
+
+    Raises
+    ------
+    AvseError
+        If an argument is nearly an option of the verb; or if there are words, and `about_words` says why none may be.
+    """
+    options = [option for parameter in context.command.params for option in parameter.opts if option.startswith("--")]
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        near = get_close_matches(option, options, n=1, cutoff=0.8)
+        if option.startswith("--") and near:
+            raise AvseError(f"There is no option {option}. Did you mean {near[0]}?")
+    words, changes = split_arguments(arguments)
+    if words and about_words:
+        raise AvseError(f"{' '.join(words)}: {about_words}")
+    return words, changes
+
+
+def recipe_arguments(context: typer.Context) -> tuple[Path, dict[str, str], list[str | Path]]:
+    """Recipe, overrides and paths of plugins from free arguments, in any order."""
+    words, options = split_arguments(context.args)
+    if len(words) != 1:
+        raise AvseError(f"Give one recipe, then --key value for what to change; got {' '.join(words) or 'none'}.")
+    return Path(words[0]), options, context.obj
+
+
+def build_plugin(kind: str, name: str, options: Mapping[str, str]) -> Any:
+    """A plugin from its name and its arguments as YAML text, held to the rules of recipes.
+
+    Example
+    -------
+    >>> build_plugin("corruption", "blur", {"severity": "5"}).severity
+    5
+    """
+    from avse import plugins
+    from avse.recipe.build import load_tree
+    from avse.recipe.overrides import apply_overrides
+    from avse.recipe.rules import find_faults
+    from avse.recipe.tree import Tree
+
+    cls = plugins.get(kind, name)
+    arguments = Tree.parse("".join(f"{key}: 0\n" for key in options) or "{}", name)
+    apply_overrides(arguments, options)
+    call = Tree.parse(f"{name}: !new:avse.plugins.{kind}.{name}", name)
+    apply_overrides(call, {f"{name}.{key}": value for key, value in options.items()})
+    faults = find_faults(call)
+    if faults:
+        text = "\n".join(faults)
+        for key in options:
+            text = text.replace(f"--{name}.{key}: {name}.{key}: ", f"--{key}: ")
+        raise AvseError(text)
+    return cls(**load_tree(arguments, trusted_only=False))

@@ -1,0 +1,177 @@
+"""Verbs that use a model: `enhance`, `separate`, `generate`, `embed`."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avse.cli import options as say
+from avse.errors import AvseError
+
+app = typer.Typer()
+_verb = functools.partial(app.command, cls=say.Verb, rich_help_panel="Use")
+
+
+@_verb(context_settings=say.FREE)
+def enhance(
+    context: typer.Context,
+    inputs: Annotated[list[str], typer.Argument(help="Media files, folders or patterns such as 'talks/*.mp4'.")],
+    output: Annotated[
+        Path | None, say.output("File or folder to write. Default: NAME.enhanced.EXT beside the input.")
+    ] = None,
+    model: say.Model = "avse-small",
+    video: Annotated[Path | None, typer.Option(help="The video that goes with an audio file.")] = None,
+    no_video: say.NoVideo = False,
+    roi: say.Roi = "auto",
+    face: Annotated[str, typer.Option(help="Which face: largest, INDEX from the left, or x,y,w,h.")] = "largest",
+    tracker: say.Tracker = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a plot of spectrograms and reliability.")] = None,
+    json: say.Json = None,
+    device: say.Device = "auto",
+    jobs: say.Jobs = 1,
+) -> None:
+    """Enhance clips: talk.mp4 becomes talk.enhanced.mp4, its video untouched.
+
+    Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
+    """
+    words, overrides = say.overrides(context, inputs)
+    from avse.jobs.enhance import enhance_files
+
+    reports, failures = enhance_files(
+        words,
+        output=output,
+        model=model,
+        video=video,
+        use_video=not no_video,
+        roi=roi,
+        face=face,
+        tracker=tracker,
+        plot=plot,
+        json_path=json,
+        device=device,
+        jobs=jobs,
+        overrides=overrides,
+        show_progress=sys.stderr.isatty(),
+    )
+    for report in reports:
+        for warning in report.warnings:
+            typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
+        mouth = f"mouth seen in {report.valid_share:.0%}" if report.video else "no video"
+        typer.echo(
+            f"{report.input} -> {report.output} ({report.seconds:.1f} s, {mouth}, RTF {report.real_time_factor})"
+        )
+    if failures:
+        total = len(reports) + len(failures)
+        listed = "".join(f"\n  {message}" for message in failures.values())
+        raise AvseError(next(iter(failures.values())) if total == 1 else f"{len(failures)} of {total} failed:{listed}")
+
+
+@_verb(context_settings=say.FREE)
+def separate(
+    context: typer.Context,
+    mixture: Annotated[Path, typer.Argument(help="The audio of several speakers; may be a video.")],
+    video: Annotated[
+        list[Path] | None,
+        typer.Option(help="A video of each speaker (may be given again), or one that shows them all."),
+    ] = None,
+    others: Annotated[int, typer.Option(min=0, help="The number of further speakers, whom no video shows.")] = 0,
+    speaker: Annotated[
+        list[str] | None, typer.Option(help="Name of a speaker that the model knows, one for each, in order.")
+    ] = None,
+    output: Annotated[Path | None, say.output("Folder to write. Default: NAME.separated beside the input.")] = None,
+    model: say.Model = "av-vae",
+    roi: say.Roi = "auto",
+    tracker: say.Tracker = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a plot of each speaker's face and spectrogram.")] = None,
+    json: say.Json = None,
+    device: say.Device = "auto",
+) -> None:
+    """Separate speakers: an audio file for each of them, and one for the rest.
+
+    Parts of the model that need no training can be changed: --inference langevin --inference.iterations 100.
+    """
+    _, overrides = say.overrides(context, context.args, "belongs to no option. One mixture is separated at a time.")
+    from avse.jobs.separate import separate_file
+
+    report = separate_file(
+        mixture,
+        video or (),
+        output=output,
+        others=others,
+        speakers=speaker or (),
+        model=model,
+        roi=roi,
+        tracker=tracker,
+        plot=plot,
+        json_path=json,
+        device=device,
+        overrides=overrides,
+    )
+    for warning in report.warnings:
+        typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
+    for talker in report.talkers:
+        mouth = f"mouth seen in {talker.valid_share:.0%}" if talker.video else "no video"
+        typer.echo(f"{talker.name} -> {talker.output} ({mouth})")
+    typer.echo(f"rest -> {report.rest} ({report.seconds:.1f} s in {sum(report.timings.values()):.1f} s)")
+
+
+@_verb()
+def generate(
+    clip: Annotated[Path | None, typer.Argument(help="A video of the speaker. Its audio is ignored.")] = None,
+    model: say.DiffusionModel = "av-diffusion-small",
+    output: Annotated[Path, say.output("Audio file to write.")] = Path("generated.wav"),
+    no_video: Annotated[bool, typer.Option("--no-video", help="Ignore the video: draw any speech.")] = False,
+    seconds: Annotated[float | None, typer.Option(help="Length. Default: that of the video.")] = None,
+    seed: Annotated[int, typer.Option(help="Each seed draws another voice.")] = 0,
+    guidance: Annotated[float | None, typer.Option(help="0: none; above: follow the lips more closely.")] = None,
+    sampler: Annotated[str, typer.Option(help="`avse plugins sampler` lists them.")] = "ancestral",
+    steps: Annotated[int, typer.Option(min=1, help="Of the sampler.")] = 30,
+    plot: Annotated[Path | None, typer.Option(help="Write a plot of the spectrogram.")] = None,
+    roi: say.Roi = "auto",
+    tracker: say.Tracker = None,
+    device: say.Device = "auto",
+) -> None:
+    """Draw speech from video: speech that fits the movement of the lips."""
+    if output.suffix.lower() not in (".wav", ".flac", ".ogg"):
+        raise AvseError(f"-o {output}: speech is written to .wav, .flac or .ogg.")
+    from avse.data.audio import write_audio
+    from avse.model import as_clip, load
+
+    loaded = load(model, device=device)
+    source = None if clip is None else as_clip(clip, use_video=not no_video, roi=roi, tracker=tracker, silent=True)
+    speech = loaded.generate(source, seconds=seconds, seed=seed, guidance=guidance, sampler=sampler, steps=steps)
+    write_audio(output, speech)
+    if plot is not None:
+        from avse.evaluation.plots.spectrograms import plot_sounds
+
+        shown = {"drawn from the lips" if source is not None and source.valid.any() else "drawn": speech}
+        if source is not None and source.audio.any():
+            shown["recorded"] = source.audio[: len(speech)]
+        plot_sounds(plot, shown, title=clip.name if clip is not None else None)
+    typer.echo(f"{output} ({len(speech) / 16000:.2f} s)" + (f", {plot}" if plot is not None else ""))
+
+
+@_verb()
+def embed(
+    clip: Annotated[Path, typer.Argument(help="A media file.")],
+    output: Annotated[Path | None, say.output("Default: NAME.npz beside the clip.")] = None,
+    model: say.DiffusionModel = "av-diffusion-small",
+    time: Annotated[float, typer.Option(min=0.0, max=1.0, help="Noise level that the network is told.")] = 0.1,
+    no_video: say.NoVideo = False,
+    roi: say.Roi = "auto",
+    tracker: say.Tracker = None,
+    device: say.Device = "auto",
+) -> None:
+    """Write features of each video frame from the network of a diffusion prior, as arrays for other work."""
+    from avse.api import write_features
+    from avse.model import load
+
+    output = output or clip.with_suffix(".npz")
+    arrays = load(model, device=device).embed(clip, time=time, use_video=not no_video, roi=roi, tracker=tracker)
+    write_features(arrays, output)
+    frames, dim = arrays["features"].shape
+    typer.echo(f"{output}: features ({frames} frames, {dim}), mouth seen in {arrays['valid'].mean():.0%} of them")
