@@ -22,7 +22,7 @@ MODULES = {
     "contracts.diffusion": "priors.diffusion.base",
     "contracts.fit": "inference.em.state",
     "contracts.latent_inference": "inference.em.driver",
-    "contracts.latent_run": "inference.em.run",
+    "contracts.latent_run": "inference.em.driver",
     "contracts.posterior_sampling": "inference.posterior_sampling.base",
     "contracts.recognition": "priors.vae.noisy_speech_encoder",
     "contracts.score_network": "nnet.score_network",
@@ -50,6 +50,8 @@ MODULES = {
     "inference.vem": "inference.em.vem",
     "media.mouth": "media.faces.crop",
     "media.talkers": "media.faces.speakers",
+    "metrics.estoi": "metrics.stoi",
+    "metrics.si_sdr_improvement": "metrics.si_sdr",
     "priors.recurrent_vae": "priors.vae.recurrent_vae",
     "priors.speaker_vae": "priors.vae.speaker_vae",
     "priors.switching_vae": "priors.vae.switching_vae",
@@ -63,11 +65,14 @@ MODULES = {
     "signal.looks": "priors.vae.mouth_gallery",
     "signal.masking": "signal.masks",
     "signal.mixture": "signal.wiener",
+    "training.denoising": "training.losses",
+    "training.separation": "training.losses",
 }
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
     "avse.evaluation.separation.evaluate_separation": "avse.evaluation.runner.evaluate",
+    "avse.signal.metrics.check_sounds": "avse.signal.metrics.check_audio",
     "avse.signal.mixture.typical_power": "avse.signal.wiener.geometric_mean_power",
     "avse.signal.stft.repeat_to_steps": "avse.signal.stft.repeat_to_frames",
     "avse.signal.stft.stft_steps": "avse.signal.stft.stft_frames",

@@ -5,8 +5,8 @@
     @parametrize_with_checks("my_package")
     def test_conformance(plugin, check): check(plugin)
 
-Each check is one test, such as `test_conformance[fusion/my_fusion-padding]`. To look into one, run it alone and stop
-where it fails: `pytest --pdb -k "my_fusion and padding"`. Without pytest, `run_check` does the same.
+Each check is one test, such as `test_conformance[fusion/my_fusion-padding]`. To debug a check, run it alone and stop at
+the failure: `pytest --pdb -k "my_fusion and padding"`. Without pytest, `run_check` does the same.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def parametrize_with_checks(
 ) -> pytest.MarkDecorator:
     """Run a test once for each check of each plugin.
 
-    The test takes `plugin`, a class, and `check`, to be called with it. A check that does not apply to a plugin is
-    skipped, with the reason. A failure says what was expected, what was found and where, and how to mend it.
+    The test takes `plugin`, a class, and `check`, and calls `check(plugin)`. A check that does not apply to a plugin is
+    skipped, with the reason. A failure shows the promise, the measurement, the place and a hint.
 
     Arguments
     ---------
@@ -45,7 +45,7 @@ def parametrize_with_checks(
         Classes of plugins, registered or not; a Python file or folder; an installed package that announces plugins in
         the entry-point group `avse.plugins`; a kind (`fusion`); a plugin (`fusion/my_fusion`).
     only : sequence of str, optional
-        Names of checks; the others are left out.
+        Names of checks to run; all by default.
     expected_failures : mapping of str to str, optional
         Reasons by test id (`fusion/my_fusion-causal`), for checks that are known to fail. Such a test fails once the
         check passes.
@@ -69,13 +69,9 @@ def parametrize_with_checks(
     """
     import pytest
 
-    several = [targets] if isinstance(targets, (str, Path, type)) else list(targets)
-    found, problems = find_plugins(several)
-    if problems:
-        raise AvseError("\n".join(map(str, problems)))
     cases = {
         f"{kind}/{name}-{check.name}": (cls, _TestOfCheck(check))
-        for cls in found
+        for cls in _classes([targets] if isinstance(targets, (str, Path, type)) else targets)
         for kind, name in [kind_and_name(cls)]
         for check in checks_of(kind)
     }
@@ -87,17 +83,11 @@ def parametrize_with_checks(
     for case in expected_failures:
         if case not in cases:
             raise AvseError(plugins.unknown("check of a plugin", case, cases))
+    marks = {case: pytest.mark.xfail(reason=reason, strict=True) for case, reason in expected_failures.items()}
     return pytest.mark.parametrize(
         ("plugin", "check"),
         [
-            pytest.param(
-                cls,
-                test,
-                id=case,
-                marks=[pytest.mark.xfail(reason=expected_failures[case], strict=True)]
-                if case in expected_failures
-                else [],
-            )
+            pytest.param(cls, test, id=case, marks=marks.get(case, ()))
             for case, (cls, test) in cases.items()
             if not only or test.check.name in only
         ],
@@ -105,7 +95,7 @@ def parametrize_with_checks(
 
 
 def run_check(target: Target, name: str) -> None:
-    """Put plugins to one check, and let out what it raises, with the whole way to where it was raised.
+    """Run one check of plugins and raise its exception, with the whole traceback.
 
     Arguments
     ---------
@@ -119,20 +109,24 @@ def run_check(target: Target, name: str) -> None:
     CheckFailed
         If a plugin breaks the promise.
     NotApplicable
-        If the check says nothing about a plugin.
+        If the check does not apply to a plugin.
 
     Example
     -------
     >>> run_check("fusion/concat", "padding")
     """
-    found, problems = find_plugins([target])
-    if problems:
-        raise AvseError("\n".join(map(str, problems)))
-    for cls in found:
+    for cls in _classes([target]):
         checks = {check.name: check for check in checks_of(kind_and_name(cls)[0])}
         if name not in checks:
             raise AvseError(plugins.unknown("check", name, checks))
         checks[name].run(cls)
+
+
+def _classes(targets: Sequence[Target]) -> list[type]:
+    classes, problems = find_plugins(targets)
+    if problems:
+        raise AvseError("\n".join(map(str, problems)))
+    return classes
 
 
 class _TestOfCheck:

@@ -1,8 +1,8 @@
-"""Conformance checks: what every plugin of a kind must do, as named tests that any class can be put to.
+"""Conformance checks: what every plugin of a kind must do, as named tests of a class.
 
-`core` holds what a check is and how it is run; `common`, `modules`, `devices` and `complexity` what several kinds
-share; `runner` is what `avse check` calls; each further module is a kind, with `CHECKS`, and `DOES_NOT_APPLY` for those
-of `PROMISES` that say nothing about it. A check gets the class, builds an instance by `cls.example()`, and raises
+`core` defines a check and runs it; `common`, `modules`, `devices` and `complexity` hold the checks that several kinds
+share; `avse check` calls `runner`; each other module is a kind, with its `CHECKS`, and with `DOES_NOT_APPLY` for those
+of `PROMISES` that do not concern it. A check takes the class, builds an instance by `cls.example()`, and raises
 `CheckFailed` with what it measured.
 """
 

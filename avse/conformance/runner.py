@@ -1,4 +1,4 @@
-"""`avse check`: finds plugins by file, folder, installed package or name, puts them to their checks, and tells."""
+"""`avse check`: finds plugins by file, folder, installed package or name, runs their checks, and prints tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avse import plugins
-from avse.conformance import Check, CheckResult, checks_of, does_not_apply, run_check
+from avse.conformance import CheckResult, checks_of, does_not_apply, run_check
 from avse.errors import AvseError
 from avse.files import atomic_path
 
@@ -26,7 +26,7 @@ Target = str | Path | type
 
 @dataclass(frozen=True)
 class Report:
-    """What the checks found about one plugin.
+    """The results of the checks of one plugin.
 
     Arguments
     ---------
@@ -51,45 +51,48 @@ def check_plugins(
     show_traceback: bool = False,
     failures: bool = False,
 ) -> bool:
-    """Put plugins to the checks of their kind, print a table for each and a line for all, and say whether all passed.
+    """Run the checks of plugins, print a table for each and a summary, and return whether all passed.
 
     Arguments
     ---------
     targets : sequence of str, path or type
         See `find_plugins`.
     only : sequence of str, optional
-        Names of checks; the others are left out.
+        Names of checks to run; all by default.
     json_path : path, optional
-        A file to write the same to.
+        A file for the same results.
     show_traceback : bool
-        Print where each exception came from.
+        Print the traceback of each exception.
     failures : bool
-        Show only the checks that failed, and only the plugins that have some.
+        Print only the checks that failed.
 
     Raises
     ------
     AvseError
-        If a target leads to no plugin, or no plugin has a check of a name in `only`.
+        If a target leads to no plugin, or a name in `only` is not that of a check.
     """
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
     begin = time.perf_counter()
-    found, problems = find_plugins(targets)
-    _expect_known(only, found)
+    classes, problems = find_plugins(targets)
+    names = {check.name for cls in classes for check in checks_of(kind_and_name(cls)[0])}
+    for name in only or ():
+        if classes and name not in names:
+            raise AvseError(plugins.unknown("check", name, names))
     for problem in problems:
         console.print(
             f"FAIL  {_short(problem.place)}: {problem.subject}: {problem.reason}", style="red", soft_wrap=True
         )
     reports = []
-    for report in run_plugins(found, only):
+    for report in run_plugins(classes, only):
         reports.append(report)
         show(report, console, show_traceback, failures)
     counts = Counter(result.outcome for report in reports for result in report.results)
     passed = not problems and not counts["FAIL"]
     if json_path is not None:
         with atomic_path(json_path) as path:
-            path.write_text(json.dumps(_plain(reports, problems, passed), indent=2) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(_as_json(reports, problems, passed), indent=2) + "\n", encoding="utf-8")
     _list_failures(reports, console)
     total = sum(counts.values())
     broken = f"{len(problems)} that cannot be loaded, " if problems else ""
@@ -103,7 +106,7 @@ def check_plugins(
 
 
 def find_plugins(targets: Iterable[Target]) -> tuple[list[type], list[plugins.Problem]]:
-    """Plugin classes, and what kept others from being one.
+    """Plugin classes, and the problems of those that cannot be loaded.
 
     Arguments
     ---------
@@ -133,9 +136,9 @@ def find_plugins(targets: Iterable[Target]) -> tuple[list[type], list[plugins.Pr
     return list(classes), list(problems)
 
 
-def run_plugins(found: Iterable[type], only: Sequence[str] | None = None) -> Iterator[Report]:
-    """Put each class to the checks of its kind, or to some of them."""
-    for cls in found:
+def run_plugins(classes: Iterable[type[Any]], only: Sequence[str] | None = None) -> Iterator[Report]:
+    """Run the checks of each class, or those named in `only`."""
+    for cls in classes:
         kind, name = kind_and_name(cls)
         registered = vars(cls).get("plugin_name")
         place = plugins.place(kind, name) if registered else f"{cls.__module__}.{cls.__qualname__}"
@@ -143,13 +146,13 @@ def run_plugins(found: Iterable[type], only: Sequence[str] | None = None) -> Ite
         yield Report(cls, kind, name, place, [run_check(check, cls) for check in checks])
 
 
-def kind_and_name(cls: type) -> tuple[str, str]:
+def kind_and_name(cls: type[Any]) -> tuple[str, str]:
     """Kind and name of a plugin class; for one that is not registered, the kind of its contract and its own name.
 
     Raises
     ------
     AvseError
-        If it is a class of no kind.
+        If it is not a class of any kind.
 
     Example
     -------
@@ -157,34 +160,33 @@ def kind_and_name(cls: type) -> tuple[str, str]:
     ('metric', 'si_sdr')
     """
     if vars(cls).get("plugin_name"):
-        return cls.plugin_kind, cls.plugin_name  # type: ignore[attr-defined]
+        return cls.plugin_kind, cls.plugin_name
     for kind in plugins.KINDS:
         if issubclass(cls, plugins.contract(kind)):
             return kind, cls.__name__
-    raise AvseError(f"{cls.__name__} is no plugin: it has none of the classes of avse.contracts as a base.")
+    raise AvseError(f"{cls.__name__} is not a plugin: it has none of the classes of avse.contracts as a base.")
 
 
 def show(report: Report, console: Console, show_traceback: bool = False, failures: bool = False) -> None:
-    """Print one plugin's table: each check, its outcome, and for a failure what, where, and how to mend it.
+    """Print the table of one plugin: each check and its outcome, and for a failure the cause, the place and a hint.
 
-    Checks that stopped at the same exception are told together, after the others.
+    Checks that stopped at the same exception are printed together, after the others.
     """
     from rich.text import Text
 
     if failures and all(result.passed for result in report.results):
         return
     width = max(len(result.check.name) for result in report.results) if report.results else 0
-    title = Text.assemble((f"{report.kind}/{report.name}", "bold"), f"  {_short(report.place)}")
-    console.print(title, soft_wrap=True)
+    console.print(Text.assemble((f"{report.kind}/{report.name}", "bold"), f"  {_short(report.place)}"), soft_wrap=True)
     styles = {"pass": "green", "FAIL": "bold red", "n/a": "dim"}
     together = [group for group in _same_errors(report.results) if len(group) > 1]
     grouped = {id(result) for group in together for result in group}
     for result in report.results:
         begin = [Text(result.check.name.ljust(width)), Text(result.outcome.ljust(4), style=styles[result.outcome])]
         if result.passed:
-            told = result.check.expected if result.applicable else result.found
             if not failures:
-                _print_row(console, [*begin, Text(told, style="dim")])
+                text = result.check.expected if result.applicable else result.found
+                _print_row(console, [*begin, Text(text, style="dim")])
         elif id(result) not in grouped:
             _print_row(console, [*begin, Text("expected", style="bold"), Text(result.check.expected)])
             _print_failure(result, console, width)
@@ -192,15 +194,14 @@ def show(report: Report, console: Console, show_traceback: bool = False, failure
         names = ", ".join(result.check.name for result in group)
         console.print(Text(f"{len(group)} checks stopped at the same error: {names}", style="bold red"))
         _print_failure(group[0], console, width)
-    foreign = _grouped(does_not_apply(report.kind))
-    if foreign and not failures:
-        console.print(Text(f"not asked of a {report.kind}: {foreign}", style="dim"))
+    reasons = _by_reason(does_not_apply(report.kind))
+    if reasons and not failures:
+        console.print(Text(f"does not apply to a {report.kind}: {reasons}", style="dim"))
     shown = [result for result in report.results if id(result) not in grouped] + [group[0] for group in together]
     for result in shown:
         if show_traceback and result.error is not None:
             console.print(Text(f"\n{result.check.name}:", style="bold"))
-            lines = traceback.format_exception(type(result.error), result.error, result.error.__traceback__)
-            console.print(Text("".join(lines)), soft_wrap=True)
+            console.print(Text("".join(traceback.format_exception(result.error))), soft_wrap=True)
     console.print()
 
 
@@ -209,14 +210,14 @@ def _print_failure(result: CheckResult, console: Console, width: int) -> None:
 
     empty = [Text(" " * width), Text("    ")]
     _print_row(console, [*empty, Text("found   ", style="bold"), Text(result.found, style="red")])
-    # In one line, however long, so that it can be copied.
+    # One line of any length, so that it can be copied.
     console.print(" " * (width + 8) + "where     " + _short(result.place), soft_wrap=True)
     if result.hint:
         _print_row(console, [*empty, Text("hint    ", style="bold"), Text(result.hint)])
 
 
 def _same_errors(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
-    """Failures by exceptions, those with one type, place and message (but for sizes in it) together."""
+    """Exceptions, grouped by type, place and message without its numbers."""
     together: dict[tuple[str, str], list[CheckResult]] = {}
     for result in results:
         if result.raised:
@@ -225,10 +226,10 @@ def _same_errors(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
 
 
 def _list_failures(reports: Sequence[Report], console: Console) -> None:
-    """One line a plugin: the checks it failed."""
+    """One line for each plugin with the checks it failed."""
     from rich.text import Text
 
-    failed = {f"{r.kind}/{r.name}": [one.check.name for one in r.results if not one.passed] for r in reports}
+    failed = {f"{r.kind}/{r.name}": [result.check.name for result in r.results if not result.passed] for r in reports}
     if any(failed.values()):
         console.print(Text("Failed checks", style="bold red"))
     for plugin, names in failed.items():
@@ -248,15 +249,15 @@ def _print_row(console: Console, cells: list[Any]) -> None:
     console.print(row)
 
 
-def _grouped(reasons: dict[str, str]) -> str:
-    """Names with one reason together: `gradients, devices (nothing to learn); ...`."""
+def _by_reason(reasons: dict[str, str]) -> str:
+    """Names grouped by their reason: `gradients, devices (nothing to learn); ...`."""
     together: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         together.setdefault(reason, []).append(name)
     return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in together.items())
 
 
-def _plain(reports: Sequence[Report], problems: Sequence[plugins.Problem], passed: bool) -> dict[str, Any]:
+def _as_json(reports: Sequence[Report], problems: Sequence[plugins.Problem], passed: bool) -> dict[str, Any]:
     def of_result(result: CheckResult) -> dict[str, Any]:
         return {
             "check": result.check.name,
@@ -284,13 +285,6 @@ def _plain(reports: Sequence[Report], problems: Sequence[plugins.Problem], passe
     }
 
 
-def _expect_known(only: Sequence[str] | None, found: Sequence[type]) -> None:
-    known: list[Check] = [check for kind in {kind_and_name(cls)[0] for cls in found} for check in checks_of(kind)]
-    for name in only or ():
-        if found and name not in {check.name for check in known}:
-            raise AvseError(plugins.unknown("check", name, {check.name for check in known}))
-
-
 def _names_of(target: str | Path) -> tuple[list[tuple[str, str]], list[plugins.Problem]]:
     path, text = Path(target).expanduser(), str(target)
     if not path.exists() and not isinstance(target, Path):
@@ -316,13 +310,15 @@ def _names_of(target: str | Path) -> tuple[list[tuple[str, str]], list[plugins.P
 
 
 def _nearest(path: Path) -> str:
-    """A question that names files of the folder, or plugins, whose names are near; empty if there are none."""
-    beside = (
-        [one for one in path.parent.iterdir() if one.is_dir() or one.suffix == ".py"] if path.parent.is_dir() else []
-    )
-    files = {one.stem: str(path.parent / one.name) for one in beside if not one.name.startswith((".", "_"))}
-    known = {name: f"{kind}/{name}" for kind in plugins.KINDS for name in plugins.names(kind)}
-    near = [found[name] for found in (files, known) for name in difflib.get_close_matches(path.stem, found, 1, 0.75)]
+    """A question that names the file of the folder and the plugin with similar names; empty if there are none."""
+    siblings = path.parent.iterdir() if path.parent.is_dir() else iter(())
+    files = {
+        file.stem: str(path.parent / file.name)
+        for file in siblings
+        if (file.is_dir() or file.suffix == ".py") and not file.name.startswith((".", "_"))
+    }
+    registered = {name: f"{kind}/{name}" for kind in plugins.KINDS for name in plugins.names(kind)}
+    near = [names[key] for names in (files, registered) for key in difflib.get_close_matches(path.stem, names, 1, 0.75)]
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
@@ -335,7 +331,7 @@ def _expect_some(
 
 
 def _folders_of_package(name: str) -> list[Path] | None:
-    """Where the code of a package lies whose entry points announce plugins; None if there is no such package."""
+    """The folders of a package whose entry points announce plugins; None if there is no such package."""
     import importlib.util
     from importlib import metadata
 
@@ -344,7 +340,7 @@ def _folders_of_package(name: str) -> list[Path] | None:
         modules = [point.module, point.module.partition(".")[0]]
         if _normal(name) not in map(_normal, [*modules, point.dist.name if point.dist else ""]):
             continue
-        plugins.names("corruption")  # imports what entry points name, and keeps what goes wrong
+        plugins.names("corruption")  # imports the modules of entry points, and records their problems
         for module in reversed(modules):  # the whole package, or the module of a namespace that many share
             spec = importlib.util.find_spec(module)
             if spec is not None and spec.origin:

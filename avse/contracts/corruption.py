@@ -1,4 +1,4 @@
-"""Kind `corruption`: what goes wrong with a video, for training and for tests of robustness."""
+"""Kind `corruption`: degradations of a video, for training and for tests of robustness."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from avse import compatibility
 from avse.contracts.plugin import Plugin
 
 SEVERITIES = (1, 2, 3, 4, 5)
-__getattr__ = compatibility.old_names(__name__)
 
 
 class Corruption(Plugin):
@@ -55,19 +54,19 @@ class Corruption(Plugin):
         valid : array, shape (video_frames,), bool
             Not changed in place.
         rng : numpy.random.Generator
-            The only source of chance: equal generators give equal results.
+            The only source of randomness: equal generators give equal results.
 
         Returns
         -------
         mouth : array, shape (video_frames, 88, 88), uint8
-            A frame that is not corrupted keeps its crop bit for bit: this is how `corrupted_frames` tells them apart.
+            A frame that is not corrupted keeps its crop bit for bit, which `corrupted_frames` relies on.
         valid : array, shape (video_frames,), bool
-            False in frames that a tracker would lose. A corruption that no tracker notices (blur, a frozen picture)
-            leaves it as it is.
+            False in frames that a tracker would lose. A corruption that a tracker accepts (blur, a frozen video) does
+            not change it.
         """
 
     def with_other(self, other: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Corruption:
-        """The same corruption, for a caller that has other clips. Most need none and return themselves.
+        """The same corruption with access to another clip. Most corruptions need none and return themselves.
 
         Arguments
         ---------
@@ -81,19 +80,19 @@ class Corruption(Plugin):
 def corrupted_frames(
     mouth: np.ndarray, valid: np.ndarray, corrupted_mouth: np.ndarray, corrupted_valid: np.ndarray
 ) -> np.ndarray:
-    """Which frames a corruption changed: those it lost, and those that show anything but what was there.
+    """The frames that a corruption made invalid, and those whose crop it changed.
 
     Arguments
     ---------
     mouth, valid : array, shape (video_frames, 88, 88) and (video_frames,)
-        What was there.
+        The clean video.
     corrupted_mouth, corrupted_valid : array, shape (video_frames, 88, 88) and (video_frames,)
-        What a corruption made of it.
+        The result of the corruption.
 
     Returns
     -------
     array, shape (video_frames,), bool
-        False where there is a mouth neither before nor after.
+        False in frames that are invalid before and after.
 
     Example
     -------
@@ -103,3 +102,6 @@ def corrupted_frames(
     """
     differs = (mouth != corrupted_mouth).reshape(len(mouth), -1).any(axis=1)
     return (valid != corrupted_valid) | (valid & corrupted_valid & differs)
+
+
+__getattr__ = compatibility.old_names(__name__)

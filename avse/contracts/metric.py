@@ -1,4 +1,4 @@
-"""Kind `metric`: a score of an estimate of the voice."""
+"""Kind `metric`: a score of an estimate of the speech."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from avse.contracts.plugin import Plugin
 
 
 class Metric(Plugin):
-    """Scores an estimate of the voice, by the clean voice where there is one.
+    """Scores an estimate of the speech, mostly by comparison with the clean speech.
 
     Attributes
     ----------
     name : str
-        What tables and plots print, such as `SI-SDR`.
+        The name in tables and plots, such as `SI-SDR`.
     unit : str
-        Unit of the score; empty where it has none.
+        Unit of the score; empty if it has none.
     higher_is_better : bool
 
     Example
@@ -40,11 +40,11 @@ class Metric(Plugin):
         Arguments
         ---------
         estimate : array, shape (samples,)
-            The estimated voice, at 16 kHz.
+            The estimated speech, at 16 kHz.
         clean : array, shape (samples,)
-            The true voice.
+            The true speech.
         noisy : array, shape (samples,)
-            What the estimate was made from.
+            The noisy audio that was enhanced.
 
         Returns
         -------
@@ -54,5 +54,5 @@ class Metric(Plugin):
         Raises
         ------
         AvseError
-            If the score is not defined on these sounds (silence, lengths that differ); says why.
+            If the score is not defined on these signals (silence, different lengths), with the reason.
         """

@@ -1,4 +1,4 @@
-"""Corruption `blur`: out of focus."""
+"""Corruption `blur`: a camera out of focus."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ class Blur(Corruption):
     severity : int
         Standard deviation of 1, 2, 4, 7 or 12 pixels.
 
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
-
     Example
     -------
     >>> mouth, valid = Blur(5)(np.full((10, 88, 88), 99, np.uint8), np.ones(10, bool), np.random.default_rng(0))
@@ -28,8 +26,9 @@ class Blur(Corruption):
     ((10, 88, 88), (10,))
     """
 
+    paper = "Hendrycks, Dietterich, Benchmarking Neural Network Robustness to Common Corruptions, ICLR 2019"
+
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         import cv2
 
         sigma = _SIGMAS[self.severity - 1]

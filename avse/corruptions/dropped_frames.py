@@ -1,4 +1,4 @@
-"""Corruption `dropped_frames`: single frames never arrive."""
+"""Corruption `dropped_frames`: lost frames."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ _DROPPED = (0.1, 0.25, 0.4, 0.6, 0.85)
 
 @register("corruption", "dropped_frames")
 class DroppedFrames(Corruption):
-    """Frames are lost here and there, as on a bad connection; the player shows the last one that arrived.
+    """Single frames are lost, as on a bad connection; the player repeats the last one that arrived.
 
     Arguments
     ---------
     severity : int
         10, 25, 40, 60 or 85 % of the frames are lost.
     noticed : bool
-        True: instead of the last frame there is none, and the frame becomes invalid.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        True: a lost frame becomes invalid instead.
 
     Example
     -------
@@ -31,16 +29,17 @@ class DroppedFrames(Corruption):
     ((10, 88, 88), True)
     """
 
+    paper = "Yi et al., Benchmarking the Robustness of Spatial-Temporal Models Against Corruptions, NeurIPS 2021"
+
     def __init__(self, severity: int = 3, noticed: bool = False) -> None:
         super().__init__(severity)
         self.noticed = noticed
 
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         lost = rng.random(len(valid)) < _DROPPED[self.severity - 1]
-        if self.noticed:
-            return mouth.copy(), valid & ~lost
         arrived = valid & ~lost
+        if self.noticed:
+            return mouth.copy(), arrived
         last = np.maximum.accumulate(np.where(arrived, np.arange(len(valid)), -1))
         shown = np.where(valid & lost & (last >= 0), last, np.arange(len(valid)))
         return mouth[shown], valid.copy()

@@ -1,4 +1,4 @@
-"""Corruption `flicker`: light that comes and goes."""
+"""Corruption `flicker`: unsteady light."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ _DEPTHS = (0.15, 0.3, 0.5, 0.75, 1.0)
 
 @register("corruption", "flicker")
 class Flicker(Corruption):
-    """Brightness swings with the light, in bands that wander over the picture as a rolling shutter makes them.
+    """The light varies periodically, in bands that move over the frame because of a rolling shutter.
 
     Arguments
     ---------
     severity : int
-        Light swings by 15, 30, 50, 75 or 100 % of its mean, 2 to 10 times a second.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        The light varies by 15, 30, 50, 75 or 100 % of its mean, 2 to 10 times per second.
 
     Example
     -------
@@ -30,7 +28,6 @@ class Flicker(Corruption):
     """
 
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         frames, height = mouth.shape[:2]
         turns = rng.uniform(2, 10) / VIDEO_RATE * np.arange(frames)[:, None] + rng.random()
         bands = rng.uniform(-0.7, 0.7) * np.linspace(-0.5, 0.5, height)

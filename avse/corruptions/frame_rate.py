@@ -1,4 +1,4 @@
-"""Corruption `frame_rate`: too few pictures a second."""
+"""Corruption `frame_rate`: a low frame rate."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ _EVERY = (2, 3, 5, 10, 20)
 
 @register("corruption", "frame_rate")
 class FrameRate(Corruption):
-    """Only every n-th frame is new, as from a slow camera; each is shown until the next one comes.
+    """Only every n-th frame is new, as from a slow camera; each is repeated until the next one.
 
     Arguments
     ---------
     severity : int
-        Every 2nd, 3rd, 5th, 10th or 20th frame: 12.5, 8.3, 5, 2.5 or 1.25 pictures a second.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        Every 2nd, 3rd, 5th, 10th or 20th frame: 12.5, 8.3, 5, 2.5 or 1.25 frames per second.
 
     Example
     -------
@@ -29,11 +27,12 @@ class FrameRate(Corruption):
     (True, (25,))
     """
 
+    paper = "Yi et al., Benchmarking the Robustness of Spatial-Temporal Models Against Corruptions, NeurIPS 2021"
+
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         every = _EVERY[self.severity - 1]
         frames = np.arange(len(valid))
         taken = np.maximum(frames - (frames + int(rng.integers(every))) % every, 0)
-        # A picture taken where no mouth was seen says nothing; the frame stays what it is.
+        # A frame stays as it is if the one to repeat shows no mouth.
         shown = np.where(valid[taken] & valid, taken, frames)
         return mouth[shown], valid.copy()

@@ -1,4 +1,4 @@
-"""Corruption `frozen`: the picture stands still."""
+"""Corruption `frozen`: a frozen video."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from avse.plugins import register
 
 @register("corruption", "frozen")
 class Frozen(Corruption):
-    """From a random moment on, for a share of the clip, one crop is repeated.
+    """One crop is repeated for a part of the clip.
 
     Arguments
     ---------
     severity : int
-        20 % of the frames for each step: 5 freezes the whole clip.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        The part has 20, 40, 60, 80 or 100 % of the frames.
 
     Example
     -------
@@ -27,11 +25,10 @@ class Frozen(Corruption):
     """
 
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         frames = len(valid)
         held = max(1, round(frames * self.severity / 5)) if frames else 0
         start = int(rng.integers(0, frames - held + 1))
-        spoiled = mouth.copy()
-        shown = start + int(np.argmax(valid[start : start + held])) if held else 0  # the first crop that was seen
-        spoiled[start : start + held] = mouth[shown : shown + 1]
-        return spoiled, valid.copy()
+        corrupted = mouth.copy()
+        shown = start + int(np.argmax(valid[start : start + held])) if held else 0  # the first valid crop
+        corrupted[start : start + held] = mouth[shown : shown + 1]
+        return corrupted, valid.copy()

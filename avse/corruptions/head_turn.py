@@ -1,4 +1,4 @@
-"""Corruption `head_turn`: the speaker looks away."""
+"""Corruption `head_turn`: a turned head."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from avse.contracts.types import VIDEO_RATE
 from avse.plugins import register
 
 _ANGLES = (15.0, 30.0, 45.0, 60.0, 75.0)
-_RADIUS = 0.8  # of the face, where the crop is 1 wide
+_RADIUS = 0.8  # of the face, in widths of the crop
 _DISTANCE = 6.0  # of the camera from the front of the face, in the same unit
 _STRAIGHT = np.deg2rad(1.0)
 
 
 @register("corruption", "head_turn")
 class HeadTurn(Corruption):
-    """The head turns aside early in the clip and stays there, swaying a little; a tracker follows the mouth.
+    """The head turns aside early in the clip and stays turned, swaying a little; a tracker follows the mouth.
 
-    The face is taken for a cylinder that carries the crop, seen in perspective: one half of the mouth is foreshortened,
-    and beyond the edge of the face there is background.
+    The crop is mapped on a cylinder and projected in perspective: one half of the mouth is foreshortened, and
+    background appears beyond the edge of the face.
 
     Arguments
     ---------
     severity : int
-        Turned by 15, 30, 45, 60 or 75 degrees.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        By 15, 30, 45, 60 or 75 degrees.
 
     Example
     -------
@@ -35,19 +33,20 @@ class HeadTurn(Corruption):
     ((10, 88, 88), (10,))
     """
 
+    paper = "Cheng et al., Towards Pose-Invariant Lip-Reading, ICASSP 2020"
+
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         import cv2
 
         background = int(rng.integers(20, 200))
-        spoiled = mouth.copy()
+        corrupted = mouth.copy()
         for index, angle in enumerate(self._angles(len(valid), rng)):
             if abs(angle) < _STRAIGHT:
                 continue
             columns, rows, face = _turned(angle, mouth.shape[1])
             warped = cv2.remap(mouth[index], columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            spoiled[index] = np.round(face * warped + (1 - face) * background).astype(np.uint8)
-        return spoiled, valid.copy()
+            corrupted[index] = np.round(face * warped + (1 - face) * background).astype(np.uint8)
+        return corrupted, valid.copy()
 
     def _angles(self, frames: int, rng: np.random.Generator) -> np.ndarray:
         """Angle of the head in radians, shape (video_frames,)."""
@@ -60,7 +59,7 @@ class HeadTurn(Corruption):
 
 
 def _turned(angle: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each pixel of a turned face comes from (columns, rows), and whether it shows the face: all (size, size)."""
+    """Source column and row of each pixel of a turned face, and the opacity of the face: all (size, size)."""
     grid = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float64)
     across = grid + _RADIUS * np.sin(angle)  # the tracker keeps the mouth in the middle
     place = np.arcsin(np.clip(across / _RADIUS, -1, 1))

@@ -1,4 +1,4 @@
-"""Corruption `low_light`: too little light."""
+"""Corruption `low_light`: low light."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ _DIVISORS = (1.5, 2.5, 5.0, 10.0, 25.0)
 
 @register("corruption", "low_light")
 class LowLight(Corruption):
-    """Less light, and the noise of a sensor that amplifies what is left.
+    """Less light, and the noise of a sensor, whose variance has a constant part and one in proportion to the light.
 
     Arguments
     ---------
     severity : int
-        Light is divided by 1.5, 2.5, 5, 10 or 25.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        The light is divided by 1.5, 2.5, 5, 10 or 25.
 
     Example
     -------
@@ -28,8 +26,9 @@ class LowLight(Corruption):
     ((10, 88, 88), (10,))
     """
 
+    paper = "Foi et al., Practical Poissonian-Gaussian Noise Modeling for Single-Image Raw-Data, IEEE TIP 2008"
+
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         light = mouth / _DIVISORS[self.severity - 1]
         grain = rng.standard_normal(mouth.shape) * (1.0 + 0.5 * np.sqrt(light))
         return np.clip(np.round(light + grain), 0, 255).astype(np.uint8), valid.copy()

@@ -12,14 +12,12 @@ _SIZES = (40, 24, 15, 9, 5)
 
 @register("corruption", "low_resolution")
 class LowResolution(Corruption):
-    """The crop has few pixels and was enlarged.
+    """The crop is reduced to a few pixels and enlarged again.
 
     Arguments
     ---------
     severity : int
-        The crop has 40, 24, 15, 9 or 5 pixels on each side.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        To 40, 24, 15, 9 or 5 pixels on each side.
 
     Example
     -------
@@ -29,13 +27,14 @@ class LowResolution(Corruption):
     ((10, 88, 88), (10,))
     """
 
+    paper = "Hendrycks, Dietterich, Benchmarking Neural Network Robustness to Common Corruptions, ICLR 2019"
+
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         import cv2
 
         small = (_SIZES[self.severity - 1],) * 2
-        spoiled = mouth.copy()
+        corrupted = mouth.copy()
         for index, crop in enumerate(mouth):
             reduced = cv2.resize(crop, small, interpolation=cv2.INTER_AREA)
-            spoiled[index] = cv2.resize(reduced, crop.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        return spoiled, valid.copy()
+            corrupted[index] = cv2.resize(reduced, crop.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        return corrupted, valid.copy()

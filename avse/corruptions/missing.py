@@ -10,14 +10,12 @@ from avse.plugins import register
 
 @register("corruption", "missing")
 class Missing(Corruption):
-    """Spans of frames become invalid, as when the face leaves or turns away.
+    """A span of frames becomes invalid, as when the face leaves the frame or turns away.
 
     Arguments
     ---------
     severity : int
-        20 % of the frames for each step: 5 leaves none.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        The span has 20, 40, 60, 80 or 100 % of the frames.
 
     Example
     -------
@@ -26,8 +24,9 @@ class Missing(Corruption):
     ((10, 88, 88), (10,))
     """
 
+    paper = "Chang et al., On Robustness to Missing Video for Audiovisual Speech Recognition, TMLR 2022"
+
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         frames = len(valid)
         lost = round(frames * self.severity / 5)
         start = int(rng.integers(0, frames - lost + 1))

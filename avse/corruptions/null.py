@@ -1,4 +1,4 @@
-"""Corruption `null`: the picture is gone, and no tracker notices."""
+"""Corruption `null`: a uniform video that a tracker still accepts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from avse.plugins import register
 
 @register("corruption", "null")
 class Null(Corruption):
-    """Every crop becomes black, or a constant grey; all frames stay as valid as they were.
+    """Every crop becomes a uniform grey or black; the validity does not change.
 
     Arguments
     ---------
     severity : int
-        1 to 4: a grey of less and less light; 5: black.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        1 to 4: from a light to a dark grey; 5: black.
 
     Example
     -------
@@ -27,6 +25,5 @@ class Null(Corruption):
     """
 
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         level = round(120 * (5 - self.severity) / 4)
         return np.full_like(mouth, level), valid.copy()

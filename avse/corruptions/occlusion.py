@@ -1,4 +1,4 @@
-"""Corruption `occlusion`: something is in front of the mouth."""
+"""Corruption `occlusion`: an object in front of the mouth."""
 
 from __future__ import annotations
 
@@ -19,21 +19,19 @@ Place = tuple[np.ndarray, np.ndarray]  # columns and rows of pixels from the mid
 
 @register("corruption", "occlusion")
 class Occlusion(Corruption):
-    """A hand, a microphone or a mask covers part of the crop, and sways a little.
+    """A hand, a microphone or a mask covers a part of the crop and moves a little.
 
     Arguments
     ---------
     severity : int
-        It covers 15, 30, 45, 60 or 80 % of the crop.
+        The part has 15, 30, 45, 60 or 80 % of the crop.
     object : str
-        `hand`, `microphone`, `mask`, or `any`: one of them by chance.
+        `hand`, `microphone`, `mask`, or `any`: a random one.
 
     Raises
     ------
     ValueError
-        If the severity or the object is none of these.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        If the severity or the object is not one of these.
 
     Example
     -------
@@ -42,6 +40,8 @@ class Occlusion(Corruption):
     ((10, 88, 88), True)
     """
 
+    paper = "Hong et al., Watch or Listen: Robust Audio-Visual Speech Recognition, CVPR 2023"
+
     def __init__(self, severity: int = 3, object: str = "any") -> None:
         super().__init__(severity)
         if object not in ("any", *_OBJECTS):
@@ -49,7 +49,6 @@ class Occlusion(Corruption):
         self.object = object
 
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         import cv2
 
         chosen = list(_OBJECTS)[rng.integers(len(_OBJECTS))]
@@ -61,20 +60,20 @@ class Occlusion(Corruption):
         phases = rng.uniform(0, 2 * np.pi, size=4)
         right = 2 * np.sin(time + phases[0]) + np.sin(2.3 * time + phases[1])
         down = 2 * np.sin(1.3 * time + phases[2]) + np.sin(1.9 * time + phases[3])
-        spoiled = mouth.copy()
+        corrupted = mouth.copy()
         for index in range(len(valid)):
             move = np.array([[1, 0, right[index] - _MARGIN], [0, 1, down[index] - _MARGIN]])
-            over, shade = (cv2.warpAffine(one, move, mouth.shape[:0:-1]) for one in (cover, look))
-            spoiled[index] = np.clip(np.round(over * shade + (1 - over) * mouth[index]), 0, 255)
-        return spoiled, valid.copy()
+            over, shade = (cv2.warpAffine(layer, move, mouth.shape[:0:-1]) for layer in (cover, look))
+            corrupted[index] = np.clip(np.round(over * shade + (1 - over) * mouth[index]), 0, 255)
+        return corrupted, valid.copy()
 
 
 Drawn = Callable[[Place, float], tuple[np.ndarray, np.ndarray]]
-"""Takes places and a size; gives how deep each place lies in the object (negative: outside), and how bright it is."""
+"""Takes places and a size; gives the depth of each place in the object (negative: outside), and its brightness."""
 
 
 def _fitted(draw: Drawn, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Opacity and brightness of an object of the size that covers a share of the crop, both (_SIDE, _SIDE)."""
+    """Opacity and brightness of an object that covers a share of the crop, both (_SIDE, _SIDE)."""
     steps = (np.arange(_SIDE) + 0.5 - _SIDE / 2) / MOUTH_SIZE
     place = (np.broadcast_to(steps, (_SIDE, _SIDE)), np.broadcast_to(steps[:, None], (_SIDE, _SIDE)))
     inner = slice(_MARGIN, _SIDE - _MARGIN)
@@ -88,7 +87,7 @@ def _fitted(draw: Drawn, share: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hand(skin: float, rng: np.random.Generator) -> Drawn:
-    """Four fingers side by side, a thumb and a palm that come in from the left, the right or below."""
+    """Four fingers, a thumb and a palm, from the left, the right or below."""
     angle = rng.choice([0.0, 0.5, 1.0]) * np.pi + rng.uniform(-0.4, 0.4)  # fingers point left, up or right
     point = np.array([-np.cos(angle), -np.sin(angle)])
     aside, thumb = rng.uniform(-0.1, 0.1), rng.choice([-1, 1])
@@ -110,7 +109,7 @@ def _hand(skin: float, rng: np.random.Generator) -> Drawn:
 
 
 def _microphone(skin: float, rng: np.random.Generator) -> Drawn:
-    """A round grille on a dark handle that is held from below."""
+    """A round grille on a dark handle."""
     centre, tilt = np.array([rng.uniform(-0.12, 0.12), rng.uniform(-0.02, 0.15)]), rng.uniform(-0.7, 0.7)
     point, metal = np.array([np.sin(tilt), np.cos(tilt)]), rng.uniform(45, 110)
 
@@ -129,7 +128,7 @@ def _microphone(skin: float, rng: np.random.Generator) -> Drawn:
 
 
 def _mask(skin: float, rng: np.random.Generator) -> Drawn:
-    """Pleated cloth, drawn up from the chin as far as needed."""
+    """Pleated cloth, from the chin upwards."""
     cloth, curve, tilt = rng.choice([45.0, 150.0, 215.0]), rng.uniform(0.15, 0.35), rng.uniform(-0.1, 0.1)
     light = np.clip(skin / 130, 0.5, 1.3)
 

@@ -1,4 +1,4 @@
-"""Corruption `pixel_noise`: a noisy picture."""
+"""Corruption `pixel_noise`: sensor noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from avse.contracts.corruption import Corruption
 from avse.plugins import register
 
-_DEVIATIONS = (10.0, 25.0, 50.0, 90.0, 150.0)
+_STDS = (10.0, 25.0, 50.0, 90.0, 150.0)
 
 
 @register("corruption", "pixel_noise")
@@ -19,8 +19,6 @@ class PixelNoise(Corruption):
     severity : int
         Standard deviation of 10, 25, 50, 90 or 150 grey levels.
 
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
-
     Example
     -------
     >>> mouth, valid = PixelNoise(5)(np.full((10, 88, 88), 99, np.uint8), np.ones(10, bool), np.random.default_rng(0))
@@ -28,7 +26,8 @@ class PixelNoise(Corruption):
     ((10, 88, 88), (10,))
     """
 
+    paper = "Hendrycks, Dietterich, Benchmarking Neural Network Robustness to Common Corruptions, ICLR 2019"
+
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
-        noise = _DEVIATIONS[self.severity - 1] * rng.standard_normal(mouth.shape)
+        noise = _STDS[self.severity - 1] * rng.standard_normal(mouth.shape)
         return np.clip(np.round(mouth + noise), 0, 255).astype(np.uint8), valid.copy()

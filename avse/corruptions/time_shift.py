@@ -1,4 +1,4 @@
-"""Corruption `time_shift`: sound and picture apart."""
+"""Corruption `time_shift`: audio and video out of sync."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ _SHIFTS = (1, 3, 5, 7, 10)
 
 @register("corruption", "time_shift")
 class TimeShift(Corruption):
-    """The picture comes late or early; the frames without a picture become invalid.
+    """The video is late or early; frames beyond its ends become invalid.
 
     Arguments
     ---------
     severity : int
         1, 3, 5, 7 or 10 frames (40 to 400 ms), in a random direction.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
 
     Example
     -------
@@ -28,8 +26,9 @@ class TimeShift(Corruption):
     ((10, 88, 88), (10,))
     """
 
+    paper = "Chung, Zisserman, Out of Time: Automated Lip Sync in the Wild, ACCV Workshops 2016"
+
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         shift = _SHIFTS[self.severity - 1] * (1 if rng.random() < 0.5 else -1)
         source = np.arange(len(valid)) - shift
         mask = (source >= 0) & (source < len(valid))

@@ -1,4 +1,4 @@
-"""Corruption `wrong_speaker`: somebody else's mouth."""
+"""Corruption `wrong_speaker`: the mouth of another person."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from avse.plugins import register
 
 @register("corruption", "wrong_speaker")
 class WrongSpeaker(Corruption):
-    """For a share of the clip the camera shows another person who speaks, as when it is cut to a listener too late.
+    """For a part of the clip the video shows another person who speaks.
 
-    Evaluation and training give crops of another clip (`with_other`). Where there is none, the speaker's own mouth
-    stands in, mirrored, backwards, and from another part of the clip.
+    Evaluation and training provide crops of another clip (`with_other`). Without them, the speaker's own mouth is shown
+    mirrored, backwards, and from another part of the clip.
 
     Arguments
     ---------
     severity : int
-        20 % of the frames for each step: 5 shows the wrong person all the time.
-
-    Takes and returns mouth (video_frames, 88, 88) uint8 and valid (video_frames,) bool.
+        The part has 20, 40, 60, 80 or 100 % of the frames.
 
     Example
     -------
@@ -43,22 +41,21 @@ class WrongSpeaker(Corruption):
         return swap
 
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """See `Corruption.__call__`."""
         frames = len(valid)
         count = max(1, round(frames * self.severity / 5)) if frames else 0
         start = int(rng.integers(0, frames - count + 1))
         moved = int(frames * rng.uniform(0.3, 0.7))
-        stranger, seen = (mouth, valid) if self._other is None else self._other()
-        spoiled, kept = mouth.copy(), valid.copy()
-        if not count or not seen.any():
-            return spoiled, kept
+        other_mouth, other_valid = (mouth, valid) if self._other is None else self._other()
+        corrupted, corrupted_valid = mouth.copy(), valid.copy()
+        if not count or not other_valid.any():
+            return corrupted, corrupted_valid
         shown = np.arange(start, start + count)
         if self._other is None:
-            stranger, seen = stranger[::-1, :, ::-1], seen[::-1]
+            other_mouth, other_valid = other_mouth[::-1, :, ::-1], other_valid[::-1]
             shown = (shown + moved) % frames
-        else:  # a shorter clip goes forth and back
-            turns = shown % (2 * len(seen))
-            shown = np.minimum(turns, 2 * len(seen) - 1 - turns)
-        spoiled[start : start + count] = stranger[shown]
-        kept[start : start + count] &= seen[shown]
-        return spoiled, kept
+        else:  # a shorter clip is shown forwards and backwards
+            turns = shown % (2 * len(other_valid))
+            shown = np.minimum(turns, 2 * len(other_valid) - 1 - turns)
+        corrupted[start : start + count] = other_mouth[shown]
+        corrupted_valid[start : start + count] &= other_valid[shown]
+        return corrupted, corrupted_valid

@@ -147,7 +147,7 @@ class DiffusionEnhancer(_SpectrumEnhancer):
     """Diffusion of speech given the noisy sound and the mouth: the supervised twin of the diffusion priors.
 
     The network sees the state and, beside it, the noisy sound. In training one state of a random time is made from the
-    clean speech and denoised at once; `avse.training.denoising.DenoisingLoss` then makes that the expected speech.
+    clean speech and denoised at once; `avse.training.losses.DenoisingLoss` then makes that the expected speech.
     Otherwise the sampler draws the voice, by chance that depends on `seed` and the clip's length alone. A draw is a
     voice that might have been; the mean of several is nearer to the one that was.
 

@@ -1,4 +1,4 @@
-"""DNSMOS P.835: overall, signal and background."""
+"""DNSMOS P.835: overall, speech and background quality."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avse.contracts.metric import Metric
 from avse.contracts.types import SAMPLE_RATE
 from avse.errors import AvseError
 from avse.plugins import register
-from avse.signal.metrics import check_sounds
+from avse.signal.metrics import check_audio
 
 _SECONDS = 9.01
 _WINDOW = int(_SECONDS * SAMPLE_RATE)
@@ -26,29 +26,31 @@ _TO_OPINION = (
 
 class _DNSMOS(Metric):
     unit = "MOS"
-    higher_is_better = True
-    paper = "Reddy, Gopal, Cutler, DNSMOS P.835, ICASSP 2022"
+    paper = (
+        "Reddy, Gopal, Cutler, DNSMOS P.835: A non-intrusive perceptual objective speech quality metric to evaluate "
+        "noise suppressors, ICASSP 2022"
+    )
     part: ClassVar[int]
 
     def __init__(self) -> None:
         _session()
 
     def __call__(self, estimate: np.ndarray, clean: np.ndarray, noisy: np.ndarray) -> float:
-        check_sounds(estimate=estimate)
+        check_audio(estimate=estimate)
         return _opinions(np.asarray(estimate, np.float32).tobytes())[self.part]
 
 
 @register("metric", "dnsmos")
 class DNSMOSOverall(_DNSMOS):
-    """DNSMOS P.835 overall opinion (OVRL), 1 to 5, judged by a network without the clean speech.
+    """DNSMOS P.835 overall quality (OVRL), 1 to 5, predicted by a network without the clean speech.
 
-    Needs the extra `avse[dnsmos]`: the network comes with the package `speechmos`. It listens to windows of 9.01 s,
-    one a second; a shorter sound is repeated. Its score depends on the level, so that the sound is taken as it is.
+    Needs the extra `avse[dnsmos]`: the network comes with the package `speechmos`. Its input are windows of 9.01 s, one
+    per second; a shorter clip is repeated. The score depends on the level, which is therefore not normalised.
 
     Raises
     ------
     AvseError
-        If the extra is not installed, or the sound is silent.
+        If the extra is not installed, or the audio is silent.
 
     Example
     -------
@@ -63,7 +65,7 @@ class DNSMOSOverall(_DNSMOS):
 
 @register("metric", "dnsmos_sig")
 class DNSMOSSignal(_DNSMOS):
-    """DNSMOS P.835 opinion on the speech itself (SIG), 1 to 5; see `dnsmos`."""
+    """DNSMOS P.835 quality of the speech (SIG), 1 to 5; see `dnsmos`."""
 
     name = "DNSMOS SIG"
     part = 0
@@ -71,7 +73,7 @@ class DNSMOSSignal(_DNSMOS):
 
 @register("metric", "dnsmos_bak")
 class DNSMOSBackground(_DNSMOS):
-    """DNSMOS P.835 opinion on the background (BAK), 1 to 5; see `dnsmos`."""
+    """DNSMOS P.835 quality of the background (BAK), 1 to 5; see `dnsmos`."""
 
     name = "DNSMOS BAK"
     part = 1
@@ -92,12 +94,12 @@ def _session() -> Any:
     return onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
 
 
-@functools.lru_cache(maxsize=4)  # the three scores of one sound are asked for one after the other
-def _opinions(sound: bytes) -> tuple[float, float, float]:
-    audio = np.clip(np.frombuffer(sound, np.float32), -1.0, 1.0)
+@functools.lru_cache(maxsize=4)  # the three scores of one clip are computed one after the other
+def _opinions(samples: bytes) -> tuple[float, float, float]:
+    audio = np.clip(np.frombuffer(samples, np.float32), -1.0, 1.0)
     while audio.size < _WINDOW:
         audio = np.append(audio, audio)
-    hops = int(audio.size // SAMPLE_RATE - _SECONDS) + 1  # as the authors count them: of whole seconds
+    hops = int(audio.size // SAMPLE_RATE - _SECONDS) + 1  # counted in whole seconds, as the authors do
     windows = [audio[None, hop * SAMPLE_RATE :][:, :_WINDOW] for hop in range(hops)]
     raw = np.concatenate([_session().run(None, {"input_1": window})[0] for window in windows])
     signal, background, overall = (float(np.polyval(p, raw[:, i]).mean()) for i, p in enumerate(_TO_OPINION))

@@ -1,4 +1,4 @@
-"""SI-SDR."""
+"""SI-SDR and its improvement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from avse.contracts.metric import Metric
 from avse.plugins import register
-from avse.signal.metrics import check_sounds, si_sdr
+from avse.signal.metrics import check_audio, si_sdr
 
 
 @register("metric", "si_sdr")
@@ -29,9 +29,36 @@ class SISDR(Metric):
 
     name = "SI-SDR"
     unit = "dB"
-    higher_is_better = True
     paper = "Le Roux, Wisdom, Erdogan, Hershey, SDR - half-baked or well done?, ICASSP 2019"
 
     def __call__(self, estimate: np.ndarray, clean: np.ndarray, noisy: np.ndarray) -> float:
-        check_sounds(clean=clean, estimate=estimate)
-        return si_sdr(*(torch.from_numpy(np.asarray(one, dtype=np.float64)) for one in (estimate, clean))).item()
+        check_audio(clean=clean, estimate=estimate)
+        return _ratio(estimate, clean)
+
+
+@register("metric", "si_sdr_improvement")
+class SISDRImprovement(SISDR):
+    """SI-SDR of the estimate less that of the noisy audio, in dB.
+
+    Raises
+    ------
+    AvseError
+        If a signal is silent: the ratio is then undefined.
+
+    Example
+    -------
+    >>> clean, noise = np.random.default_rng(0).standard_normal((2, 16000))
+    >>> round(SISDRImprovement()(clean + 0.1 * noise, clean, clean + noise))
+    20
+    """
+
+    name = "SI-SDR improvement"
+    relative_to_noisy = True
+
+    def __call__(self, estimate: np.ndarray, clean: np.ndarray, noisy: np.ndarray) -> float:
+        check_audio(clean=clean, estimate=estimate, noisy=noisy)
+        return _ratio(estimate, clean) - _ratio(noisy, clean)
+
+
+def _ratio(estimate: np.ndarray, clean: np.ndarray) -> float:
+    return si_sdr(*(torch.from_numpy(np.asarray(audio, dtype=np.float64)) for audio in (estimate, clean))).item()

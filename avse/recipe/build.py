@@ -21,7 +21,7 @@ def load_tree(tree: Tree, trusted_only: bool) -> dict[str, Any]:
     import hyperpyyaml
     import yaml
 
-    loader = type("RecipeLoader", (_TrustedLoader if trusted_only else _Loader,), {"failed": None})
+    loader: Any = type("RecipeLoader", (_TrustedLoader if trusted_only else _Loader,), {"failed": None})
     defaults = (
         yaml.constructor.BaseConstructor.construct_object,
         ruamel.yaml.constructor.BaseConstructor.construct_object,
@@ -42,31 +42,30 @@ def load_tree(tree: Tree, trusted_only: bool) -> dict[str, Any]:
 
 def _built_at(tree: Tree, failed: str | None) -> str:
     places = [f"{where(node)}: {dotted(path)}" for path, node in tree.walk() if failed and tag(node) == failed]
-    if not places:
+    if failed is None or not places:
         return tree.name
     return f"{' or '.join(places)}: building {failed.partition(':')[2]} failed"
 
 
-class _Remembers:
-    """Loader that remembers the innermost tag whose construction failed."""
+class _Loader(ruamel.yaml.Loader):
+    """Remembers the innermost tag whose construction failed."""
 
     failed: str | None
 
     def construct_object(self, node: Node, deep: bool = True) -> Any:
         try:
-            return super().construct_object(node, deep=deep)
+            return ruamel.yaml.constructor.BaseConstructor.construct_object(self, node, deep=deep)
         except Exception:
             if type(self).failed is None and component(node):
                 type(self).failed = tag(node)
             raise
 
 
-class _Loader(_Remembers, ruamel.yaml.Loader):
-    pass
-
-
-class _TrustedLoader(_Remembers, ruamel.yaml.SafeLoader):
+class _TrustedLoader(ruamel.yaml.SafeLoader):
     """Knows no tag but plugins: a second wall behind `check_trusted`."""
+
+    failed: str | None
+    construct_object = _Loader.construct_object
 
     @classmethod
     def add_constructor(cls, tag: str, constructor: Any) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.tag import Tag
 
 from avse import plugins
 from avse.errors import AvseError
@@ -15,12 +16,9 @@ from avse.recipe.renamed import put_right
 from avse.recipe.rules import find_faults
 from avse.recipe.tree import (
     Tree,
-    as_text,
     children,
     message,
-    parse_node,
     read_text,
-    set_child,
     tag,
     where,
 )
@@ -191,14 +189,11 @@ def _absolute_paths(tree: Tree, path: Path) -> None:
     folder = path.resolve().parent
     for source in _plugin_nodes(tree):
         source.value = str(folder / Path(source.value).expanduser())
-    for key, node in list(tree.walk()):
+    for _, node in tree.walk():
         if tag(node).startswith("!include:"):
             file = folder / tag(node).removeprefix("!include:")
             included = Tree.parse(read_text(file), str(file))
             faults = find_faults(included)
             if faults:
                 raise AvseError(message(f"{file} (included at {where(node)})", faults))
-            text = f"!include:{file}" + ("" if isinstance(node, ScalarNode) else f" {as_text(node).partition(' ')[2]}")
-            fresh = parse_node(text, node.start_mark.name)
-            fresh.start_mark = node.start_mark
-            set_child(tree.find(key[:-1]) or tree.root, key[-1], fresh)
+            node.ctag = Tag(suffix=f"!include:{file}")

@@ -103,7 +103,10 @@ def _value_node(key: str, value: Any) -> Node:
     except AvseError:
         # Text that is no YAML by itself ("a: b: c", "[x") is meant as text where a person typed it.
         node = parse_node(json.dumps(text), option)
-    return parse_node("null" if not text.strip() else json.dumps(text), option) if node is None else node
+    if node is None:  # nothing but blanks or a comment
+        node = parse_node(json.dumps(text) if text.strip() else "null", option)
+    assert node is not None
+    return node
 
 
 def _apply(tree: Tree, path: list[str], value: Node) -> None:
@@ -128,7 +131,7 @@ def _apply(tree: Tree, path: list[str], value: Node) -> None:
     if old is None and (not _COMPONENT.match(tag(parent)) or isinstance(parent, SequenceNode)):
         raise AvseError(_no_such_key(option, path, parent))
     if old is not None and (match := _COMPONENT.match(tag(old))):
-        if plain_type(value) == "str" or _names_plugin(match.group(2), value):
+        if isinstance(value, ScalarNode) and (plain_type(value) == "str" or _names_plugin(match.group(2), value)):
             value = _replacement(option, old, match.group(1), match.group(2), value)
         elif plain_type(value) == "map":
             for argument, below in children(value):
@@ -139,11 +142,11 @@ def _apply(tree: Tree, path: list[str], value: Node) -> None:
         _apply(tree, path[:-1], made)
 
 
-def _names_plugin(name: str, value: Node) -> bool:
+def _names_plugin(name: str, value: ScalarNode) -> bool:
     """Whether what YAML takes for nothing is the name of a plugin: the corruption `null`."""
     parts = name.split(".")
     known = plugins.names(parts[2]) if len(parts) == 4 and parts[:2] == ["avse", "plugins"] else ()
-    return isinstance(value, ScalarNode) and value.value in known
+    return value.value in known
 
 
 def _replacement(option: str, old: Node, prefix: str, old_name: str, value: ScalarNode) -> Node:

@@ -24,6 +24,7 @@ from avse.recipe.tree import (
     child,
     children,
     dotted,
+    is_quoted,
     plain_type,
     references,
     split_reference,
@@ -186,13 +187,13 @@ def _one_node(tree: Tree, path: Path_, node: Node) -> Iterator[str]:
     elif own and not own.startswith("tag:") and not any(own == t or own.startswith(f"{t}") for t in _TAGS):
         yield f"{place}: {plugins.unknown('tag', own, _TAGS)}"
     parent = tree.find(path[:-1])
-    if plain_type(node) == "str" and (parent is tree.root or not component(parent)):
+    if plain_type(node) == "str" and (parent is None or parent is tree.root or not component(parent)):
         yield from _word(place, node)
 
 
 def _word(place: str, node: Node) -> Iterator[str]:
     """`no`, `off`, `None` without quotes, where nothing says that text is wanted."""
-    meant = None if node.style else _MEANT.get(node.value.lower())
+    meant = None if is_quoted(node) else _MEANT.get(node.value.lower())
     if meant:
         yield f'{place}: {node.value} is text in YAML. Write {meant}; or "{node.value}" in quotes if the text is meant.'
 
@@ -282,7 +283,7 @@ def _argument(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Ite
         return
     if kind not in ("str", "int", "float", "bool", "null"):
         return
-    word = target.value.lower() if kind == "str" and not target.style else ""
+    word = target.value.lower() if kind == "str" and not is_quoted(target) else ""
     meant = _MEANT.get(word)
     if (meant in ("true", "false") and bool in allowed) or (meant == "null" and type(None) in allowed):
         quoted = f' (or "{text}" in quotes if the text is meant)' if str in allowed else ""
@@ -344,7 +345,7 @@ def _type_hints(found: Any) -> dict[str, Any]:
     if not inspect.isclass(found):
         return _own_type_hints(found)
     bases = [base for base in reversed(found.__mro__) if "__init__" in vars(base)]
-    return {name: hint for base in bases for name, hint in _own_type_hints(base.__init__).items()}
+    return {name: hint for base in bases for name, hint in _own_type_hints(vars(base)["__init__"]).items()}
 
 
 def _own_type_hints(function: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import ruamel.yaml
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -100,7 +101,7 @@ def know_tuples() -> None:
     HyperPyYAML adds this rule to the YAML library anew at every load: without this, text would be read one way before
     the first load and another way after it.
     """
-    rules = ruamel.yaml.resolver.implicit_resolvers
+    rules: list[Any] = ruamel.yaml.resolver.implicit_resolvers
     first = next((rule for rule in rules if rule[1] == TUPLE), None)
     rules[:] = [rule for rule in rules if rule[1] != TUPLE]
     rules.append(first or ([(1, 2), (1, 1)], TUPLE, re.compile(r"^\(.*\)$"), "("))
@@ -156,6 +157,11 @@ def plain_type(node: Node) -> str:
     if tag(node):
         return ""
     return str(node.tag).removeprefix(STANDARD).removeprefix("!")
+
+
+def is_quoted(node: Node) -> bool:
+    """Whether text stands in quotes or in a block."""
+    return bool(getattr(node, "style", None))
 
 
 def children(node: Node) -> list[tuple[str, Node]]:
@@ -273,8 +279,9 @@ def copy_node(node: Node) -> Node:
     """A deep copy without comments and anchors."""
     if isinstance(node, ScalarNode):
         return ScalarNode(node.ctag, node.value, node.start_mark, node.end_mark, style=node.style)
+    cls: Any = type(node)
     value = [tuple(map(copy_node, v)) if isinstance(v, tuple) else copy_node(v) for v in node.value]
-    return type(node)(node.ctag, value, node.start_mark, node.end_mark, flow_style=node.flow_style)
+    return cls(node.ctag, value, node.start_mark, node.end_mark, flow_style=getattr(node, "flow_style", None))
 
 
 def _last_leaf(node: Node) -> Node:

@@ -1,21 +1,22 @@
-"""Scale-invariant signal-to-distortion ratio, and what every score asks of its signals."""
+"""Scale-invariant signal-to-distortion ratio, and the check of signals before a score."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from avse import compatibility
 from avse.errors import AvseError
 
-SILENCE = 1e-5  # full scale 1.0; a third of the step of 16-bit sound
+SILENCE = 1e-5  # full scale 1.0; a third of the step of 16-bit audio
 
 
 def si_sdr(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Scale-invariant signal-to-distortion ratio (SI-SDR) in dB, higher is better.
 
     With `a = <estimate, reference> / |reference|^2` it is `10 log10(|a reference|^2 / |a reference - estimate|^2)`.
-    Means are not removed. A tiny constant keeps silence and a perfect estimate finite; both are undefined, and no
-    score of a silent signal should be believed (`check_sounds`).
+    Means are not removed. A small constant keeps the ratio finite for silence and for a perfect estimate; the score of
+    a silent signal has no meaning (`check_audio`).
 
     Paper: Le Roux, Wisdom, Erdogan, Hershey, "SDR - half-baked or well done?", ICASSP 2019.
 
@@ -39,12 +40,12 @@ def si_sdr(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return scale_invariant_signal_distortion_ratio(estimate, reference, zero_mean=False)
 
 
-def check_sounds(**sounds: np.ndarray) -> None:
-    """Refuse sounds on which no score is defined.
+def check_audio(**signals: np.ndarray) -> None:
+    """Refuse signals on which no score is defined.
 
     Arguments
     ---------
-    sounds : array, shape (samples,), by name
+    signals : array, shape (samples,), by name
         Of one length.
 
     Raises
@@ -55,18 +56,21 @@ def check_sounds(**sounds: np.ndarray) -> None:
 
     Example
     -------
-    >>> check_sounds(clean=np.zeros(100))
+    >>> check_audio(clean=np.zeros(100))
     Traceback (most recent call last):
     avse.errors.AvseError: clean is silent
     """
-    for name, sound in sounds.items():
-        if sound.ndim != 1 or not sound.size:
-            raise AvseError(f"{name} is empty" if not sound.size else f"{name} has shape {sound.shape}, not (samples,)")
-        bad = int(sound.size - np.isfinite(sound).sum())
+    for name, signal in signals.items():
+        if signal.ndim != 1 or not signal.size:
+            raise AvseError(f"{name} has shape {signal.shape}, not (samples,)" if signal.size else f"{name} is empty")
+        bad = int(signal.size - np.isfinite(signal).sum())
         if bad:
-            raise AvseError(f"{name} holds {bad} NaN or infinite samples of {sound.size}")
-        if np.abs(sound).max() < SILENCE:
+            raise AvseError(f"{name} holds {bad} NaN or infinite samples of {signal.size}")
+        if np.abs(signal).max() < SILENCE:
             raise AvseError(f"{name} is silent")
-    if len({sound.size for sound in sounds.values()}) > 1:
-        sizes = ", ".join(f"{name} {sound.size}" for name, sound in sounds.items())
+    if len({signal.size for signal in signals.values()}) > 1:
+        sizes = ", ".join(f"{name} {signal.size}" for name, signal in signals.items())
         raise AvseError(f"lengths differ: {sizes} samples")
+
+
+__getattr__ = compatibility.old_names(__name__)

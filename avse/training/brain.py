@@ -82,7 +82,7 @@ class ScheduledBrain(Brain):
             self.averaged.eval()
             torch.manual_seed(self.hparams.seed)
 
-    def validation_scores(self, epoch: int) -> dict[str, float]:
+    def validation_scores(self, epoch: int | None) -> dict[str, float]:
         """What a validation is summed up to: the mean of each of `scores`."""
         return {name: sum(values) / len(values) for name, values in self.scores.items()}
 

@@ -8,6 +8,7 @@ from torch import nn
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.signal.stft import length_mask, stft
+from avse.training.losses import clean_of
 
 
 class LipToSpectrum(nn.Module):
@@ -69,7 +70,7 @@ class BandLevelLoss(nn.Module):
     def levels(self, batch: Batch) -> torch.Tensor:
         """Band levels of the clean voice, shape (batch, video_frames, bands): log scale, zero mean in each clip."""
         frames = batch.valid.shape[1]
-        power = stft(batch.clean.float(), self.fft_size, SAMPLES_PER_FRAME // 2).abs().square()
+        power = stft(clean_of(batch), self.fft_size, SAMPLES_PER_FRAME // 2).abs().square()
         power = power[:, : 2 * frames].unflatten(1, (frames, 2)).mean(dim=2) @ self.filters
         mask = length_mask(-(-batch.lengths // SAMPLES_PER_FRAME), frames)[..., None]
         loudest = power.amax(dim=(1, 2), keepdim=True)

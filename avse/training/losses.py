@@ -1,4 +1,4 @@
-"""Losses for supervised enhancement."""
+"""Losses of supervised enhancement, separation and diffusion."""
 
 from __future__ import annotations
 
@@ -10,16 +10,38 @@ from torch import nn
 
 from avse.contracts.fusion import reliability_loss
 from avse.contracts.types import Batch, Estimate
+from avse.priors.diffusion.base import compress
+from avse.signal.levels import level_scale
 from avse.signal.metrics import si_sdr
+from avse.signal.stft import stft
+
+
+def clean_of(batch: Batch) -> torch.Tensor:
+    """The clean speech of a training batch, shape (batch, samples), float32.
+
+    Raises
+    ------
+    ValueError
+        If the batch has none.
+    """
+    if batch.clean is None:
+        raise ValueError("a loss needs clean speech, and the batch has none.")
+    return batch.clean.float()
 
 
 class SupervisedLoss(nn.Module, ABC):
-    """How far an estimate is from the clean speech, and its reliability from the truth where that is weighed.
+    """The distance of an estimate from clean speech, and of its reliability from the labels.
 
     Arguments
     ---------
     reliability_weight : float
-        See `EnhancementLoss`.
+        Weight of the cross-entropy of the reliability with the labels of clean video frames, so that it becomes the
+        probability that a frame is clean. 0: the reliability is whatever lowers the distance.
+
+    Attributes
+    ----------
+    compares_without_video : bool
+        Whether validation also runs without the video.
     """
 
     compares_without_video = True
@@ -30,7 +52,7 @@ class SupervisedLoss(nn.Module, ABC):
 
     @abstractmethod
     def distance(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
-        """Of the speech, a scalar."""
+        """The distance of the speech, a scalar."""
 
     def forward(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a scalar."""
@@ -43,8 +65,8 @@ class SupervisedLoss(nn.Module, ABC):
 
     def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:
         """SI-SDR improvement in dB, by clip."""
-        gain = si_sdr(estimate.speech, batch.clean) - si_sdr(batch.noisy, batch.clean)
-        return {"si_sdr_improvement": gain.tolist()}
+        clean = clean_of(batch)
+        return {"si_sdr_improvement": (si_sdr(estimate.speech, clean) - si_sdr(batch.noisy, clean)).tolist()}
 
 
 class EnhancementLoss(SupervisedLoss):
@@ -61,8 +83,7 @@ class EnhancementLoss(SupervisedLoss):
     max_db : float
         SI-SDR above this is not rewarded, so that easy clips do not drown hard ones.
     reliability_weight : float
-        Weight of the cross-entropy of the reliability with the truth of which frames are intact, so that it becomes the
-        probability of that. 0: the reliability is whatever serves the voice.
+        See `SupervisedLoss`.
 
     Example
     -------
@@ -87,11 +108,11 @@ class EnhancementLoss(SupervisedLoss):
 
     def distance(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
         """See `SupervisedLoss.distance`."""
-        speech, clean = estimate.speech.float(), batch.clean.float()
+        speech, clean = estimate.speech.float(), clean_of(batch)
         loss = -si_sdr(speech, clean).clamp(max=self.max_db).mean()
-        # Level-free: clips are compared at unit power.
-        scale = clean.square().sum(dim=1, keepdim=True) / batch.lengths[:, None]
-        speech, clean = (signal / (scale + 1e-8).sqrt() for signal in (speech, clean))
+        # Clips are compared at unit power, whatever their level.
+        power = clean.square().sum(dim=1, keepdim=True) / batch.lengths[:, None]
+        speech, clean = (signal / (power + 1e-8).sqrt() for signal in (speech, clean))
         for size in self.fft_sizes:
             loss = loss + self.spectral_weight / len(self.fft_sizes) * (
                 (self._spectrum(speech, size) - self._spectrum(clean, size)).abs().mean()
@@ -103,3 +124,65 @@ class EnhancementLoss(SupervisedLoss):
         spectrum = torch.stft(signal, size, size // 2, window=window, pad_mode="constant", return_complex=True)
         power = spectrum.real.square() + spectrum.imag.square()
         return (power / size + 1e-6).pow(self.compression / 2)
+
+
+class SeparationLoss(EnhancementLoss):
+    """`EnhancementLoss` for each speaker of a mixture; the videos tell the speakers apart, so no order is tried out.
+
+    Example
+    -------
+    >>> clean = torch.randn(2, 3200)
+    >>> noisy = clean.sum(dim=0, keepdim=True).expand(2, -1)
+    >>> batch = Batch(noisy, torch.tensor([3200, 3200]), torch.zeros(2, 5, 88, 88), torch.zeros(2, 5), clean=clean)
+    >>> batch.mixture = torch.tensor([0, 0])
+    >>> swapped = Estimate(clean.flip(0), clean, torch.zeros(2, 5), batch.lengths)
+    >>> SeparationLoss().scores(swapped, batch)["wrong_speaker"]
+    [1.0, 1.0]
+    """
+
+    compares_without_video = False  # without video nothing tells the speakers apart
+
+    def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:
+        """SI-SDR improvement in dB, and whether another speaker of the mixture is nearer than the target; by row."""
+        scores = super().scores(estimate, batch)
+        if batch.mixture is None:
+            return scores
+        rows = len(batch)
+        distances = si_sdr(estimate.speech[:, None].expand(-1, rows, -1), clean_of(batch).expand(rows, -1, -1))
+        same = batch.mixture[:, None] == batch.mixture
+        nearest = torch.where(same, distances, -torch.inf).argmax(dim=1)
+        wrong = nearest != torch.arange(rows, device=nearest.device)
+        return {**scores, "wrong_speaker": wrong.double().tolist()}
+
+
+class DenoisingLoss(SupervisedLoss):
+    """Squared error of the compressed complex spectrum relative to that of silence; its minimum is the posterior mean.
+
+    Arguments
+    ---------
+    fft_size, hop : int
+        Of the transform, in samples.
+    reliability_weight : float
+        See `SupervisedLoss`.
+
+    Example
+    -------
+    >>> clean = torch.randn(2, 3200)
+    >>> batch = Batch(clean, torch.tensor([3200, 1600]), torch.zeros(2, 5, 88, 88), torch.zeros(2, 5), clean=clean)
+    >>> silent = Estimate(0 * clean, clean, torch.zeros(2, 5), batch.lengths)
+    >>> round(DenoisingLoss()(silent, batch).item(), 3)
+    1.0
+    """
+
+    def __init__(self, fft_size: int = 640, hop: int = 320, reliability_weight: float = 0.0) -> None:
+        super().__init__(reliability_weight)
+        self.fft_size, self.hop = fft_size, hop
+
+    def distance(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
+        """See `SupervisedLoss.distance`."""
+        clean = clean_of(batch)
+        scale = level_scale(clean, batch.lengths)
+        speech, target = (
+            compress(stft(scale * audio, self.fft_size, self.hop)) for audio in (estimate.speech.float(), clean)
+        )
+        return (speech - target).abs().square().sum() / target.abs().square().sum().clamp(min=1e-8)

@@ -81,7 +81,9 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+    def step(  # type: ignore[override]
+        self, closure: Callable[[], torch.Tensor] | None = None
+    ) -> torch.Tensor | None:
         """One update.
 
         Arguments
@@ -106,7 +108,7 @@ class Muon(torch.optim.Optimizer):
                 parameter.mul_(1 - self._rate(parameter, group) * group["weight_decay"])
                 if _is_matrix(parameter):
                     direction = self._momentum(parameter, group).reshape(len(parameter), -1)
-                    matrices.setdefault(tuple(direction.shape), []).append((parameter, direction))
+                    matrices.setdefault((len(direction), direction.shape[1]), []).append((parameter, direction))
                 else:
                     self._adam(parameter, group)
             # Matrices of one shape are orthogonalised together.
@@ -122,6 +124,7 @@ class Muon(torch.optim.Optimizer):
 
     def _momentum(self, parameter: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
         state = self.state[parameter]
+        assert parameter.grad is not None
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].mul_(group["momentum"]).add_(parameter.grad)

@@ -1,4 +1,4 @@
-"""The Brain of priors: what speech looks like, learned from clean speech alone."""
+"""The Brain of priors, which learn from clean speech alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from speechbrain.core import Stage
 from avse.contracts.prior import LatentPrior
 from avse.contracts.types import Batch
 from avse.training.brain import ScheduledBrain
+from avse.training.losses import clean_of
 
 # A unit is active if its posterior mean leaves the prior's by more than this share of the prior's variance (Burda et
 # al., Importance weighted autoencoders, 2016, for a prior that is not standard normal).
@@ -19,7 +20,7 @@ _ACTIVE = 0.01
 class PriorBrain(ScheduledBrain):
     """Trains `modules.model`, a `Prior`, on its own loss. A latent prior's use of its latent units is watched.
 
-    Validation gives the loss with the video and without it; of a latent prior also `divergence` (nats per step),
+    Validation gives the loss with the video and without it; of a latent prior also `divergence` (nats per frame),
     `divergence_of_largest_unit`, `divergence_of_median_unit` and `active_units`, and it warns of posterior collapse.
 
     Hyper-parameters
@@ -67,30 +68,30 @@ class PriorBrain(ScheduledBrain):
         super().on_stage_start(stage, epoch)
         self.usage = UnitUsage()
 
-    def validation_scores(self, epoch: int) -> dict[str, float]:
+    def validation_scores(self, epoch: int | None) -> dict[str, float]:
         """Also what latent units are used for; warns once the divergence has its full weight and hardly any is."""
         scores = super().validation_scores(epoch)
-        if not self.usage.steps:
+        if not self.usage.frames:
             return scores
         scores |= self.usage.scores()
-        warm = getattr(self.model, "kl_weight", 1.0) >= 1.0
-        if warm and scores["active_units"] < max(1, self.model.latent_dim // 10):
+        warm, units = getattr(self.model, "kl_weight", 1.0) >= 1.0, self.usage.units
+        if warm and scores["active_units"] < max(1, units // 10):
             warnings.warn(
-                f"Epoch {epoch}: posterior collapse. {scores['active_units']:.0f} of {self.model.latent_dim} latent "
-                f"units are used ({scores['divergence']:.2f} nats per step), so the latent hardly says which sound it "
-                "is. Raise --model.free_bits or --kl_warmup_steps, or lower --model.latent_dim or --optimizer.lr.",
+                f"Epoch {epoch}: posterior collapse. {scores['active_units']:.0f} of {units} latent units are used "
+                f"({scores['divergence']:.2f} nats per frame), so the latent variables hold little of the speech. "
+                "Raise --model.free_bits or --kl_warmup_steps, or lower --model.latent_dim or --optimizer.lr.",
                 stacklevel=2,
             )
         return scores
 
 
 class UnitUsage:
-    """How much each latent unit of a prior says about the sound, gathered batch by batch.
+    """How much each latent unit of a prior holds of the speech, gathered batch by batch.
 
     Attributes
     ----------
-    steps : int
-        Steps seen so far.
+    frames, units : int
+        Frames counted so far, and units of the latent variables.
 
     Example
     -------
@@ -105,14 +106,14 @@ class UnitUsage:
     """
 
     def __init__(self) -> None:
-        self.steps = 0
+        self.frames, self.units = 0, 0
         self.sums: dict[str, torch.Tensor] = {}
 
     def add(self, prior: LatentPrior, batch: Batch) -> None:
-        """Count the steps of a batch with `clean`."""
+        """Count the frames of a batch with `clean`."""
         with torch.no_grad():
             context = prior.context(batch)
-            posterior = prior.encode(prior.analyse(batch.clean).abs().square(), context)
+            posterior = prior.encode(prior.analyse(clean_of(batch)).abs().square(), context)
             expected = prior.prior(posterior.sample(), context)
             moved = (posterior.mean - expected.mean)[context.mask].double()
             gathered = {
@@ -121,12 +122,13 @@ class UnitUsage:
                 "moved_squared": moved.square().sum(dim=0),
                 "variance": expected.log_variance[context.mask].double().exp().sum(dim=0),
             }
-        self.steps += len(moved)
+        self.frames += len(moved)
+        self.units = moved.shape[1]
         self.sums = {name: value + self.sums.get(name, 0.0) for name, value in gathered.items()}
 
     def scores(self) -> dict[str, float]:
-        """Divergence in nats per step, of all units, the largest and the median one, and the number of active units."""
-        mean = {name: value / self.steps for name, value in self.sums.items()}
+        """Divergence in nats per frame of all units, the largest and the median one; the number of active units."""
+        mean = {name: value / self.frames for name, value in self.sums.items()}
         spread = mean["moved_squared"] - mean["moved"].square()
         return {
             "divergence": mean["divergence"].sum().item(),

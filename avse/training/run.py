@@ -242,7 +242,7 @@ def _prepare_folder(folder: Path, text: str) -> None:
             )
     with atomic_path(path) as target:
         target.write_text(text, encoding="utf-8")
-    packages = {}
+    packages: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             packages[name] = metadata.version(name)

@@ -26,8 +26,8 @@ class MyPlugin(Corruption):
     -------
     >>> mouth, valid = np.full((10, 88, 88), 99, np.uint8), np.ones(10, dtype=bool)
     >>> fog, rng = MyPlugin(severity=5), np.random.default_rng(0)
-    >>> spoilt, seen = fog(mouth, valid, rng)
-    >>> spoilt.shape, bool(spoilt.mean() > 200)
+    >>> foggy, foggy_valid = fog(mouth, valid, rng)
+    >>> foggy.shape, bool(foggy.mean() > 200)
     ((10, 88, 88), True)
     """
 
@@ -45,6 +45,6 @@ class MyPlugin(Corruption):
         # and the arrays given as they are: work on copies.
         veil = 0.16 * self.severity * rng.uniform(0.9, 1.1, size=len(mouth))
         veil = veil[:, None, None]
-        spoilt = (1.0 - veil) * mouth + veil * 255.0
+        foggy = (1.0 - veil) * mouth + veil * 255.0
         # CHANGE: false in frames that a tracker would lose. Fog is not noticed.
-        return np.clip(np.round(spoilt), 0, 255).astype(np.uint8), valid.copy()
+        return np.clip(np.round(foggy), 0, 255).astype(np.uint8), valid.copy()

@@ -1,4 +1,4 @@
-"""Metric `my_plugin`: a score of an estimate of the voice.
+"""Metric `my_plugin`: a score of an estimate of the speech.
 
 A comment with CHANGE stands where your idea goes; one with KEEP tells what the
 checks hold you to.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from avse.contracts.metric import Metric
 from avse.plugins import register
-from avse.signal.metrics import check_sounds
+from avse.signal.metrics import check_audio
 
 
 @register("metric", "my_plugin")
@@ -29,7 +29,7 @@ class MyPlugin(Metric):
     Raises
     ------
     AvseError
-        If a sound is silent or empty, or lengths differ.
+        If a signal is silent or empty, or lengths differ.
 
     Example
     -------
@@ -59,14 +59,14 @@ class MyPlugin(Metric):
         """See `Metric.__call__`: each (samples,)."""
         # KEEP: refuse what has no score. An AvseError is listed as a failure of this
         # clip; the others are scored.
-        check_sounds(clean=clean, estimate=estimate)
+        check_audio(clean=clean, estimate=estimate)
         # CHANGE: the score. KEEP it finite, and the arrays given as they are.
         speech = self._power(clean.astype(np.float64))
         error = self._power(clean.astype(np.float64) - estimate.astype(np.float64))
         ratios = 10 * np.log10((speech + 1e-12) / (error + 1e-12))
         return float(np.clip(ratios, -10.0, 35.0).mean())
 
-    def _power(self, sound: np.ndarray) -> np.ndarray:
+    def _power(self, audio: np.ndarray) -> np.ndarray:
         """Power of each frame, shape (frames,); the last is filled up by zeros."""
-        padded = np.pad(sound, (0, -len(sound) % self.frame))
+        padded = np.pad(audio, (0, -len(audio) % self.frame))
         return np.square(padded).reshape(-1, self.frame).mean(axis=1)

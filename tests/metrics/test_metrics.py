@@ -12,7 +12,7 @@ import torch
 from avse import plugins
 from avse.conformance import run_checks
 from avse.errors import AvseError
-from avse.signal.metrics import check_sounds, si_sdr
+from avse.signal.metrics import check_audio, si_sdr
 
 RATE = 16_000
 NAMES = ("si_sdr", "si_sdr_improvement", "pesq_wb", "stoi", "estoi")
@@ -171,7 +171,7 @@ def test_too_short_is_said(name: str, seconds: float, reason: str) -> None:
         plugins.get("metric", name)()(noisy, clean, noisy)
 
 
-def test_check_sounds_names_the_culprit() -> None:
+def test_check_audio_names_the_culprit() -> None:
     fine = np.ones(10)
     for bad, reason in (
         (np.zeros(10), "estimate is silent"),
@@ -181,4 +181,4 @@ def test_check_sounds_names_the_culprit() -> None:
         (np.ones(9), "lengths differ: clean 10, estimate 9"),
     ):
         with pytest.raises(AvseError, match=reason):
-            check_sounds(clean=fine, estimate=bad)
+            check_audio(clean=fine, estimate=bad)

@@ -26,7 +26,7 @@ def said() -> Iterator[list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert plugins.load_path(FILE) == []
-    yield [str(warning.message) for warning in caught if warning.category is FutureWarning]
+    yield [str(warning.message) for warning in caught if issubclass(warning.category, FutureWarning)]
     for kind, name in plugins.of_path(FILE):
         plugins.forget(kind, name)
 
