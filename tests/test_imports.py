@@ -22,7 +22,7 @@ ROOMS = (
     ("signal",),
     ("contracts",),
     ("nnet",),
-    ("plugins",),
+    ("plugins", "workers"),
     ("conformance",),
     ("testing",),
     ("recipe",),
