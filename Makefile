@@ -9,11 +9,11 @@ SPECS := setup.py pyproject.toml constraints.txt $(EXAMPLES)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types docs bench clean
+.PHONY: help install demo test test-fast lint types docs bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 13) else \
@@ -33,8 +33,11 @@ install: $(VENV)/.installed  ## make .venv and install avse and the example plug
 demo: install  ## enhance a synthetic talking face with the embedded model; writes demo/
 	$(BIN)/python -m avse.demo --out demo
 
-test: install  ## run the tests and the examples in docstrings
+test: install  ## run all tests and the examples in docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-fast: install  ## run the tests but for those marked slow, on two cores, in less than two minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal $(PYTEST_FLAGS)
 
 lint: install  ## check style and layout
 	$(BIN)/ruff check

@@ -22,7 +22,7 @@ MODULES = {
     "contracts.diffusion": "priors.diffusion.base",
     "contracts.fit": "inference.em.state",
     "contracts.latent_inference": "inference.em.driver",
-    "contracts.latent_run": "inference.em.run",
+    "contracts.latent_run": "inference.em.driver",
     "contracts.posterior_sampling": "inference.posterior_sampling.base",
     "contracts.recognition": "priors.vae.noisy_speech_encoder",
     "contracts.score_network": "nnet.score_network",

@@ -1,7 +1,6 @@
-"""`python -m avse.demo`: a noisy talking face made by code, enhanced from file to file, with scores and a picture.
+"""`python -m avse.demo`: a synthetic noisy clip, enhanced from file to file, with scores and a plot.
 
-Needs no data and no download. The clip is synthetic; for a while its camera sees nothing, so that the reliability of
-the video drops.
+It needs no data and no download. The video shows nothing for some frames, so that its reliability drops.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 METRICS = ("si_sdr", "pesq_wb", "estoi")
 _SECONDS, _SNR, _SEED, _SPEAKER, _NOISE = 4.0, -5.0, 2026, 9002, "white"
-_HIDDEN = slice(50, 66)  # frames in which the camera sees nothing
+_HIDDEN = slice(50, 66)  # video frames that show nothing
 
 
 @dataclass
@@ -33,13 +32,13 @@ class Demo:
     Arguments
     ---------
     noisy, enhanced, clean : Path
-        The noisy and the enhanced film, and the clean sound.
+        The noisy and the enhanced video, and the clean audio.
     picture : Path
         Spectrograms over the reliability of the video.
     before, after : dict
-        Scores of the sound of the two films by name of the metric.
+        Scores of the audio of the two videos by name of the metric.
     report : Report
-        What `avse enhance` says of the file.
+        The report of `avse enhance`.
     """
 
     noisy: Path
@@ -52,7 +51,7 @@ class Demo:
 
 
 def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo:
-    """Make a talking-face clip, mix noise into it, enhance it from file to file, and score it.
+    """Make a synthetic clip of a speaker, mix noise into it, enhance it from file to file, and score it.
 
     Arguments
     ---------
@@ -95,7 +94,7 @@ def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo
 
     report = enhance_file(loaded, files["noisy.mp4"], files["enhanced.mp4"])
 
-    # The sound of the files is scored, lossy coding included: it is what one hears.
+    # The audio of the files is scored, with its lossy coding, as a listener would hear it.
     noisy, enhanced = (
         _as_long_as(read_clip(files[name], use_video=False).audio, len(clean)) for name in ("noisy.mp4", "enhanced.mp4")
     )
@@ -128,9 +127,9 @@ def score_table(demo: Demo) -> Table:
     return table
 
 
-def _as_long_as(sound: np.ndarray, samples: int) -> np.ndarray:
-    """Lossy coders pad the end."""
-    return np.pad(sound[:samples], (0, max(0, samples - len(sound))))
+def _as_long_as(audio: np.ndarray, samples: int) -> np.ndarray:
+    """Audio cut or padded to a length: lossy coders pad the end."""
+    return np.pad(audio[:samples], (0, max(0, samples - len(audio))))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""`avse new`: a plugin that already works, a package of one, or a recipe for a corpus, from the templates."""
+"""`avse new`: writes a plugin that already works, a package of one, or a recipe for a corpus, from the templates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_NAME = 40
 
 # The name that templates carry in place of the plugin's.
 _PLUGIN, _CORPUS = "my_plugin", "MY_CORPUS"
-_EVALUATE = "avse evaluate --manifest MANIFEST --model avse-small --out results/scores"
+_EVALUATE = "avse evaluate --manifest MANIFEST --model avse-small -o results/scores"
 # How a plugin of a kind is used, where it is not a part of a recipe that stands under the kind's name.
 _USES = {
     "prior": "avse train RECIPE --model {name}",
@@ -51,7 +51,7 @@ class Created:
     path : Path
         The file, or the folder of a package or a recipe.
     commands : list of (str, str)
-        What to do next, and the command that does it.
+        The next steps: what each does, and its command.
     """
 
     path: Path
@@ -114,21 +114,21 @@ def create(kind: str, name: str, out: str | Path = ".", *, package: bool = False
 
 
 def _refuse_name(kind: str, name: str, target: Path) -> None:
-    """Refuse a name that cannot be written in a recipe, or that means something else; say which is free."""
+    """Refuse a name that cannot be written in a recipe, or that is taken; propose one that is free."""
     reason = _why_not(kind, name, target.resolve())
     if reason:
         raise AvseError(f"{reason} Try {_suggestion(kind, name)!r}.")
 
 
 def _why_not(kind: str, name: str, target: Path | None = None) -> str:
-    """Why a plugin cannot have a name; empty if it can. What stands in `target`, which is replaced, does not count."""
+    """Why a plugin cannot have a name; empty if it can. The file or folder `target`, which is replaced, is ignored."""
     reason = ""
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
         reason = "is written in small letters, digits and single underscores, and begins with a letter"
     elif keyword.iskeyword(name):
-        reason = "is none of Python's own words"
+        reason = "is no keyword of Python"
     elif name.startswith("test_") or name in ("test", "tests", "setup", "conftest"):
-        reason = "is not that of a test or of a setup, which folders of plugins pass over"
+        reason = "is not that of a test or of a setup, which are ignored in folders of plugins"
     elif len(name) > MAX_NAME:
         reason = f"has at most {MAX_NAME} letters"
     if reason:
@@ -174,7 +174,7 @@ def _plain(name: str, others: str) -> str:
 def _refuse_existing(target: Path, force: bool) -> None:
     if target.exists() and not force:
         raise AvseError(
-            f"{target}: is there already. Choose another name or --out, or give --force to replace what avse wrote."
+            f"{target}: is there already. Choose another name or --output, or give --force to replace what avse wrote."
         )
 
 
@@ -184,10 +184,11 @@ def _is_inside(file: str, target: Path | None) -> bool:
 
 
 def _class_name(kind: str, name: str) -> str:
-    """MyFusion for my_fusion; another where the template or Python already means something by that."""
-    made = "".join(word.capitalize() for word in name.split("_"))
+    """MyFusion for my_fusion; MyFusionPlugin where the template or Python uses MyFusion."""
+    name_of_class = "".join(word.capitalize() for word in name.split("_"))
     used = set(re.findall(r"\w+", (_templates() / kind / f"{_PLUGIN}.py").read_text(encoding="utf-8")))
-    return f"{made}Plugin" if keyword.iskeyword(made) or hasattr(builtins, made) or made in used else made
+    taken = keyword.iskeyword(name_of_class) or hasattr(builtins, name_of_class) or name_of_class in used
+    return f"{name_of_class}Plugin" if taken else name_of_class
 
 
 def _render_plugin(kind: str, name: str) -> str:
@@ -200,16 +201,16 @@ def _render_plugin(kind: str, name: str) -> str:
 def _render_folder(template: str, tokens: dict[str, str]) -> dict[str, str]:
     """Texts of a folder's files by relative path."""
     folder = _templates() / template
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {
         _replace(path.relative_to(folder).as_posix(), tokens): _replace(path.read_text(encoding="utf-8"), tokens)
-        for path in found
+        for path in paths
     }
 
 
 def _replace(text: str, tokens: dict[str, str]) -> str:
     pattern = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
-    return re.sub(rf"(?<![A-Za-z0-9])({pattern})(?![A-Za-z0-9])", lambda found: tokens[found[1]], text)
+    return re.sub(rf"(?<![A-Za-z0-9])({pattern})(?![A-Za-z0-9])", lambda match: tokens[match[1]], text)
 
 
 def _templates() -> Path:
@@ -222,7 +223,7 @@ def _templates() -> Path:
 
 
 def _write_folder(target: Path, files: dict[str, str]) -> None:
-    """Write files beside and move them to their place when all are whole."""
+    """Write files into a folder beside the target, and move them when all are complete."""
     with _beside(target) as folder:
         for name, text in files.items():
             path = folder / name
@@ -244,20 +245,20 @@ def _beside(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not target.is_dir():
-            raise AvseError(f"{target}: is a file where a folder would be written. Choose another name or --out.")
+            raise AvseError(f"{target}: is a file where a folder would be written. Choose another name or --output.")
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         inner = folder / target.name  # with the rights that the user's settings give, other than a temporary folder
         inner.mkdir()
         yield inner
     except OSError as error:
-        raise AvseError(f"{target}: cannot be written ({error.strerror or error}). Choose another --out.") from error
+        raise AvseError(f"{target}: cannot be written ({error.strerror or error}). Choose another --output.") from error
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _use(kind: str, name: str, path: Path | None = None) -> str:
-    """The command that uses a plugin; of a file, if `path` is given, else of an installed package."""
+    """The command that uses a plugin of a file, if `path` is given, else of an installed package."""
     text = _USES.get(kind, f"avse train RECIPE --{kind} {{name}}").format(name=name)
     if path is None:
         return text

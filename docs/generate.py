@@ -10,23 +10,24 @@ from typing import Any
 # Title, introduction, and modules with the names to document; empty names mean all public ones.
 API = {
     "front-door": (
-        "The front door",
-        "What `import avse` gives. Everything is imported on first use.",
+        "The public API",
+        "The functions and classes of `import avse`, and what they return. Everything is imported on first use. "
+        "[What is stable](../stability.md) lists the names that stay.",
         {
             "avse.api": ["enhance", "separate", "generate", "embed", "write_features"],
             "avse.model": ["load", "Model"],
             "avse.jobs.enhance": ["enhance_file", "enhance_files", "Report"],
             "avse.jobs.separate": ["separate_file", "SeparationReport", "Voice"],
+            "avse.overlap": [],
             "avse.training": ["train"],
             "avse.errors": [],
         },
     ),
     "types": (
-        "What flows",
+        "Clips, batches and estimates",
         "",
         {
             "avse.contracts.types": ["Clip", "Batch", "Estimate", "video_frames"],
-            "avse.inference.em.speakers": ["Separated", "separate", "Separation"],
         },
     ),
     "media": ("Media files", "", {"avse.media": []}),
@@ -41,7 +42,7 @@ API = {
                 "rendering",
                 "mixing",
                 "noises",
-                "reverb",
+                "rooms",
                 "audio",
                 "cache",
                 "training_set",
@@ -95,16 +96,16 @@ def _api_page(title: str, text: str, modules: dict[str, list[str]]) -> str:
 
     parts = [f"# {title}\n\n{text}\n"]
     for module, names in modules.items():
-        found = importlib.import_module(module)
+        imported = importlib.import_module(module)
         parts.append(f"## `{module}`\n")
         if not names:
-            parts.append(f"{_escaped(_first_paragraph(found))}\n")
-            names = getattr(found, "__all__", None) or [
+            parts.append(f"{_escaped(_first_paragraph(imported))}\n")
+            names = getattr(imported, "__all__", None) or [
                 name
-                for name, value in vars(found).items()
+                for name, value in vars(imported).items()
                 if not name.startswith("_") and getattr(value, "__module__", None) == module
             ]
-        parts += [_member(found, name) for name in names]
+        parts += [_member(imported, name) for name in names]
     return "\n".join(parts)
 
 
@@ -123,33 +124,36 @@ def _commands_page() -> str:
 
     from avse.cli.app import app
 
-    parts = ["# Commands\n", "`avse COMMAND --help` says the same.\n"]
-
-    def describe(command: Any, path: str) -> None:
-        if getattr(command, "commands", None):
-            for name, below in command.commands.items():
-                describe(below, f"{path} {name}")
-            return
-        parts.append(f"## `{path}`\n\n{_escaped(inspect.cleandoc(command.help or ''))}\n")
-        rows = []
-        for parameter in command.params:
-            if parameter.name == "help":
-                continue
-            options = [option for option in parameter.opts if option.startswith("-")]
-            name = ", ".join(options) or (parameter.name or "").upper()
-            default = parameter.default
-            plain = not callable(default) and default not in (None, False, (), [], "")
-            shown = f" Default: `{default}`." if plain and getattr(parameter, "show_default", True) else ""
-            rows.append(f"| `{name}` | {_escaped(getattr(parameter, 'help', '') or '')}{shown} |")
-        if rows:
-            parts.append("| argument | |\n|---|---|\n" + "\n".join(rows) + "\n")
-
-    describe(typer.main.get_command(app), "avse")
+    parts = ["# Commands\n", "`avse COMMAND --help` prints the same.\n"]
+    panels: dict[str, list[str]] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        if not command.hidden:
+            panels.setdefault(command.rich_help_panel, []).extend(_describe(command, f"avse {name}"))
+    for panel, texts in panels.items():
+        parts += [f"## {panel}\n", *texts]
     return "\n".join(parts)
 
 
-def _first_paragraph(found: Any) -> str:
-    return (inspect.getdoc(found) or "").partition("\n\n")[0]
+def _describe(command: Any, path: str) -> list[str]:
+    """Help and a table of arguments, of a command or of each command below it."""
+    if getattr(command, "commands", None):
+        return [text for name, below in command.commands.items() for text in _describe(below, f"{path} {name}")]
+    rows = []
+    for parameter in command.params:
+        if parameter.name == "help":
+            continue
+        options = [option for option in parameter.opts if option.startswith("-")]
+        name = ", ".join(options) or (parameter.name or "").upper()
+        default = parameter.default
+        plain = not callable(default) and default not in (None, False, (), [], "")
+        shown = f" Default: `{default}`." if plain and getattr(parameter, "show_default", True) else ""
+        rows.append(f"| `{name}` | {_escaped(getattr(parameter, 'help', '') or '')}{shown} |")
+    table = "| argument | |\n|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
+    return [f"### `{path}`\n\n{_escaped(inspect.cleandoc(command.help or ''))}\n", table]
+
+
+def _first_paragraph(documented: Any) -> str:
+    return (inspect.getdoc(documented) or "").partition("\n\n")[0]
 
 
 def _escaped(text: str) -> str:

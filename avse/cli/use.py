@@ -126,7 +126,7 @@ def generate(
     output: Annotated[Path, say.output("Audio file to write.")] = Path("generated.wav"),
     no_video: Annotated[bool, typer.Option("--no-video", help="Ignore the video: draw any speech.")] = False,
     seconds: Annotated[float | None, typer.Option(help="Length. Default: that of the video.")] = None,
-    seed: Annotated[int, typer.Option(help="Each seed draws another voice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Each seed gives another draw.")] = 0,
     guidance: Annotated[float | None, typer.Option(help="0: none; above: follow the lips more closely.")] = None,
     sampler: Annotated[str, typer.Option(help="`avse plugins sampler` lists them.")] = "ancestral",
     steps: Annotated[int, typer.Option(min=1, help="Of the sampler.")] = 30,

@@ -238,6 +238,7 @@ def test_a_video_is_tracked_once_and_corrupted_by_name(make_mixtures, tmp_path: 
         evaluate(manifest, tmp_path / "c", model=first, corrupt="speckle")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_report")
 def test_processes_give_what_one_process_gives(make_mixtures, tmp_path: Path) -> None:
     manifest = make_mixtures(targets=2, snrs=(0.0,))

@@ -193,6 +193,7 @@ def test_another_speaker_is_chosen_by_name(make_mixtures) -> None:
     assert all(item.other is None for item in alone)  # only its own face is there
 
 
+@pytest.mark.slow
 def test_the_command_sweeps_over_a_synthetic_corpus(
     tiny_model: Path, tmp_path: Path, avse_command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,8 @@ import avse
 from avse.errors import AvseError
 from avse.jobs.enhance import enhance_file
 
+pytestmark = pytest.mark.slow
+
 RATE = 16_000
 
 # Enhances with a model that says so after its first chunk and then waits for a signal.

@@ -93,6 +93,7 @@ def test_only_the_second_encoder_learns_from_their_divergence(monkeypatch):
     assert all(torch.equal(one, other) for one, other in zip(before, gradients(others)))
 
 
+@pytest.mark.slow
 def test_trained_recognition_finds_the_voice_in_noise_better_than_the_encoder_of_clean_speech():
     torch.manual_seed(0)
     prior = VAE(latent_dim=4, hidden_dim=32, fft_size=FFT, noisy_encoder_layers=2)

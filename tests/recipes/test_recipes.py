@@ -17,6 +17,8 @@ from avse.data.manifest import read_manifest
 
 from .conftest import ROOT, ROWS
 
+pytestmark = pytest.mark.slow
+
 ALWAYS = ("recipe.yaml", "environment.json", "train_log.txt", "scores.json")
 
 

@@ -13,6 +13,8 @@ from avse.contracts.prior import ScorePrior
 
 from .conftest import ROOT, ROWS
 
+pytestmark = pytest.mark.slow
+
 # What the message must say of what does not fit. All other swaps must train.
 _VIDEO_DIM = r"video_dim.*output_dim|output_dim.*video_dim"
 # A row that sets its sampler says so to what has none.

@@ -192,6 +192,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.prepare(tmp_path_factory.mktemp("corpus"))
 
 
+@pytest.mark.slow
 def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Path, avse_command: Callable) -> None:
     scenes, out = tmp_path / "scenes.csv", tmp_path / "mixtures"
     words = ["scenes", corpus, "--split", "train", "-o", scenes, "--condition", "separation2", "--per-condition", 2]

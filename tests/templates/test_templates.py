@@ -144,6 +144,7 @@ def test_a_new_tracker_reads_a_clip(talk: Path, tmp_path: Path, monkeypatch: pyt
     assert names["clip"].valid.mean() > 0.5
 
 
+@pytest.mark.slow
 def test_a_package_is_found_by_its_entry_point_and_passes_its_own_test(tmp_path: Path) -> None:
     created = create("fusion", "my_fusion", tmp_path, package=True)
     written = {path.relative_to(created.path).as_posix() for path in created.path.rglob("*") if path.is_file()}
@@ -184,6 +185,7 @@ def test_the_folder_of_a_package_can_be_checked_as_it_is(kind: str, tmp_path: Pa
     assert f"{kind}/packed_{kind}" in readme and "my_" not in readme and "MY_" not in readme
 
 
+@pytest.mark.slow
 def test_a_new_recipe_prepares_and_trains(tmp_path: Path, avse_command: Callable) -> None:
     from avse.data.manifest import check_splits, read_manifest
 

@@ -19,6 +19,8 @@ from avse.priors.vae.vae import VAE
 from avse.training import train
 from avse.training.prior import UnitUsage
 
+pytestmark = pytest.mark.slow
+
 SYSTEM = """
 model: !new:avse.plugins.prior.av_vae
     visual_frontend: !ref <visual_frontend>

@@ -20,6 +20,8 @@ from avse.errors import AvseError
 from avse.training import train
 from avse.training.run import _RunLog
 
+pytestmark = pytest.mark.slow
+
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     [checkpoint] = sorted((folder / "save").glob("CKPT*"), key=lambda path: path.name)[-1:]
