@@ -30,8 +30,10 @@ MODULES = {
     "contracts.switching": "priors.vae.switching",
     "contracts.variational": "priors.vae.base",
     "data.reverb": "data.rooms",
+    "data.separation_scenes": "data.scenes",
     "enhance_files": "jobs.enhance",
     "evaluation.calibrate": "evaluation.studies.calibration",
+    "evaluation.workers": "workers",
     "evaluation.lips": "evaluation.studies.lips",
     "evaluation.probe": "evaluation.studies.probe",
     "evaluation.robustness": "evaluation.studies.robustness",
@@ -71,6 +73,7 @@ NAMES = {
     "avse.media.Talker": "avse.media.Speaker",
     "avse.media.find_talkers": "avse.media.find_speakers",
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
+    "avse.evaluation.separation.evaluate_separation": "avse.evaluation.runner.evaluate",
     "avse.signal.metrics.check_sounds": "avse.signal.metrics.check_audio",
     "avse.signal.mixture.typical_power": "avse.signal.wiener.geometric_mean_power",
     "avse.signal.stft.repeat_to_steps": "avse.signal.stft.repeat_to_frames",
@@ -90,6 +93,8 @@ PLUGINS = {
 ARGUMENTS = {
     "prior": {"recognition_layers": "noisy_encoder_layers"},
     "fusion": {"doubt": "reliability_exponent"},
+    "avse.data.training_set.MixtureSet": {"talkers": "interfering_speakers"},
+    "avse.data.separation_set.SeparationSet": {"talkers": "interfering_speakers"},
 }
 # Members of plugin classes, as plugins outside the package may still call them.
 MEMBERS = {"growth": "complexity", "recognise": "encode_noisy", "recognises": "encodes_noisy", "stand_ins": "fallbacks"}

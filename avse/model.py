@@ -195,7 +195,7 @@ class Model:
             files = [video for video in videos if not isinstance(video, Clip)]
             if len(files) < len(videos):
                 raise AvseError("With a file as source, videos are files as well.")
-            clips = [one.clip for one in find_speakers(source, files, others=others, roi=roi, tracker=tracker)]
+            clips = [speaker.clip for speaker in find_speakers(source, files, others=others, roi=roi, tracker=tracker)]
         else:
             mixture = as_clip(source, sample_rate=sample_rate)
             visible = [video for video in videos if isinstance(video, Clip)]
