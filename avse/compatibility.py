@@ -69,6 +69,7 @@ MODULES = {
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
+    "avse.signal.level.floor_over_steps": "avse.signal.levels.floor_over_frames",
     "avse.signal.metrics.check_sounds": "avse.signal.metrics.check_audio",
     "avse.signal.mixture.typical_power": "avse.signal.wiener.geometric_mean_power",
     "avse.signal.stft.repeat_to_steps": "avse.signal.stft.repeat_to_frames",
