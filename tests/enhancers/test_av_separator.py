@@ -24,8 +24,8 @@ def _separator() -> torch.nn.Module:
     cls = plugins.get("enhancer", "av_separator")
     with seeded(1):
         model = cls(**cls.example_arguments()).eval()
-        for meeting in model.meetings:
-            meeting.mixed.reset_parameters()  # from zero, where talkers do not yet know of each other
+        for exchange in model.exchanges:
+            exchange.mixed.reset_parameters()  # from zero, where talkers do not yet know of each other
     return model
 
 
@@ -82,7 +82,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_mixtures_have_a_row_for_each_talker(corpus: Path, tmp_path: Path) -> None:
     utterances = read_manifest(corpus, splits=["train"])
-    mixtures = SeparationSet(utterances, ClipCache(tmp_path), size=4, seconds=0.6, talkers=[0.5, 0.5], noise_share=0.5)
+    mixtures = SeparationSet(
+        utterances, ClipCache(tmp_path), size=4, seconds=0.6, interfering_speakers=[0.5, 0.5], noise_share=0.5
+    )
     items = [mixtures[index] for index in range(4)]
     batch = mixtures.collate(items)
     assert len(batch) == sum(map(len, items)) and {len(item) for item in items} == {2, 3}
@@ -101,7 +103,7 @@ def test_mixtures_have_a_row_for_each_talker(corpus: Path, tmp_path: Path) -> No
     loss = SeparationLoss()(_separator()(batch), batch)
     assert bool(torch.isfinite(loss))
     with pytest.raises(AvseError, match="speakers with a video"):
-        SeparationSet(utterances, ClipCache(tmp_path), size=4, talkers=[1, 1, 1, 1, 1])
+        SeparationSet(utterances, ClipCache(tmp_path), size=4, interfering_speakers=[1, 1, 1, 1, 1])
 
 
 def test_the_wrong_speaker_is_counted() -> None:
