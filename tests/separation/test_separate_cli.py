@@ -230,7 +230,7 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
     found = json.loads((tmp_path / "none" / "summary.json").read_text())["groups"]["all"]
     assert found["si_sdr_improvement"]["mean"] == pytest.approx(0.0, abs=1e-6)
     wrong = avse_command(*words, "-o", tmp_path / "wrong", "--model", speakers_model, "--speakers", "oracle")
-    assert "none of the voices" in wrong.message
+    assert "none of the speakers" in wrong.message
     again = avse_command(*words, "-o", tmp_path / "again", "--model", "mixture", "--jobs", 2, "--no-estimates")
     assert again.status == nothing.status
     before, after = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("none", "again"))
