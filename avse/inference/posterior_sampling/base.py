@@ -17,7 +17,7 @@ from avse.contracts.sampler import Sampler
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.inference.em.model_selection import check_gate, gate_chain
 from avse.plugins import get
-from avse.signal.levels import floor_over_steps, level_scale
+from avse.signal.levels import floor_over_frames, level_scale
 from avse.signal.markov import MarkovChain
 from avse.signal.random import clip_generators, complex_noise
 from avse.signal.stft import istft, length_mask, pool_to_video_frames, stft
@@ -211,9 +211,10 @@ class PosteriorSampling(Inference):
         """Move to the end, or until the time is up; see `Inference.forward`."""
         began = time.perf_counter()
         for state in self._states(batch):
+            latest = state
             if seconds is not None and time.perf_counter() - began > seconds:
                 break
-        return state.estimate()
+        return latest.estimate()
 
     def _states(self, batch: Batch) -> Iterator[_SamplingState]:
         with _plain(batch):
@@ -292,7 +293,7 @@ class _SamplingState:
         spectrum = prior.spectrum_of(start, torch.zeros_like(start.real))[0] if inference.linear else start
         power = spectrum.abs().square()
         if inference.quantile:
-            power = floor_over_steps(power, mask, inference.quantile) * mask[..., None]
+            power = floor_over_frames(power, mask, inference.quantile) * mask[..., None]
         noise_state = inference.noise_model.initial_state(power, mask, batch.scene)
         repeat = lambda tensor: tensor.repeat_interleave(chains, dim=0)
         generators = clip_generators(mask, inference.seed, chains)
