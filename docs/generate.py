@@ -48,7 +48,6 @@ API = {
                 "training_set",
                 "speech_set",
                 "separation_set",
-                "separation_scenes",
             )
         },
     ),

@@ -92,8 +92,8 @@ def renewed_options(verb: str, words: Sequence[str]) -> list[str]:
             if not waiting:
                 return [*renewed, option]
             value = waiting.pop(0)
-        for one in value.split(",") if new.endswith(",") else [value]:
-            renewed += [option, one.strip()] if option.startswith("--") else [one]
+        for part in value.split(",") if new.endswith(",") else [value]:
+            renewed += [option, part.strip()] if option.startswith("--") else [part]
     return renewed
 
 

@@ -53,6 +53,7 @@ def cell(summary: dict, video: str, severity: int | None = None) -> dict:
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_condition_and_says_what_each_does(make_mixtures, tmp_path: Path, tracked) -> None:
     manifest, out, model = make_mixtures(video=True), tmp_path / "out", Watcher()
     summary = evaluate(manifest, out, model=model, metrics=("si_sdr", "estoi"), **ASKED)

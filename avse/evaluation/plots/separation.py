@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from avse.media import Talker
+    from avse.media import Speaker
 
 _LONGEST = 120 * SAMPLE_RATE  # a longer plot is unreadable
 
@@ -26,7 +26,7 @@ def plot_separation(
     path: str | Path | None,
     mixture: np.ndarray,
     found: Estimate,
-    talkers: Sequence[Talker],
+    speakers: Sequence[Speaker],
     title: str | None = None,
 ) -> Figure:
     """Pictures of the speakers with a frame around each face, and below them the spectrograms on one scale.
@@ -39,7 +39,7 @@ def plot_separation(
         At 16 kHz; the first two minutes of a longer one.
     found : Estimate
         Of one clip.
-    talkers : sequence of Talker
+    speakers : sequence of Speaker
         In the order of the estimates.
     title : str, optional
 
@@ -51,16 +51,16 @@ def plot_separation(
 
     samples = min(len(mixture), _LONGEST)
     seconds = samples / SAMPLE_RATE
-    colours = [COLOURS[place % len(COLOURS)] for place in range(len(talkers))]
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(speakers))]
     rows = [("mixture", mixture[:samples], "black")]
-    rows += [(one.name, found.speech[place, :samples].numpy(), colours[place]) for place, one in enumerate(talkers)]
+    rows += [(one.name, found.speech[place, :samples].numpy(), colours[place]) for place, one in enumerate(speakers)]
     rows.append(("rest", found.noise[:samples].numpy(), INPUT))
     pictures: dict[str, np.ndarray] = {}
-    faces: dict[str, list[tuple[Talker, str]]] = {}
-    for talker, colour in zip(talkers, colours):
-        if talker.picture is not None:
-            pictures[str(talker.video)] = talker.picture
-            faces.setdefault(str(talker.video), []).append((talker, colour))
+    faces: dict[str, list[tuple[Speaker, str]]] = {}
+    for speaker, colour in zip(speakers, colours):
+        if speaker.picture is not None:
+            pictures[str(speaker.video)] = speaker.picture
+            faces.setdefault(str(speaker.video), []).append((speaker, colour))
     height = 2.6 if pictures else 0.0
     figure = Figure(figsize=(8.0, height + 1.35 * len(rows) + 0.7), layout="constrained")
     figure.suptitle(title or "")
@@ -70,8 +70,8 @@ def plot_separation(
         axes = figure.add_subplot(grid[0, column])
         axes.imshow(picture)
         axes.set_axis_off()
-        for talker, colour in faces[video]:
-            _frame(axes, talker, picture, colour)
+        for speaker, colour in faces[video]:
+            _frame(axes, speaker, picture, colour)
     spectra = [decibels(np.asarray(audio, np.float32), seconds) for _, audio, _ in rows]
     top = max(float(np.quantile(spectrum, 0.999)) for spectrum in spectra)
     above = None
@@ -86,13 +86,13 @@ def plot_separation(
     return figure
 
 
-def _frame(axes: Axes, talker: Talker, picture: np.ndarray, colour: str) -> None:
+def _frame(axes: Axes, speaker: Speaker, picture: np.ndarray, colour: str) -> None:
     from matplotlib.patches import Rectangle
 
     height, width = picture.shape[:2]
-    x, y, wide, high = talker.box if talker.box is not None else (0.0, 0.0, float(width - 1), float(height - 1))
+    x, y, wide, high = speaker.box if speaker.box is not None else (0.0, 0.0, float(width - 1), float(height - 1))
     axes.add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor=colour, linewidth=2.5))
     axes.text(
-        x, max(y, 0.0), talker.name, color="white", va="bottom" if y > 0.12 * height else "top", fontsize=9,
+        x, max(y, 0.0), speaker.name, color="white", va="bottom" if y > 0.12 * height else "top", fontsize=9,
         bbox={"facecolor": colour, "edgecolor": "none", "pad": 2},
     )  # fmt: skip
