@@ -1,4 +1,4 @@
-"""Enhancer `my_plugin`: a network from noisy sound and video to the voice.
+"""Enhancer `my_plugin`: a network from noisy audio and video to speech.
 
 A comment with CHANGE stands where your idea goes; one with KEEP tells what the
 checks hold you to.
@@ -31,7 +31,7 @@ class MyPlugin(Enhancer):
         Its `audio_dim` must be `channels`, its `video_dim` the front-end's
         `output_dim`.
     channels : int
-        Features per step.
+        Features of a frame.
     fft_size, hop : int
         Of the transform, in samples. `hop` divides a video frame (640 samples).
 
@@ -74,13 +74,13 @@ class MyPlugin(Enhancer):
                 raise ValueError(f"fusion has {given}, but needs {wanted} features.")
         self.visual_frontend, self.fusion = visual_frontend, fusion
         self.fft_size, self.hop = fft_size, hop
-        # KEEP `causal` true only while no step looks at later steps; `latency` is
+        # KEEP `causal` true only while no frame looks at later frames; `latency` is
         # then how many samples the result lags behind: one window of the transform.
         parts = [part for part in (visual_frontend, fusion) if part is not None]
         self.causal = all(part.causal for part in parts)
         self.latency = fft_size
-        # CHANGE where each step looks at all others (attention over the whole clip):
-        # self.growth = "quadratic"
+        # CHANGE where each frame looks at all others (attention over the whole clip):
+        # self.complexity = "quadratic"
         bins = fft_size // 2 + 1
         self.encoder = nn.Linear(bins, channels)
         self.network = nn.GRU(channels, channels, batch_first=True)
@@ -100,7 +100,7 @@ class MyPlugin(Enhancer):
     def forward(self, batch: Batch) -> Estimate:
         """See `Enhancer.forward`."""
         spectrum = stft(batch.noisy, self.fft_size, self.hop)
-        # CHANGE: the network. What looks over steps (attention, normalisation) must
+        # CHANGE: the network. What looks over frames (attention, normalisation) must
         # leave out those beyond each clip's end; no statistics over the batch.
         loudness = (spectrum.abs().square() + FLOOR).log()
         hidden = self.encoder(loudness / 10)
@@ -123,12 +123,12 @@ class MyPlugin(Enhancer):
         # nothing of an invalid frame pass.
         if self.fusion is None or not bool(batch.valid.any()):
             return hidden, hidden.new_zeros(batch.valid.shape)
-        steps, ratio = hidden.shape[1], SAMPLES_PER_FRAME // self.hop
-        mask = length_mask(stft_frames(batch.lengths, self.fft_size, self.hop), steps)
+        frames, ratio = hidden.shape[1], SAMPLES_PER_FRAME // self.hop
+        mask = length_mask(stft_frames(batch.lengths, self.fft_size, self.hop), frames)
         video = self.visual_frontend(batch.mouth, batch.valid).to(hidden.dtype)
-        valid = repeat_to_frames(batch.valid, steps, ratio) & mask
-        video = repeat_to_frames(video, steps, ratio)
+        valid = repeat_to_frames(batch.valid, frames, ratio) & mask
+        video = repeat_to_frames(video, frames, ratio)
         hidden, weights = self.fusion(hidden, video, valid)
-        # From steps back to video frames.
+        # From frames back to video frames.
         weights = weights[:, : batch.valid.shape[1] * ratio]
         return hidden, weights.unflatten(1, (-1, ratio)).mean(dim=2)

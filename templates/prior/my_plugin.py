@@ -22,7 +22,7 @@ FLOOR = 1e-6
 class MyPlugin(LatentPrior):
     """A variational auto-encoder with one hidden layer on either side.
 
-    Speech s at each step is complex Gaussian with a variance that a network reads
+    Speech s in each frame is complex Gaussian with a variance that a network reads
     from a latent z, standard normal, and from the video.
 
     Arguments
@@ -33,7 +33,7 @@ class MyPlugin(LatentPrior):
         How video enters the decoder. Its `audio_dim` must be `hidden_dim`, its
         `video_dim` the front-end's `output_dim`.
     latent_dim : int
-        Features of z per step.
+        Features of z in a frame.
     hidden_dim : int
         Width of the hidden layers.
     fft_size, hop : int
@@ -113,7 +113,7 @@ class MyPlugin(LatentPrior):
     def prior(self, latent: torch.Tensor, context: Context) -> Gaussian:
         """See `LatentPrior.prior`: shape (batch, frames, latent_dim)."""
         # CHANGE: a network from context.video, for p(z | video); or from `latent`
-        # before each step, for a dynamical model.
+        # before each frame, for a dynamical model.
         zeros = torch.zeros_like(latent)
         return Gaussian(zeros, zeros)
 
@@ -126,7 +126,7 @@ class MyPlugin(LatentPrior):
         log_variance = self.decode(latent, context)
         nll = ((power + FLOOR) * (-log_variance).exp() + log_variance).sum(dim=2)
         divergence = posterior.divergence(self.prior(latent, context))
-        # KEEP: steps beyond a clip's end do not count.
+        # KEEP: frames beyond a clip's end do not count.
         nll = nll[context.mask].mean() / self.bins
         divergence = divergence[context.mask].mean() / self.bins
         loss = nll + divergence
