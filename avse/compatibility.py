@@ -7,7 +7,7 @@ import importlib.util
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -86,13 +86,28 @@ PLUGINS = {
     "inference": {"posterior_sampling": "udiffse", "posterior_sampling_single_pass": "udiffse_plus"},
 }
 ARGUMENTS = {
-    "prior": {"recognition_layers": "noisy_encoder_layers"},
+    "prior": {"recognition_layers": "noisy_encoder_layers", "anybody": "universal"},
     "fusion": {"doubt": "reliability_exponent"},
 }
 # Members of plugin classes, as plugins outside the package may still call them.
 MEMBERS = {"growth": "complexity", "recognise": "encode_noisy", "recognises": "encodes_noisy", "stand_ins": "fallbacks"}
 # By format of a model folder: names of weights that were written by it, as patterns, and what they are called since.
-WEIGHTS = {1: ((r"(^|\.)recognition\.", r"\1noisy_encoder."),)}
+WEIGHTS = {
+    1: (
+        (r"(^|\.)trunks\.", r"\1backbones."),
+        (r"(^|\.)manners\.", r"\1adapters."),
+        (r"(^|\.)faces\.", r"\1gallery."),
+        (r"(^|\.)meetings\.", r"\1exchanges."),
+        (r"(^|\.)recognition\.", r"\1noisy_encoder."),
+        (r"(^|\.)visual_frontend\.", r"\1video_input.visual_frontend."),
+        (r"^fusion\.", r"video_input.fusions.main."),
+        (r"(^|\.)(encoder|decoder)_fusion\.", r"\1video_input.fusions.\2."),
+        (r"(^|\.)noisy_encoder\.fusion\.", r"\1video_input.fusions.noisy_encoder."),
+        (r"(^|\.)network\.fusions\.", r"\1video_input.fusions."),
+        (r"(^|\.)network\.((?:refine\.)?enter)_given\.", r"\1network.\2_condition."),
+        (r"(^|\.)network\.rest\.", r"\1network.noise_level_head."),
+    )
+}
 
 
 class OldName(FutureWarning):
@@ -148,14 +163,23 @@ def dotted_name(name: str) -> str:
     return NAMES.get(name) or (f"{_moved(module)}.{last}" if _moved(module) else name)
 
 
-def weight_name(name: str, written_format: int) -> str:
+def weight_name(name: str, known: Container[str] = (), written_format: int = 1) -> str:
     """What a weight of a model folder of an older format is called today.
+
+    Arguments
+    ---------
+    name : str
+    known : container of str
+        Names of today; one of them stays, such as that of a plugin outside the package.
+    written_format : int
 
     Example
     -------
-    >>> weight_name("prior.recognition.out.bias", 1)
+    >>> weight_name("prior.recognition.out.bias")
     'prior.noisy_encoder.out.bias'
     """
+    if name in known:
+        return name
     for number in sorted(WEIGHTS):
         if number >= written_format:
             for pattern, new in WEIGHTS[number]:

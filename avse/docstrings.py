@@ -115,7 +115,8 @@ def arguments_of(cls: type) -> list[Argument]:
     [Argument(name='rank', type='int', default=3, meaning='Columns.')]
     """
     described: dict[str, tuple[str, str]] = {}
-    for base in reversed(cls.__mro__):
+    parts = [part for base in cls.__mro__ if (part := vars(base).get("passes_to"))]  # see `Plugin.passes_to`
+    for base in [*parts, *reversed(cls.__mro__)]:
         for name, (kind, meaning) in docstring_of(base).arguments.items():
             described[name] = (kind, meaning or described.get(name, ("", ""))[1])
     arguments = []

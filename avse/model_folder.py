@@ -104,8 +104,8 @@ def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
         weights = safetensors.torch.load_file(folder / WEIGHTS)
     except (safetensors.SafetensorError, OSError) as error:
         raise AvseError(f"{folder / WEIGHTS}: holds no weights ({error}). Fetch the model again.") from error
-    weights = {weight_name(name, description["format"]): weight for name, weight in weights.items()}
     expected = system.state_dict()
+    weights = {weight_name(name, expected, description["format"]): weight for name, weight in weights.items()}
     if overrides:
         # A part that was put in brings buffers of its own, and leaves weights of what it replaced behind.
         learned = {name for name, _ in system.named_parameters()}

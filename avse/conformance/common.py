@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ def documented(cls: type[Any]) -> None:
     An argument may be named in the docstring of a base class that states it.
     """
     expect(inspect.getdoc(cls) if cls.__doc__ else "", "the class has no docstring of its own")
-    text = "\n".join(base.__doc__ or "" for base in cls.__mro__ if issubclass(base, Plugin))
+    stated = [base for base in cls.__mro__ if issubclass(base, Plugin)]
+    stated += [base.passes_to for base in stated if base.passes_to is not None]
+    text = "\n".join(base.__doc__ or "" for base in stated)
     parameters = inspect.signature(cls).parameters.values()
     names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     missing = [name for name in names if not re.search(rf"\b{re.escape(name)}\b", text)]
@@ -54,22 +58,31 @@ def recipe_round_trip(cls: type[Any]) -> None:
 
 @dataclass
 class _Call:
-    """A plugin as a recipe writes it: `!new:avse.plugins.KIND.NAME {arguments}`."""
+    """A plugin as a recipe writes it: `!new:avse.plugins.KIND.NAME {arguments}`, or `!name:` for what builds one."""
 
+    tag: str
     cls: type[Any]
     arguments: dict[str, Any]
 
 
 def _call_of(plugin: Plugin, argument: str = "") -> _Call:
-    subject = f"argument {argument}, a {type(plugin).__name__}," if argument else "it"
-    expect(vars(type(plugin)).get("plugin_name"), f"{subject} is not registered, so that no recipe can write it")
-    return _Call(type(plugin), {name: _written(name, value) for name, value in plugin.config.items()})
+    return _call("!new:", type(plugin), plugin.config, argument)
+
+
+def _call(tag: str, cls: type[Any], arguments: Mapping[str, Any], argument: str) -> _Call:
+    subject = f"argument {argument}, a {cls.__name__}," if argument else "it"
+    expect(vars(cls).get("plugin_name"), f"{subject} is not registered, so that no recipe can write it")
+    return _Call(tag, cls, {name: _written(name, value) for name, value in arguments.items()})
 
 
 def _written(name: str, value: Any) -> Any:
     """The value of an argument as a recipe writes it."""
     if isinstance(value, Plugin):
         return _call_of(value, name)
+    if inspect.isclass(value):
+        return _call("!name:", value, {}, name)
+    if isinstance(value, functools.partial) and inspect.isclass(value.func):
+        return _call("!name:", value.func, value.keywords, name)
     if isinstance(value, (list, tuple)):
         return [_written(name, item) for item in value]
     if isinstance(value, dict):
@@ -89,7 +102,7 @@ def _dump(recipe: dict[str, Any]) -> str:
             return True
 
     def represent(dumper: yaml.SafeDumper, call: _Call) -> yaml.Node:
-        tag = f"!new:avse.plugins.{call.cls.plugin_kind}.{call.cls.plugin_name}"
+        tag = f"{call.tag}avse.plugins.{call.cls.plugin_kind}.{call.cls.plugin_name}"
         return dumper.represent_mapping(tag, call.arguments)
 
     Dumper.add_representer(_Call, represent)

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from avse.contracts.plugin import Plugin
-from avse.contracts.visual_frontend import VisualFrontend
 from avse.errors import AvseError
 
 
 class Fusion(nn.Module, Plugin):
-    """Adds to audio features what the video says, weighed by how far it can be trusted.
+    """Adds to audio features what the video says, weighed by how far the video can be trusted.
 
-    The result is `audio + reliability * delta(audio, video)`, gated after any normalisation, so that where no video
-    is valid the audio passes bit for bit. A subclass implements `delta`; the base class blanks invalid video, gates,
-    and keeps the promise whatever `delta` returns.
+        fused = audio + r^e delta(audio, video),    r: reliability, e: `reliability_exponent`
+
+    The weight acts after any normalisation, so that where no video is valid the audio passes bit for bit. A subclass
+    implements `delta`; the base class blanks invalid video, weighs, and keeps the promise whatever `delta` returns.
 
     Arguments
     ---------
     audio_dim : int
-        Features per step of the audio.
+        Features of the audio.
     video_dim : int
-        Features per step of the video.
+        Features of the video.
 
-    Both streams are on the audio clock: the video was repeated to the steps of the audio.
+    Both streams have the frames of the audio: the video was repeated.
+
+    Attributes
+    ----------
+    reliability_exponent : float
+        1 unless a fusion sets another: the reported reliability is the weight. Above 1 the weight is `weight` of it.
 
     Example
     -------
@@ -41,13 +47,14 @@ class Fusion(nn.Module, Plugin):
 
     audio_dim: int
     video_dim: int
+    reliability_exponent: float = 1.0
 
     def __init__(self, audio_dim: int, video_dim: int) -> None:
         super().__init__()
         self.audio_dim, self.video_dim = audio_dim, video_dim
 
     @classmethod
-    def example_arguments(cls) -> dict:
+    def example_arguments(cls) -> dict[str, Any]:
         return {"audio_dim": 8, "video_dim": 6}
 
     @abstractmethod
@@ -58,7 +65,7 @@ class Fusion(nn.Module, Plugin):
         ---------
         audio : tensor, shape (batch, frames, audio_dim)
         video : tensor, shape (batch, frames, video_dim)
-            Zero in invalid steps.
+            Zero in invalid frames.
         valid : tensor, shape (batch, frames), bool
 
         Returns
@@ -79,6 +86,10 @@ class Fusion(nn.Module, Plugin):
         raise AvseError(
             f"The fusion {type(self).__name__} does not estimate its reliability: there is nothing to calibrate."
         )
+
+    def weight(self, reliability: torch.Tensor) -> torch.Tensor:
+        """What `delta` is multiplied by, of any shape: the reliability to the power of `reliability_exponent`."""
+        return reliability if self.reliability_exponent == 1 else reliability**self.reliability_exponent
 
     def forward(
         self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor
@@ -102,66 +113,9 @@ class Fusion(nn.Module, Plugin):
         video = torch.where(valid[..., None], video, video.new_zeros(()))
         delta, reliability = self.delta(audio, video, valid)
         reliability = torch.where(valid, reliability, reliability.new_zeros(()))
-        fused = torch.where(valid[..., None], audio + reliability[..., None] * delta, audio)
+        fused = torch.where(valid[..., None], audio + self.weight(reliability)[..., None] * delta, audio)
         return fused, reliability
 
 
-def reliability_loss(reliability: torch.Tensor, intact: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of a reliability with the truth, so that it learns to be the probability of an intact frame.
-
-    Arguments
-    ---------
-    reliability : tensor, shape (batch, frames), in [0, 1]
-    intact : tensor, shape (batch, frames), bool
-        Where the mouth is the speaker's and nothing spoils it.
-    valid : tensor, shape (batch, frames), bool
-        Steps that count.
-
-    Returns
-    -------
-    scalar tensor
-        In nats per step; zero if none counts.
-
-    Example
-    -------
-    >>> certain, valid = torch.tensor([[1.0, 0.5]]), torch.tensor([[True, False]])
-    >>> round(reliability_loss(certain, valid, valid).item(), 3), round(reliability_loss(certain, ~valid, valid).item())
-    (0.001, 7)
-    """
-    if not bool(valid.any()):
-        return reliability.new_zeros(())
-    likely = reliability.float()[valid].clamp(1e-3, 1.0 - 1e-3)
-    return F.binary_cross_entropy(likely, intact[valid].to(likely))
-
-
-def check_fusion(visual_frontend: VisualFrontend | None, fusion: Fusion | None, audio_dim: int, what: str) -> None:
-    """Refuse a fusion that does not fit between a stream of audio features and a visual front-end.
-
-    Arguments
-    ---------
-    visual_frontend : VisualFrontend or None
-    fusion : Fusion or None
-    audio_dim : int
-        Features per step of the audio.
-    what : str
-        Whose features, for the message: `"the prior's hidden_dim"`.
-
-    Raises
-    ------
-    ValueError
-        If there is one without the other, or dimensions do not fit.
-
-    Example
-    -------
-    >>> check_fusion(None, None, 8, "the prior's hidden_dim")
-    """
-    if visual_frontend is None and fusion is None:
-        return
-    if visual_frontend is None or fusion is None:
-        raise ValueError("give both visual_frontend and fusion, or neither (audio only).")
-    if (fusion.audio_dim, fusion.video_dim) != (audio_dim, visual_frontend.output_dim):
-        raise ValueError(
-            f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but {what} is {audio_dim} and "
-            f"the visual front-end's output_dim {visual_frontend.output_dim}. They must agree: set the fusion's "
-            f"audio_dim to {audio_dim} and video_dim to {visual_frontend.output_dim}."
-        )
+FusionFactory = Callable[..., Fusion]
+"""Builds a fusion when it is called with `audio_dim` and `video_dim`: a class, or one with some arguments bound."""

@@ -10,7 +10,6 @@ from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Prior
 from avse.contracts.system import System
 from avse.contracts.types import Batch, Estimate
-from avse.errors import AvseError
 
 
 class Inference(System):
@@ -52,9 +51,7 @@ class Inference(System):
         self.prior, self.noise_model, self.iterations = prior, noise_model, iterations
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """Move the log-odds of the prior's reliability; see `Fusion.calibrate`."""
-        if not hasattr(self.prior, "calibrate"):
-            raise AvseError(f"The prior {type(self.prior).__name__} has no reliability that could be calibrated.")
+        """See `Prior.calibrate`."""
         self.prior.calibrate(scale, shift)
 
     @abstractmethod

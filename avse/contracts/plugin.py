@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 
 from avse import compatibility
 
+_POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+_ARGS, _KEYWORDS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+
 
 class PluginType(ABCMeta):
     """Type of all plugins: records the arguments of each instance, and lets a plugin inherit those of its family."""
@@ -31,12 +34,17 @@ class Plugin(metaclass=PluginType):
         def __init__(self, prior, noise_model, *, draws: int = 10, **common: Any) -> None:
             super().__init__(prior, noise_model, **common)
 
-    Its signature, its recipe, `avse plugins` and the documentation then have those of the base class as well.
+    Its signature, its recipe, `avse plugins` and the documentation then have those of the base class as well, but for
+    those that it names in `not_inherited`. With `*args` beside `**common` they can be given by position too.
 
     Attributes
     ----------
     config : dict
         The arguments that the instance was built with, defaults included, by name.
+    not_inherited : tuple of str
+        Arguments of the base class that a plugin decides itself.
+    passes_to : type or None
+        The class whose arguments `**common` stands for, where that is not the base class: of a part that is built.
     plugin_kind, plugin_name : str
         Set by `register`.
     paper : str
@@ -50,6 +58,8 @@ class Plugin(metaclass=PluginType):
     """
 
     config: dict[str, Any]
+    not_inherited: ClassVar[tuple[str, ...]] = ()
+    passes_to: ClassVar[type | None] = None
     plugin_kind: ClassVar[str] = ""
     plugin_name: ClassVar[str] = ""
     paper: ClassVar[str] = ""
@@ -81,17 +91,16 @@ class Plugin(metaclass=PluginType):
 
 
 def _with_inherited(cls: type) -> inspect.Signature:
-    """The signature of a class, with what its `**common` stands for: arguments of the next class that it may pass."""
-    _, *own = inspect.signature(vars(cls)["__init__"], eval_str=False).parameters.values()
-    passed_on = [one for one in own if one.kind is one.VAR_KEYWORD]
-    if passed_on:
-        own = [one for one in own if one.kind is not one.VAR_KEYWORD]
-        names = {one.name for one in own}
-        base = next((one for one in cls.__mro__[1:] if "__init__" in vars(one)), object)
-        inherited = inspect.signature(base).parameters.values() if issubclass(base, Plugin) else passed_on
-        own += [
-            one.replace(kind=one.KEYWORD_ONLY) if one.kind is one.POSITIONAL_OR_KEYWORD else one
-            for one in inherited
-            if one.name not in names and one.kind is not one.VAR_POSITIONAL
-        ]
-    return inspect.Signature(own)
+    """The signature of a class, with arguments of its base class in place of its `*args` and `**common`."""
+    _, *stated = inspect.signature(vars(cls)["__init__"], eval_str=False).parameters.values()
+    kinds = {parameter.kind for parameter in stated}
+    own = [parameter for parameter in stated if parameter.kind not in (_ARGS, _KEYWORDS)]
+    base = vars(cls).get("passes_to") or next(base for base in cls.__mro__[1:] if "__init__" in vars(base))
+    if _KEYWORDS not in kinds or not issubclass(base, Plugin):
+        return inspect.Signature(stated)
+    left_out = {parameter.name for parameter in own} | set(getattr(cls, "not_inherited", ()))
+    for parameter in inspect.signature(base).parameters.values():
+        if parameter.name not in left_out and parameter.kind is not _ARGS:
+            by_name = parameter.kind is _POSITIONAL and _ARGS not in kinds
+            own.append(parameter.replace(kind=_KEYWORD) if by_name else parameter)
+    return inspect.Signature(sorted(own, key=lambda parameter: parameter.kind))

@@ -10,18 +10,16 @@ import torch
 from torch import nn
 
 from avse import compatibility
-from avse.contracts.fusion import reliability_loss
 from avse.contracts.plugin import Plugin
 from avse.contracts.sde import Sde
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
+from avse.errors import AvseError
 from avse.signal.stft import istft, length_mask, repeat_to_frames, stft, stft_frames
-
-_RELIABILITY_WEIGHT = 0.1  # per step, beside a loss per bin
 
 
 @dataclass
 class Context:
-    """What a prior is told about a batch besides its sound; made once, used in every iteration.
+    """What a network is told about a batch beside its audio; made once, used in every iteration.
 
     Arguments
     ---------
@@ -30,15 +28,39 @@ class Context:
     valid : tensor, shape (batch, frames), bool
         Where a mouth was seen; false beyond the end.
     video : tensor, shape (batch, frames, dim), or None
-        Visual features on the audio clock, zero where not valid. None: audio only.
+        Visual features repeated to the frames, zero where not valid. None: audio only.
     """
 
     mask: torch.Tensor
     valid: torch.Tensor
     video: torch.Tensor | None = None
 
+    @classmethod
+    def of(
+        cls, batch: Batch, fft_size: int, hop: int, visual_features: Callable[[Batch], torch.Tensor | None]
+    ) -> Context:
+        """What is known of a batch in the frames of a transform; without video where no frame is valid.
+
+        Arguments
+        ---------
+        batch : Batch
+        fft_size, hop : int
+            In samples.
+        visual_features : callable
+            Gives features of a batch, shape (batch, video_frames, dim), or None. Called only where a frame is valid.
+        """
+        frames = stft_frames(batch.noisy.shape[1], fft_size, hop)
+        mask = length_mask(stft_frames(batch.lengths, fft_size, hop), frames)
+        ratio = SAMPLES_PER_FRAME // hop
+        valid = repeat_to_frames(batch.valid, frames, ratio) & mask
+        features = visual_features(batch) if bool(batch.valid.any()) else None
+        if features is None:
+            return cls(mask, torch.zeros_like(valid))
+        video = repeat_to_frames(features, frames, ratio)
+        return cls(mask, valid, torch.where(valid[..., None], video, video.new_zeros(())))
+
     def without_video(self) -> Context:
-        """The same with no step valid."""
+        """The same with no frame valid."""
         return replace(self, valid=torch.zeros_like(self.valid), video=None)
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Context:
@@ -47,30 +69,6 @@ class Context:
 
 
 compatibility.old_attribute(Context, "inside", "mask")
-
-
-def context_of(
-    batch: Batch, fft_size: int, hop: int, visual_features: Callable[[Batch], torch.Tensor | None]
-) -> Context:
-    """What a model is told about a batch, on the clock of its transform; without video where no frame is valid.
-
-    Arguments
-    ---------
-    batch : Batch
-    fft_size, hop : int
-        In samples.
-    visual_features : callable
-        Gives the features of a batch, shape (batch, video_frames, dim), or None. Asked only where a frame is valid.
-    """
-    steps = stft_frames(batch.noisy.shape[1], fft_size, hop)
-    mask = length_mask(stft_frames(batch.lengths, fft_size, hop), steps)
-    ratio = SAMPLES_PER_FRAME // hop
-    valid = repeat_to_frames(batch.valid, steps, ratio) & mask
-    features = visual_features(batch) if bool(batch.valid.any()) else None
-    if features is None:
-        return Context(mask, torch.zeros_like(valid))
-    video = repeat_to_frames(features, steps, ratio)
-    return Context(mask, valid, torch.where(valid[..., None], video, video.new_zeros(())))
 
 
 @dataclass
@@ -137,30 +135,6 @@ class Prior(nn.Module, Plugin):
         """Frequency bins of the domain."""
         return self.fft_size // 2 + 1
 
-    def with_reliability(
-        self, terms: dict[str, torch.Tensor], reliability: torch.Tensor, batch: Batch, context: Context
-    ) -> dict[str, torch.Tensor]:
-        """Terms of a loss, and that of the reliability where it is learned and the truth is known.
-
-        Arguments
-        ---------
-        terms : dict of str to scalar tensor
-            With `loss`, which grows by a part of the new term.
-        reliability : tensor, shape (batch, frames)
-        batch : Batch
-        context : Context
-
-        Returns
-        -------
-        dict of str to scalar tensor
-            `reliability` is its cross-entropy with which frames are intact; see `reliability_loss`.
-        """
-        if batch.video_is_clean is None or not reliability.requires_grad:  # as of a fusion that does not estimate it
-            return terms
-        intact = repeat_to_frames(batch.video_is_clean, reliability.shape[1], SAMPLES_PER_FRAME // self.hop)
-        wrong = reliability_loss(reliability, intact, context.valid)
-        return {**terms, "loss": terms["loss"] + _RELIABILITY_WEIGHT * wrong, "reliability": wrong.detach()}
-
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The training objective on clean speech.
@@ -193,8 +167,18 @@ class Prior(nn.Module, Plugin):
         return None
 
     def context(self, batch: Batch) -> Context:
-        """What the prior is told about a batch, on the audio clock; without video where no frame is valid."""
-        return context_of(batch, self.fft_size, self.hop, self.visual_features)
+        """What the prior is told about a batch; see `Context.of`."""
+        return Context.of(batch, self.fft_size, self.hop, self.visual_features)
+
+    def calibrate(self, scale: float, shift: float) -> None:
+        """Replace the log-odds l of the reliability by `scale` l + `shift`.
+
+        Raises
+        ------
+        AvseError
+            If the prior does not estimate its reliability.
+        """
+        raise AvseError(f"The prior {type(self).__name__} does not estimate its reliability: nothing to calibrate.")
 
 
 class LatentPrior(Prior):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -68,3 +69,7 @@ class VisualFrontend(nn.Module, Plugin):
         scaled = torch.where(valid[..., None, None], scaled, scaled.new_zeros(()))
         features = self.features(scaled, valid)
         return torch.where(valid[..., None], features, features.new_zeros(()))
+
+
+VisualFrontendFactory = Callable[..., VisualFrontend]
+"""Builds a front-end when it is called without arguments."""

@@ -3,70 +3,77 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from avse.contracts.enhancer import Enhancer
-from avse.contracts.fusion import Fusion, check_fusion
-from avse.contracts.prior import Context, context_of
+from avse.contracts.fusion import Fusion, FusionFactory
+from avse.contracts.prior import Context
 from avse.contracts.sampler import Sampler
 from avse.contracts.sde import Sde
-from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
-from avse.contracts.visual_frontend import VisualFrontend
-from avse.nnet.score_network import ScoreNetwork, width_of
-from avse.plugins import register
-from avse.priors.diffusion.base import compress, expand
+from avse.contracts.types import Batch, Estimate
+from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
+from avse.nnet.score_network import DATA_STD, Denoised, ScoreNetwork, video_input_of
+from avse.plugins import get, register
 from avse.signal.levels import level_scale
 from avse.signal.random import clip_generators, complex_noise
-from avse.signal.stft import istft, length_mask, stft
-
-_DATA_STD = 0.1
+from avse.signal.stft import compress, expand, istft, length_mask, stft
 
 
-class _SpectrumEnhancer(Enhancer):
-    """From a compressed spectrum to a compressed spectrum; level, video and reliability of both enhancers."""
+class SpectrumEnhancer(Enhancer):
+    """A `ScoreNetwork` from a compressed spectrum to a compressed spectrum, with or without video.
+
+    Arguments
+    ---------
+    visual_frontend : VisualFrontend, callable that builds one, or None
+        Mouth crops to features. None: audio only.
+    fusion : Fusion, callable that builds one from `audio_dim` and `video_dim`, or None
+        How video enters; its `audio_dim` is the network's width (192 of a small one, 448, 960), its `video_dim` the
+        front-end's `output_dim`.
+    size : str
+        Of the network: `small`, `medium` or `large`, about 1, 5 and 28 million parameters.
+    fft_size, hop : int
+        Of the transform, in samples. `hop` divides a video frame (640 samples).
+
+    Takes a `Batch` with audio (batch, samples); gives an `Estimate`.
+    """
+
+    conditions = 0  # further spectra that the network is given
 
     def __init__(
         self,
-        visual_frontend: VisualFrontend | None,
-        fusion: Fusion | None,
-        size: str,
-        fft_size: int,
-        hop: int,
-        given: int,
+        visual_frontend: VisualFrontend | VisualFrontendFactory | None = None,
+        fusion: Fusion | FusionFactory | None = None,
+        size: str = "small",
+        fft_size: int = 640,
+        hop: int = 320,
     ) -> None:
         super().__init__()
-        check_fusion(visual_frontend, fusion, width_of(size), f"the width of a {size} network")
-        if SAMPLES_PER_FRAME % hop or fft_size % (2 * hop):
-            raise ValueError(f"hop must divide {SAMPLES_PER_FRAME} and half of fft_size, got {hop} and {fft_size}.")
-        self.visual_frontend, self.fft_size, self.hop = visual_frontend, fft_size, hop
-        if any(getattr(part, "complexity", "") == "quadratic" for part in (visual_frontend, fusion)):
-            self.complexity = "quadratic"
-        self.network = ScoreNetwork(fft_size // 2 + 1, size, fusion, given=given, data_std=_DATA_STD)
-        # How unsure the mean is, is nobody's business here.
-        self.network.spread.requires_grad_(False)
+        self.video_input = video_input_of(visual_frontend, fusion, size, fft_size, hop)
+        if fft_size % (2 * hop):
+            raise ValueError(f"hop must divide half of fft_size, got {hop} and {fft_size}.")
+        self.fft_size, self.hop, self.complexity = fft_size, hop, self.video_input.complexity
+        self.network = ScoreNetwork(fft_size // 2 + 1, size, self.conditions)
+        self.network.spread.requires_grad_(False)  # the variance is not used here
 
     @classmethod
-    def example_arguments(cls) -> dict:
-        from avse import plugins
-
-        frontend = plugins.get("visual_frontend", "pixel_mlp")(output_dim=6, hidden_dim=8, size=11)
-        fusion = plugins.get("fusion", "film")(audio_dim=32, video_dim=6)
-        return {"visual_frontend": frontend, "fusion": fusion, "size": "tiny"}
+    def example_arguments(cls) -> dict[str, Any]:
+        frontend = get("visual_frontend", "pixel_mlp")(output_dim=6, hidden_dim=8, size=11)
+        return {"visual_frontend": frontend, "fusion": get("fusion", "film"), "size": "tiny"}
 
     @abstractmethod
     def denoise(
         self, spectrum: torch.Tensor, clean: torch.Tensor | None, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The voice, and how far the video was trusted.
+        """Estimate the speech.
 
         Arguments
         ---------
         spectrum : tensor, shape (batch, frames, bins), complex
-            Compressed, of the noisy sound.
+            Compressed, of the noisy audio.
         clean : tensor, shape (batch, frames, bins), complex, or None
-            Compressed, of the voice, in training.
+            Compressed, of the speech, in training.
         context : Context
 
         Returns
@@ -76,164 +83,127 @@ class _SpectrumEnhancer(Enhancer):
         """
 
     def forward(self, batch: Batch) -> Estimate:
-        """Enhance a batch; see `Enhancer.forward`."""
+        """See `Enhancer.forward`."""
         scale = level_scale(batch.noisy, batch.lengths)
-        context = context_of(batch, self.fft_size, self.hop, self._features)
-        analyse = lambda sound: compress(stft(sound * scale, self.fft_size, self.hop))
+        context = self.video_input.context(batch)
+        analyse = lambda audio: compress(stft(audio * scale, self.fft_size, self.hop))
         spectrum = analyse(batch.noisy)
         clean = analyse(batch.clean) if self.training and batch.clean is not None else None
-        found, trusted = self.denoise(spectrum, clean, context)
-        samples, frames = batch.noisy.shape[1], batch.valid.shape[1]
-        found = torch.where(context.mask[..., None], found, found.new_zeros(()))
-        speech = istft(expand(found), self.fft_size, self.hop, samples) / scale
+        denoised, reliability = self.denoise(spectrum, clean, context)
+        denoised = torch.where(context.mask[..., None], denoised, denoised.new_zeros(()))
+        samples = batch.noisy.shape[1]
+        speech = istft(expand(denoised), self.fft_size, self.hop, samples) / scale
         speech = speech * length_mask(batch.lengths, samples)
-        ratio = SAMPLES_PER_FRAME // self.hop
-        trusted = F.pad(trusted, (0, max(0, frames * ratio - trusted.shape[1])))[:, : frames * ratio]
-        reliability = trusted.unflatten(1, (frames, ratio)).mean(dim=2)
-        return Estimate(speech, batch.noisy - speech, reliability.float(), batch.lengths)
+        reliability = self.video_input.by_video_frame(reliability, batch)
+        return Estimate(speech, batch.noisy - speech, reliability, batch.lengths)
 
-    def _features(self, batch: Batch) -> torch.Tensor | None:
-        if self.visual_frontend is None:
-            return None
-        return self.visual_frontend(batch.mouth, batch.valid).to(self.network.enter.weight.dtype)
+    def calibrate(self, scale: float, shift: float) -> None:
+        """See `System.calibrate`."""
+        self.video_input.calibrate(scale, shift)
 
 
 @register("enhancer", "one_step")
-class OneStep(_SpectrumEnhancer):
-    """The network of the diffusion priors asked once, for the voice in the noisy sound: what diffusion has to beat.
+class OneStep(SpectrumEnhancer):
+    """The network of the diffusion priors, asked once for the speech in the noisy audio: the baseline of diffusion.
 
-    Arguments
-    ---------
-    visual_frontend : VisualFrontend or None
-        Mouth crops to features. None: audio only.
-    fusion : Fusion or None
-        How video enters; its `audio_dim` must be the network's width (192 of a small one, 448, 960), its `video_dim`
-        the front-end's `output_dim`.
-    size : str
-        Of the network: `small`, `medium` or `large`, about 1, 5 and 28 million parameters.
-    fft_size, hop : int
-        Of the transform, in samples. `hop` divides a video frame (640 samples).
-
-    Takes a `Batch` with sound (batch, samples); gives an `Estimate`.
+    Arguments: see `SpectrumEnhancer`.
 
     Example
     -------
-    >>> batch = Batch(torch.randn(1, 1280), torch.tensor([1280]), torch.zeros(1, 2, 88, 88), torch.zeros(1, 2).bool())
-    >>> OneStep(size="tiny")(batch).speech.shape
+    >>> from avse.conformance import example_batch
+    >>> OneStep(size="tiny")(example_batch((1280,))).speech.shape
     torch.Size([1, 1280])
     """
 
-    def __init__(
-        self,
-        visual_frontend: VisualFrontend | None = None,
-        fusion: Fusion | None = None,
-        size: str = "small",
-        fft_size: int = 640,
-        hop: int = 320,
-    ) -> None:
-        super().__init__(visual_frontend, fusion, size, fft_size, hop, given=0)
+    paper = "Lemercier et al., StoRM: a diffusion-based stochastic regeneration model, 2023 (its predictive part)"
 
     def denoise(
         self, spectrum: torch.Tensor, clean: torch.Tensor | None, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `_SpectrumEnhancer.denoise`: (batch, frames, bins) and (batch, frames)."""
-        ratio = spectrum.real.new_full((len(spectrum),), _DATA_STD)
-        found = self.network(spectrum, ratio, context)
-        return found.mean, found.reliability
+        """See `SpectrumEnhancer.denoise`: (batch, frames, bins) and (batch, frames)."""
+        ratio = spectrum.real.new_full((len(spectrum),), DATA_STD)
+        denoised = self.network(spectrum, ratio, context, self.video_input)
+        return denoised.mean, denoised.reliability
 
 
 @register("enhancer", "diffusion_enhancer")
-class DiffusionEnhancer(_SpectrumEnhancer):
-    """Diffusion of speech given the noisy sound and the mouth: the supervised twin of the diffusion priors.
+class DiffusionEnhancer(SpectrumEnhancer):
+    """Diffusion of speech given the noisy audio and the mouth: the supervised twin of the diffusion priors.
 
-    The network sees the state and, beside it, the noisy sound. In training one state of a random time is made from the
-    clean speech and denoised at once; `avse.training.losses.DenoisingLoss` then makes that the expected speech.
-    Otherwise the sampler draws the voice, by chance that depends on `seed` and the clip's length alone. A draw is a
-    voice that might have been; the mean of several is nearer to the one that was.
+    The noisy audio is a condition of the network. In training one state of a random time is made from the clean speech
+    and denoised at once; `avse.training.losses.DenoisingLoss` then makes that the expected speech. Otherwise the
+    sampler draws the speech; its random numbers depend on `seed` and the clip's length alone. The mean of several draws
+    is nearer to the clean speech than one.
 
     Arguments
     ---------
-    visual_frontend : VisualFrontend or None
-        Mouth crops to features. None: audio only.
-    fusion : Fusion or None
-        How video enters; its `audio_dim` must be the network's width (192 of a small one, 448, 960), its `video_dim`
-        the front-end's `output_dim`.
     sde : Sde or None
         How speech turns into noise; None: `ornstein_uhlenbeck` with a `std_max` of 3. Draws begin with noise alone, so
-        that the noise at the end must hide the loudest of speech; the equation of the priors, whose draws begin with
-        the noisy sound, does not.
+        that the noise at the end must hide the loudest speech. The equation of the priors does not, whose draws begin
+        with the noisy audio.
     sampler : Sampler or None
         None: `dpm_solver`, 14 steps.
     chains : int
         Draws that are averaged.
-    size : str
-        Of the network: `small`, `medium` or `large`, about 1, 5 and 28 million parameters.
-    fft_size, hop : int
-        Of the transform, in samples. `hop` divides a video frame (640 samples).
     seed : int
-
-    Takes a `Batch` with sound (batch, samples); gives an `Estimate`.
+    common :
+        Further arguments: see `SpectrumEnhancer`.
 
     Example
     -------
-    >>> batch = Batch(torch.randn(1, 1280), torch.tensor([1280]), torch.zeros(1, 2, 88, 88), torch.zeros(1, 2).bool())
-    >>> DiffusionEnhancer(size="tiny").eval()(batch).speech.shape
+    >>> from avse.conformance import example_batch
+    >>> DiffusionEnhancer(size="tiny").eval()(example_batch((1280,))).speech.shape
     torch.Size([1, 1280])
     """
 
     paper = "Richter et al., Speech enhancement and dereverberation with diffusion-based generative models, 2023"
+    conditions = 1
 
     def __init__(
         self,
-        visual_frontend: VisualFrontend | None = None,
-        fusion: Fusion | None = None,
+        *args: Any,
         sde: Sde | None = None,
         sampler: Sampler | None = None,
         chains: int = 4,
-        size: str = "small",
-        fft_size: int = 640,
-        hop: int = 320,
         seed: int = 0,
+        **common: Any,
     ) -> None:
-        from avse import plugins
-
         if chains < 1:
             raise ValueError(f"chains must be at least 1, got {chains}.")
-        super().__init__(visual_frontend, fusion, size, fft_size, hop, given=1)
-        self.sde = plugins.get("sde", "ornstein_uhlenbeck")(std_max=3.0) if sde is None else sde
-        self.sampler = plugins.get("sampler", "dpm_solver")(steps=14) if sampler is None else sampler
+        super().__init__(*args, **common)
+        self.sde = get("sde", "ornstein_uhlenbeck")(std_max=3.0) if sde is None else sde
+        self.sampler = get("sampler", "dpm_solver")(steps=14) if sampler is None else sampler
         self.chains, self.seed = chains, seed
 
     @classmethod
-    def example_arguments(cls) -> dict:
-        from avse import plugins
-
-        return {**super().example_arguments(), "sampler": plugins.get("sampler", "dpm_solver")(steps=2), "chains": 2}
+    def example_arguments(cls) -> dict[str, Any]:
+        return {**super().example_arguments(), "sampler": get("sampler", "dpm_solver")(steps=2), "chains": 2}
 
     def denoise(
         self, spectrum: torch.Tensor, clean: torch.Tensor | None, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `_SpectrumEnhancer.denoise`: (batch, frames, bins) and (batch, frames)."""
-        given = spectrum[:, None]
+        """See `SpectrumEnhancer.denoise`: (batch, frames, bins) and (batch, frames)."""
+        condition = spectrum[:, None]
         if self.training:
             part = torch.rand(len(spectrum)).to(spectrum.real)
             ratio = self.sde.ratio(self.sde.first_time + (1 - self.sde.first_time) * part)
             noise = torch.complex(torch.randn_like(spectrum.real), torch.randn_like(spectrum.real)) * 0.5**0.5
             noisy = (spectrum if clean is None else clean) + ratio[:, None, None] * noise
-            found = self.network(noisy, ratio, context, given)
-            return found.mean, found.reliability
+            denoised: Denoised = self.network(noisy, ratio, context, self.video_input, condition)
+            return denoised.mean, denoised.reliability
 
         repeat = lambda tensor: tensor.repeat_interleave(self.chains, dim=0)
-        mask, of_chains, given_chains = context.mask, context.map(repeat), repeat(given)
+        of_chains, condition_of_chains = context.map(repeat), repeat(condition)
 
         def expected(state: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
             scale, std = self.sde.marginal(time)
-            return self.network(state / scale[:, None, None], std / scale, of_chains, given_chains).mean
+            noisy, ratio = state / scale[:, None, None], std / scale
+            return self.network(noisy, ratio, of_chains, self.video_input, condition_of_chains).mean
 
-        generators = clip_generators(mask, self.seed, self.chains)
-        noise = lambda: complex_noise(given_chains[:, 0], of_chains.mask, generators)
+        generators = clip_generators(context.mask, self.seed, self.chains)
+        noise = lambda: complex_noise(condition_of_chains[:, 0], of_chains.mask, generators)
         with torch.autocast(spectrum.device.type, enabled=False):
             drawn = expand(self.sampler.sample(expected, self.sde, noise))
             speech = compress(drawn.unflatten(0, (-1, self.chains)).mean(dim=1))
-            ratio = spectrum.real.new_full((len(spectrum),), _DATA_STD)
-            return speech, self.network(speech, ratio, context, given).reliability
+            ratio = spectrum.real.new_full((len(spectrum),), DATA_STD)
+            return speech, self.network(speech, ratio, context, self.video_input, condition).reliability

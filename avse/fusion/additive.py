@@ -13,13 +13,7 @@ from avse.plugins import register
 class Additive(Fusion):
     """`audio + W tanh(W_a audio + W_v video + b)`.
 
-    Arguments
-    ---------
-    audio_dim, video_dim : int
-        Features per step of either stream.
-
-    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
-    audio_dim).
+    Arguments: `audio_dim` and `video_dim`; see `Fusion`.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Fusion `concat`: both streams side by side through one layer."""
+"""Fusion `concat`: both streams, concatenated, through two layers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ from avse.plugins import register
 class Concat(Fusion):
     """`audio + W2 act(W1 [audio; video])`: concatenation, the field's most common fusion, in residual form.
 
-    Arguments
-    ---------
-    audio_dim, video_dim : int
-        Features per step of either stream.
-
-    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
-    audio_dim).
+    Arguments: `audio_dim` and `video_dim`; see `Fusion`.
 
     Example
     -------

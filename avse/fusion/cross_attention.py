@@ -1,4 +1,4 @@
-"""Fusion `cross_attention`: the audio asks, the video answers."""
+"""Fusion `cross_attention`: each frame of the audio attends to the video around it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ class CrossAttention(Fusion):
     Arguments
     ---------
     audio_dim, video_dim : int
-        Features per step of either stream.
+        See `Fusion`.
     heads : int
         Divides `audio_dim`.
     context : int
-        Steps on each side that a step sees.
+        Frames on each side that a frame sees.
     causal : bool
-        True: only past steps.
-
-    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
-    audio_dim).
+        True: only past frames.
 
     Example
     -------
@@ -37,7 +34,7 @@ class CrossAttention(Fusion):
     """
 
     paper = "Ayilo et al., Diffusion-based unsupervised audio-visual speech enhancement, 2025"
-    complexity = "quadratic"  # each step is compared with every other, and those beyond `context` masked
+    complexity = "quadratic"  # each frame is compared with every other, and those beyond `context` masked
 
     def __init__(self, audio_dim: int, video_dim: int, heads: int = 4, context: int = 10, causal: bool = False) -> None:
         super().__init__(audio_dim, video_dim)

@@ -13,13 +13,7 @@ from avse.plugins import register
 class FiLM(Fusion):
     """Feature-wise linear modulation: `audio + gamma(video) * norm(audio) + beta(video)`.
 
-    Arguments
-    ---------
-    audio_dim, video_dim : int
-        Features per step of either stream.
-
-    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
-    audio_dim).
+    Arguments: `audio_dim` and `video_dim`; see `Fusion`.
 
     Example
     -------

@@ -11,17 +11,14 @@ from avse.plugins import register
 
 @register("fusion", "gated")
 class Gated(Fusion):
-    """`audio + g * W_v video`, with a gate `g` per step and feature that sees both streams.
+    """`audio + g * W_v video`, with a gate `g` per frame and feature that sees both streams.
 
     Arguments
     ---------
     audio_dim, video_dim : int
-        Features per step of either stream.
+        See `Fusion`.
     bias : float
         Initial bias of the gate; negative: nearly closed at first.
-
-    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
-    audio_dim).
 
     Example
     -------

@@ -12,12 +12,7 @@ from avse.plugins import register
 class NoFusion(Fusion):
     """Leaves the video out: the audio-only twin of every audio-visual system.
 
-    Arguments
-    ---------
-    audio_dim, video_dim : int
-        As for every `Fusion`.
-
-    Shapes as in `Fusion.forward`: audio (batch, frames, audio_dim) in and out; reliability (batch, frames) is zero.
+    Arguments: `audio_dim` and `video_dim`; see `Fusion`.
 
     Example
     -------
@@ -30,5 +25,5 @@ class NoFusion(Fusion):
     causal = True
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Nothing to add, and no trust; see `Fusion.delta`."""
+        """Zero, with reliability zero; see `Fusion.delta`."""
         return torch.zeros_like(audio), audio.new_zeros(audio.shape[:2])

@@ -15,36 +15,31 @@ _TRUST_DIM, _KERNEL = 64, 5
 
 @register("fusion", "reliability_attention")
 class ReliabilityAttention(Fusion):
-    """`audio + r * delta(audio, attended video)`, with a reliability `r` in [0, 1] for each step.
+    """`audio + r^e delta(audio, attended video)`, with a reliability `r` in [0, 1] for each frame.
 
-    The reliability looks at both streams around the step: at what they hold, and at how well they agree, measured by
-    the correlation of their projections over `window` steps. It needs no label: where the video misleads, the
-    enhancement loss closes it. With labels (`reliability_weight` of the loss) it becomes the probability that a frame
-    is intact.
+    The reliability is computed from both streams around the frame, and from how well they agree: the correlation of
+    their projections over `window` frames. It needs no label: where the video misleads, the enhancement loss lowers it.
+    With labels (`reliability_weight` of the loss) it becomes the probability that a frame is clean.
 
     Arguments
     ---------
     audio_dim, video_dim : int
-        Features per step of either stream.
+        See `Fusion`.
     heads : int
         Divides `audio_dim`.
     context : int
-        Steps on each side that a step sees.
+        Frames on each side that a frame sees.
     window : int
-        Steps over which agreement is measured.
+        Frames over which agreement is measured.
     agreement_dim : int
         Projections whose agreement is measured.
     causal : bool
-        True: only past steps.
+        True: only past frames.
     trust_layers : int
-        Dilated convolutions over time before the reliability is read off, so that it builds on what was seen and heard
-        for seconds. 0: each step by itself.
+        Dilated convolutions over time before the reliability is read off, so that it depends on seconds of audio and
+        video. 0: on each frame by itself.
     reliability_exponent : float
-        At least 1. The video is weighed by r to this power: where r is a probability, above 1 a step that may well be
-        spoiled counts for less than its chance of being intact.
-
-    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
-    audio_dim), and reliability (batch, frames).
+        e, at least 1. Above 1 the video counts for less than the probability that it is clean.
 
     Example
     -------
@@ -55,7 +50,7 @@ class ReliabilityAttention(Fusion):
     """
 
     paper = "Sadeghi and Alameda-Pineda, Switching variational auto-encoders for audio-visual enhancement, 2021"
-    complexity = "quadratic"  # each step is compared with every other, and those beyond `context` masked
+    complexity = "quadratic"  # each frame is compared with every other, and those beyond `context` masked
 
     def __init__(
         self,
@@ -71,7 +66,7 @@ class ReliabilityAttention(Fusion):
     ) -> None:
         super().__init__(audio_dim, video_dim)
         if reliability_exponent < 1:
-            raise ValueError(f"doubt must be at least 1, got {reliability_exponent}.")
+            raise ValueError(f"reliability_exponent must be at least 1, got {reliability_exponent}.")
         self.causal, self.window, self.reliability_exponent = causal, window, reliability_exponent
         self.norm = nn.LayerNorm(audio_dim)
         self.attention = LocalCrossAttention(audio_dim, video_dim, heads, context, causal)
@@ -95,8 +90,7 @@ class ReliabilityAttention(Fusion):
         for layer in self.trust_over_time:
             evidence = evidence + F.silu(self._over_time(layer, evidence * valid[..., None]))
         reliability = torch.sigmoid(self.trust[2](evidence)[..., 0])
-        delta = self.joint(torch.cat([query, attended], dim=2))
-        return delta * reliability[..., None] ** (self.reliability_exponent - 1), reliability
+        return self.joint(torch.cat([query, attended], dim=2)), reliability
 
     def calibrate(self, scale: float, shift: float) -> None:
         """See `Fusion.calibrate`."""
@@ -110,7 +104,7 @@ class ReliabilityAttention(Fusion):
         return layer(F.pad(evidence.transpose(1, 2), padding)).transpose(1, 2)
 
     def _agreement(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Correlation over a window around each step, shape (batch, frames, agreement_dim), valid steps only."""
+        """Correlation over a window around each frame, shape (batch, frames, agreement_dim), valid frames only."""
         weight = valid[..., None].to(audio.dtype)
         count = self._window_sum(weight).clamp(min=1.0)
         mean = lambda stream: self._window_sum(stream * weight) / count

@@ -1,4 +1,4 @@
-"""Local cross-attention between two streams on one clock: maths that attention fusions share."""
+"""Local cross-attention between two streams of the same frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class LocalCrossAttention(nn.Module):
-    """Each audio step attends to the video around it, with a learned preference for each distance in time.
+    """Each frame of the audio attends to the video around it, with a learned preference for each distance in time.
 
     Arguments
     ---------
@@ -17,9 +17,9 @@ class LocalCrossAttention(nn.Module):
     heads : int
         Divides `query_dim`.
     context : int
-        Steps on each side that are seen.
+        Frames on each side that are seen.
     causal : bool
-        True: no later step is seen.
+        True: no later frame is seen.
 
     Example
     -------
@@ -36,7 +36,7 @@ class LocalCrossAttention(nn.Module):
         self.query = nn.Linear(query_dim, query_dim)
         self.key_value = nn.Linear(key_dim, 2 * query_dim)
         self.out = nn.Linear(query_dim, query_dim)
-        # Begins as a soft look at the step's own moment.
+        # Before training, weight falls with the distance in time.
         distance = torch.arange(-context, context + 1).abs() / max(1, context)
         self.position = nn.Parameter((-4.0 * distance).repeat(heads, 1))
 
@@ -54,14 +54,14 @@ class LocalCrossAttention(nn.Module):
         -------
         tensor, shape (batch, frames, query_dim)
         """
-        steps = query.shape[1]
+        frames = query.shape[1]
         split = lambda stream: stream.unflatten(2, (self.heads, -1)).transpose(1, 2)
         key, value = (split(part) for part in self.key_value(keys).chunk(2, dim=2))
-        step = torch.arange(steps, device=query.device)
-        offset = step[None] - step[:, None]
+        frame = torch.arange(frames, device=query.device)
+        offset = frame[None] - frame[:, None]
         near = (offset.abs() <= self.context) & ((offset <= 0) if self.causal else torch.ones_like(offset).bool())
-        # A step always sees itself, so that no softmax is empty; the caller blanks invalid steps.
-        allowed = (near[None] & valid[:, None]) | torch.eye(steps, dtype=torch.bool, device=query.device)
+        # A frame always sees itself, so that no softmax is empty; the caller blanks invalid frames.
+        allowed = (near[None] & valid[:, None]) | torch.eye(frames, dtype=torch.bool, device=query.device)
         bias = self.position[:, (offset + self.context).clamp(0, 2 * self.context)]
         mask = torch.where(allowed[:, None], bias[None], bias.new_full((), torch.finfo(bias.dtype).min))
         attended = F.scaled_dot_product_attention(split(self.query(query)), key, value, attn_mask=mask.to(query.dtype))

@@ -1,4 +1,4 @@
-"""Conformer blocks: maths that networks on spectra share."""
+"""Conformer blocks: layers that networks on spectra share."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ class ConformerBlock(nn.Module):
     Arguments
     ---------
     channels : int
-        Features per step.
+        Features of a frame.
     heads : int
         Of the attention; `2 * heads` divides `channels`.
     kernel_size : int
-        Steps of the depthwise convolution.
+        Frames of the depthwise convolution.
     context : int
-        Steps on each side (past only, if causal) that attention sees.
+        Frames on each side (past only, if causal) that attention sees.
     causal : bool
-        True: no step looks ahead.
-    dropout : float
+        True: no frame looks ahead.
 
     Example
     -------
@@ -31,15 +30,7 @@ class ConformerBlock(nn.Module):
     torch.Size([1, 7, 16])
     """
 
-    def __init__(
-        self,
-        channels: int,
-        heads: int,
-        kernel_size: int,
-        context: int,
-        causal: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, channels: int, heads: int, kernel_size: int, context: int, causal: bool = False) -> None:
         super().__init__()
         self.heads, self.context, self.causal = heads, context, causal
         self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)
@@ -53,7 +44,6 @@ class ConformerBlock(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels)
         )
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """One block.
@@ -70,20 +60,20 @@ class ConformerBlock(nn.Module):
         """
         gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * mask[..., None]
         local = self.depthwise(F.pad(gated.transpose(1, 2), self.padding)).transpose(1, 2)
-        hidden = hidden + self.dropout(self.conv_out(F.silu(local)))
-        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), mask))
-        return hidden + self.dropout(self.feed_forward(hidden))
+        hidden = hidden + self.conv_out(F.silu(local))
+        hidden = hidden + self._attend(self.attention_norm(hidden), mask)
+        return hidden + self.feed_forward(hidden)
 
     def _attend(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        steps = hidden.shape[1]
+        frames = hidden.shape[1]
         query, key, value = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.attention_in(hidden).chunk(3, dim=2)
         )
-        position = torch.arange(steps, device=hidden.device)
+        position = torch.arange(frames, device=hidden.device)
         distance = position[:, None] - position[None]
         near = (distance <= self.context) & (distance >= (0 if self.causal else -self.context))
-        # A step beyond the clip's end sees itself, so that no softmax is empty.
-        allowed = (near[None] & mask[:, None]) | torch.eye(steps, dtype=torch.bool, device=hidden.device)
+        # A frame beyond the clip's end sees itself, so that no softmax is empty.
+        allowed = (near[None] & mask[:, None]) | torch.eye(frames, dtype=torch.bool, device=hidden.device)
         attended = F.scaled_dot_product_attention(
             _rotate(query, position), _rotate(key, position), value, attn_mask=allowed[:, None]
         )

@@ -1,10 +1,11 @@
-"""Short-time Fourier transform on padded batches, and clocks between samples, steps and frames."""
+"""Short-time Fourier transform of padded batches, and the clocks of samples, frames and video frames."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from avse import compatibility
 
@@ -14,7 +15,7 @@ _Count = TypeVar("_Count", int, torch.Tensor)
 
 
 def stft_frames(samples: _Count, fft_size: int, hop: int) -> _Count:
-    """Steps whose window touches a signal of `samples` samples.
+    """Frames whose window touches a signal of `samples` samples.
 
     Example
     -------
@@ -86,16 +87,16 @@ def istft(spectrum: torch.Tensor, fft_size: int, hop: int, samples: int) -> torc
     )
 
 
-def repeat_to_frames(frames: torch.Tensor, steps: int, ratio: int) -> torch.Tensor:
-    """Repeat video frames on the audio clock.
+def repeat_to_frames(values: torch.Tensor, frames: int, ratio: int) -> torch.Tensor:
+    """Repeat values of video frames for the frames of a transform.
 
     Arguments
     ---------
-    frames : tensor, shape (batch, frames, ...)
-    steps : int
-        Steps wanted; beyond the last frame they are zero (false).
+    values : tensor, shape (batch, video_frames, ...)
+    frames : int
+        Frames wanted; beyond the last video frame they are zero (false).
     ratio : int
-        Steps per video frame.
+        Frames per video frame.
 
     Returns
     -------
@@ -106,11 +107,36 @@ def repeat_to_frames(frames: torch.Tensor, steps: int, ratio: int) -> torch.Tens
     >>> repeat_to_frames(torch.tensor([[1, 2]]), 5, 2).tolist()
     [[1, 1, 2, 2, 0]]
     """
-    repeated = frames.repeat_interleave(ratio, dim=1)[:, :steps]
-    missing = steps - repeated.shape[1]
+    repeated = values.repeat_interleave(ratio, dim=1)[:, :frames]
+    missing = frames - repeated.shape[1]
     if missing > 0:
         repeated = torch.cat([repeated, repeated.new_zeros(repeated.shape[0], missing, *repeated.shape[2:])], dim=1)
     return repeated
+
+
+def pool_to_video_frames(values: torch.Tensor, video_frames: int, ratio: int) -> torch.Tensor:
+    """The mean of the frames of each video frame: the way back from `repeat_to_frames`.
+
+    Arguments
+    ---------
+    values : tensor, shape (..., frames)
+        Zero is taken where there are fewer frames than those of the video.
+    video_frames : int
+    ratio : int
+        Frames per video frame.
+
+    Returns
+    -------
+    tensor, shape (..., video_frames)
+
+    Example
+    -------
+    >>> pool_to_video_frames(torch.tensor([[1.0, 3.0, 5.0, 5.0, 9.0]]), 2, 2).tolist()
+    [[2.0, 5.0]]
+    """
+    missing = max(0, video_frames * ratio - values.shape[-1])
+    padded = nn.functional.pad(values, (0, missing))[..., : video_frames * ratio]
+    return padded.unflatten(-1, (video_frames, ratio)).mean(dim=-1)
 
 
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
@@ -140,3 +166,34 @@ def analysis_window(fft_size: int, like: torch.Tensor) -> torch.Tensor:
     4.0
     """
     return torch.hann_window(fft_size, dtype=like.dtype, device=like.device).sqrt()
+
+
+_COMPRESSION = 0.3  # compressed speech then reaches about one where it is loudest
+
+
+def compress(spectrum: torch.Tensor) -> torch.Tensor:
+    """0.3 times the square root of a complex spectrum's magnitude, its phase as it was; any shape.
+
+    >>> compress(torch.tensor([4j, 0])).tolist()
+    [0.6000000238418579j, 0j]
+    """
+    return _COMPRESSION * spectrum * spectrum.abs().clamp(min=1e-20).rsqrt()
+
+
+def expand(compressed: torch.Tensor) -> torch.Tensor:
+    """The inverse of `compress`.
+
+    >>> round(expand(compress(torch.tensor([3 + 4j])).abs()).item(), 4)
+    5.0
+    """
+    scaled = compressed / _COMPRESSION
+    return scaled * scaled.abs()
+
+
+def expand_moments(mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of a spectrum C whose compression c is Gaussian with this mean d and variance v; any shape.
+
+    The mean is that of `expand` at d, the variance E |c|^4 / 0.3^4 - |d|^4 / 0.3^4 = (4 |d|^2 v + 2 v^2) / 0.3^4.
+    """
+    power = mean.abs().square()
+    return expand(mean), (4 * power * variance + 2 * variance.square()) / _COMPRESSION**4

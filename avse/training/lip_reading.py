@@ -35,12 +35,13 @@ class LipToSpectrum(nn.Module):
 
     def __init__(self, visual_frontend: VisualFrontend, bands: int = 20) -> None:
         super().__init__()
-        self.visual_frontend = visual_frontend
+        # By the names that the weights of a front-end have in an enhancer or a prior, which start from them.
+        self.video_input = nn.ModuleDict({"visual_frontend": visual_frontend})
         self.head = nn.Linear(visual_frontend.output_dim, bands)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Predicted levels, shape (batch, video_frames, bands)."""
-        return self.head(self.visual_frontend(batch.mouth, batch.valid))
+        return self.head(self.video_input["visual_frontend"](batch.mouth, batch.valid))
 
 
 class BandLevelLoss(nn.Module):

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from avse.contracts.fusion import reliability_loss
 from avse.contracts.types import Batch, Estimate
-from avse.priors.diffusion.base import compress
+from avse.nnet.video_input import reliability_loss
 from avse.signal.levels import level_scale
 from avse.signal.metrics import si_sdr
-from avse.signal.stft import stft
+from avse.signal.stft import compress, stft
 
 
 def clean_of(batch: Batch) -> torch.Tensor:

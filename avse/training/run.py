@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from avse.compatibility import weight_name
 from avse.devices import AUTO, find_device
 from avse.errors import AvseError
 from avse.files import atomic_path
@@ -292,10 +293,10 @@ def _load_initial(model: Any, sources: str | list[str] | dict[str, str]) -> None
         if path is None:
             raise AvseError(f"initial_weights: {source} holds no model.safetensors. Train that recipe first.")
         # A trained prior was saved inside its inference.
-        given = {
-            part + (name if part + name in own else name.removeprefix("prior.")): tensor
-            for name, tensor in safetensors.torch.load_file(path).items()
-        }
+        given = {}
+        for name, tensor in safetensors.torch.load_file(path).items():
+            names = [weight_name(part + name, own), weight_name(part + name.removeprefix("prior."), own)]
+            given[next((name for name in names if name in own), names[0])] = tensor
         fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
         if not fitting:
             place = f"the part {part[:-1]!r} of this recipe's model" if part else "this recipe's model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,14 +12,17 @@ from torch.nn import functional as F
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.plugins import register
 
+_FIELD = 64  # side of the square in the middle of the crop that is looked at, in pixels
+_TEMPORAL_LAYERS = 2
+
 
 @register("visual_frontend", "conv3d")
 class Conv3d(VisualFrontend):
     """Spatio-temporal convolutional network over mouth crops.
 
     The first layer is a 3-D convolution over `context` frames, computed as a 2-D convolution over stacked frames,
-    which is the same sum and several times faster on a CPU. Further layers halve the picture; residual convolutions
-    over time follow. Only valid frames are computed.
+    which is the same sum and several times faster on a CPU. Further layers halve height and width; two residual
+    convolutions over 3 frames follow. Only valid frames are computed.
 
     Arguments
     ---------
@@ -28,15 +32,11 @@ class Conv3d(VisualFrontend):
         Channels of the layers in space, each of stride 2.
     context : int
         Frames that the first layer sees (odd, centred; past frames only if causal).
-    temporal_layers : int
-        Residual convolutions over time, of 3 frames each.
     centred : bool
-        Subtract the features' mean over the clip's valid frames (those so far, if causal): what stays is motion, and
-        little of who the face belongs to.
-    field : int
-        Side of the square in the middle of the crop that is looked at, in pixels.
+        Subtract the features' mean over the clip's valid frames (those so far, if causal): what remains describes
+        motion rather than the speaker's face.
     size : int
-        That square is reduced to `size` x `size` pixels first.
+        The middle 64 x 64 pixels of the crop are reduced to `size` x `size` pixels first.
     causal : bool
         True: no frame looks ahead.
 
@@ -56,9 +56,7 @@ class Conv3d(VisualFrontend):
         output_dim: int = 128,
         channels: Sequence[int] = (16, 32, 64, 96),
         context: int = 5,
-        temporal_layers: int = 2,
         centred: bool = True,
-        field: int = 64,
         size: int = 32,
         causal: bool = False,
     ) -> None:
@@ -66,7 +64,7 @@ class Conv3d(VisualFrontend):
         if context % 2 == 0:
             raise ValueError(f"context must be odd, got {context}.")
         self.output_dim, self.context, self.causal = output_dim, context, causal
-        self.field, self.size, self.centred = field, size, centred
+        self.size, self.centred = size, centred
         layers: list[nn.Module] = []
         width, side = context, size
         for index, out in enumerate(channels):
@@ -80,24 +78,24 @@ class Conv3d(VisualFrontend):
         self.space = nn.Sequential(*layers)
         self.project = nn.Linear(width * side * side, output_dim)
         self.norm = nn.LayerNorm(output_dim)
-        self.time = nn.ModuleList(nn.Conv1d(output_dim, output_dim, 3) for _ in range(temporal_layers))
-        self.time_norms = nn.ModuleList(nn.LayerNorm(output_dim) for _ in range(temporal_layers))
+        self.time = nn.ModuleList(nn.Conv1d(output_dim, output_dim, 3) for _ in range(_TEMPORAL_LAYERS))
+        self.time_norms = nn.ModuleList(nn.LayerNorm(output_dim) for _ in range(_TEMPORAL_LAYERS))
 
     @classmethod
-    def example_arguments(cls) -> dict:
+    def example_arguments(cls) -> dict[str, Any]:
         return {"output_dim": 6, "channels": (4, 6), "size": 12}
 
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """See `VisualFrontend.features`."""
-        margin = (mouth.shape[-1] - self.field) // 2
-        middle = mouth[..., margin : margin + self.field, margin : margin + self.field]
+        margin = (mouth.shape[-1] - _FIELD) // 2
+        middle = mouth[..., margin : margin + _FIELD, margin : margin + _FIELD]
         small = F.adaptive_avg_pool2d(middle, self.size)
         before = self.context - 1 if self.causal else self.context // 2
         padded = F.pad(small, (0, 0, 0, 0, before, self.context - 1 - before))
         stacks = padded.unfold(1, self.context, 1).permute(0, 1, 4, 2, 3)
-        seen = self.space(stacks[valid])
+        maps = self.space(stacks[valid])
         hidden = mouth.new_zeros(*valid.shape, self.output_dim)
-        hidden[valid] = self.norm(self.project(seen.flatten(1))).to(hidden.dtype)
+        hidden[valid] = self.norm(self.project(maps.flatten(1))).to(hidden.dtype)
         if self.centred:
             hidden = torch.where(valid[..., None], hidden - self._mean(hidden, valid), hidden.new_zeros(()))
         ahead = 0 if self.causal else 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -43,7 +45,7 @@ class PixelMLP(VisualFrontend):
         )
 
     @classmethod
-    def example_arguments(cls) -> dict:
+    def example_arguments(cls) -> dict[str, Any]:
         return {"output_dim": 6, "hidden_dim": 8, "size": 11}
 
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -24,8 +24,8 @@ def _separator() -> torch.nn.Module:
     cls = plugins.get("enhancer", "av_separator")
     with seeded(1):
         model = cls(**cls.example_arguments()).eval()
-        for meeting in model.meetings:
-            meeting.mixed.reset_parameters()  # from zero, where talkers do not yet know of each other
+        for exchange in model.exchanges:
+            exchange.mixed.reset_parameters()  # from zero, where talkers do not yet know of each other
     return model
 
 

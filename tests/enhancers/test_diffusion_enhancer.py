@@ -29,36 +29,43 @@ def test_training_recovers_speech_between_two_observations() -> None:
     speech, noise = torch.logspace(-3, -1, 9), torch.logspace(-1, -3, 9)
     draw = lambda: (gaussian(speech), 0.05 + 1.5 * torch.rand(8))
     with seeded(4):
-        network, steps = ScoreNetwork(9, "tiny", given=1), 250
+        network, steps = ScoreNetwork(9, "tiny", conditions=1), 250
         optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / steps)
             clean, ratio = draw()
             noisy, sound = clean + ratio[:, None, None] * gaussian(torch.ones(9)), clean + gaussian(noise)
-            loss = ((network(noisy, ratio, CONTEXT, sound[:, None]).mean - clean).abs().square() / speech).mean()
+            loss = (
+                (network(noisy, ratio, CONTEXT, condition=sound[:, None]).mean - clean).abs().square() / speech
+            ).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         clean, ratio = draw()
         noisy, sound = clean + ratio[:, None, None] * gaussian(torch.ones(9)), clean + gaussian(noise)
         with torch.no_grad():
-            found = network(noisy, ratio, CONTEXT, sound[:, None]).mean
+            found = network(noisy, ratio, CONTEXT, condition=sound[:, None]).mean
     exact = expected(noisy, sound, ratio, speech, noise)
     assert (((found - exact).abs().square() / speech).mean() / (exact.abs().square() / speech).mean()).sqrt() < 0.1
 
 
 def test_it_begins_where_a_prior_ends() -> None:
     with seeded(5):
-        prior, network = ScoreNetwork(9, "tiny"), ScoreNetwork(9, "tiny", given=1)
+        prior, network = ScoreNetwork(9, "tiny"), ScoreNetwork(9, "tiny", conditions=1)
         noisy, sound = gaussian(torch.full((9,), 0.01)), gaussian(torch.full((9,), 0.01))
     loaded = network.load_state_dict(prior.state_dict(), strict=False)
-    assert set(loaded.missing_keys) == {"enter_given.weight", "rest.weight", "rest.bias", "refine.enter_given.weight"}
+    assert set(loaded.missing_keys) == {
+        "enter_condition.weight",
+        "noise_level_head.weight",
+        "noise_level_head.bias",
+        "refine.enter_condition.weight",
+    }
     assert not loaded.unexpected_keys
     with torch.no_grad():
-        network.rest.bias.fill_(20.0)  # as if the sound that it is given were noise alone
+        network.noise_level_head.bias.fill_(20.0)  # as if the sound that it is given were noise alone
         ratio = torch.full((8,), 0.3)
         torch.testing.assert_close(
-            network(noisy, ratio, CONTEXT, sound[:, None]).mean, prior(noisy, ratio, CONTEXT).mean
+            network(noisy, ratio, CONTEXT, condition=sound[:, None]).mean, prior(noisy, ratio, CONTEXT).mean
         )
 
 
@@ -70,8 +77,8 @@ def test_draws_have_mean_and_variance_of_the_voice_given_the_sound(sampler: str,
         size="tiny", fft_size=4, hop=2, chains=1, sampler=plugins.get("sampler", sampler)(steps=steps)
     ).eval()
 
-    def exact(noisy, ratio, context, given=None):
-        return Denoised(expected(noisy, given[:, 0], ratio, speech, noise), noisy.abs(), noisy.abs()[..., 0])
+    def exact(noisy, ratio, context, video_input, condition):
+        return Denoised(expected(noisy, condition[:, 0], ratio, speech, noise), noisy.abs(), noisy.abs()[..., 0])
 
     enhancer.network.forward = exact
     with seeded(6):

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from avse.contracts.fusion import reliability_loss
 from avse.fusion.concat import Concat
 from avse.fusion.film import FiLM
 from avse.fusion.reliability_attention import ReliabilityAttention
 from avse.nnet.attention import LocalCrossAttention
+from avse.nnet.video_input import reliability_loss
 
 
 def _streams(steps: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -10,9 +10,10 @@ import torch
 from avse import plugins
 from avse.conformance import example_batch, seeded
 from avse.contracts.prior import Context
-from avse.nnet.score_network import SIZES, Denoised, ScoreNetwork, width_of
-from avse.priors.diffusion.base import DiffusionPrior, compress, expand
+from avse.nnet.score_network import DATA_STD, SIZES, Denoised, ScoreNetwork, width_of
+from avse.priors.diffusion.base import DiffusionPrior
 from avse.signal.random import complex_noise
+from avse.signal.stft import compress, expand
 
 MASK = torch.ones(8, 20, dtype=torch.bool)
 CONTEXT = Context(MASK, torch.zeros_like(MASK))
@@ -40,13 +41,13 @@ def perturbed(prior: DiffusionPrior) -> DiffusionPrior:
 def test_the_loss_of_the_exact_answer_is_one_and_is_the_least() -> None:
     """Gaussian speech of the variance that the weight supposes: E[s | y] = d^2 / (d^2 + r^2) y."""
     prior = plugins.get("prior", "diffusion")(size="tiny", fft_size=16, hop=8)
-    power = torch.full((prior.bins,), prior.data_std**2)
+    power = torch.full((prior.bins,), DATA_STD**2)
     losses = {}
     with seeded(3), torch.no_grad():
         speech, noise, time = gaussian(power), gaussian(torch.ones(prior.bins)), torch.linspace(0.03, 1, 8)
         for error in (0.8, 1.0, 1.2):
 
-            def exact(noisy, ratio, context, given=None, error=error):
+            def exact(noisy, ratio, context, video_input, error=error):
                 gain = error * power / (power + ratio[:, None, None].square())
                 return Denoised(gain * noisy, ratio[:, None, None].square() * gain / error, noisy.abs()[..., 0])
 
@@ -179,7 +180,7 @@ def test_mistakes() -> None:
     with pytest.raises(ValueError, match="size must be one of"):
         plugins.get("prior", "diffusion")(size="huge")
     with pytest.raises(ValueError, match="audio_dim 32.*network is 192"):
-        av_prior(size="small")
+        av_prior(size="small", fusion=plugins.get("fusion", "film")(32, 6))
     with pytest.raises(ValueError, match="std_min"):
         plugins.get("sde", "ornstein_uhlenbeck")(std_min=1.0)
     with pytest.raises(ValueError, match="steps"):

@@ -38,31 +38,31 @@ def test_each_voice_learns_from_its_own_clips_and_anybody_from_all() -> None:
     _move(prior)
     with seeded(3):
         terms = prior.loss(batch)
-    [trunk] = prior.trunks
+    [backbone] = prior.backbones
     with seeded(3):
-        reading = trunk.read(batch)
-        universal, _ = trunk.loss_and_evidence(batch, reading)
+        reading = backbone.read(batch)
+        universal, _ = backbone.loss_and_evidence(batch, reading)
     nll, divergence, steps = 0.0, 0.0, 0
     for row, name in ((0, "bob"), (2, "ann")):
         own = reading.map(lambda value, row=row: value[[row]])
         mask = own.context.mask
         log_variance = prior.of(name).decode(own.latent, own.context)
-        told = ((own.power + trunk.floor) / log_variance.exp() + log_variance)[mask].mean()
+        told = ((own.power + backbone.floor) / log_variance.exp() + log_variance)[mask].mean()
         from_prior = prior.of(name).prior(own.latent, own.context)
         nll += told * mask.sum()
-        divergence += divergence_with_free_bits(own.posterior, from_prior, mask, trunk.free_bits) * mask.sum()
+        divergence += divergence_with_free_bits(own.posterior, from_prior, mask, backbone.free_bits) * mask.sum()
         steps += mask.sum()
     expected = (universal["loss"] + (nll + divergence / prior.bins) / steps) / 2
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     terms["loss"].backward()
     # Nobody but bob and ann was heard, and both learn.
-    assert all(bool(parameter.grad.any()) for manner in prior.manners for parameter in manner.parameters())
+    assert all(bool(parameter.grad.any()) for adapter in prior.adapters for parameter in adapter.parameters())
 
 
 def test_a_speaker_who_is_not_heard_does_not_change() -> None:
     prior = _prior()
     prior.loss(_batch(["ann", "somebody"]))["loss"].backward()
-    ann, bob = prior.manners
+    ann, bob = prior.adapters
     assert bool(ann.weight.grad.any()) and bob.weight.grad is None
 
 
@@ -79,24 +79,24 @@ def test_audio_states_do_not_look_at_the_video() -> None:
     assert prior.names == ("anybody/audio", "ann/audio", "bob/audio", "anybody", "ann", "bob")
     assert prior.fallbacks == [None, None, None, 0, 1, 2]
     assert [one.video is None for one in prior.contexts(batch)] == [True] * 3 + [False] * 3
-    assert [prior.voice_of(state) for state in (1, 4)] == ["ann", "ann"]
+    assert [prior.speaker_of(state) for state in (1, 4)] == ["ann", "ann"]
     transition = prior.switch()[1].exp()
     # From ann with video to ann without, and to bob without.
     assert transition[4, 1].item() == pytest.approx(0.05 * 0.95)
     assert transition[4, 2].item() == pytest.approx(0.05 * 0.025)
 
 
-def test_without_a_trunk_each_speaker_has_a_whole_model() -> None:
-    prior, batch = _prior(shared=False, anybody=False), _batch(["bob", "bob", ""])
+def test_without_a_backbone_each_speaker_has_a_whole_model() -> None:
+    prior, batch = _prior(shared=False, universal=False), _batch(["bob", "bob", ""])
     prior.loss(batch)["loss"].backward()
-    ann, bob = prior.trunks
+    ann, bob = prior.backbones
     assert all(p.grad is None for p in ann.parameters()) and bool(bob.log_variance.weight.grad.any())
-    alone = _prior(shared=False, anybody=False)
+    alone = _prior(shared=False, universal=False)
     with seeded(4):
         loss = alone.loss(_batch(["bob", "", ""]))["loss"]
     with seeded(4):
         whole = _batch(["bob"])
-        expected = alone.trunks[1].loss(whole)["loss"]
+        expected = alone.backbones[1].loss(whole)["loss"]
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -105,7 +105,7 @@ def test_weights_are_kept_once_and_copies_stand_on_their_own() -> None:
     pointers = [tensor.data_ptr() for tensor in prior.state_dict().values()]
     assert len(set(pointers)) == len(pointers)
     copied = deepcopy(prior)
-    assert copied.of("ann").trunk is copied.trunks[0] and copied.of("ann").trunk is not prior.trunks[0]
+    assert copied.of("ann").backbone is copied.backbones[0] and copied.of("ann").backbone is not prior.backbones[0]
 
 
 @pytest.mark.parametrize("speakers", [[], ["ann", "ann"], ["anybody"]])
@@ -117,16 +117,16 @@ def test_names_are_those_of_different_people(speakers: list[str]) -> None:
 
 
 @pytest.mark.parametrize("audio_states", [False, True])
-def test_voices_of_one_trunk_read_the_sound_once(audio_states: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_voices_of_one_backbone_read_the_sound_once(audio_states: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     prior = _prior(audio_states=audio_states, noisy_encoder_layers=1)
     _move(prior)
-    [trunk] = prior.trunks
+    [backbone] = prior.backbones
     inference = plugins.get("inference", "vem")(
         prior=prior, noise_model=plugins.get("noise_model", "nmf")(rank=2), iterations=3
     )
     reads = []
-    encode_noisy = trunk.encode_noisy
-    monkeypatch.setattr(trunk, "encode_noisy", lambda *given: reads.append(given) or encode_noisy(*given))
+    encode_noisy = backbone.encode_noisy
+    monkeypatch.setattr(backbone, "encode_noisy", lambda *given: reads.append(given) or encode_noisy(*given))
     batch = example_batch((3200, 2000))
     together = inference(batch)
     once = len(reads)
@@ -135,7 +135,7 @@ def test_voices_of_one_trunk_read_the_sound_once(audio_states: bool, monkeypatch
     )  # each by itself
     apart = inference(batch)
     torch.testing.assert_close(together.speech, apart.speech, rtol=1e-6, atol=1e-8)
-    assert len(reads) - once == once * len(prior.voices)
+    assert len(reads) - once == once * len(prior.speakers)
 
 
 def _faces(batch: Batch) -> None:
@@ -155,19 +155,19 @@ def test_speakers_are_known_by_sight_and_strangers_are_anybody() -> None:
     batch.clean, batch.speakers = batch.noisy, ["ann", "bob", "ann", "bob", "ann", "bob"]
     batch.valid[:] = True
     _faces(batch)
-    unseen = prior.who(prior.contexts(batch)[-1])  # nobody was seen yet
+    unseen = prior.identity(prior.contexts(batch)[-1])  # nobody was seen yet
     torch.testing.assert_close(unseen, torch.full_like(unseen, 1 / 3))
     prior.loss(batch)["loss"].backward()
-    count = prior.faces.count.tolist()
+    count = prior.gallery.count.tolist()
     assert count == [3, 3]
     prior.eval()
     with torch.no_grad():
         prior.loss(batch)
-        assert prior.faces.count.tolist() == count  # only training learns
+        assert prior.gallery.count.tolist() == count  # only training learns
         contexts = prior.contexts(batch)
-        who = prior.who(contexts[-1])
+        who = prior.identity(contexts[-1])
         initial, transition = prior.switch_of(contexts)
-        assert [prior.voices[place] for place in who.argmax(dim=1)] == batch.speakers
+        assert [prior.speakers[place] for place in who.argmax(dim=1)] == batch.speakers
         torch.testing.assert_close(initial.exp(), who)
         torch.testing.assert_close(transition.exp().sum(dim=2), torch.ones(6, 3, dtype=torch.float64))
         torch.testing.assert_close(transition[1, 0, 1:].exp(), 0.05 * who[1, 1:])
@@ -175,8 +175,8 @@ def test_speakers_are_known_by_sight_and_strangers_are_anybody() -> None:
         stranger.valid[:], stranger.speakers = True, ["eve"]
         _faces(stranger)
         stranger.mouth[:, :, 60:80] += 150
-        assert prior.voices[int(prior.who(prior.contexts(stranger)[-1]).argmax())] == "anybody"
-        unseen = prior.who(prior.contexts(batch.without_video())[-1])
+        assert prior.speakers[int(prior.identity(prior.contexts(stranger)[-1]).argmax())] == "anybody"
+        unseen = prior.identity(prior.contexts(batch.without_video())[-1])
         torch.testing.assert_close(unseen, torch.full_like(unseen, 1 / 3))
 
 
@@ -186,7 +186,7 @@ def test_what_is_seen_decides_where_the_sound_says_nothing(audio_states: bool) -
     batch = example_batch((16000, 13200))
     batch.speakers = ["ann", "bob"]
     _faces(batch)
-    prior.faces.learn(batch.mouth, batch.valid, [0, 1])
+    prior.gallery.learn(batch.mouth, batch.valid, [0, 1])
     noise_model = plugins.get("noise_model", "nmf")(rank=2)
     found = separate(
         plugins.get("inference", "vem")(prior=prior, noise_model=noise_model, iterations=2),
@@ -194,9 +194,9 @@ def test_what_is_seen_decides_where_the_sound_says_nothing(audio_states: bool) -
     )
     whose = [name.split("/")[0] for name in found.states]
     shares = torch.stack(
-        [found.responsibility[..., [one == name for one in whose]].sum(-1) for name in prior.voices], dim=-1
+        [found.responsibility[..., [one == name for one in whose]].sum(-1) for name in prior.speakers], dim=-1
     )
-    who = prior.who(prior.contexts(batch)[-1])
+    who = prior.identity(prior.contexts(batch)[-1])
     assert who.max() > 0.9
     expected = who[:, None, None].expand_as(shares).to(shares)
     torch.testing.assert_close(shares[0], expected[0], rtol=1e-3, atol=1e-3)
@@ -209,4 +209,4 @@ def test_faces_need_something_to_look_at() -> None:
     with pytest.raises(ValueError, match="share"):
         _prior(faces=True, shared=False)
     with pytest.raises(ValueError, match="anybody"):
-        _prior(faces=True, anybody=False)
+        _prior(faces=True, universal=False)

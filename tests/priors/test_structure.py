@@ -140,7 +140,7 @@ def test_silence_clipping_and_huge_sound_stay_finite(name: str) -> None:
     ("name", "arguments", "said"),
     [
         ("av_vae", {"fusion": Concat(9, 6)}, "audio_dim to 8"),
-        ("av_vae", {"visual_frontend": PixelMLP(output_dim=5)}, "output_dim 5"),
+        ("av_vae", {"visual_frontend": PixelMLP(output_dim=5), "fusion": Concat(8, 6)}, "output_dim 5"),
         ("av_vae", {"fusion": None}, "or neither"),
         ("av_vae", {"prior_weight": 1.0}, "prior_weight"),
         ("recurrent_vae", {"decoder": "backward"}, "none, forward, both"),

@@ -67,7 +67,9 @@ class _Told(VariationalPrior):
 def test_the_chain_learns_how_often_and_how_long_a_component_is_the_best(stay: float | None) -> None:
     batch = example_batch((48_000, 48_000, 40_000))
     truth, draw, steps = np.array([[0.9, 0.1], [0.05, 0.95]]), np.random.default_rng(0), 151
-    prior = SwitchingVariationalPrior({name: _Told(2, 4, fft_size=640) for name in ("one", "two")}, stay=stay)
+    prior = SwitchingVariationalPrior(
+        {name: _Told(latent_dim=2, hidden_dim=4, fft_size=640) for name in ("one", "two")}, stay=stay
+    )
     states = np.zeros((3, steps), dtype=np.int64)
     for row, n in itertools.product(range(3), range(1, steps)):
         states[row, n] = draw.random() < truth[states[row, n - 1], 1]

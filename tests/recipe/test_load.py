@@ -23,7 +23,7 @@ def test_a_recipe_is_plain_hyperpyyaml(write: Write) -> None:
     plain = ("seed", "output_folder", "manifest", "channels", "double", "sizes", "data", "epochs")
     assert {key: ours[key] for key in plain} == {key: theirs[key] for key in plain}
     assert ours["sizes"] == (3, 4) and ours["double"] == 32
-    assert ours["model"].fusion is ours["fusion"]
+    assert ours["model"].config["fusion"] is ours["fusion"]
     assert str(ours["model"]) == str(theirs["model"])
     assert ours["optimizer"].keywords == theirs["optimizer"].keywords
 
@@ -117,8 +117,8 @@ def test_subrecipe_holds_what_the_model_needs_and_no_more(write: Write, tmp_path
     stored.write_text(text)
     recipe = load_trusted(stored)
     assert recipe.keys == ["channels", "visual_frontend", "fusion", "model"]
-    assert type(recipe["model"].fusion).__name__ == "FiLM"
-    assert recipe["model"].fusion is recipe["fusion"]
+    assert type(recipe["model"].config["fusion"]).__name__ == "FiLM"
+    assert recipe["model"].config["fusion"] is recipe["fusion"]
     assert "#" not in text
 
 

@@ -47,7 +47,7 @@ def test_a_component_is_replaced_and_keeps_what_both_take(
 ) -> None:
     recipe = load_recipe(write(), overrides)
     assert given(recipe, "fusion") == (name, arguments)
-    assert type(recipe.build("model")["model"].fusion).__name__.lower() == name.replace("_", "")
+    assert type(recipe.build("model")["model"].config["fusion"]).__name__.lower() == name.replace("_", "")
 
 
 def test_arguments_can_be_given_to_a_component_that_had_none(write: Write) -> None:
@@ -81,7 +81,7 @@ def test_values_are_read_as_yaml(write: Write) -> None:
 
 def test_null_takes_a_component_away(write: Write) -> None:
     recipe = load_recipe(write(), {"model.fusion": "null", "model.visual_frontend": None})
-    assert recipe.build("model")["model"].fusion is None
+    assert recipe.build("model")["model"].config["fusion"] is None
 
 
 @pytest.mark.parametrize(

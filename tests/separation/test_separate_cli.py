@@ -226,7 +226,7 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
     found = json.loads((tmp_path / "none" / "summary.json").read_text())["groups"]["all"]
     assert found["si_sdr_improvement"]["mean"] == pytest.approx(0.0, abs=1e-6)
     wrong = avse_command(*words, "-o", tmp_path / "none", "--model", speakers_model, "--voices", "known")
-    assert "none of the voices" in wrong.message
+    assert "none of the speakers" in wrong.message
     mixed = avse_command("scenes", corpus, "-o", scenes, "--condition", "separation", "--condition", "babble")
     assert "of their own" in mixed.message
     few = avse_command("scenes", corpus, "-o", scenes, "--split", "test", "--condition", "separation4")

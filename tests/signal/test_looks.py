@@ -44,7 +44,7 @@ def test_densities_are_those_of_gaussians_fitted_to_looks() -> None:
         return -0.5 * apart @ np.linalg.solve(shrunk, apart) - 0.5 * np.linalg.slogdet(shrunk)[1]
 
     new = _mouths(3, 1)
-    found = looks(MouthGallery.of(new, torch.ones(3, 30)))
+    found = looks(MouthGallery.images(new, torch.ones(3, 30)))
     for row, clip in enumerate(new):
         x = _look(clip.numpy())
         expected = [density(x, seen.mean(axis=0), total)] + [density(x, mean, within) for mean in means]
@@ -58,7 +58,7 @@ def test_strangers_are_anybody() -> None:
     clips, valid = clips.byte(), torch.ones(108, 25)
     looks = MouthGallery(8)
     looks.learn(clips[:80], valid[:80], [row // 12 for row in range(80)])  # of the eighth, nothing is seen
-    told = looks(MouthGallery.of(clips, valid)).argmax(dim=1)
+    told = looks(MouthGallery.images(clips, valid)).argmax(dim=1)
     assert told[80 + 4 : 96].tolist() == [0] * 12
     assert told[96:].tolist() == [0] * 12
     assert told[:80].tolist() == [1 + row // 12 for row in range(80)]
@@ -67,7 +67,7 @@ def test_strangers_are_anybody() -> None:
 def test_nothing_learned_says_nothing() -> None:
     looks = MouthGallery(3)
     mouth = _mouths(2, 3)
-    assert looks(MouthGallery.of(mouth, torch.ones(2, 30))).tolist() == [[0.0] * 4] * 2
+    assert looks(MouthGallery.images(mouth, torch.ones(2, 30))).tolist() == [[0.0] * 4] * 2
     looks.learn(mouth, torch.zeros(2, 30), [0, 1])
     assert not looks.count.any()
-    assert not MouthGallery.of(mouth, torch.zeros(2, 30)).any()
+    assert not MouthGallery.images(mouth, torch.zeros(2, 30)).any()

@@ -76,7 +76,9 @@ def test_the_printed_command_swaps_a_part_of_a_recipe(kind: str, tmp_path: Path,
     words = shlex.split(dict(created.commands)["Use it"])
     assert words[:3] == ["avse", "train", "RECIPE"]
     recipe = ROOT / "recipes" / "Synthetic" / "hparams" / "tf_masker.yaml"
-    done = avse_command("recipe", "check", recipe, *words[3:], "--model.channels", 16, "--visual_frontend.output_dim", 8)
+    done = avse_command(
+        "recipe", "check", recipe, *words[3:], "--model.channels", 16, "--visual_frontend.output_dim", 8
+    )
     assert done.status == 0, done.err
     assert "no gradient" not in done.out
 

@@ -35,7 +35,6 @@ model: !new:avse.plugins.enhancer.tf_masker
     channels: !ref <channels>
     blocks: 2
     fusion_block: 1
-    dropout: 0.1
 loss: !new:avse.training.losses.EnhancementLoss
 optimizer: !name:torch.optim.AdamW
     lr: 0.001

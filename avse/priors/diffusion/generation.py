@@ -32,7 +32,7 @@ def diffusion_prior(system: nn.Module, name: str = "the model", *, sees: bool = 
             f"{name} has no diffusion prior, and cannot draw speech by itself. Models that can are trained with "
             "recipes/Manifest/diffusion/hparams/av_diffusion.yaml."
         )
-    if sees and prior.visual_frontend is None:
+    if sees and not prior.video_input.sees:
         raise AvseError(f"{name} does not look at the video. Give a model of an av_diffusion recipe.")
     return prior
 

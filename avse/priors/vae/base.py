@@ -1,32 +1,33 @@
-"""What all variational auto-encoders of speech have in common: where video enters, and the training objective."""
+"""What all variational auto-encoders of speech have in common: layers around the streams, and the objective."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from avse.contracts.fusion import Fusion, check_fusion
+from avse.contracts.fusion import Fusion, FusionFactory
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import Batch
-from avse.contracts.visual_frontend import VisualFrontend
-from avse.errors import AvseError
+from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
+from avse.nnet.video_input import VideoInput
+from avse.plugins import get
 from avse.priors.vae.noisy_speech_encoder import NoisySpeechEncoder, draw_noise
 
-# Mean power of a bin of the windowed transform of white noise is the noise's variance times the window's energy.
-_WINDOW_ENERGY = 0.5
+# Power of a bin for white noise at -70 dB of full scale: its variance times the window's energy, over `fft_size`.
+_FLOOR = 1e-7 * 0.5
 _SNR = (-12.0, 12.0)  # of speech in drawn noise, in dB
 
 
 @dataclass
 class Reading:
-    """What an encoder makes of a batch of clean speech.
+    """What an encoder infers from a batch of clean speech.
 
     Arguments
     ---------
@@ -55,31 +56,33 @@ class VariationalPrior(LatentPrior):
         p(s | z, v):  z         -> linear -> tanh -> fusion with v -> `decode_stream` -> log-variance
 
     A subclass implements the two streams and `prior`, p(z | v); the base class holds the layers around them and the
-    training objective. The power is compared with a noise floor, so that silence asks for no infinitely small variance.
+    training objective. The power is taken relative to a noise floor, so that in silence the variance stays above zero.
 
     Arguments
     ---------
-    latent_dim : int
-        Features of z per step.
-    hidden_dim : int
-        Features per step of either stream.
-    visual_frontend : VisualFrontend or None
+    visual_frontend : VisualFrontend, callable that builds one, or None
         Mouth crops to features. None: audio only.
-    fusion : Fusion or None
-        How video enters: one copy of it in the encoder, one in the decoder. Its `audio_dim` must be `hidden_dim`, its
+    fusion : Fusion, callable that builds one from `audio_dim` and `video_dim`, or None
+        How video enters: one copy of it in the encoder, one in the decoder. Its `audio_dim` is `hidden_dim`, its
         `video_dim` the front-end's `output_dim`.
+    latent_dim : int
+        Features of z in a frame.
+    hidden_dim : int
+        Width of the hidden layers.
     prior_weight : float
-        Weight of the reconstruction from p(z | v) beside the evidence bound, where there is video (in [0, 1)).
+        w, the weight of the reconstruction from p(z | v) where there is video, in [0, 1): the objective is
+        (1 - w) [IS(z_q) + KL(q || p)] + w IS(z_p), with z_q drawn from the posterior and z_p from p(z | v). In a
+        dynamical model z_p of a frame is drawn given z_q of the frames before it.
     free_bits : float
         Divergence in nats up to which a latent unit is not pressed towards the prior.
     fft_size, hop : int
-        The domain's transform, in samples.
-    floor_db : float
-        Level of the noise floor, relative to full scale.
+        The domain's transform, in samples. `hop` divides a video frame (640 samples).
     noisy_encoder_layers : int
-        Blocks of a second encoder, q(z | x, V, v), which knows z of speech in noise of the variance V. It learns from
-        clean speech and noise drawn from the noise model (random spectra with random courses), so that inference begins
-        near the voice. 0: none, as published.
+        Blocks of a noisy-speech encoder, q(z | x, V, v), for noise of the variance V. It learns from clean speech and
+        noise drawn from the noise model (random spectra with random courses), so that inference begins near the speech.
+        0: none, as published.
+
+    Shapes as in `LatentPrior`: power (batch, frames, bins), latent (batch, frames, latent_dim).
 
     Attributes
     ----------
@@ -96,37 +99,42 @@ class VariationalPrior(LatentPrior):
 
     def __init__(
         self,
-        latent_dim: int,
-        hidden_dim: int,
-        visual_frontend: VisualFrontend | None = None,
-        fusion: Fusion | None = None,
-        prior_weight: float = 0.0,
+        visual_frontend: VisualFrontend | VisualFrontendFactory | None = None,
+        fusion: Fusion | FusionFactory | None = None,
+        latent_dim: int = 32,
+        hidden_dim: int = 128,
+        prior_weight: float = 0.01,
         free_bits: float = 0.1,
         fft_size: int = 1024,
         hop: int = 320,
-        floor_db: float = -70.0,
         noisy_encoder_layers: int = 0,
     ) -> None:
         super().__init__(fft_size, hop)
-        check_fusion(visual_frontend, fusion, hidden_dim, "the prior's hidden_dim")
         if not 0.0 <= prior_weight < 1.0:
             raise ValueError(f"prior_weight must be at least 0 and less than 1, got {prior_weight}.")
-        self.latent_dim, self.prior_weight, self.free_bits = latent_dim, prior_weight, free_bits
-        self.floor = 10.0 ** (floor_db / 10.0) * _WINDOW_ENERGY * fft_size
-        self.visual_frontend = visual_frontend
-        if any(getattr(part, "complexity", "") == "quadratic" for part in (visual_frontend, fusion)):
+        places = ("encoder", "decoder", "noisy_encoder") if noisy_encoder_layers else ("encoder", "decoder")
+        self.video_input = VideoInput(
+            visual_frontend, fusion, hidden_dim, fft_size, hop, places=places, what="the prior's hidden_dim"
+        )
+        if self.video_input.complexity == "quadratic":
             self.complexity = "quadratic"
-        self.encoder_fusion, self.decoder_fusion = fusion, deepcopy(fusion)
+        self.latent_dim, self.hidden_dim = latent_dim, hidden_dim
+        self.prior_weight, self.free_bits = prior_weight, free_bits
+        self.floor = _FLOOR * fft_size
         self.power_in = nn.Linear(self.bins, hidden_dim)
         self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
         self.latent_in = nn.Linear(latent_dim, hidden_dim)
         self.log_variance = nn.Linear(hidden_dim, self.bins)
-        self.noisy_encoder = None
+        self.noisy_encoder: NoisySpeechEncoder | None = None
         if noisy_encoder_layers:
-            self.noisy_encoder = NoisySpeechEncoder(
-                self.bins, hidden_dim, latent_dim, noisy_encoder_layers, deepcopy(fusion)
-            )
+            self.noisy_encoder = NoisySpeechEncoder(self.bins, hidden_dim, latent_dim, noisy_encoder_layers)
         self.encodes_noisy = self.noisy_encoder is not None
+
+    @classmethod
+    def example_arguments(cls) -> dict[str, Any]:
+        frontend = get("visual_frontend", "pixel_mlp")(output_dim=6, hidden_dim=8, size=11)
+        fusion = get("fusion", "concat")
+        return {"visual_frontend": frontend, "fusion": fusion, "latent_dim": 4, "hidden_dim": 8, "fft_size": 640}
 
     @abstractmethod
     def encode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
@@ -158,20 +166,20 @@ class VariationalPrior(LatentPrior):
 
     def visual_features(self, batch: Batch) -> torch.Tensor | None:
         """See `Prior.visual_features`."""
-        if self.visual_frontend is None:
-            return None
-        return self.visual_frontend(batch.mouth, batch.valid).to(self.power_in.weight.dtype)
+        return self.video_input.features(batch)
 
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
         """See `LatentPrior.encode`."""
-        hidden, _ = self._fuse(self.encoder_fusion, torch.tanh(self.power_in(self._level(power))), context)
+        hidden = torch.tanh(self.power_in(self._level(power)))
+        hidden, _ = self.video_input.fuse(hidden, context, "encoder")
         return self.gaussian(self.posterior(self.encode_stream(hidden, context)))
 
     def encode_noisy(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
         """See `LatentPrior.encode_noisy`."""
         if self.noisy_encoder is None:
             return super().encode_noisy(power, variance, context)
-        return self.gaussian(self.noisy_encoder(self._level(power), self._level(variance), context))
+        levels = self._level(power), self._level(variance)
+        return self.gaussian(self.noisy_encoder(*levels, context, self.video_input))
 
     def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """See `LatentPrior.decode`."""
@@ -185,7 +193,7 @@ class VariationalPrior(LatentPrior):
         latent : tensor, shape (batch, frames, latent_dim)
         context : Context
         code : tensor, shape (hidden_dim,), or None
-            Added where the latent enters, for models with a manner of speaking of their own.
+            Added where the latent enters: that of a speaker adapter.
 
         Returns
         -------
@@ -193,18 +201,16 @@ class VariationalPrior(LatentPrior):
         """
         hidden = self.latent_in(latent)
         hidden = hidden if code is None else hidden + code
-        hidden, _ = self._fuse(self.decoder_fusion, torch.tanh(hidden), context)
+        hidden, _ = self.video_input.fuse(torch.tanh(hidden), context, "decoder")
         return self.decode_stream(hidden, context)
 
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """See `LatentPrior.reliability`."""
-        return self._fuse(self.decoder_fusion, torch.tanh(self.latent_in(latent)), context)[1]
+        return self.video_input.fuse(torch.tanh(self.latent_in(latent)), context, "decoder")[1]
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """Move the log-odds of `reliability`; see `Fusion.calibrate`."""
-        if self.decoder_fusion is None:
-            raise AvseError("The prior has no video, and nothing to calibrate.")
-        self.decoder_fusion.calibrate(scale, shift)
+        """See `Prior.calibrate`."""
+        self.video_input.calibrate(scale, shift, "decoder")
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Negative evidence bound per bin, and its terms; see `Prior.loss`.
@@ -213,15 +219,15 @@ class VariationalPrior(LatentPrior):
         -------
         dict of str to scalar tensor
             `loss`; `nll`: Itakura-Saito reconstruction per bin, up to a constant; `divergence`: of the posterior
-            from the prior, in nats per step; where `prior_weight` asks for it, `prior_nll`: the reconstruction from
+            from the prior, in nats per frame; where `prior_weight` asks for it, `prior_nll`: the reconstruction from
             p(z | v); with `noisy_encoder_layers`, `noisy_encoder`: divergence of q(z | s, v) from q(z | x, V, v)
-            in drawn noise, in nats per step; and, where it is known which frames are intact and the fusion estimates
-            it, `reliability`: its cross-entropy with that, in nats per step.
+            in drawn noise, in nats per frame; and, where it is known which frames are clean and the fusion estimates
+            it, `reliability`: its cross-entropy with that, in nats per frame.
         """
         return self.loss_and_evidence(batch)[0]
 
     def read(self, batch: Batch) -> Reading:
-        """Clean speech, and one draw of what the encoder makes of it."""
+        """Clean speech, its posterior, and one draw from that."""
         context = self.context(batch)
         power = self.analyse(batch.clean).abs().square()
         posterior = self.encode(power, context)
@@ -230,7 +236,7 @@ class VariationalPrior(LatentPrior):
     def loss_and_evidence(
         self, batch: Batch, reading: Reading | None = None
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The loss, and how well each step is explained.
+        """The loss, and the evidence bound of each frame.
 
         Arguments
         ---------
@@ -243,38 +249,38 @@ class VariationalPrior(LatentPrior):
         loss : dict of str to scalar tensor
             See `loss`.
         evidence : tensor, shape (batch, frames)
-            The evidence bound of each step, one draw of it, in nats up to a constant; no gradient passes.
+            Of one draw, in nats up to a constant; no gradient passes.
         """
         reading = self.read(batch) if reading is None else reading
         context, power, posterior, latent = reading.context, reading.power, reading.posterior, reading.latent
         prior = self.prior(latent, context)
         mask = context.mask
-        by_step = self.nll(power, self.decode(latent, context))
-        evidence = -(self.bins * by_step.detach() + posterior.divergence(prior).detach())
-        nll = by_step[mask].mean()
+        by_frame = self.nll(power, self.decode(latent, context))
+        evidence = -(self.bins * by_frame.detach() + posterior.divergence(prior).detach())
+        nll = by_frame[mask].mean()
         divergence = divergence_with_free_bits(posterior, prior, mask, self.free_bits)
         loss = nll + self.kl_weight * divergence / self.bins
         terms = {"nll": nll, "divergence": divergence}
         if self.prior_weight and context.video is not None:
-            seen = self.nll(power, self.decode(prior.sample(), context))[context.valid].mean()
-            loss = (1.0 - self.prior_weight) * loss + self.prior_weight * seen
-            terms["prior_nll"] = seen
+            terms["prior_nll"] = self.nll(power, self.decode(prior.sample(), context))[context.valid].mean()
+            loss = (1.0 - self.prior_weight) * loss + self.prior_weight * terms["prior_nll"]
         if self.noisy_encoder is not None:
             noisy_posterior = self._noisy_posterior(batch, context)
-            known = Gaussian(posterior.mean.detach(), posterior.log_variance.detach())
-            terms["noisy_encoder"] = known.divergence(noisy_posterior)[mask].mean()
+            target = Gaussian(posterior.mean.detach(), posterior.log_variance.detach())
+            terms["noisy_encoder"] = target.divergence(noisy_posterior)[mask].mean()
             loss = loss + terms["noisy_encoder"] / self.bins
             latent = noisy_posterior.mean.detach()
-        found = {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
+        loss_terms = {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
         if batch.video_is_clean is not None and context.video is not None:
-            found = self.with_reliability(found, self.reliability(latent.detach(), context), batch, context)
-        return found, evidence
+            reliability = self.reliability(latent.detach(), context)
+            loss_terms = self.video_input.add_reliability_loss(loss_terms, reliability, batch, context)
+        return loss_terms, evidence
 
     def _noisy_posterior(self, batch: Batch, context: Context) -> Gaussian:
-        """q(z | x, V, v) of the speech in drawn noise, whose variance V is known in part."""
+        """q(z | x, V, v) of the speech in drawn noise, given an inexact V."""
         noise, variance = draw_noise(batch.clean, self.fft_size, self.hop, _SNR)
         power = self.analyse(batch.clean + noise).abs().square()
-        # While an inference goes on, V is first the mean of the noisy power and later a rough idea of the noise.
+        # During an inference V is first the mean of the noisy power and later an inexact estimate of the noise.
         mask = context.mask[..., None]
         start = (power * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
         error = 3.0 * torch.randn(len(power), 1, 1) + F.interpolate(
@@ -283,29 +289,24 @@ class VariationalPrior(LatentPrior):
         rough = variance * (math.log(10) / 10 * error.to(variance)).exp()
         steady = rough.mean(dim=1, keepdim=True)
         choice = torch.rand(len(power), 1, 1).to(variance)
-        given = torch.where(choice < 0.35, start, torch.where(choice < 0.55, steady, rough)).expand_as(power)
-        return self.encode_noisy(power, given, context)
+        estimate = torch.where(choice < 0.35, start, torch.where(choice < 0.55, steady, rough)).expand_as(power)
+        return self.encode_noisy(power, estimate, context)
 
     def _level(self, power: torch.Tensor) -> torch.Tensor:
         """From -2 at the floor to 2 for loud speech, with a variance near one."""
         return 0.25 * torch.log1p(power / self.floor) - 2.0
 
     def gaussian(self, parameters: torch.Tensor) -> Gaussian:
-        """What a layer gives, shape (batch, frames, 2 * latent_dim), as a Gaussian with variances below one.
+        """The output of a layer, shape (batch, frames, 2 * latent_dim), as a Gaussian with variances below one.
 
-        The scale of z is free, so this takes nothing away, and no sound unlike those of training makes z uncertain
-        beyond all measure.
+        The scale of z is free, so that this is no restriction; audio unlike that of the training cannot make the
+        variance unbounded.
         """
         mean, narrowness = parameters.chunk(2, dim=-1)
         return Gaussian(mean, -F.softplus(narrowness))
 
-    def _fuse(self, fusion: Fusion | None, hidden: torch.Tensor, context: Context) -> tuple[torch.Tensor, torch.Tensor]:
-        if fusion is None or context.video is None:
-            return hidden, hidden.new_zeros(hidden.shape[:2])
-        return fusion(hidden, context.video, context.valid)
-
     def nll(self, power: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-        """Itakura-Saito divergence of (batch, frames, bins) by step, up to a constant; a mean over bins."""
+        """Itakura-Saito divergence of (batch, frames, bins) by frame, up to a constant; a mean over bins."""
         log_variance = log_variance.to(power.dtype)  # in mixed precision it has few digits
         return ((power + self.floor) * (-log_variance).exp() + log_variance).mean(dim=-1)
 
@@ -313,7 +314,7 @@ class VariationalPrior(LatentPrior):
 def divergence_with_free_bits(
     posterior: Gaussian, prior: Gaussian, mask: torch.Tensor, free_bits: float
 ) -> torch.Tensor:
-    """Divergence of posterior from prior, summed over units and averaged over steps, in nats.
+    """Divergence of posterior from prior, summed over units and averaged over frames, in nats.
 
     A unit whose average is below `free_bits` is not pressed further: no gradient reaches its posterior, while its prior
     still learns to predict it (Kingma et al., 2016, with the prior learned). The value is that of the plain divergence.
@@ -322,7 +323,7 @@ def divergence_with_free_bits(
     ---------
     posterior, prior : Gaussian, shape (batch, frames, dim)
     mask : tensor, shape (batch, frames), bool
-        Steps that count.
+        Frames that count.
     free_bits : float
         Nats per unit.
 
@@ -342,3 +343,17 @@ def divergence_with_free_bits(
     held = Gaussian(posterior.mean.detach(), posterior.log_variance.detach())
     free = held.divergence_by_unit(prior)[mask].mean(dim=0)
     return torch.where(pressed.detach() > free_bits, pressed, free).sum()
+
+
+def variational(component: str) -> type[VariationalPrior]:
+    """The class of a variational prior, by its name.
+
+    Raises
+    ------
+    ValueError
+        If the prior is of another family.
+    """
+    cls = get("prior", component)
+    if not issubclass(cls, VariationalPrior):
+        raise ValueError(f"component must be a variational auto-encoder, {component} is none.")
+    return cls

@@ -1,4 +1,4 @@
-"""Who is seen: what the mouths of known people look like on average, and those of anybody."""
+"""Mouth gallery: Gaussians of the mean mouth images of known speakers, and of all people."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-_SIZE = 16  # of a picture, in pixels
-_GLANCE, _SEEN = 25, 20  # frames of a clip from which is learned, and how many of them must be valid
-_SHRINKAGE = 0.005  # of covariances towards equal variances, chosen by telling each talker of training from the others
+_SIZE = 16  # of an image, in pixels
+_FRAMES, _LEAST_VALID = 25, 20  # of a clip that are used for learning, and how many of them must be valid
+_SHRINKAGE = 0.005  # of covariances towards equal variances, chosen by identifying the speakers of the training set
 _FLOOR = 1e-5  # of the mean variance of a pixel, white being 1
 
 
 class MouthGallery(nn.Module):
-    """Known people and anybody, each a Gaussian of pictures; learned by counting.
+    """Likelihoods of a mouth image for each known speaker and for an unknown one, each a Gaussian.
 
-        look | person k   ~ N(m_k, W)    W: how pictures of one person differ
-        look | anybody    ~ N(m, T)      T: how pictures of all people differ
+        image | speaker k    ~ N(m_k, W)    W: covariance within speakers
+        image | unknown      ~ N(m, T)      T: covariance over all people
 
-    A look is the mean picture of the mouth over a clip, 16 x 16 pixels, less its brightness. What is kept are counts
-    and sums, to which every call of `learn` adds; both covariances are shrunk a little towards equal variances.
+    An image is the mean of the mouth crops of a clip, 16 x 16 pixels, less its mean. The buffers hold counts and sums,
+    to which every call of `learn` adds; both covariances are shrunk a little towards equal variances.
 
     Arguments
     ---------
@@ -30,11 +30,11 @@ class MouthGallery(nn.Module):
 
     Example
     -------
-    >>> looks = MouthGallery(2)
+    >>> gallery = MouthGallery(2)
     >>> mouth = torch.randint(0, 256, (6, 25, 88, 88), generator=torch.Generator().manual_seed(0)).byte()
     >>> mouth[::2, :, :40] = 0
-    >>> looks.learn(mouth, torch.ones(6, 25), [0, 1, 0, 1, 0, 1])
-    >>> looks(looks.of(mouth, torch.ones(6, 25))).argmax(dim=1).tolist()  # 0 is anybody
+    >>> gallery.learn(mouth, torch.ones(6, 25), [0, 1, 0, 1, 0, 1])
+    >>> gallery(gallery.images(mouth, torch.ones(6, 25))).argmax(dim=1).tolist()  # 0: unknown
     [1, 2, 1, 2, 1, 2]
     """
 
@@ -49,14 +49,14 @@ class MouthGallery(nn.Module):
         self.register_buffer("products", torch.zeros(_SIZE**2, _SIZE**2, dtype=torch.float64))
 
     @staticmethod
-    def of(mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Looks of clips.
+    def images(mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Mean mouth images of clips.
 
         Arguments
         ---------
         mouth : tensor, shape (batch, video_frames, height, width), uint8
         valid : tensor, shape (batch, video_frames)
-            Frames to look at.
+            Frames that count.
 
         Returns
         -------
@@ -64,58 +64,57 @@ class MouthGallery(nn.Module):
             Zero where there is no such frame.
         """
         weight = valid.float()
-        # Clip by clip, since a batch of films is large.
+        # Clip by clip, to save memory.
         mean = torch.stack([(w[:, None, None] * frames.float()).sum(dim=0) for w, frames in zip(weight, mouth)])
         mean = mean / (255.0 * weight.sum(dim=1).clamp(min=1.0)[:, None, None])
-        picture = F.adaptive_avg_pool2d(mean[:, None], _SIZE).flatten(1)
-        return picture - picture.mean(dim=1, keepdim=True)
+        image = F.adaptive_avg_pool2d(mean[:, None], _SIZE).flatten(1)
+        return image - image.mean(dim=1, keepdim=True)
 
     @torch.no_grad()
     def learn(self, mouth: torch.Tensor, valid: torch.Tensor, who: Sequence[int]) -> None:
-        """Add the first second of clips to what is known; one with less than 0.8 s of valid frames in it adds nothing.
+        """Add the first second of clips; one with less than 0.8 s of valid frames in it adds nothing.
 
-        The mean of a few frames shows what is said rather than who says it.
+        The mean of a few frames depends more on what is said than on the speaker.
 
         Arguments
         ---------
         mouth : tensor, shape (batch, video_frames, height, width), uint8
         valid : tensor, shape (batch, video_frames)
         who : sequence of int
-            The person of each.
+            Number of the speaker of each.
         """
-        seen = [row for row in range(len(who)) if int(valid[row, :_GLANCE].sum()) >= _SEEN]
-        if not seen:
+        rows = [row for row in range(len(who)) if int(valid[row, :_FRAMES].sum()) >= _LEAST_VALID]
+        if not rows:
             return
-        looks = self.of(mouth[seen, :_GLANCE], valid[seen, :_GLANCE]).to(self.total)
-        whose = F.one_hot(torch.tensor([who[row] for row in seen]), len(self.count)).to(looks)
-        self.count += whose.sum(dim=0)
-        self.total += whose.T @ looks
-        self.products += looks.T @ looks
+        images = self.images(mouth[rows, :_FRAMES], valid[rows, :_FRAMES]).to(self.total)
+        speaker = F.one_hot(torch.tensor([who[row] for row in rows]), len(self.count)).to(images)
+        self.count += speaker.sum(dim=0)
+        self.total += speaker.T @ images
+        self.products += images.T @ images
 
-    def forward(self, looks: torch.Tensor) -> torch.Tensor:
-        """Log-likelihoods of looks.
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Log-likelihoods of images, up to a constant.
 
         Arguments
         ---------
-        looks : tensor, shape (batch, 256)
+        images : tensor, shape (batch, 256)
 
         Returns
         -------
         tensor, shape (batch, 1 + people), float64
-            First that of anybody, then those of the known; less something that all have in common. Zeros where nothing
-            was learned yet; of a person never seen, minus infinity.
+            First that of an unknown speaker, then those of the known ones. Zeros where nothing was learned yet; minus
+            infinity for a speaker without a clip.
         """
-        looks, count, total = looks.double(), self.count.double(), self.total.double()
+        images, count, total = images.double(), self.count.double(), self.total.double()
         if len(count.nonzero()) < 2:
-            return looks.new_zeros(len(looks), 1 + len(count))
-        all_of_them = count.sum()
-        mean, means = total.sum(dim=0) / all_of_them, total / count.masked_fill(count == 0, 1.0)[:, None]
-        second = self.products.double() / all_of_them
-        found = [_log_density(looks, mean[None], second - torch.outer(mean, mean))]
-        within = second - (means.T * (count / all_of_them)) @ means
-        known = _log_density(looks, means, within)
-        found.append(known.masked_fill(count == 0, -torch.inf))
-        return torch.cat(found, dim=1)
+            return images.new_zeros(len(images), 1 + len(count))
+        clips = count.sum()
+        mean, means = total.sum(dim=0) / clips, total / count.masked_fill(count == 0, 1.0)[:, None]
+        second = self.products.double() / clips
+        unknown = _log_density(images, mean[None], second - torch.outer(mean, mean))
+        within = second - (means.T * (count / clips)) @ means
+        known = _log_density(images, means, within).masked_fill(count == 0, -torch.inf)
+        return torch.cat([unknown, known], dim=1)
 
 
 def _log_density(value: torch.Tensor, means: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:

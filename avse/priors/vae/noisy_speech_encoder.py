@@ -1,4 +1,4 @@
-"""Recognition of z in noise: q(z | x, V, video), learned on clean speech and noise drawn from the noise model."""
+"""Noisy-speech encoder: q(z | x, V, video), learned on clean speech and noise drawn from the noise model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from avse.contracts.fusion import Fusion
 from avse.contracts.prior import Context
 from avse.contracts.types import SAMPLE_RATE
+from avse.nnet.video_input import VideoInput
 from avse.signal.stft import analysis_window, stft_frames
 
 _COMPONENTS = 4
@@ -19,18 +19,15 @@ _KERNEL, _LARGEST_DILATION = 5, 8
 
 
 class NoisySpeechEncoder(nn.Module):
-    """From noisy power and the variance of the noise to what a Gaussian of z is read from.
+    """From noisy power and the variance of the noise to the parameters of a Gaussian of z.
 
-    Linear layers, fusion with the video, and residual blocks of dilated convolutions that look at steps before and
-    after.
+    Linear layers, fusion with the video, and residual blocks of dilated convolutions over time.
 
     Arguments
     ---------
     bins, hidden_dim, latent_dim : int
     layers : int
         Blocks.
-    fusion : Fusion or None
-        How video enters; as in `VariationalPrior`.
 
     Example
     -------
@@ -40,17 +37,18 @@ class NoisySpeechEncoder(nn.Module):
     torch.Size([1, 6, 4])
     """
 
-    def __init__(self, bins: int, hidden_dim: int, latent_dim: int, layers: int, fusion: Fusion | None = None) -> None:
+    def __init__(self, bins: int, hidden_dim: int, latent_dim: int, layers: int) -> None:
         super().__init__()
         self.from_power = nn.Linear(bins, hidden_dim)
         self.from_variance = nn.Linear(bins, hidden_dim, bias=False)
-        self.fusion = fusion
         self.blocks = nn.ModuleList(
             _Block(hidden_dim, dilation=min(2**layer, _LARGEST_DILATION)) for layer in range(layers)
         )
         self.out = nn.Linear(hidden_dim, 2 * latent_dim)
 
-    def forward(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> torch.Tensor:
+    def forward(
+        self, power: torch.Tensor, variance: torch.Tensor, context: Context, video_input: VideoInput | None = None
+    ) -> torch.Tensor:
         """Parameters of q(z | x, V, video).
 
         Arguments
@@ -58,14 +56,16 @@ class NoisySpeechEncoder(nn.Module):
         power, variance : tensor, shape (batch, frames, bins)
             Levels, near one in variance, of the noisy power and of the noise variance.
         context : Context
+        video_input : VideoInput or None
+            With a place `noisy_encoder`. None: audio only.
 
         Returns
         -------
         tensor, shape (batch, frames, 2 * latent_dim)
         """
         hidden = torch.tanh(self.from_power(power) + self.from_variance(variance))
-        if self.fusion is not None and context.video is not None:
-            hidden, _ = self.fusion(hidden, context.video, context.valid)
+        if video_input is not None:
+            hidden, _ = video_input.fuse(hidden, context, "noisy_encoder")
         mask = context.mask[..., None]
         for block in self.blocks:
             hidden = block(hidden, mask)
@@ -87,10 +87,10 @@ class _Block(nn.Module):
 
 
 def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, float]) -> tuple[torch.Tensor, ...]:
-    """Noise as the noise model has it: a few random spectra, each with a random course in time.
+    """Noise as the noise model describes it: a few random spectra, each with a random course in time.
 
-    Spectra tilt, have hills and sometimes the partials of a tone; courses are steady, swell or fall after a strike. No
-    recording is used. Draws are PyTorch's own.
+    Spectra have a tilt, smooth peaks and sometimes the partials of a tone; courses are constant, vary smoothly, or
+    decay after an onset. No recording is used. The generator is PyTorch's default one.
 
     Arguments
     ---------
@@ -113,30 +113,30 @@ def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, f
     >>> noise.shape, variance.shape
     (torch.Size([2, 3200]), torch.Size([2, 11, 321]))
     """
-    (batch, samples), bins, steps = clean.shape, fft_size // 2 + 1, stft_frames(clean.shape[1], fft_size, hop)
+    (batch, samples), bins, frames = clean.shape, fft_size // 2 + 1, stft_frames(clean.shape[1], fft_size, hop)
     shape = (batch, _COMPONENTS)
     spectra = _spectra(shape, bins).to(clean)
-    courses = _courses(shape, steps, SAMPLE_RATE / hop).to(clean)
+    courses = _courses(shape, frames, SAMPLE_RATE / hop).to(clean)
     white = torch.randn(*shape, samples).to(clean)
     response = F.interpolate(spectra, size=samples // 2 + 1, mode="linear", align_corners=True)
     colour = torch.fft.irfft(torch.fft.rfft(white) * (response * _TO_AMPLITUDE).exp(), n=samples)
-    course = F.interpolate(courses, size=(steps - 1) * hop + 1, mode="linear", align_corners=True)[..., :samples]
+    course = F.interpolate(courses, size=(frames - 1) * hop + 1, mode="linear", align_corners=True)[..., :samples]
     amplitude = (course * _TO_AMPLITUDE).exp()
     noise = (colour * amplitude).sum(dim=1)
     ratio = snr[0] + (snr[1] - snr[0]) * torch.rand(batch, 1).to(clean)
     scale = clean.square().mean(dim=1, keepdim=True) / noise.square().mean(dim=1, keepdim=True).clamp(min=1e-20)
     scale = scale * 10 ** (-ratio / 10)
-    levels = _under_window(amplitude.square(), steps, fft_size, hop)
+    levels = _under_window(amplitude.square(), frames, fft_size, hop)
     variance = torch.einsum("bkn,bkf->bnf", levels, _through_window(spectra, fft_size))
     return noise * scale.sqrt(), variance * scale[..., None]
 
 
-def _under_window(levels: torch.Tensor, steps: int, fft_size: int, hop: int) -> torch.Tensor:
-    """Means of (batch, components, samples) under the window of each step, (batch, components, frames)."""
+def _under_window(levels: torch.Tensor, frames: int, fft_size: int, hop: int) -> torch.Tensor:
+    """Means of (batch, components, samples) under the window of each frame, (batch, components, frames)."""
     weights = analysis_window(fft_size, levels).square()
-    padded = F.pad(levels, (fft_size // 2, (steps - 1) * hop + fft_size // 2 - levels.shape[-1]))
+    padded = F.pad(levels, (fft_size // 2, (frames - 1) * hop + fft_size // 2 - levels.shape[-1]))
     return F.conv1d(padded.flatten(0, 1)[:, None], (weights / weights.sum())[None, None], stride=hop).view(
-        *levels.shape[:2], steps
+        *levels.shape[:2], frames
     )
 
 
@@ -165,14 +165,14 @@ def _spectra(shape: tuple[int, int], bins: int) -> torch.Tensor:
     return torch.where(torch.rand(*shape, 1) < 0.25, spectra + partials, spectra)
 
 
-def _courses(shape: tuple[int, int], steps: int, rate: float) -> torch.Tensor:
-    """Random levels over time in dB, shape (*shape, steps)."""
-    knots = max(2, round(steps / rate * 6))
-    swell = F.interpolate(7.0 * torch.randn(*shape, knots), size=steps, mode="linear", align_corners=True)
-    begun = torch.rand(*shape, 1) * steps
-    since = torch.remainder(torch.arange(steps) - begun, steps * (0.2 + 0.8 * torch.rand(*shape, 1)))
+def _courses(shape: tuple[int, int], frames: int, rate: float) -> torch.Tensor:
+    """Random levels over time in dB, shape (*shape, frames)."""
+    knots = max(2, round(frames / rate * 6))
+    swell = F.interpolate(7.0 * torch.randn(*shape, knots), size=frames, mode="linear", align_corners=True)
+    begun = torch.rand(*shape, 1) * frames
+    since = torch.remainder(torch.arange(frames) - begun, frames * (0.2 + 0.8 * torch.rand(*shape, 1)))
     strike = 10.0 - since / rate * (20.0 + 180.0 * torch.rand(*shape, 1))
     kind = torch.rand(*shape, 1)
-    courses = torch.where(kind < 0.5, torch.zeros(steps), torch.where(kind < 0.8, swell, strike))
+    courses = torch.where(kind < 0.5, torch.zeros(frames), torch.where(kind < 0.8, swell, strike))
     level = 8.0 * torch.randn(*shape, 1)
     return (courses + level).clamp(min=-50.0, max=30.0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from avse.contracts.fusion import Fusion
 from avse.contracts.prior import Context, Gaussian
-from avse.contracts.visual_frontend import VisualFrontend
 from avse.plugins import register
 from avse.priors.vae.base import VariationalPrior
 
@@ -19,36 +19,18 @@ DIRECTIONS = ("none", "forward", "both")
 class RecurrentVAE(VariationalPrior):
     """Dynamical VAE: p(z_n | z_{n-1}, v_n), p(s_n | z) by a recurrent network, q(z_n | s, v) by one in both directions.
 
-    With `decoder: none` the decoder looks at its own step alone (deep Kalman filter); with `both` it looks at all steps
+    With `decoder: none` the decoder looks at its own frame alone (deep Kalman filter), with `both` at all frames
     (recurrent VAE). The transition is gated: `mean = (1 - g) * W z_{n-1} + g * proposal`. Networks are LSTMs, and the
-    transition is no recurrence once z is given, so that no method loops over steps in Python.
+    transition is no recurrence once z is given, so that no method loops over frames in Python.
 
     Arguments
     ---------
-    visual_frontend : VisualFrontend or None
-        Mouth crops to features. None: audio only.
-    fusion : Fusion or None
-        How video enters encoder and decoder (one copy each), before their recurrence. Its `audio_dim` must be
-        `hidden_dim`, its `video_dim` the front-end's `output_dim`. In the transition video is added.
     latent_dim : int
-        Features of z per step.
-    hidden_dim : int
-        Width of the hidden layers; even.
+        Features of z in a frame.
     decoder : str
-        Which steps of z the decoder looks at: `none` but its own, `forward` (the past), or `both`.
-    prior_weight : float
-        Weight of the reconstruction from p(z | v) beside the evidence bound, where there is video; here z_n is drawn
-        given z_{n-1} of the posterior.
-    free_bits : float
-        Divergence in nats up to which a latent unit is not pressed towards the prior.
-    fft_size, hop : int
-        Of the transform, in samples. `hop` divides a video frame (640 samples).
-    floor_db : float
-        Level of the noise floor below which speech is not modelled, relative to full scale.
-    noisy_encoder_layers : int
-        Blocks of a second encoder that knows z of speech in noise; see `VariationalPrior`. 0: none.
-
-    Shapes as in `LatentPrior`: power (batch, frames, bins), latent (batch, frames, latent_dim).
+        Which frames of z the decoder looks at: `none` but its own, `forward` (the past), or `both`.
+    common :
+        Further arguments: see `VariationalPrior`. In the prior video is added to the features.
 
     Raises
     ------
@@ -66,32 +48,9 @@ class RecurrentVAE(VariationalPrior):
 
     paper = "Golmakani, Sadeghi and Serizel, Audio-visual speech enhancement with a deep Kalman filter, 2022"
 
-    def __init__(
-        self,
-        visual_frontend: VisualFrontend | None = None,
-        fusion: Fusion | None = None,
-        latent_dim: int = 16,
-        hidden_dim: int = 128,
-        decoder: str = "forward",
-        prior_weight: float = 0.01,
-        free_bits: float = 0.1,
-        fft_size: int = 1024,
-        hop: int = 320,
-        floor_db: float = -70.0,
-        noisy_encoder_layers: int = 0,
-    ) -> None:
-        super().__init__(
-            latent_dim,
-            hidden_dim,
-            visual_frontend,
-            fusion,
-            prior_weight,
-            free_bits,
-            fft_size,
-            hop,
-            floor_db,
-            noisy_encoder_layers,
-        )
+    def __init__(self, *args: Any, latent_dim: int = 16, decoder: str = "forward", **common: Any) -> None:
+        super().__init__(*args, latent_dim=latent_dim, **common)
+        hidden_dim = self.hidden_dim
         if decoder not in DIRECTIONS:
             raise ValueError(f"decoder must be one of {', '.join(DIRECTIONS)}, got {decoder!r}.")
         if hidden_dim % 2:
@@ -99,17 +58,11 @@ class RecurrentVAE(VariationalPrior):
         self.encoder = _Recurrence(hidden_dim, "both")
         self.decoder = _Recurrence(hidden_dim, decoder)
         self.from_last = nn.Linear(latent_dim, hidden_dim)
-        self.from_video = nn.Linear(fusion.video_dim, hidden_dim, bias=False) if fusion is not None else None
+        self.from_video: nn.Linear | None = None
+        if self.video_input.sees:
+            self.from_video = nn.Linear(self.video_input.video_dim, hidden_dim, bias=False)
         self.kept = nn.Linear(latent_dim, latent_dim, bias=False)
         self.transition = nn.Linear(hidden_dim, 3 * latent_dim)
-
-    @classmethod
-    def example_arguments(cls) -> dict:
-        from avse import plugins
-
-        frontend = plugins.get("visual_frontend", "pixel_mlp")(output_dim=6, hidden_dim=8, size=11)
-        fusion = plugins.get("fusion", "concat")(audio_dim=8, video_dim=6)
-        return {"visual_frontend": frontend, "fusion": fusion, "latent_dim": 4, "hidden_dim": 8, "fft_size": 640}
 
     def encode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
         """See `VariationalPrior.encode_stream`."""
@@ -120,7 +73,7 @@ class RecurrentVAE(VariationalPrior):
         return self.decoder(hidden, context.mask)
 
     def prior(self, latent: torch.Tensor, context: Context) -> Gaussian:
-        """p(z_n | z_{n-1}, v_n); the first step follows a zero. See `LatentPrior.prior`."""
+        """p(z_n | z_{n-1}, v_n); the first frame follows a zero. See `LatentPrior.prior`."""
         last = F.pad(latent[:, :-1], (0, 0, 1, 0))
         hidden = self.from_last(last)
         if self.from_video is not None and context.video is not None:
@@ -134,7 +87,7 @@ class RecurrentVAE(VariationalPrior):
 class _Recurrence(nn.Module):
     """An LSTM in one or both directions, (batch, frames, dim) to the same; padding beyond a clip's end changes nothing.
 
-    Without a direction: one layer that looks at each step by itself.
+    Without a direction: one layer that treats each frame by itself.
     """
 
     def __init__(self, dim: int, direction: str) -> None:
@@ -145,14 +98,15 @@ class _Recurrence(nn.Module):
         self.backward_in_time = nn.LSTM(dim, size, batch_first=True) if direction == "both" else None
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if self.forward_in_time is None:
+        if self.layer is not None:
             return torch.tanh(self.layer(hidden))
+        assert self.forward_in_time is not None
         past, _ = self.forward_in_time(hidden)
         if self.backward_in_time is None:
             return past
-        # A clip is turned round within its own length: packed sequences would leave the fast kernels of the CPU.
-        steps = torch.arange(hidden.shape[1], device=hidden.device)
+        # A clip is reversed within its own length: packed sequences would not use the fast kernels of the CPU.
+        frames = torch.arange(hidden.shape[1], device=hidden.device)
         last = mask.sum(dim=1, keepdim=True) - 1
-        turned = torch.where(mask, last - steps, steps)[..., None]
-        future, _ = self.backward_in_time(hidden.gather(1, turned.expand_as(hidden)))
-        return torch.cat([past, future.gather(1, turned.expand_as(future))], dim=2)
+        reversed_ = torch.where(mask, last - frames, frames)[..., None]
+        future, _ = self.backward_in_time(hidden.gather(1, reversed_.expand_as(hidden)))
+        return torch.cat([past, future.gather(1, reversed_.expand_as(future))], dim=2)

@@ -15,11 +15,11 @@ from avse.signal.markov import MarkovChain, sticky
 
 
 class SwitchingVariationalPrior(SwitchingPrior):
-    """Any number of variational auto-encoders, and a chain over steps that says which of them speaks.
+    """Any number of variational auto-encoders, and a Markov chain over frames that chooses among them.
 
-    All components are trained on the same clean speech, each by its own loss. What the chain is trained on is how well
-    each of them explains each step: components that look at video prove themselves where the video is good, and are
-    given up where it was degraded.
+    All components are trained on the same clean speech, each by its own loss. The chain is trained on the evidence of
+    each component in each frame, which for components with video is high where the video is clean and low where it is
+    corrupted.
 
     Arguments
     ---------
@@ -42,7 +42,7 @@ class SwitchingVariationalPrior(SwitchingPrior):
         fallbacks: Sequence[int | None] = (),
         stay: float | None = 0.95,
     ) -> None:
-        domains = {(one.fft_size, one.hop) for one in components.values()}
+        domains = {(part.fft_size, part.hop) for part in components.values()}
         if len(domains) != 1:
             raise ValueError(f"components must have one domain, got (fft_size, hop) = {sorted(domains)}.")
         if stay is not None and not 0.0 < stay < 1.0:
@@ -51,7 +51,7 @@ class SwitchingVariationalPrior(SwitchingPrior):
         self.names, self.fallbacks, self.memory = tuple(components), tuple(fallbacks), stay is not None
         self.components = nn.ModuleList(components.values())
         self.kl_weight = 1.0
-        if any(getattr(one, "complexity", "") == "quadratic" for one in self.components):
+        if any(part.complexity == "quadratic" for part in components.values()):
             self.complexity = "quadratic"
         self.initial = nn.Parameter(torch.zeros(len(components)))
         self.transition = nn.Parameter(sticky(len(components), stay).log()) if stay is not None else None
@@ -66,6 +66,12 @@ class SwitchingVariationalPrior(SwitchingPrior):
         self._kl_weight = weight
         for component in self._variational():
             component.kl_weight = weight
+
+    def calibrate(self, scale: float, shift: float) -> None:
+        """See `Prior.calibrate`."""
+        for component in self._variational():
+            if component.video_input.sees:
+                component.calibrate(scale, shift)
 
     def switch(self) -> tuple[torch.Tensor, torch.Tensor]:
         """See `SwitchingPrior.switch`: shapes (components,) and (components, components)."""
@@ -82,26 +88,26 @@ class SwitchingVariationalPrior(SwitchingPrior):
         Returns
         -------
         dict of str to scalar tensor
-            `loss`; `switch`: the log-likelihood that is lost, by step, as nobody says which component is the best; and
+            `loss`; `switch`: the log-likelihood, by frame, that is lost because the best component is not known; and
             the terms of each component, followed by its name.
         """
         contexts = self.contexts(batch)
         losses, evidence = [], []
         terms: dict[str, torch.Tensor] = {}
         for name, component in zip(self.names, self._variational()):
-            found, explained = component.loss_and_evidence(batch)
-            losses.append(found.pop("loss"))
-            evidence.append(explained)
-            terms |= {f"{term}_{name}": value for term, value in found.items()}
+            component_terms, component_evidence = component.loss_and_evidence(batch)
+            losses.append(component_terms.pop("loss"))
+            evidence.append(component_evidence)
+            terms |= {f"{term}_{name}": value for term, value in component_terms.items()}
         for state, fallback in enumerate(self.fallbacks):
             if fallback is not None:
                 evidence[state] = torch.where(contexts[state].valid, evidence[state], evidence[fallback])
-        told, mask = torch.stack(evidence, dim=2), contexts[0].mask
-        told = (told - told.amax(dim=2, keepdim=True)) / self.bins
+        stacked, mask = torch.stack(evidence, dim=2), contexts[0].mask
+        relative = (stacked - stacked.amax(dim=2, keepdim=True)) / self.bins
         chain = MarkovChain.of(*self.switch(), batch=len(batch))
-        switch = -chain.infer(told, mask).log_evidence.sum() / mask.sum()
+        switch = -chain.infer(relative, mask).log_evidence.sum() / mask.sum()
         loss = torch.stack(losses).mean()
         return {"loss": loss + switch.to(loss), "switch": switch.detach(), **terms}
 
     def _variational(self) -> Iterator[VariationalPrior]:
-        return (cast(VariationalPrior, one) for one in self.components)
+        return (cast(VariationalPrior, component) for component in self.components)
