@@ -19,7 +19,8 @@ from avse.new import MAX_NAME, create
 
 ROOT = Path(__file__).resolve().parents[2]
 RUFF = Path(sys.executable).with_name("ruff")
-SMALL = "--model.channels 16 --visual_frontend.output_dim 8 --model.blocks 2 --model.fusion_block 1 --visual_frontend.channels [4]"
+MODEL = "--model.channels 16 --model.blocks 2 --model.fusion_block 1"
+SMALL = f"{MODEL} --visual_frontend.output_dim 8 --visual_frontend.channels [4]"
 TINY = f"{SMALL} --batch_size 2 --train_set.seconds 0.6 --valid_set.seconds 0.6 --valid_size 2 --steps_per_epoch 2"
 
 
@@ -87,7 +88,7 @@ def test_the_printed_command_trains_a_prior(tmp_path: Path, avse_command: Callab
     created = create("prior", "my_prior", tmp_path)
     words = shlex.split(dict(created.commands)["Use it"])[3:]
     recipe = ROOT / "recipes" / "Synthetic" / "hparams" / "av_vae.yaml"
-    done = avse_command("recipe", "check", recipe, *words, "--model.hidden_dim", 16, "--visual_frontend.output_dim", 8)
+    done = avse_command("recipe", "check", recipe, *words, "--model.hidden_dim", 16)
     assert done.status == 0, done.err
 
 
