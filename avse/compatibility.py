@@ -22,7 +22,7 @@ MODULES = {
     "contracts.diffusion": "priors.diffusion.base",
     "contracts.fit": "inference.em.state",
     "contracts.latent_inference": "inference.em.driver",
-    "contracts.latent_run": "inference.em.run",
+    "contracts.latent_run": "inference.em.driver",
     "contracts.posterior_sampling": "inference.posterior_sampling.base",
     "contracts.recognition": "priors.vae.noisy_speech_encoder",
     "contracts.score_network": "nnet.score_network",
@@ -30,8 +30,10 @@ MODULES = {
     "contracts.switching": "priors.vae.switching",
     "contracts.variational": "priors.vae.base",
     "data.reverb": "data.rooms",
+    "data.separation_scenes": "data.scenes",
     "enhance_files": "jobs.enhance",
     "evaluation.calibrate": "evaluation.studies.calibration",
+    "evaluation.workers": "workers",
     "evaluation.lips": "evaluation.studies.lips",
     "evaluation.probe": "evaluation.studies.probe",
     "evaluation.robustness": "evaluation.studies.robustness",
@@ -69,6 +71,7 @@ MODULES = {
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
+    "avse.evaluation.separation.evaluate_separation": "avse.evaluation.runner.evaluate",
     "avse.signal.metrics.check_sounds": "avse.signal.metrics.check_audio",
     "avse.signal.mixture.typical_power": "avse.signal.wiener.geometric_mean_power",
     "avse.signal.stft.repeat_to_steps": "avse.signal.stft.repeat_to_frames",
@@ -88,6 +91,8 @@ PLUGINS = {
 ARGUMENTS = {
     "prior": {"recognition_layers": "noisy_encoder_layers", "anybody": "universal"},
     "fusion": {"doubt": "reliability_exponent"},
+    "avse.data.training_set.MixtureSet": {"talkers": "interfering_speakers"},
+    "avse.data.separation_set.SeparationSet": {"talkers": "interfering_speakers"},
 }
 # Members of plugin classes, as plugins outside the package may still call them.
 MEMBERS = {"growth": "complexity", "recognise": "encode_noisy", "recognises": "encodes_noisy", "stand_ins": "fallbacks"}

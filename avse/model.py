@@ -15,10 +15,10 @@ from torch import nn
 
 from avse import model_folder
 from avse.contracts.plugin import Plugin
+from avse.contracts.system import run
 from avse.contracts.types import SAMPLE_RATE, Batch, Clip, Estimate
 from avse.devices import find_device
 from avse.errors import AvseError
-from avse.inference.em.speakers import separate
 from avse.overlap import CHUNK_SECONDS, Chunk, concatenate, cut, overlap_add
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Model:
             files = [video for video in videos if not isinstance(video, Clip)]
             if len(files) < len(videos):
                 raise AvseError("With a file as source, videos are files as well.")
-            clips = [one.clip for one in find_talkers(source, files, others=others, roi=roi, tracker=tracker)]
+            clips = [speaker.clip for speaker in find_talkers(source, files, others=others, roi=roi, tracker=tracker)]
         else:
             mixture = as_clip(source, sample_rate=sample_rate)
             visible = [video for video in videos if isinstance(video, Clip)]
@@ -216,6 +216,10 @@ class Model:
             raise AvseError("There is nobody to separate: give a video of each speaker, or the number of others.")
         if speakers and len(speakers) != len(clips):
             raise AvseError(f"{len(speakers)} of {len(clips)} speakers are named. Name each, in the order of sources.")
+        if any(speakers) and not hasattr(getattr(self.system, "prior", None), "of"):
+            raise AvseError(
+                f"{type(self.system).__name__} knows no speakers by name; that takes the prior speaker_vae."
+            )
         named = [replace(clip, speaker=name or "") for clip, name in zip(clips, speakers or [""] * len(clips))]
         invisible = sum(not clip.valid.any() for clip in clips)
         seconds = chunk_seconds if invisible < 2 else np.inf
@@ -224,7 +228,7 @@ class Model:
             for chunks in zip(*(cut(clip, seconds) for clip in named)):
                 batch = Batch.from_clips([chunk.clip for chunk in chunks], sources=len(chunks)).to(self.device)
                 with _inference(self.system):
-                    [estimate] = separate(self.system, batch).unbind()
+                    [estimate] = run(self.system, batch).unbind()
                 yield chunks[0].start, estimate.to("cpu")
 
         return concatenate(list(overlap_add(estimates())))

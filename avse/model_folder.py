@@ -48,7 +48,7 @@ def write(folder: Path, content: Content, card: str | None = None, half: bool = 
     system = content.system
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in system.state_dict().items()}
     if half:
-        weights = {name: one.half() if one.dtype == torch.float32 else one for name, one in weights.items()}
+        weights = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in weights.items()}
     with atomic_path(folder / WEIGHTS) as path:
         safetensors.torch.save_file(weights, path)
     _write_text(folder / RECIPE, content.recipe)
@@ -107,7 +107,7 @@ def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
     expected = system.state_dict()
     weights = {weight_name(name, expected, description["format"]): weight for name, weight in weights.items()}
     if overrides:
-        # A part that was put in brings buffers of its own, and leaves weights of what it replaced behind.
+        # A replaced part leaves weights behind; its replacement has buffers of its own.
         learned = {name for name, _ in system.named_parameters()}
         weights = {
             name: weights.get(name, value) for name, value in expected.items() if name in weights or name not in learned
@@ -130,18 +130,18 @@ def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
 
 
 def _check_parts(recipe: Recipe, name: str, overrides: Mapping[str, Any]) -> None:
-    """Answer who names a part that this kind of model lacks, or that stands elsewhere in its recipe."""
+    """Refuse an override of a part that this kind of model lacks, or that stands elsewhere in its recipe."""
     for option in overrides:
         part = option.partition(".")[0]
         if part not in _PARTS or part in recipe.keys:
             continue
         called = part.replace("_", " ")
         if SYSTEM not in recipe.keys:
-            plugin = next((f"{one.kind}/{one.name}" for one in recipe.components() if one.key == "model"), "no plugin")
+            names = (f"{part.kind}/{part.name}" for part in recipe.components() if part.key == "model")
             raise AvseError(
-                f"--{option}: {name} has no {called}: it is a network trained to enhance ({plugin}). Models with a "
-                f"prior, a noise model and an inference are those of recipes with the key `{SYSTEM}`, such as "
-                f"recipes/Manifest/hparams/av_vae.yaml; there, --{SYSTEM} and --noise_model choose others."
+                f"--{option}: {name} has no {called}: it is a network trained to enhance ({next(names, 'no plugin')}). "
+                f"Models with a prior, a noise model and an inference are those of recipes with the key `{SYSTEM}`, "
+                f"such as recipes/Manifest/hparams/av_vae.yaml; there, --{SYSTEM} and --noise_model choose others."
             )
         if part == "prior":
             raise AvseError(f"--{option}: the prior of {name} is what was trained. Another one is another --model.")

@@ -28,7 +28,6 @@ API = {
         "",
         {
             "avse.contracts.types": ["Clip", "Batch", "Estimate", "video_frames"],
-            "avse.inference.em.speakers": ["separate", "Separation"],
         },
     ),
     "media": ("Media files", "", {"avse.media": []}),

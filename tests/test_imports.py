@@ -22,7 +22,7 @@ ROOMS = (
     ("signal",),
     ("contracts",),
     ("nnet",),
-    ("plugins",),
+    ("plugins", "workers"),
     ("conformance",),
     ("testing",),
     ("recipe",),
@@ -91,6 +91,7 @@ print(json.dumps(sorted(sys.modules)))
     assert not set(HEAVY) & set(json.loads(_run(code).splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_enhance_imports_neither_speechbrain_nor_torchaudio_nor_matplotlib(
     tiny_model: Path, talk: Path, tmp_path: Path
 ) -> None:

@@ -35,7 +35,9 @@ def scenes(
     manifest: Annotated[Path, typer.Argument(help="CSV of speech and noises.")],
     output: Annotated[Path, say.output("Scene file to write.")],
     split: Annotated[str, typer.Option(help="Draw from this split.")] = "test",
-    snr: Annotated[list[float] | None, typer.Option(help="In dB (may be given again). Default: -5, 0, 5.")] = None,
+    snr: Annotated[
+        list[float] | None, typer.Option(help="In dB (may be given again). Default: -5, 0, 5; of separation 5.")
+    ] = None,
     condition: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,32 +55,15 @@ def scenes(
 ) -> None:
     """Draw the scenes of a test set: speech, noise and level of each mixture; or the speakers of each mixture."""
     from avse.data.scenes import make_scene_file
-    from avse.data.separation_scenes import make_separation_scenes, talkers_of
-
-    numbers = [talkers_of(one) for one in condition or ()]
-    if any(numbers):
-        if not all(numbers):
-            raise AvseError("Scenes of separation go into a file of their own; give no other --condition with them.")
-        separation = make_separation_scenes(
-            manifest,
-            split,
-            output,
-            talkers=[number for number in numbers if number],
-            snrs=snr or (5.0,),
-            count=per_condition or 20,
-            leave_out=leave_out,
-            seed=seed,
-        )
-        typer.echo(f"{len(separation)} scenes written to {output}")
-        return
 
     drawn = make_scene_file(
         manifest,
         split,
         output,
-        snrs=snr or (-5.0, 0.0, 5.0),
+        snrs=snr,
         conditions=condition or ("recorded", "babble"),
         per_condition=per_condition,
+        leave_out=leave_out,
         seed=seed,
     )
     typer.echo(f"{len(drawn)} scenes written to {output}")
@@ -94,11 +79,7 @@ def mix(
     """Write the noisy test set of a scene file; the same everywhere."""
     from avse.cli.printing import progress_bar
     from avse.data.rendering import render_scenes
-    from avse.data.separation_scenes import is_separation_file, render_separation
 
     with progress_bar("Mixing") as show:
-        if is_separation_file(scene_file):
-            path = render_separation(scene_file, manifest, output, on_progress=show)
-        else:
-            path = render_scenes(scene_file, manifest, output, jobs=jobs, on_progress=show)
+        path = render_scenes(scene_file, manifest, output, jobs=jobs, on_progress=show)
     typer.echo(path)

@@ -20,7 +20,9 @@ app.add_typer(study_app, name="study", rich_help_panel=_PANEL)
 _verb = functools.partial(app.command, cls=say.Verb, rich_help_panel=_PANEL)
 _study = functools.partial(study_app.command, cls=say.Verb)
 
-_Manifest = Annotated[Path, typer.Option("--manifest", help="CSV of the mixtures.")]
+_Manifest = Annotated[
+    Path, typer.Option("--manifest", help="CSV of the mixtures, or the folder that `avse mix` wrote.")
+]
 _NoEstimates = Annotated[bool, typer.Option("--no-estimates", help="Keep no estimated speech.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away earlier results in --output.")]
 
@@ -50,6 +52,10 @@ def evaluate(
     output: say.Output,
     model: Annotated[str | None, typer.Option(help="Name or folder of the model to score.")] = None,
     estimates: Annotated[Path | None, typer.Option(help="Score the files of this folder instead.")] = None,
+    speakers: Annotated[
+        str,
+        typer.Option(help="Of several speakers: blind, oracle (the model is told who talks), or one name for all."),
+    ] = "blind",
     no_video: say.NoVideo = False,
     corrupt: Annotated[str | None, typer.Option(help="Corrupt the video first.", metavar="NAME=SEVERITY")] = None,
     jobs: say.Jobs = 1,
@@ -64,7 +70,7 @@ def evaluate(
     no_estimates: _NoEstimates = False,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Score a system on every mixture of a manifest, with intervals, plots and a report.
+    """Score a system on every mixture of a manifest, of one speaker or of several, with intervals, plots and a report.
 
     Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
     """
@@ -76,6 +82,7 @@ def evaluate(
         output,
         model=model,
         estimates=estimates,
+        speakers=speakers,
         use_video=not no_video,
         corrupt=corrupt,
         jobs=jobs,
@@ -151,70 +158,23 @@ def _print_scores(summary: Mapping[str, Any], folder: Path) -> None:
     """Print the tables of an evaluation; exit with status 1 if scores are missing."""
     from avse.cli.printing import print_table
     from avse.evaluation import robustness_table, score_table
+    from avse.evaluation.separation import separation_table
 
-    print_table(score_table(summary))
-    sweep = summary.get("corruptions")
+    sweep, several = summary.get("corruptions"), "groups" in summary
+    if several:
+        typer.echo(separation_table([summary]))
+    else:
+        print_table(score_table(summary))
     if sweep:
         print_table(robustness_table(summary))
     more = ", corrupted.csv, corruptions.csv, corruptions.md, corruptions.png" if sweep else ""
-    typer.echo(f"Written to {folder}: scores.csv, summary.json, report.html{more}")
+    typer.echo(f"Written to {folder}: scores.csv, summary.json, {'table.md' if several else 'report.html'}{more}")
     if sweep and sweep["failures"]:
         typer.echo(f"{len(sweep['failures'])} estimates from bad or no video lack scores; see report.html.", err=True)
         raise typer.Exit(1)
     if summary["failures"]:
-        typer.echo(f"{len(summary['failures'])} of {summary['n']} mixtures lack scores; see report.html.", err=True)
+        typer.echo(f"{len(summary['failures'])} of {summary['n']} mixtures lack scores; see scores.csv.", err=True)
         raise typer.Exit(1)
-
-
-@_verb("evaluate-separation", context_settings=say.FREE, hidden=True)
-def evaluate_separation(
-    context: typer.Context,
-    manifest: Annotated[Path, typer.Option(help="mixtures.csv, as `avse mix` writes it, or its folder.")],
-    output: say.Output,
-    model: Annotated[
-        str, typer.Option(help="Name or folder of a model; nmf, a baseline; or mixture, nothing separated.")
-    ] = "av-vae",
-    voices: Annotated[
-        str,
-        typer.Option(help="Of a model that knows speakers: free, known (it is told who talks), or one name for all."),
-    ] = "free",
-    label: say.Label = None,
-    limit: say.Limit = None,
-    tracker: say.Tracker = None,
-    crops: say.Crops = None,
-    enrolment: Annotated[Path | None, typer.Option(help="Manifest of clean speech of the speakers, for nmf.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the estimated speech.")] = False,
-    device: say.Device = "auto",
-    seed: say.Seed = 0,
-) -> None:
-    """Score the separation of mixtures: SI-SDR, SDR, SIR, SAR, PESQ-WB, ESTOI, wrong speakers.
-
-    Parts of the model that need no training can be changed: --inference langevin --inference.iterations 100.
-    """
-    _, overrides = say.overrides(context, context.args, _NO_WORDS)
-    from avse.cli.printing import progress_bar
-    from avse.evaluation.separation import evaluate_separation as run
-    from avse.evaluation.separation import separation_table
-
-    with progress_bar("Separating") as show:
-        summary = run(
-            manifest,
-            output,
-            model=model,
-            voices=voices,
-            label=label,
-            limit=limit,
-            tracker=tracker,
-            crops=crops,
-            device=device,
-            overrides=overrides,
-            enrolment=enrolment,
-            keep=keep,
-            seed=seed,
-            progress=show,
-        )
-    typer.echo(separation_table([summary]))
-    typer.echo(f"Written to {output}: scores.csv, summary.json, table.md")
 
 
 @_verb()

@@ -49,15 +49,16 @@ OLD_OPTIONS: dict[str, dict[str, str]] = {
     "generate": {"--video": "CLIP"},
     "prepare": {"--manifest": "--output"},
     "robustness": {"--out": "--output", "--corruptions": "--corruption,", "--severities": "--severity,"},
+    "evaluate": {"--out": "--output", "--voices": "--speakers"},
     **{
         verb: {"--out": "--output"}
         for verb in (
-            *("evaluate", "evaluate-separation", "compare", "calibrate", "calibration", "lips", "probe"),
+            *("compare", "calibrate", "calibration", "lips", "probe"),
             *("scenes", "mix", "new"),
         )
     },
 }
-OLD_VERBS = {"lips": ("study", "lips"), "probe": ("study", "probe")}
+OLD_VERBS = {"lips": ("study", "lips"), "probe": ("study", "probe"), "evaluate-separation": ("evaluate",)}
 _SWEEP = ("--corruptions", "--severities")  # of `evaluate`, which became a study
 
 
@@ -91,8 +92,8 @@ def renewed_options(verb: str, words: Sequence[str]) -> list[str]:
             if not waiting:
                 return [*renewed, option]
             value = waiting.pop(0)
-        for one in value.split(",") if new.endswith(",") else [value]:
-            renewed += [option, one.strip()] if option.startswith("--") else [one]
+        for part in value.split(",") if new.endswith(",") else [value]:
+            renewed += [option, part.strip()] if option.startswith("--") else [part]
     return renewed
 
 
@@ -106,6 +107,8 @@ def renewed_verb(words: Sequence[str]) -> list[str]:
         old, new = "evaluate --corruptions", ("study", "robustness")
     if new is None:
         return list(words)
+    if old == "evaluate-separation":
+        after = [word for word in after if word != "--keep"] + ["--model", "av-vae"] * ("--model" not in after)
     warn(f"avse {old}", f"avse {' '.join(new)}")
     return [*words[:place], *new, *after]
 

@@ -17,7 +17,7 @@ from avse import plugins
 
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, where somebody looks at it, that leaves nothing behind; gives what moves it: (done, total)."""
+    """A bar on stderr, if that is a terminal, removed at the end; gives the function that moves it: (done, total)."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -37,28 +37,28 @@ def describe_plugins(what: str = "") -> None:
     """Print all kinds, one kind, or one plugin; then what is wrong with plugins."""
     kind, _, name = what.partition("/")
     if not what:
-        for one in plugins.KINDS:
-            typer.echo(f"{one:16} {', '.join(plugins.names(one)) or '(none)'}")
+        for each in plugins.KINDS:
+            typer.echo(f"{each:16} {', '.join(plugins.names(each)) or '(none)'}")
         typer.echo("\nMore: avse plugins KIND, avse plugins KIND/NAME")
     elif not name:
         _describe_kind(kind)
     else:
         _describe_plugin(kind, name)
-    found = [p for p in plugins.problems() if not what or p.subject.startswith((f"{kind}/", plugins.KINDS[kind]))]
-    for problem in found:
-        typer.secho(f"Warning: {problem}", fg="yellow", err=True)
+    for problem in plugins.problems():
+        if not what or problem.subject.startswith((f"{kind}/", plugins.KINDS[kind])):
+            typer.secho(f"Warning: {problem}", fg="yellow", err=True)
 
 
 def print_explanation(explained: Mapping[str, Any]) -> None:
     """Print what `avse.recipe.explain` gives."""
-    for one in explained["components"]:
-        title = f"{one['kind']}/{one['name']}" if one["kind"] else one["name"]
-        typer.secho(f"{one['key']}: {title}", bold=True, nl=False)
-        typer.echo(f"   ({one['place']})")
-        if one["summary"]:
-            typer.echo(_wrapped(one["summary"], "    "))
-        width = max((len(row["name"]) for row in one["arguments"]), default=0)
-        for row in one["arguments"]:
+    for component in explained["components"]:
+        title = f"{component['kind']}/{component['name']}" if component["kind"] else component["name"]
+        typer.secho(f"{component['key']}: {title}", bold=True, nl=False)
+        typer.echo(f"   ({component['place']})")
+        if component["summary"]:
+            typer.echo(_wrapped(component["summary"], "    "))
+        width = max((len(row["name"]) for row in component["arguments"]), default=0)
+        for row in component["arguments"]:
             kind = f"   {row['type']}" if row["type"] else ""
             if row["given"] is not None:
                 default = f" (default {row['default']})" if row["default"] is not None else ""
@@ -67,8 +67,10 @@ def print_explanation(explained: Mapping[str, Any]) -> None:
                 typer.secho(f"    {row['name']:{width}}   default {row['default']}{kind}", dim=True)
             else:
                 typer.secho(f"    {row['name']:{width}}   given when it is called{kind}", dim=True)
-        if one["alternatives"]:
-            typer.echo(_wrapped(f"instead: {', '.join(one['alternatives'])}   (--{one['key']} NAME)", "    "))
+        if component["alternatives"]:
+            typer.echo(
+                _wrapped(f"instead: {', '.join(component['alternatives'])}   (--{component['key']} NAME)", "    ")
+            )
         typer.echo()
     if explained["settings"]:
         typer.secho("settings", bold=True)
@@ -79,15 +81,15 @@ def print_explanation(explained: Mapping[str, Any]) -> None:
         typer.secho(f"\nmust be given: {', '.join(f'--{key} VALUE' for key in explained['missing'])}", fg="yellow")
 
 
-def print_check(found: Mapping[str, Any]) -> None:
+def print_check(report: Mapping[str, Any]) -> None:
     """Print what `avse.recipe.check` gives."""
-    typer.echo(f"parameters   {found['parameters']:,} ({found['trainable']:,} trainable)")
-    for name, shape in found["shapes"].items():
+    typer.echo(f"parameters   {report['parameters']:,} ({report['trainable']:,} trainable)")
+    for name, shape in report["shapes"].items():
         typer.echo(f"{name:12} {shape}")
-    typer.echo(f"loss         {found['loss']:.5g}")
-    typer.echo(f"forward      {found['forward_seconds']:.2f} s, backward {found['backward_seconds']:.2f} s")
-    if found["idle"]:
-        idle = found["idle"]
+    typer.echo(f"loss         {report['loss']:.5g}")
+    typer.echo(f"forward      {report['forward_seconds']:.2f} s, backward {report['backward_seconds']:.2f} s")
+    if report["idle"]:
+        idle = report["idle"]
         more = " ..." if len(idle) > 5 else ""
         typer.secho(f"no gradient reaches {len(idle)} parameters: {', '.join(idle[:5])}{more}", fg="yellow")
 
@@ -102,7 +104,7 @@ def _describe_kind(kind: str) -> None:
         typer.echo(f"  {name:24} {summary_of(plugins.get(kind, name))}")
     if not names:
         typer.echo("  (no plugins)")
-    typer.secho(f"\nWhat one has to write ({base.__module__}.{base.__name__}):", bold=True)
+    typer.secho(f"\nWhat to write ({base.__module__}.{base.__name__}):", bold=True)
     for name in _interface(base):
         typer.echo("\n" + textwrap.indent(_signature(base, name), "  "))
     typer.echo(f"\nWrite one: avse new {kind} NAME")
@@ -123,14 +125,16 @@ def _signature(base: type, name: str) -> str:
     lines = (inspect.getdoc(base if name == "__init__" else method) or "").splitlines()
     if name == "__init__":
         lines = lines[lines.index("Arguments") :] if "Arguments" in lines else []
-        told = [line for line in lines if any(line.startswith((f"{one} :", f"{one},")) for one in arguments)]
-        return "\n".join([f"{name}({', '.join(arguments[1:])})", *dict.fromkeys(f"    {line}" for line in told)])
+        typed = [
+            line for line in lines if line.startswith(tuple(name + end for name in arguments for end in (" :", ",")))
+        ]
+        return "\n".join([f"{name}({', '.join(arguments[1:])})", *dict.fromkeys(f"    {line}" for line in typed)])
     returns = next((at for at, line in enumerate(lines) if line == "Returns"), len(lines))
-    told = [("returns " if at > returns else "") + line for at, line in enumerate(lines) if at and _tells_a_type(line)]
-    return "\n".join([f"{name}({', '.join(arguments[1:])})", *(f"    {line}" for line in [*lines[:1], *told])])
+    typed = [("returns " if at > returns else "") + line for at, line in enumerate(lines) if at and _has_a_type(line)]
+    return "\n".join([f"{name}({', '.join(arguments[1:])})", *(f"    {line}" for line in [*lines[:1], *typed])])
 
 
-def _tells_a_type(line: str) -> bool:
+def _has_a_type(line: str) -> bool:
     """Whether a line of a docstring names an argument or what is returned, with its type and shape."""
     return not line.startswith(" ") and (" : " in line or "shape (" in line)
 

@@ -1,10 +1,12 @@
-"""Speech activity and mixing at a signal-to-noise ratio.
+"""Speech activity, and how speech, interfering speakers and noise are levelled and summed.
 
 The SNR of `avse` is `10 log10(P_speech / P_noise)`, both powers taken over the speech-active samples: those within
-40 dB of the loudest 20 ms of the speech.
+40 dB of the loudest 20 ms of the speech. The speech of a mixture is that of all its speakers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -41,6 +43,11 @@ def active_samples(speech: np.ndarray) -> np.ndarray:
     return np.repeat(active, _FRAME)[: len(speech)]
 
 
+def active_power(speech: np.ndarray) -> np.floating:
+    """Mean power over the active samples, in the precision of `speech`."""
+    return np.mean(speech[active_samples(speech)] ** 2)
+
+
 def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np.ndarray, np.ndarray]:
     """Scale noise to an SNR and add it.
 
@@ -48,8 +55,8 @@ def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np
     ---------
     speech, noise : array, shape (samples,)
     snr_db : float
-        Wanted ratio in dB over speech-active samples. Noise that is silent there (20 dB below its own mean) is
-        measured over the whole clip instead, so that a single bang outside the speech is not blown up.
+        Ratio in dB over speech-active samples. Noise that is silent there (20 dB below its mean) is measured over the
+        whole clip instead, so that a single bang outside the speech is not amplified.
 
     Returns
     -------
@@ -72,3 +79,53 @@ def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np
     gain = 0.0 if noise_power <= 0 else np.sqrt(speech_power / noise_power * 10 ** (-snr_db / 10))
     scaled = (gain * noise).astype(np.float32)
     return (speech + scaled).astype(np.float32), scaled
+
+
+def sum_at_one_level(speech: Sequence[np.ndarray]) -> np.ndarray:
+    """Babble: speech of one length added, each at the same level over its own active samples.
+
+    Arguments
+    ---------
+    speech : sequence of arrays, shape (samples,)
+
+    Returns
+    -------
+    array, shape (samples,), float32
+        Each speaker has power 1 where active. Silence adds nothing.
+
+    Example
+    -------
+    >>> sum_at_one_level([np.full(320, 0.5), np.full(320, 4.0)])[0].item()
+    2.0
+    """
+    total = np.zeros(len(speech[0]))
+    for one in speech:
+        power = float(active_power(one.astype(np.float64)))
+        if power > 0:
+            total += one / np.sqrt(power)
+    return total.astype(np.float32)
+
+
+def speakers_at_one_level(speech: Sequence[np.ndarray], level: float = 0.05) -> np.ndarray:
+    """The speakers of a mixture, cut to the shortest, each at the same level over its own active samples.
+
+    Arguments
+    ---------
+    speech : sequence of arrays, shape (samples,)
+    level : float
+        Root mean square over active samples.
+
+    Returns
+    -------
+    array, shape (sources, samples), float32
+
+    Example
+    -------
+    >>> speech = speakers_at_one_level([np.ones(3200), 5 * np.ones(1600)])
+    >>> speech.shape, speech[:, 0].round(3).tolist()
+    ((2, 1600), [0.05000000074505806, 0.05000000074505806])
+    """
+    samples = min(map(len, speech))
+    cut = np.stack([np.asarray(one[:samples], dtype=np.float32) for one in speech])
+    levels = np.array([np.sqrt(active_power(one)) + 1e-9 for one in cut])
+    return (level * cut / levels[:, None]).astype(np.float32)

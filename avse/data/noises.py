@@ -1,13 +1,10 @@
-"""Noise to mix speech with: coloured noise, babble, and recordings cut or looped to a length."""
+"""Noise to mix speech with: coloured noise, and recordings cut or looped to a length."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE
-from avse.data.mixing import active_samples
 
 COLOURS = {"white": 0.0, "pink": 0.5, "brown": 1.0, "blue": -0.5}
 """Exponent of 1/frequency in the amplitude spectrum, by name."""
@@ -48,14 +45,14 @@ def coloured_noise(colour: str, samples: int, rng: np.random.Generator) -> np.nd
     return (noise / np.sqrt((noise**2).mean())).astype(np.float32)
 
 
-def cut_or_loop(sound: np.ndarray, samples: int, offset: int) -> np.ndarray:
+def cut_or_loop(audio: np.ndarray, samples: int, offset: int) -> np.ndarray:
     """`samples` samples of a recording from `offset` on; a recording that is too short is looped.
 
     A loop is joined by an equal-power crossfade of 50 ms (a quarter of the recording at most).
 
     Arguments
     ---------
-    sound : array, shape (samples,)
+    audio : array, shape (samples,)
     samples, offset : int
 
     Returns
@@ -69,24 +66,24 @@ def cut_or_loop(sound: np.ndarray, samples: int, offset: int) -> np.ndarray:
     >>> cut_or_loop(np.ones(1000), 4000, 10).shape
     (4000,)
     """
-    if len(sound) == 0:
+    if len(audio) == 0:
         raise ValueError("cut_or_loop: the recording holds no samples.")
-    if offset + samples <= len(sound):
-        return sound[offset : offset + samples]
-    fade = min(_CROSSFADE, len(sound) // 4)
-    body = sound[: len(sound) - fade].copy()
+    if offset + samples <= len(audio):
+        return audio[offset : offset + samples]
+    fade = min(_CROSSFADE, len(audio) // 4)
+    body = audio[: len(audio) - fade].copy()
     if fade:
-        angle = np.linspace(0, np.pi / 2, fade, endpoint=False, dtype=sound.dtype)
-        body[:fade] = np.sin(angle) * sound[:fade] + np.cos(angle) * sound[len(sound) - fade :]
+        angle = np.linspace(0, np.pi / 2, fade, endpoint=False, dtype=audio.dtype)
+        body[:fade] = np.sin(angle) * audio[:fade] + np.cos(angle) * audio[len(audio) - fade :]
     return body[(offset + np.arange(samples)) % len(body)]
 
 
-def draw_offset(sound: np.ndarray, samples: int, rng: np.random.Generator, floor: float = 0.1) -> int:
+def draw_offset(audio: np.ndarray, samples: int, rng: np.random.Generator, floor: float = 0.1) -> int:
     """A random place in a recording at which it is not nearly silent.
 
     Arguments
     ---------
-    sound : array, shape (samples,)
+    audio : array, shape (samples,)
     samples : int
         How many samples will be used from there on.
     rng : numpy.random.Generator
@@ -99,15 +96,15 @@ def draw_offset(sound: np.ndarray, samples: int, rng: np.random.Generator, floor
     int
         For `cut_or_loop`.
     """
-    if len(sound) >= samples:
-        places = len(sound) - samples + 1
+    if len(audio) >= samples:
+        places = len(audio) - samples + 1
     else:
-        places = len(sound) - min(_CROSSFADE, len(sound) // 4)
-    wanted = floor * float(np.mean(np.square(sound, dtype=np.float64)))
+        places = len(audio) - min(_CROSSFADE, len(audio) // 4)
+    wanted = floor * float(np.mean(np.square(audio, dtype=np.float64)))
     best, best_power = 0, -1.0
     for _ in range(8):
         offset = int(rng.integers(places))
-        power = float(np.mean(np.square(cut_or_loop(sound, samples, offset), dtype=np.float64)))
+        power = float(np.mean(np.square(cut_or_loop(audio, samples, offset), dtype=np.float64)))
         if power > best_power:
             best, best_power = offset, power
         if power >= wanted:
@@ -115,7 +112,7 @@ def draw_offset(sound: np.ndarray, samples: int, rng: np.random.Generator, floor
     return best
 
 
-def fit_length(sound: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+def fit_length(audio: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
     """A recording from a random place on, cut or looped to `samples` samples.
 
     Example
@@ -123,61 +120,4 @@ def fit_length(sound: np.ndarray, samples: int, rng: np.random.Generator) -> np.
     >>> fit_length(np.ones(1000), 4000, np.random.default_rng(0)).shape
     (4000,)
     """
-    return cut_or_loop(sound, samples, draw_offset(sound, samples, rng))
-
-
-def sum_voices(voices: Sequence[np.ndarray]) -> np.ndarray:
-    """Voices of one length added, each at the same level over its own active samples.
-
-    Arguments
-    ---------
-    voices : sequence of arrays, shape (samples,)
-
-    Returns
-    -------
-    array, shape (samples,), float32
-        Each voice has power 1 where it is active. Silent voices add nothing.
-
-    Example
-    -------
-    >>> sum_voices([np.full(320, 0.5), np.full(320, 4.0)])[0].item()
-    2.0
-    """
-    total = np.zeros(len(voices[0]))
-    for voice in voices:
-        power = float(np.mean(np.square(voice[active_samples(voice)], dtype=np.float64)))
-        if power > 0:
-            total += voice / np.sqrt(power)
-    return total.astype(np.float32)
-
-
-def babble(talkers: Sequence[Sequence[np.ndarray]], samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Talkers at once, all at one active level.
-
-    Arguments
-    ---------
-    talkers : sequence, one entry a talker, of utterances, arrays of shape (samples,)
-        The utterances of a talker follow each other in random order until the length is filled.
-    samples : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    array, shape (samples,), float32
-
-    Example
-    -------
-    >>> rng = np.random.default_rng(0)
-    >>> babble([[rng.standard_normal(900)], [rng.standard_normal(700), np.ones(50)]], 2000, rng).shape
-    (2000,)
-    """
-    voices = []
-    for utterances in talkers:
-        order = rng.permutation(len(utterances))
-        chain: list[np.ndarray] = []
-        for index in order:
-            chain.append(np.asarray(utterances[index], dtype=np.float32))
-            if sum(map(len, chain)) >= samples:
-                break
-        voices.append(fit_length(np.concatenate(chain), samples, rng))
-    return sum_voices(voices)
+    return cut_or_loop(audio, samples, draw_offset(audio, samples, rng))

@@ -1,9 +1,29 @@
-"""Scenes to sound: the noisy files of a written scene file, and their manifest."""
+"""Scenes to audio: the mixtures of a scene file, and the list of them.
+
+Scenes with one speaker give `clean/`, `noise/` and `noisy/` (24-bit FLAC at 16 kHz) and `manifest.csv`, a manifest of
+mixtures. Scenes with several give `<id>.wav`, `<id>.talker1.wav`, ... (32-bit) and `mixtures.csv`:
+
+========= ==============================================
+column    meaning
+========= ==============================================
+id        name of the mixture
+mixture   its file
+talkers   ids of the utterances, joined by ` | `
+clean     their speech in the mixture, likewise
+video     their videos, likewise
+speaker   who they are, likewise
+sexes     `same`, `different` or empty
+snr       of all speech over the noise in dB; empty without noise
+========= ==============================================
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import csv
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,13 +32,33 @@ import numpy as np
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import read_audio, write_audio
 from avse.data.manifest import Utterance, read_manifest, write_manifest
-from avse.data.mixing import mix_at_snr
-from avse.data.noises import COLOURS, coloured_noise, cut_or_loop, sum_voices
+from avse.data.mixing import mix_at_snr, speakers_at_one_level, sum_at_one_level
+from avse.data.noises import COLOURS, coloured_noise, cut_or_loop
 from avse.data.rooms import reverberate, room_response
-from avse.data.scenes import Scene, read_scenes, sound_path
+from avse.data.scenes import Scene, audio_path, read_scenes
 from avse.errors import AvseError
+from avse.files import atomic_path
 
+MANIFEST, MIXTURES = "manifest.csv", "mixtures.csv"
+_COLUMNS = ["id", "mixture", "talkers", "clean", "video", "speaker", "sexes", "snr"]
 _PEAK = 0.99
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """One mixture to enhance or to separate: an utterance for each of its speakers, all with its audio as `noisy`.
+
+    `utterances` have ids of their own; `extra["target"]` names the clean utterance.
+    """
+
+    id: str
+    utterances: tuple[Utterance, ...]
+    sexes: str = ""
+
+    @property
+    def first(self) -> Utterance:
+        """The utterance of the first speaker, which tells what all share: noisy audio and SNR."""
+        return self.utterances[0]
 
 
 def render_scene(scene: Scene, audio: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -28,35 +68,37 @@ def render_scene(scene: Scene, audio: Callable[[str], np.ndarray]) -> tuple[np.n
     ---------
     scene : Scene
     audio : callable
-        Gives the sound of an id, an array of shape (samples,).
+        Gives the audio of an id, an array of shape (samples,).
 
     Returns
     -------
-    clean, noise, noisy : array, shape (samples,), float32
-        `noisy = clean + noise`, scaled together where they would clip. In a room, `clean` holds the first 50 ms of
-        reflections, `noise` also the later ones, and the SNR counts all the reverberant speech.
+    clean : array, shape (sources, samples), float32
+    noise, noisy : array, shape (samples,), float32
+        `noisy` is the sum of `clean` and `noise`, scaled together where they would clip. In a room, `clean` holds the
+        first 50 ms of reflections, `noise` also the later ones, and the SNR counts all the reverberant speech.
     """
-    speech = audio(scene.target)
-    samples = len(speech)
+    speech = [audio(name) for name in scene.targets]
+    clean = speakers_at_one_level(speech) if len(speech) > 1 else speech[0][None]
+    heard = clean.sum(axis=0) if len(speech) > 1 else speech[0]
+    samples = len(heard)
     cuts = [
         cut_or_loop(np.concatenate([audio(name) for name in source.ids]), samples, source.offset)
         for source in scene.sources
     ]
     rng = np.random.default_rng(scene.seed)
+    noise = None
     if scene.condition in COLOURS:
         noise = coloured_noise(scene.condition, samples, rng)
-    elif scene.condition == "recorded":
-        noise = cuts[0]
-    else:
-        noise = sum_voices(cuts)
-    heard, clean = speech, speech
+    elif cuts:
+        noise = cuts[0] if scene.condition == "recorded" else sum_at_one_level(cuts)
     if scene.rt60 is not None:
-        heard, clean = reverberate(speech, room_response(scene.rt60, scene.direct or 0.0, rng))
-    noisy, _ = mix_at_snr(heard, noise, scene.snr)
-    peak = max(float(np.abs(part).max()) for part in (noisy, clean, noisy - clean))
+        heard, early = reverberate(heard, room_response(scene.rt60, scene.direct or 0.0, rng))
+        clean = early[None]
+    noisy = heard if noise is None or scene.snr is None else mix_at_snr(heard, noise, scene.snr)[0]
+    peak = max(float(np.abs(part).max()) for part in (noisy, clean, noisy - clean.sum(axis=0)))
     gain = np.float32(min(1.0, _PEAK / peak) if peak > 0 else 1.0)
     clean, noisy = gain * clean, gain * noisy
-    return clean, noisy - clean, noisy
+    return clean, noisy - clean.sum(axis=0), noisy
 
 
 def render_scenes(
@@ -66,7 +108,7 @@ def render_scenes(
     jobs: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write the mixtures of a scene file.
+    """Write the mixtures of a scene file and the list of them; see above. The audio is the same on every run.
 
     Arguments
     ---------
@@ -75,8 +117,6 @@ def render_scenes(
     manifest : path
         Lists the utterances and noises that the scenes name.
     out_dir : path
-        Gets `clean/`, `noise/`, `noisy/` (24-bit FLAC at 16 kHz) and `manifest.csv`, which also names the original
-        videos. The sound is the same on every run.
     jobs : int
         Scenes mixed at once.
     on_progress : callable, optional
@@ -85,25 +125,25 @@ def render_scenes(
     Returns
     -------
     Path
-        The new manifest.
+        `manifest.csv` or `mixtures.csv` in the folder.
 
     Raises
     ------
     AvseError
-        If scenes name ids that the manifest's split lacks or mix a voice with itself; all of them together, with lines.
+        If scenes name ids that the manifest's split lacks or mix a speaker with himself; all of them together, with
+        lines.
     """
     out_dir = Path(out_dir)
     scenes, header = read_scenes(scene_file)
-    utterances = {one.id: one for one in read_manifest(manifest, splits=[header["split"]])}
+    utterances = {row.id: row for row in read_manifest(manifest, splits=[header["split"]])}
     _check(scenes, utterances, scene_file, manifest, header["split"])
-    audio = lru_cache(maxsize=256)(lambda name: read_audio(sound_path(utterances[name])))
+    audio = lru_cache(maxsize=256)(lambda name: read_audio(audio_path(utterances[name])))
+    several = len(scenes[0].targets) > 1
 
-    def render(scene: Scene) -> Utterance:
-        parts = dict(zip(("clean", "noise", "noisy"), render_scene(scene, audio)))
-        files = {part: out_dir / part / f"{scene.id}.flac" for part in parts}
-        for part, sound in parts.items():
-            write_audio(files[part], sound)
-        return _row(scene, utterances, files, len(parts["clean"]) / SAMPLE_RATE)
+    def render(scene: Scene) -> Utterance | list[str]:
+        clean, noise, noisy = render_scene(scene, audio)
+        write = _write_several if several else _write_one
+        return write(scene, utterances, out_dir, clean, noise, noisy)
 
     rows = []
     with ThreadPoolExecutor(max(1, jobs)) as pool:
@@ -115,8 +155,78 @@ def render_scenes(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    write_manifest(rows, out_dir / "manifest.csv")
-    return out_dir / "manifest.csv"
+    if not several:
+        write_manifest([row for row in rows if isinstance(row, Utterance)], out_dir / MANIFEST)
+        return out_dir / MANIFEST
+    with atomic_path(out_dir / MIXTURES) as path, open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *rows])
+    return out_dir / MIXTURES
+
+
+def mixture_list(path: str | Path) -> Path:
+    """The list of mixtures in a folder that `render_scenes` wrote; a file as it is."""
+    path = Path(path)
+    if path.is_dir():
+        return path / (MIXTURES if (path / MIXTURES).is_file() else MANIFEST)
+    return path
+
+
+def read_mixtures(path: str | Path, splits: Collection[str] | None = None) -> list[Mixture]:
+    """Read a list of mixtures: one that `render_scenes` wrote, or any manifest with a column `noisy`.
+
+    Arguments
+    ---------
+    path : path
+        The file, or the folder that holds it.
+    splits : collection of str, optional
+        Keep these splits of a manifest only.
+
+    Raises
+    ------
+    AvseError
+        If the file cannot be read, or lists no mixture.
+    """
+    path = mixture_list(path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            several = file.readline().strip() == ",".join(_COLUMNS)
+    except (OSError, UnicodeDecodeError):
+        several = False
+    if not several:
+        utterances = read_manifest(path, splits=splits, kinds=["speech"])
+        if not any(row.noisy for row in utterances):
+            raise AvseError(
+                f"{path}: no row names a noisy sound, so there is nothing to enhance. Mix one with a scene file "
+                "(`avse scenes`, `avse mix`), or add a column `noisy`."
+            )
+        return [Mixture(row.id, (row,)) for row in utterances]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            mixtures = [_mixture(row, path.parent) for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError, AttributeError, TypeError) as error:
+        raise AvseError(f"{path}: cannot be read as a list of mixtures ({error}).") from error
+    if not mixtures:
+        raise AvseError(f"{path}: lists no mixture.")
+    return mixtures
+
+
+def _mixture(row: dict, folder: Path) -> Mixture:
+    targets, clean, video, speakers = (row[name].split(" | ") for name in _COLUMNS[2:6])
+    if not len(targets) == len(clean) == len(video) == len(speakers):
+        raise ValueError(f"{row['id']} has not as many files as speakers")
+    utterances = tuple(
+        Utterance(
+            f"{row['id']}.voice{place}",
+            clean=folder / files[0],
+            noisy=folder / row["mixture"],
+            video=folder / files[1],
+            speaker=speakers[place - 1],
+            snr=float(row["snr"]) if row["snr"] else None,
+            extra={"target": targets[place - 1]},
+        )
+        for place, files in enumerate(zip(clean, video), start=1)
+    )
+    return Mixture(row["id"], utterances, row["sexes"])
 
 
 def _check(
@@ -128,30 +238,42 @@ def _check(
 ) -> None:
     problems = []
     for line, scene in enumerate(scenes, start=3):
-        names = [scene.target, *(name for source in scene.sources for name in source.ids)]
+        names = [*scene.targets, *(name for source in scene.sources for name in source.ids)]
         unknown = [name for name in names if name not in utterances]
         if unknown:
             problems.append(f"{scene_file}:{line}: {manifest} has no {unknown[0]!r} in its {split} split.")
             continue
-        target = utterances[scene.target]
-        if target.kind == "noise" or target.clean is None:
-            problems.append(f"{scene_file}:{line}: target {target.id!r} is no clean speech.")
-        voices = [utterances[name] for name in names[1:]]
-        if any(one.speaker and one.speaker == target.speaker for one in voices if one.kind != "noise"):
-            problems.append(f"{scene_file}:{line}: the babble holds the voice of its target, {target.speaker!r}.")
+        for target in (utterances[name] for name in scene.targets):
+            if target.kind == "noise" or target.clean is None or (len(scene.targets) > 1 and target.video is None):
+                problems.append(f"{scene_file}:{line}: target {target.id!r} is no clean speech (with a video).")
+        speakers = {utterances[name].speaker for name in scene.targets} - {""}
+        interfering = [utterances[name] for name in names[len(scene.targets) :] if utterances[name].kind != "noise"]
+        if any(row.speaker in speakers for row in interfering):
+            speaker = utterances[scene.target].speaker
+            problems.append(f"{scene_file}:{line}: the babble holds the voice of its target, {speaker!r}.")
     if problems:
         more = [f"... and {len(problems) - 10} more."] if len(problems) > 10 else []
         raise AvseError("\n  ".join([f"{scene_file}: does not fit {manifest}.", *problems[:10], *more]))
 
 
-def _row(scene: Scene, utterances: Mapping[str, Utterance], files: Mapping[str, Path], duration: float) -> Utterance:
+def _write_one(
+    scene: Scene,
+    utterances: Mapping[str, Utterance],
+    folder: Path,
+    clean: np.ndarray,
+    noise: np.ndarray,
+    noisy: np.ndarray,
+) -> Utterance:
+    """Write the files of a mixture of one speaker; its row of `manifest.csv`."""
+    parts = {"clean": clean[0], "noise": noise, "noisy": noisy}
+    files = {part: folder / part / f"{scene.id}.flac" for part in parts}
+    for part, audio in parts.items():
+        write_audio(files[part], audio)
     target = utterances[scene.target]
     recording = utterances[scene.sources[0].ids[0]] if scene.condition == "recorded" else None
     return Utterance(
         scene.id,
-        clean=files["clean"],
-        noise=files["noise"],
-        noisy=files["noisy"],
+        **files,
         video=target.video,
         speaker=target.speaker,
         text=target.text,
@@ -159,7 +281,25 @@ def _row(scene: Scene, utterances: Mapping[str, Utterance], files: Mapping[str, 
         label=recording.label if recording else scene.condition,
         recording=recording.recording if recording else "",
         dataset=target.dataset,
-        duration=duration,
+        duration=len(noisy) / SAMPLE_RATE,
         snr=scene.snr,
         extra={"condition": scene.condition, "target": scene.target},
     )
+
+
+def _write_several(
+    scene: Scene,
+    utterances: Mapping[str, Utterance],
+    folder: Path,
+    clean: np.ndarray,
+    noise: np.ndarray,
+    noisy: np.ndarray,
+) -> list[str]:
+    """Write the files of a mixture of several speakers; its row of `mixtures.csv`."""
+    targets = [utterances[name] for name in scene.targets]
+    files = [f"{scene.id}.talker{number}.wav" for number in range(1, len(targets) + 1)]
+    for file, audio in zip([f"{scene.id}.wav", *files], [noisy, *clean]):
+        write_audio(folder / file, audio)
+    videos = [os.path.relpath(row.video, folder) for row in targets if row.video]
+    joined = [" | ".join(cells) for cells in (scene.targets, files, videos, [row.speaker for row in targets])]
+    return [scene.id, f"{scene.id}.wav", *joined, scene.sexes, "" if scene.snr is None else f"{scene.snr:g}"]

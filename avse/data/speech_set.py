@@ -1,12 +1,14 @@
-"""Clean speech drawn on the fly for training, with the mouth that says it: each item by itself, or to be mixed."""
+"""Clean speech drawn on the fly for training, with the mouth of its speaker; and what all training sets share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip
@@ -23,12 +25,71 @@ Degradation = Callable[
 ]
 
 
-class SpeechSet(Dataset):
-    """Clean speech for priors, each item a function of seed, epoch and index alone.
+class TrainingItem(NamedTuple):
+    """What is trained on: a clip, the clean speech in it and the rest of it, each of shape (samples,)."""
+
+    clip: Clip
+    clean: np.ndarray
+    noise: np.ndarray | None = None
+
+
+class ItemSet(Dataset):
+    """Training items made on the fly, each a function of seed, epoch and index alone.
+
+    Nothing depends on how many were made before, so that a resumed run sees what an uninterrupted one would have seen.
+    Subclasses write `make_item`.
+
+    Arguments
+    ---------
+    size : int
+        Items in an epoch.
+    seed : int
+
+    Attributes
+    ----------
+    utterances : list of Utterance
+        All that items are made of.
+    use_video : bool
+        Whether items have a video.
+    """
+
+    utterances: list[Utterance]
+    use_video: bool
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose items `__getitem__` gives."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> TrainingItem | list[TrainingItem]:
+        """Item `index` of the epoch."""
+        return self.make_item(np.random.default_rng((self.seed, self.epoch, index)))
+
+    def make_item(self, rng: np.random.Generator) -> TrainingItem | list[TrainingItem]:
+        """Make an item, of a mixture of several speakers one for each of them, from a generator of random numbers."""
+        raise NotImplementedError
+
+    @staticmethod
+    def collate(items: Sequence[TrainingItem | list[TrainingItem]]) -> Batch:
+        """A `Batch` of items, for a `DataLoader`: a row for each speaker."""
+        groups = [item if isinstance(item, list) else [item] for item in items]
+        clips, clean, noise = zip(*[row for group in groups for row in group])
+        batch = Batch.from_clips(clips, clean, None if noise[0] is None else noise)
+        if isinstance(items[0], list):
+            batch.mixture = torch.tensor([number for number, group in enumerate(groups) for _ in group])
+        return batch
+
+
+class SpeechSet(ItemSet):
+    """Clean speech for priors, and where `MixtureSet` and `SeparationSet` draw their speech from.
 
     An utterance is cut to `seconds` (a short one is continued by others of its speaker) and played at a random level
-    and with a random tilt of its spectrum. Nothing depends on how many were drawn before, so that a resumed run sees
-    what an uninterrupted one would have seen.
+    and with a random tilt of its spectrum.
 
     Arguments
     ---------
@@ -40,8 +101,8 @@ class SpeechSet(Dataset):
     seconds : float
         Length of each, rounded to whole video frames.
     speed : (float, float) or None
-        Range of speeds at which speech is played, mouth and sound together; pitch and formants follow, so that no
-        voice belongs to a face.
+        Range of speeds at which speech is played, mouth and audio together; pitch and formants follow, so that a face
+        does not determine a voice.
     video_share : float
         Share of items that have a video, where the corpus has both.
     degradation : callable or None
@@ -52,11 +113,6 @@ class SpeechSet(Dataset):
     leave_out : int
         One clip in so many is never drawn, so that known speakers can be tested on what they did not say in training;
         see `is_left_out`. 0: all are drawn.
-
-    Attributes
-    ----------
-    utterances : list of Utterance
-        All that items are drawn from.
     """
 
     def __init__(
@@ -72,7 +128,8 @@ class SpeechSet(Dataset):
         seed: int = 0,
         leave_out: int = 0,
     ) -> None:
-        self.cache, self.size, self.seed, self.epoch = cache, size, seed, 0
+        super().__init__(size, seed)
+        self.cache = cache
         self.speed = None if speed is None else tuple(speed)
         self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
         self.degradation, self.use_video = degradation, use_video
@@ -94,45 +151,33 @@ class SpeechSet(Dataset):
             if utterance.speaker:
                 self.mates.setdefault((utterance.speaker, utterance.video is not None), []).append(utterance)
 
-    def __len__(self) -> int:
-        return self.size
+    def make_item(self, rng: np.random.Generator) -> TrainingItem:
+        """Clean speech of `samples` samples, and its mouth."""
+        target, cuts = self.draw(rng, self.speed)
+        # A prior trained on low-passed speech would give loud high frequencies almost no probability.
+        speech = equalise(self.audio(cuts), rng, low_pass=False)
+        mouth, valid, video_is_clean = self.degraded_video(target, cuts, rng)
+        speech = at_random_level(speech, rng)
+        return TrainingItem(Clip(speech, mouth, valid, target.id, target.speaker or "", video_is_clean), speech)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose items `__getitem__` gives."""
-        self.epoch = epoch
-
-    def __getitem__(self, index: int) -> Clip:
-        """Item `index` of the epoch: clean sound of `samples` samples, and its mouth."""
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        target, cuts = self._draw(rng, self.speed)
-        # A prior that knew low-passed speech would take loud high frequencies for all but impossible.
-        speech = equalise(self._sound(cuts), rng, low_pass=False)
-        mouth, valid, intact = self._seen(target, cuts, rng)
-        return Clip(at_random_level(speech, rng), mouth, valid, target.id, target.speaker or "", intact)
-
-    @staticmethod
-    def collate(items: Sequence[Clip]) -> Batch:
-        """A `Batch` of items, `clean` and `noisy` the same sound, for a `DataLoader`."""
-        return Batch.from_clips(items, [clip.audio for clip in items])
-
-    def _draw(self, rng: np.random.Generator, speeds: tuple[float, float] | None) -> tuple[Utterance, list[Cut]]:
+    def draw(self, rng: np.random.Generator, speeds: tuple[float, float] | None) -> tuple[Utterance, list[Cut]]:
         """An utterance, and where to cut it."""
         target = (self.with_video if rng.random() < self.video_share else self.without_video).draw(rng)
-        return target, self._cuts(target, speeds, rng)
+        return target, self.cuts(target, speeds, rng)
 
-    def _seen(
+    def degraded_video(
         self, target: Utterance, cuts: list[Cut], rng: np.random.Generator
     ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-        """Degraded mouth crops, their validity, and which are intact, where there is a video."""
+        """Degraded mouth crops, their validity, and which of them are clean, where there is a video."""
         if not self.use_video or target.video is None:
             return None, None, None
-        mouth, valid = self._video(cuts)
+        mouth, valid = self.video(cuts)
         if self.degradation is None:
             return mouth, valid, valid
-        wrong = lambda: self._video(self._cuts(self.with_video.draw(rng), self.speed, rng))
+        wrong = lambda: self.video(self.cuts(self.with_video.draw(rng), self.speed, rng))
         return self.degradation(mouth, valid, wrong, rng)
 
-    def _cuts(self, utterance: Utterance, speeds: tuple[float, float] | None, rng: np.random.Generator) -> list[Cut]:
+    def cuts(self, utterance: Utterance, speeds: tuple[float, float] | None, rng: np.random.Generator) -> list[Cut]:
         """Where a target is cut from: one utterance, and if it is too short, more of the same speaker after it.
 
         Silence after a short utterance would teach that speech ends where the video does.
@@ -145,11 +190,11 @@ class SpeechSet(Dataset):
             frames = int(len(self.cache.sound(utterance)) / speed) // SAMPLES_PER_FRAME
             if frames > 0:
                 spare = max(0, len(self.cache.sound(utterance)) - int(wanted * SAMPLES_PER_FRAME * speed))
-                # A cut that holds no sound would leave nothing to learn; look again a few times.
+                # Nothing can be learned from a silent cut; draw again a few times.
                 for _ in range(4):
                     start = int(rng.integers(0, spare // SAMPLES_PER_FRAME + 1)) * SAMPLES_PER_FRAME
                     cut = Cut(utterance, start, min(frames, wanted), speed)
-                    if np.mean(self._sound([cut]) ** 2) > 1e-7:
+                    if np.mean(self.audio([cut]) ** 2) > 1e-7:
                         break
                 cuts.append(cut)
                 wanted -= cut.frames
@@ -158,8 +203,8 @@ class SpeechSet(Dataset):
             utterance = mates[rng.integers(len(mates))]
         return cuts
 
-    def _sound(self, cuts: list[Cut]) -> np.ndarray:
-        """Sound of cuts, shape (samples,), silent after the last."""
+    def audio(self, cuts: list[Cut]) -> np.ndarray:
+        """Audio of cuts, shape (samples,), silent after the last."""
         speech = np.zeros(self.samples, dtype=np.float32)
         filled = 0
         for cut in cuts:
@@ -170,8 +215,8 @@ class SpeechSet(Dataset):
             filled += size
         return speech
 
-    def _video(self, cuts: list[Cut]) -> tuple[np.ndarray, np.ndarray]:
-        """Mouth crops of cuts at the speed of their sound, and their validity."""
+    def video(self, cuts: list[Cut]) -> tuple[np.ndarray, np.ndarray]:
+        """Mouth crops of cuts at the speed of their audio, and their validity."""
         mouths, valids = [], []
         for cut in cuts:
             mouth, valid = self.cache.mouth(cut.utterance)
@@ -209,17 +254,17 @@ class Cut:
     speed: float
 
 
-def at_speed(sound: np.ndarray, speed: float) -> np.ndarray:
-    """Sound played faster: pitch and formants rise with it, so that one speaker becomes many."""
+def at_speed(audio: np.ndarray, speed: float) -> np.ndarray:
+    """Audio played faster: pitch and formants rise with it, so that one speaker becomes many."""
     if speed == 1.0:
-        return sound
+        return audio
     import soxr
 
-    return soxr.resample(sound, SAMPLE_RATE * speed, SAMPLE_RATE, quality="LQ")
+    return soxr.resample(audio, SAMPLE_RATE * speed, SAMPLE_RATE, quality="LQ")
 
 
 def equalise(signal: np.ndarray, rng: np.random.Generator, low_pass: bool = True) -> np.ndarray:
-    """A gentle random tilt, and now and then a random low-pass, so that no codec's cut-off tells speech from noise."""
+    """A small random tilt, and sometimes a random low-pass, so that no codec's cut-off tells speech from noise."""
     if rng.random() < 0.4:
         return signal
     spectrum = np.fft.rfft(signal)

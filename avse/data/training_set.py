@@ -1,21 +1,21 @@
-"""Mixtures made on the fly for training: speech, noise, and what can go wrong with the video."""
+"""Mixtures of one speaker made on the fly for training: speech, noise, and a degraded video."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avse.contracts.corruption import corrupted_frames
-from avse.contracts.types import SAMPLE_RATE, Batch, Clip
+from avse.contracts.types import SAMPLE_RATE, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
 from avse.data.mixing import mix_at_snr
-from avse.data.speech_set import SpeechSet, at_random_level, at_speed, equalise
+from avse.data.speech_set import ItemSet, SpeechSet, TrainingItem, at_random_level, at_speed, equalise
 from avse.errors import AvseError
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class VideoDegradation:
         Returns
         -------
         mouth, valid : arrays like those given
-        intact : array, shape (video_frames,), bool
-            Frames that still show what they showed; brightness, contrast and shifts spoil nothing.
+        video_is_clean : array, shape (video_frames,), bool
+            Frames that still show what they showed; brightness, contrast and shifts corrupt nothing.
         """
         if rng.random() < self.drop_clip:
             return mouth, np.zeros_like(valid), np.zeros_like(valid)
@@ -91,10 +91,10 @@ class VideoDegradation:
                 corruption.severity = int(rng.integers(self.severities[0], self.severities[1] + 1))
             before = mouth, valid
             mouth, valid = corruption(mouth, valid, rng)
-            intact = valid & ~corrupted_frames(*before, mouth, valid)
+            clean = valid & ~corrupted_frames(*before, mouth, valid)
         else:
-            intact = valid
-        intact = np.zeros_like(valid) if wrong else intact
+            clean = valid
+        clean = np.zeros_like(valid) if wrong else clean
         valid = valid.copy()
         frames = len(valid)
         if rng.random() < self.drop_span:
@@ -103,79 +103,44 @@ class VideoDegradation:
             valid[start : start + length] = False
         if rng.random() < self.drop_frames:
             valid[rng.random(frames) < 0.1] = False
-        return mouth, valid, intact & valid
+        return mouth, valid, clean & valid
 
 
-class MixtureSet(SpeechSet):
-    """Training mixtures, each a function of seed, epoch and index alone.
-
-    Speech as in `SpeechSet`, mixed at a random SNR with recorded noise, babble of other speakers, or coloured noise.
+class NoiseSource:
+    """Noise for mixtures: recordings, babble of interfering speakers, or coloured noise.
 
     Arguments
     ---------
-    utterances : sequence of Utterance
-        Speech and noise of one split.
-    cache : ClipCache
-    size : int
-        Mixtures in an epoch.
-    seconds : float
-        Length of each, rounded to whole video frames.
-    snr : (float, float)
-        Lowest and highest SNR in dB.
-    conditions : dict
-        Relative frequency of `recorded`, `babble` and `coloured`.
-    talkers : sequence of float
-        Relative frequency of 1, 2, 3, ... talkers in babble.
-    rival_share : float or None
-        Share of babble talkers from the speech that has a face, whose recordings sound like the target's; others come
-        from the speech that has none. None: as large as its share of all speech.
-    babble_without_video : bool
-        False: targets without a video are never mixed with babble, since nothing there tells who is meant.
-    as_recorded : float
-        Share of mixtures whose speech and noise keep the sound of their recordings: no random speed and tilt. Where
-        corpora were recorded differently, that tells the target from the babble without a look at the mouth.
-    speed : (float, float) or None
-        Range of speeds at which speech is played, mouth and sound together; pitch and formants follow, so that no
-        voice belongs to a face.
-    video_share : float
-        Share of targets that have a video, where the corpus has both.
-    degradation : VideoDegradation or None
-        None: the video is left as it is.
-    use_video : bool
-        False: no video is read, for audio-only systems.
-    seed : int
-    leave_out : int
-        See `SpeechSet`.
+    speech : SpeechSet
+        Where interfering speakers are drawn from.
+    noises : sequence of Utterance
+        Recordings.
+    conditions, interfering_speakers, rival_share, babble_without_video :
+        See `MixtureSet`.
+
+    Raises
+    ------
+    AvseError
+        If the corpus has nothing for any of the conditions.
     """
 
     def __init__(
         self,
-        utterances: Sequence[Utterance],
-        cache: ClipCache,
-        size: int,
-        seconds: float = 2.0,
-        snr: tuple[float, float] = (-10.0, 10.0),
-        conditions: dict[str, float] | None = None,
-        talkers: Sequence[float] = (0.1, 0.6, 0.15, 0.1, 0.05),
+        speech: SpeechSet,
+        noises: Sequence[Utterance],
+        conditions: Mapping[str, float],
+        interfering_speakers: Sequence[float] = (1.0,),
         rival_share: float | None = None,
         babble_without_video: bool = False,
-        as_recorded: float = 0.0,
-        speed: tuple[float, float] | None = None,
-        video_share: float = 0.7,
-        degradation: VideoDegradation | None = None,
-        use_video: bool = True,
-        seed: int = 0,
-        leave_out: int = 0,
     ) -> None:
-        super().__init__(utterances, cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out)
-        self.snr, self.talkers = tuple(snr), np.asarray(talkers, dtype=float)
-        self.noises = [u for u in utterances if u.kind == "noise"]
-        self.rival_share, self.as_recorded = rival_share, as_recorded
-        self.babble_without_video = babble_without_video or not self.with_video
-        conditions = dict(conditions or {"recorded": 0.5, "babble": 0.42, "coloured": 0.08})
+        self.speech, self.noises = speech, list(noises)
+        self.interfering_speakers = np.asarray(interfering_speakers, dtype=float)
+        self.rival_share = rival_share
+        self.babble_without_video = babble_without_video or not speech.with_video
+        conditions = dict(conditions)
         if not self.noises:
             conditions.pop("recorded", None)
-        if len({u.speaker or u.dataset for u in self.utterances}) < 2:
+        if len({u.speaker or u.dataset for u in speech.utterances}) < 2:
             conditions.pop("babble", None)
         if not sum(conditions.values()) > 0:
             raise AvseError(
@@ -184,31 +149,9 @@ class MixtureSet(SpeechSet):
             )
         self.conditions = list(conditions)
         self.weights = np.array(list(conditions.values())) / sum(conditions.values())
-        self.utterances = self.utterances + self.noises
 
-    def __getitem__(self, index: int) -> tuple[Clip, np.ndarray, np.ndarray]:
-        """Mixture `index` of the epoch: noisy clip, clean speech, noise, each of `samples` samples."""
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        as_recorded = rng.random() < self.as_recorded
-        speed = None if as_recorded else self.speed
-        target, cuts = self._draw(rng, speed)
-        speech, noise = self._sound(cuts), self._noise(target, speed, rng)
-        if as_recorded:
-            noise = _without_highest(noise, rng)
-        else:
-            speech, noise = equalise(speech, rng), equalise(noise, rng)
-        clean = at_random_level(speech, rng)
-        noisy, noise = mix_at_snr(clean, noise, rng.uniform(*self.snr))
-        mouth, valid, intact = self._seen(target, cuts, rng)
-        return Clip(noisy, mouth, valid, clip_id=target.id, video_is_clean=intact), clean, noise
-
-    @staticmethod
-    def collate(items: Sequence[tuple[Clip, np.ndarray, np.ndarray]]) -> Batch:
-        """A `Batch` of items, for a `DataLoader`."""
-        clips, clean, noise = zip(*items)
-        return Batch.from_clips(clips, clean, noise)
-
-    def _noise(self, target: Utterance, speed: tuple[float, float] | None, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, target: Utterance, speed: tuple[float, float] | None, rng: np.random.Generator) -> np.ndarray:
+        """Noise for a target, interfering speech at a speed from this range, shape (samples,)."""
         condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
         if condition == "babble" and target.video is None and not self.babble_without_video:
             condition = "recorded" if self.noises else "coloured"
@@ -219,35 +162,121 @@ class MixtureSet(SpeechSet):
                 noise = mix_at_snr(noise, other, rng.uniform(-5, 5))[0]
             return noise
         if condition == "coloured":
-            return _coloured(self.samples, rng)
+            return _coloured(self.speech.samples, rng)
         if condition != "babble":
             raise AvseError(f"Unknown training condition {condition!r}; there are recorded, babble and coloured.")
-        total = np.zeros(self.samples, dtype=np.float32)
-        count = 1 + int(rng.choice(len(self.talkers), p=self.talkers / self.talkers.sum()))
-        for _ in range(count):
-            talkers = self.speech
-            if self.rival_share is not None and self.with_video and self.without_video:
-                talkers = self.with_video if rng.random() < self.rival_share else self.without_video
-            talker = talkers.draw(rng)
-            while talker.id == target.id or (talker.speaker and talker.speaker == target.speaker):
-                talker = self.speech.draw(rng)
-            voice = self._loop(talker, rng, speed)
-            total += voice / (np.sqrt(np.mean(voice**2)) + 1e-6)
+        return self._babble(target, speed, rng)
+
+    def _babble(self, target: Utterance, speed: tuple[float, float] | None, rng: np.random.Generator) -> np.ndarray:
+        total = np.zeros(self.speech.samples, dtype=np.float32)
+        weights = self.interfering_speakers / self.interfering_speakers.sum()
+        for _ in range(1 + int(rng.choice(len(weights), p=weights))):
+            pool = self.speech.speech
+            if self.rival_share is not None and self.speech.with_video and self.speech.without_video:
+                pool = self.speech.with_video if rng.random() < self.rival_share else self.speech.without_video
+            speaker = pool.draw(rng)
+            while speaker.id == target.id or (speaker.speaker and speaker.speaker == target.speaker):
+                speaker = self.speech.speech.draw(rng)
+            speech = self._loop(speaker, rng, speed)
+            total += speech / (np.sqrt(np.mean(speech**2)) + 1e-6)
         return total
 
     def _loop(
         self, utterance: Utterance, rng: np.random.Generator, speeds: tuple[float, float] | None = None
     ) -> np.ndarray:
+        samples, cache = self.speech.samples, self.speech.cache
         speed = 1.0 if speeds is None else float(rng.uniform(*speeds))
-        wanted = math.ceil(self.samples * speed)
-        length = len(self.cache.sound(utterance))
+        wanted = math.ceil(samples * speed)
+        length = len(cache.sound(utterance))
         start = int(rng.integers(0, max(0, length - wanted) + 1))
-        sound = at_speed(self.cache.excerpt(utterance, start, wanted), speed)[: self.samples]
-        return np.roll(np.resize(sound, self.samples), int(rng.integers(0, self.samples)) if length < wanted else 0)
+        audio = at_speed(cache.excerpt(utterance, start, wanted), speed)[:samples]
+        return np.roll(np.resize(audio, samples), int(rng.integers(0, samples)) if length < wanted else 0)
+
+
+class MixtureSet(ItemSet):
+    """Training mixtures of one speaker to enhance, each a function of seed, epoch and index alone.
+
+    Speech as in `SpeechSet`, mixed at a random SNR with recorded noise, babble of other speakers, or coloured noise.
+
+    Arguments
+    ---------
+    utterances : sequence of Utterance
+        Speech and noise of one split.
+    cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out :
+        See `SpeechSet`.
+    snr : (float, float)
+        Lowest and highest SNR in dB.
+    conditions : dict
+        Relative frequency of `recorded`, `babble` and `coloured`.
+    interfering_speakers : sequence of float
+        Relative frequency of 1, 2, 3, ... speakers in babble.
+    rival_share : float or None
+        Share of interfering speakers from the speech with a video, whose recordings resemble the target's; others come
+        from the speech without one. None: as large as its share of all speech.
+    babble_without_video : bool
+        False: targets without a video are never mixed with babble, since nothing tells which speaker is the target.
+    as_recorded : float
+        Share of mixtures whose speech and noise are mixed as they were recorded: no random speed and tilt. Where
+        corpora were recorded differently, that tells the target from the babble without the mouth.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        cache: ClipCache,
+        size: int,
+        seconds: float = 2.0,
+        snr: tuple[float, float] = (-10.0, 10.0),
+        conditions: dict[str, float] | None = None,
+        interfering_speakers: Sequence[float] = (0.1, 0.6, 0.15, 0.1, 0.05),
+        rival_share: float | None = None,
+        babble_without_video: bool = False,
+        as_recorded: float = 0.0,
+        speed: tuple[float, float] | None = None,
+        video_share: float = 0.7,
+        degradation: VideoDegradation | None = None,
+        use_video: bool = True,
+        seed: int = 0,
+        leave_out: int = 0,
+    ) -> None:
+        super().__init__(size, seed)
+        self.speech = SpeechSet(
+            utterances,
+            cache,
+            size,
+            seconds,
+            speed=speed,
+            video_share=video_share,
+            degradation=degradation,
+            use_video=use_video,
+            leave_out=leave_out,
+        )
+        noises = [u for u in utterances if u.kind == "noise"]
+        conditions = conditions or {"recorded": 0.5, "babble": 0.42, "coloured": 0.08}
+        self.noise = NoiseSource(
+            self.speech, noises, conditions, interfering_speakers, rival_share, babble_without_video
+        )
+        self.snr, self.as_recorded = tuple(snr), as_recorded
+        self.utterances, self.use_video = self.speech.utterances + noises, use_video
+
+    def make_item(self, rng: np.random.Generator) -> TrainingItem:
+        """A noisy clip, its clean speech and its noise, each of `seconds`."""
+        as_recorded = rng.random() < self.as_recorded
+        speed = None if as_recorded else self.speech.speed
+        target, cuts = self.speech.draw(rng, speed)
+        speech, noise = self.speech.audio(cuts), self.noise.draw(target, speed, rng)
+        if as_recorded:
+            noise = _without_highest(noise, rng)
+        else:
+            speech, noise = equalise(speech, rng), equalise(noise, rng)
+        clean = at_random_level(speech, rng)
+        noisy, noise = mix_at_snr(clean, noise, rng.uniform(*self.snr))
+        mouth, valid, video_is_clean = self.speech.degraded_video(target, cuts, rng)
+        return TrainingItem(Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean), clean, noise)
 
 
 def _without_highest(noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mostly nothing above some 6 to 7 kHz, where what a codec left out of the speech must not tell it from noise."""
+    """Noise mostly without its part above 6 to 7 kHz: a codec's cut-off must not tell speech from noise."""
     if rng.random() < 0.3:
         return noise
     spectrum = np.fft.rfft(noise)

@@ -29,7 +29,7 @@ def compare(
     common_only: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare evaluations with the first of them, utterance by utterance.
+    """Compare evaluations with the first of them, utterance by utterance; of mixtures speaker by speaker.
 
     Arguments
     ---------
@@ -59,11 +59,13 @@ def compare(
     if len(runs) < 2:
         raise AvseError("Name at least two folders of evaluations to compare.")
     summaries = [read_summary(Path(run)) for run in runs]
-    tables = [{row["id"]: row for row in read_scores(run)} for run in runs]
+    tables = [{_key(row): row for row in read_scores(run)} for run in runs]
     labels = _labels(runs, summaries, labels)
     ids = [name for name in tables[0] if all(name in table for table in tables)]
     _check_ids(runs, tables, ids, common_only)
-    metrics = [name for name in summaries[0]["metrics"] if all(name in one["metrics"] for one in summaries)]
+    metrics = [
+        name for name in summaries[0].get("metrics", ()) if all(name in one.get("metrics", ()) for one in summaries)
+    ]
     if not metrics:
         raise AvseError("These evaluations share no metric. Evaluate again with the same --metrics.")
     _check_inputs(runs, tables, ids, metrics)
@@ -85,12 +87,18 @@ def compare(
         }
         result["metrics"][metric] = {**summaries[0]["metrics"][metric], "differences": differences}
     if out is not None:
-        from avse.evaluation.plots.spectrograms import plot_comparison, save
+        from avse.evaluation.plots.figure import save
+        from avse.evaluation.plots.scores import plot_comparison
 
         with atomic_path(Path(out) / "compare.json") as path:
             path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         save(plot_comparison(result), Path(out) / "compare.png")
     return result
+
+
+def _key(row: Row) -> str:
+    """What identifies a row: its mixture, and which of several speakers."""
+    return f"{row['id']} ({row['speaker']})" if row.get("talkers") else row["id"]
 
 
 def _places(base: list[Row], other: list[Row], metric: str, seed: int) -> dict[str, Any]:
@@ -130,7 +138,7 @@ def _paired(differences: list[float], targets: list[str], seed: int) -> dict[str
 
 def _labels(runs: Sequence[str | Path], summaries: list[dict[str, Any]], labels: Sequence[str] | None) -> list[str]:
     if labels is None:
-        labels = [one["system"] for one in summaries]
+        labels = [one.get("system") or one["label"] for one in summaries]
         if len(set(labels)) < len(labels):
             labels = [Path(run).resolve().name for run in runs]
         if len(set(labels)) < len(labels):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from avse.contracts.corruption import SEVERITIES
 from avse.data.manifest import Utterance
+from avse.data.rendering import Mixture
 from avse.errors import AvseError
-from avse.evaluation.scoring import Condition, Item, film_of
+from avse.evaluation.scoring import CLEAN, NO_VIDEO, Condition, Item, video_of
 
-INTACT, NO_VIDEO = Condition("intact"), Condition("no_video")
+CLEAN_VIDEO, WITHOUT_VIDEO = Condition(CLEAN), Condition(NO_VIDEO)
 
 
 def one_condition(use_video: bool, corrupt: str | None) -> Condition:
@@ -28,7 +30,7 @@ def one_condition(use_video: bool, corrupt: str | None) -> Condition:
     Condition(video='blur', severity=3)
     """
     if corrupt is None:
-        return INTACT if use_video else NO_VIDEO
+        return CLEAN_VIDEO if use_video else WITHOUT_VIDEO
     name, _, text = corrupt.partition("=")
     try:
         severity = float(text)
@@ -38,7 +40,7 @@ def one_condition(use_video: bool, corrupt: str | None) -> Condition:
 
 
 def sweep(corruptions: str | Sequence[str], severities: Sequence[int] | None = None) -> list[Condition]:
-    """The conditions of a sweep: intact video, no video, and each corruption at each severity.
+    """The conditions of a sweep: clean video, no video, and each corruption at each severity.
 
     Arguments
     ---------
@@ -55,7 +57,7 @@ def sweep(corruptions: str | Sequence[str], severities: Sequence[int] | None = N
     Example
     -------
     >>> [(one.video, one.severity) for one in sweep(["blur"], [1, 5])]
-    [('intact', None), ('no_video', None), ('blur', 1), ('blur', 5)]
+    [('clean', None), ('no_video', None), ('blur', 1), ('blur', 5)]
     """
     from avse import plugins
 
@@ -64,22 +66,32 @@ def sweep(corruptions: str | Sequence[str], severities: Sequence[int] | None = N
     levels = sorted(set(SEVERITIES if severities is None else severities))
     if not names or not levels:
         raise AvseError("Name at least one corruption, or all, and at least one severity.")
-    return [INTACT, NO_VIDEO, *(_checked(name, level, f"{name}={level}") for name in names for level in levels)]
+    return [
+        CLEAN_VIDEO,
+        WITHOUT_VIDEO,
+        *(_checked(name, level, f"{name}={level}") for name in names for level in levels),
+    ]
 
 
-def items_of(utterances: Sequence[Utterance], conditions: Sequence[Condition], pool: Sequence[Utterance]) -> list[Item]:
-    """What is to be scored: every utterance under every condition.
+def items_of(mixtures: Sequence[Mixture], conditions: Sequence[Condition], pool: Sequence[Mixture]) -> list[Item]:
+    """What is to be scored: every mixture under every condition.
 
     Arguments
     ---------
-    utterances, conditions : sequence
-    pool : sequence of Utterance
+    mixtures, conditions : sequence
+    pool : sequence of Mixture
         Where mouths of other speakers are taken from.
     """
-    others = _others(utterances, pool) if any(one.corrupts for one in conditions) else {}
+    corrupts = any(condition.corrupts for condition in conditions)
+    others = _others([u for one in mixtures for u in one.utterances], [u for one in pool for u in one.utterances])
+    others = others if corrupts else {}
     return [
-        Item(utterance, condition, others.get(utterance.id) if condition.corrupts else None)
-        for utterance in utterances
+        Item(
+            mixture,
+            condition,
+            tuple(others.get(utterance.id) for utterance in mixture.utterances) if condition.corrupts else (),
+        )
+        for mixture in mixtures
         for condition in conditions
     ]
 
@@ -89,27 +101,26 @@ def _others(utterances: Sequence[Utterance], pool: Sequence[Utterance]) -> dict[
 
     All utterances of one video get the same, which depends on names alone, so that it needs to be tracked once.
     """
-    films = {film_of(one): one for one in pool if film_of(one) is not None}
-    circle = sorted(films.values(), key=_shuffled)
-    found = {}
+    videos = {video: utterance for utterance in pool if (video := video_of(utterance)) is not None}
+    circle = sorted(
+        ((_shuffled(video), video, utterance) for video, utterance in videos.items()), key=lambda row: row[0]
+    )
+    others = {}
     for utterance in utterances:
-        if film_of(utterance) is None:
+        video = video_of(utterance)
+        if video is None:
             continue
-        start = next((at for at, one in enumerate(circle) if _shuffled(one) > _shuffled(utterance)), 0)
-        around = circle[start:] + circle[:start]
-        other = next((one for one in around if _another(one, utterance)), None)
-        if other is not None:
-            found[utterance.id] = other
-    return found
+        start = next((at for at, (name, _, _) in enumerate(circle) if name > _shuffled(video)), 0)
+        for _, other_video, other in circle[start:] + circle[:start]:
+            known = other.speaker and utterance.speaker
+            if other.speaker != utterance.speaker if known else other_video != video:
+                others[utterance.id] = other
+                break
+    return others
 
 
-def _shuffled(utterance: Utterance) -> bytes:
-    return hashlib.sha256("/".join(film_of(utterance).parts[-3:]).encode()).digest()
-
-
-def _another(one: Utterance, utterance: Utterance) -> bool:
-    known = one.speaker and utterance.speaker
-    return one.speaker != utterance.speaker if known else film_of(one) != film_of(utterance)
+def _shuffled(video: Path) -> bytes:
+    return hashlib.sha256("/".join(video.parts[-3:]).encode()).digest()
 
 
 def _checked(name: str, severity: Any, asked: str) -> Condition:

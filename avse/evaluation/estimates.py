@@ -1,4 +1,4 @@
-"""Sounds to score: read, found by the name of their utterance, cut to one length."""
+"""Audio to score: read, found by the name of their utterance, cut to one length."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from avse.data.manifest import Utterance
 from avse.errors import AvseError
 
 LENGTH_TOLERANCE = SAMPLE_RATE // 10
-_SOUND = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-_FILM = (".mp4", ".mkv", ".mov", ".m4a", ".webm", ".avi")
+_AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+_VIDEO = (".mp4", ".mkv", ".mov", ".m4a", ".webm", ".avi")
 
 
 def file_below(folder: Path, name: str, suffix: str) -> Path:
@@ -52,7 +52,7 @@ def find_estimate(folder: Path, utterance: Utterance) -> Path:
     if utterance.noisy is not None:
         names.append(utterance.noisy.stem)
     for name in dict.fromkeys(names):
-        paths = [file_below(folder, name, mark + suffix) for mark in ("", ".enhanced") for suffix in _SOUND + _FILM]
+        paths = [file_below(folder, name, mark + suffix) for mark in ("", ".enhanced") for suffix in _AUDIO + _VIDEO]
         found = [path for path in paths if path.is_file()]
         if len(found) > 1:
             raise AvseError(f"more than one estimate: {', '.join(path.name for path in found)}; keep one")
@@ -62,7 +62,7 @@ def find_estimate(folder: Path, utterance: Utterance) -> Path:
 
 
 def read_sound(path: Path) -> tuple[np.ndarray, str]:
-    """Mono sound at 16 kHz.
+    """Mono audio at 16 kHz.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def read_sound(path: Path) -> tuple[np.ndarray, str]:
     note : str
         Says from which rate it was resampled; empty if it was not.
     """
-    if is_film(path):
+    if is_video(path):
         from avse.media import read_clip
 
         return read_clip(path, use_video=False).audio, ""
@@ -83,9 +83,9 @@ def read_sound(path: Path) -> tuple[np.ndarray, str]:
     return sound, "" if rate == SAMPLE_RATE else f"{path.name} resampled from {rate} to {SAMPLE_RATE} Hz"
 
 
-def is_film(path: Path) -> bool:
+def is_video(path: Path) -> bool:
     """Whether the extension is that of a container that may hold a video."""
-    return path.suffix.lower() in _FILM
+    return path.suffix.lower() in _VIDEO
 
 
 def cut_to_common(sounds: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:

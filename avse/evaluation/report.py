@@ -13,9 +13,11 @@ import numpy as np
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
-from avse.evaluation import plots
 from avse.evaluation.estimates import file_below, find_estimate, read_sound
-from avse.evaluation.scoring import Row
+from avse.evaluation.plots import scores as plots
+from avse.evaluation.plots.figure import to_bytes
+from avse.evaluation.plots.spectrograms import plot_estimate
+from avse.evaluation.scoring import NO_VIDEO, Row
 from avse.evaluation.tables import condition_grid, number, scored_both, with_interval
 from avse.files import atomic_path
 
@@ -94,7 +96,7 @@ def _plots(summary: Mapping[str, Any], rows: Sequence[Row], metric: str) -> list
     found.append(("Distributions", "Dashed lines are means.", plots.plot_distributions(rows, summary)))
     if metric in both and len(summary["scores"]["by_label"]) > 1:
         found.append(("By noise", "Mean improvement with its interval.", plots.plot_labels(summary, metric)))
-    return [(title, text, _uri(plots.to_bytes(figure), "image/png")) for title, text, figure in found]
+    return [(title, text, _uri(to_bytes(figure), "image/png")) for title, text, figure in found]
 
 
 def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
 
     severities = [*robustness.severities_of(summary), None]
     grid = robustness.cell_grid(summary)
-    shown = [video for video in grid if video != robustness.NO_VIDEO.video]
+    shown = [video for video in grid if video != NO_VIDEO]
     tables = {
         f"{about['name']}{' (' + about['unit'] + ')' if about['unit'] else ''}": {
             video: [
@@ -127,7 +129,7 @@ def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "severities": [*map(str, severities[:-1]), "mean"],
         "tables": tables,
-        "pictures": [_uri(plots.to_bytes(figure), "image/png") for figure in pictures],
+        "pictures": [_uri(to_bytes(figure), "image/png") for figure in pictures],
         "failures": summary["corruptions"]["failures"],
         "definitions": summary["corruptions"]["definitions"],
     }
@@ -149,13 +151,13 @@ def _examples(
             continue  # estimates are only an ornament here: they were scored already
         name = summary["metrics"][metric]["name"]
         unit = summary["metrics"][metric]["unit"]
-        figure = plots.plot_estimate(None, **sounds, reliability=reliability, valid=valid)
+        figure = plot_estimate(None, **sounds, reliability=reliability, valid=valid)
         found.append(
             {
                 "row": row,
                 "rank": rank,
                 "score": f"{name} {number(row.get(f'{metric}_input'), unit)} → {number(row[metric], unit)} {unit}",
-                "picture": _uri(plots.to_bytes(figure, "webp"), "image/webp"),
+                "picture": _uri(to_bytes(figure, "webp"), "image/webp"),
                 "sounds": {
                     key: _uri(_flac(sound), "audio/flac")
                     for key, sound in sounds.items()

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from avse.errors import AvseError
-from avse.evaluation.scoring import ABOUT, FRAMES, Row
+from avse.evaluation.scoring import ABOUT, CLEAN, FRAMES, Row
 from avse.files import atomic_path
 
-_TEXT = {*ABOUT, "video"} - {"snr", "duration"}
+_TEXT = {*ABOUT, "video", "sexes"} - {"snr", "duration"}
+_OLD_NAMES = {"intact_frames": FRAMES[0], "spoiled_frames": FRAMES[1]}  # columns of the last release
 _LONGEST_CELL = 2**31 - 1  # the reliability of each frame of an hour is longer than a cell may be by default
 
 
@@ -30,7 +31,9 @@ def read_rows(path: Path) -> list[Row]:
         reader = csv.DictReader(file)
         try:
             return [
-                {key: _value(key, value) for key, value in row.items()} for row in reader if None not in row.values()
+                {(name := _OLD_NAMES.get(key, key)): _value(name, value) for key, value in row.items()}
+                for row in reader
+                if None not in row.values()
             ]
         except (ValueError, TypeError) as error:
             raise AvseError(f"{path}:{reader.line_num}: is no line of scores ({error}). Evaluate again.") from None
@@ -62,7 +65,7 @@ def _text(value: Any) -> Any:
 
 def _value(key: str, text: str) -> Any:
     if key in _TEXT:
-        return text
+        return CLEAN if (key, text) == ("video", "intact") else text
     if key in FRAMES:
         return np.array(text.split(), dtype=np.float64)
-    return float(text) if text else None
+    return text if (key, text) == ("severity", "mean") else float(text) if text else None

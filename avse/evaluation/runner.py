@@ -1,4 +1,4 @@
-"""`evaluate`: scores, summary and report of a system on a manifest of mixtures."""
+"""`evaluate`: scores, summary and report of a system on a list of mixtures, of one speaker or of several."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from avse.data.manifest import Utterance, read_manifest
+from avse.data.rendering import mixture_list, read_mixtures
 from avse.errors import AvseError
-from avse.evaluation.conditions import INTACT, items_of, one_condition, sweep
+from avse.evaluation.conditions import CLEAN_VIDEO, items_of, one_condition, sweep
 from avse.evaluation.rows import cells, read_rows, row_writer, write_rows
-from avse.evaluation.scoring import FRAMES, Condition, Item, Row, Task, build_metrics, columns, film_of
+from avse.evaluation.scoring import CLEAN, FRAMES, Condition, Item, Row, Scorer, Task, build_metrics, columns, video_of
+from avse.evaluation.separation import MIXTURE_METRICS, group_means, separation_table
 from avse.files import atomic_path
+from avse.workers import run_all
 
 METRICS = ("si_sdr", "si_sdr_improvement", "pesq_wb", "stoi", "estoi")
 SWEEP_METRICS = ("si_sdr", "pesq_wb", "estoi")
+SEPARATION_METRICS = ("si_sdr_improvement", "pesq_wb", "estoi")
 _SCORES, _SWEEP = "scores.csv", "corrupted.csv"
 _SWEPT = ("corruptions.csv", "corruptions.md", "corruptions.png")
-_WRITTEN = (_SCORES, _SWEEP, "settings.json", "summary.json", "report.html", *_SWEPT)
+_WRITTEN = (_SCORES, _SWEEP, "settings.json", "summary.json", "report.html", "table.md", *_SWEPT)
 _KEPT = "estimates"
 
 Key = tuple[str, Condition]  # id of an utterance, and what was done to its video
@@ -35,6 +38,7 @@ def evaluate(
     *,
     model: Any = None,
     estimates: str | Path | None = None,
+    speakers: str = "blind",
     use_video: bool = True,
     corrupt: str | None = None,
     corruptions: str | Sequence[str] | None = None,
@@ -58,23 +62,31 @@ def evaluate(
     Writes to `out`: `scores.csv` (a line an utterance, added as it is done), `summary.json`, `report.html` and
     `estimates/`. The same call goes on where an interrupted one stopped, and tries failed utterances again.
 
-    With `corruptions` the model is scored with intact video, without video, and with each corruption at each severity;
-    each video is decoded and tracked once. The files above then tell of intact video, and there are `corrupted.csv` (a
+    Where the mixtures have several speakers, the model separates them. `scores.csv` has a line for each speaker of each
+    mixture, estimates go to `voices/`, and `table.md` takes the place of the report.
+
+    With `corruptions` the model is scored with clean video, without video, and with each corruption at each severity;
+    each video is decoded and tracked once. The files above then tell of clean video, and there are `corrupted.csv` (a
     line for each utterance and corruption), and `corruptions.csv`, `.md` and `.png`: see
     `avse.evaluation.studies.robustness.summarise_sweep`. More corruptions and severities may be asked for later.
 
     Arguments
     ---------
     manifest : path
-        CSV with `id`, `clean`, `noisy`, and where known `video`, `speaker`, `snr`, `condition`, `label`, `target`.
+        CSV with `id`, `clean`, `noisy`, and where known `video`, `speaker`, `snr`, `condition`, `label`, `target`; or
+        `mixtures.csv`, which `render_scenes` writes for several speakers; or the folder of either.
     out : path
         Folder of the results.
     model : str, path or object, optional
-        Name or folder for `avse.load`, or a loaded model: anything with `enhance(Clip) -> Estimate`.
+        Name or folder for `avse.load`, or a loaded model: anything with `enhance(Clip) -> Estimate`, for several
+        speakers with `separate_clips(clips, names) -> Estimate`; or `mixture`: nothing is separated.
     estimates : path, optional
         Instead of a model: folder with `<id>.wav`, `.flac`, `.enhanced.wav`, ...
+    speakers : str
+        Of several speakers, what a model whose prior knows speakers is told: `blind`, nothing; `oracle`, who talks; or
+        the name of one speaker for all, such as `anybody`.
     use_video : bool
-        False: the model gets the sound only.
+        False: the model gets the audio only.
     corrupt : str, optional
         `NAME=SEVERITY` of a corruption of the video, for example `blur=3`.
     corruptions : str or sequence of str, optional
@@ -84,7 +96,9 @@ def evaluate(
     jobs : int
         Processes. The real-time factor is comparable only between runs with equal `jobs`.
     metrics : sequence of str, optional
-        Default: SI-SDR, its improvement, PESQ-WB, STOI, ESTOI; with `corruptions` SI-SDR, PESQ-WB, ESTOI.
+        Default: SI-SDR, its improvement, PESQ-WB, STOI, ESTOI; with `corruptions` SI-SDR, PESQ-WB, ESTOI; of several
+        speakers SI-SDR improvement, PESQ-WB, ESTOI, to which SDR, SIR, SAR, the share of wrong speakers and the switch
+        accuracy are added.
     splits : collection of str, optional
         Score these splits only.
     limit : int, optional
@@ -118,16 +132,23 @@ def evaluate(
     AvseError
         If the arguments contradict each other, the manifest has no mixtures, or `out` holds scores of other settings.
     """
-    from avse.evaluation.report import write_report
     from avse.evaluation.summary import summarise
 
     out = Path(out)
+    speakers = {"free": "blind", "known": "oracle"}.get(speakers, speakers)  # as `--voices` had them
     swept = corruptions is not None
-    names = tuple(dict.fromkeys(metrics or (SWEEP_METRICS if swept else METRICS)))
+    mixtures = read_mixtures(manifest, splits)
+    several = any(len(mixture.utterances) > 1 for mixture in mixtures)
+    default = SEPARATION_METRICS if several else SWEEP_METRICS if swept else METRICS
+    names = tuple(dict.fromkeys(metrics or default))
     _check_arguments(model, estimates, use_video, corrupt, jobs, limit)
     if swept and (estimates is not None or not use_video or corrupt is not None):
         raise AvseError(
             "corruptions changes the video of a model; it goes with neither estimates, corrupt nor no video."
+        )
+    if several and (swept or estimates is not None):
+        raise AvseError(
+            f"{manifest}: lists mixtures of several speakers; they go with neither corruptions nor estimates."
         )
     if severities is not None and not swept:
         raise AvseError("severities are those of corruptions, of which none is named.")
@@ -135,17 +156,17 @@ def evaluate(
     if overrides and not isinstance(model, str | Path):
         raise AvseError(f"{', '.join(f'--{key}' for key in overrides)}: only the recipe of a model can be changed.")
     built = build_metrics(names)
-    mixtures = _mixtures(manifest, splits)
-    utterances = [one for one in mixtures if not swept or film_of(one) is not None][:limit]
-    if not utterances:
+    chosen = [one for one in mixtures if not swept or video_of(one.first) is not None][:limit]
+    if not chosen:
         raise AvseError(f"{manifest}: no row has a video, so there is nothing to corrupt.")
-    label = label or _label(model, estimates)
+    label = label or _label(model, estimates, speakers)
     settings = {
         "system": label,
         "manifest": str(manifest),
-        "manifest_sha256": hashlib.sha256(Path(manifest).read_bytes()).hexdigest(),
+        "manifest_sha256": hashlib.sha256(mixture_list(manifest).read_bytes()).hexdigest(),
         **({"model": _name(model), "model_sha256": model_hash(model)} if estimates is None else {}),
         **({} if estimates is None else {"estimates": str(estimates), "estimates_sha256": _listing(Path(estimates))}),
+        **({"speakers": speakers} if several else {}),
         "use_video": use_video,
         "corrupt": corrupt,
         **({"corruptions": [f"{one.video}={one.severity}" for one in conditions if one.corrupts]} if swept else {}),
@@ -157,42 +178,61 @@ def evaluate(
         **({} if tracker is None else {"tracker": tracker}),
         **({"overrides": {key: str(value) for key, value in overrides.items()}} if overrides else {}),
     }
-    header = columns(built)
+    header = columns(built, several)
     path = out / (_SWEEP if swept else _SCORES)
     written = [header[0], "video", "severity", *header[1:], *FRAMES] if swept else header
     done = _resume(path, settings, written, overwrite, conditions[0])
-    items = items_of(utterances, conditions, mixtures)
-    todo = [item for item in items if done.get(_key(item), {}).get("status", "failed") == "failed"]
+    items = items_of(chosen, conditions, mixtures)
+    complete = {key for key, rows in done.items() if all(row["status"] != "failed" for row in rows)}
+    todo = [item for item in items if _key(item) not in complete]
+    keep = out / ("voices" if several else _KEPT)
     with _crops(crops, swept) as folder:
         task = Task(
             metrics=names,
             model=model,
+            speakers=speakers,
             estimates=None if estimates is None else Path(estimates),
             seed=seed,
             device=device,
-            keep=out / _KEPT if keep_estimates and estimates is None else None,
+            keep=keep if keep_estimates and estimates is None else None,
             kept=conditions[0],
             tracker=tracker,
             crops=folder,
             overrides=overrides,
         )
         done.update(_run(task, todo, jobs, path, written, progress, label))
-    asked = [done.pop(_key(item)) for item in items]
-    write_rows(path, [*asked, *done.values()], written)
+    asked = [row for item in items for row in done.pop(_key(item))]
+    write_rows(path, [*asked, *(row for rows in done.values() for row in rows)], written)
     if swept:
-        write_rows(out / _SCORES, [row for row in asked if row["video"] == INTACT.video], header)
+        write_rows(out / _SCORES, [row for row in asked if row["video"] == CLEAN], header)
     rows = read_scores(out)  # what the file says, so that going on gives the same summary as one run
+    if several:
+        built = {name: built.get(name) or MIXTURE_METRICS[name] for name in header if name in built | MIXTURE_METRICS}
     summary = summarise(rows, built, settings=settings, jobs=jobs)
     if swept:
+        from avse.evaluation.plots.figure import save
+        from avse.evaluation.plots.robustness import plot_robustness
         from avse.evaluation.studies.robustness import summarise_sweep, write_sweep
 
         swept_rows = read_rows(path)[: len(asked)]
         summary["corruptions"] = summarise_sweep(swept_rows, names, seed=seed)
         write_sweep(out, summary, swept_rows)
+        save(plot_robustness(summary), out / "corruptions.png")
+    if several:
+        if speakers != "blind" and not summary["scored"] + summary["partial"]:
+            raise AvseError(summary["failures"][0]["reason"])
+        for about in summary["metrics"].values():
+            about["relative_to_noisy"] = False  # there is no score of the noisy audio beside any of them
+        summary |= {"label": label, "groups": group_means(rows, list(built), seed)}
+        with atomic_path(out / "table.md") as temporary:
+            temporary.write_text(separation_table([summary]), encoding="utf-8")
     with atomic_path(out / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    kept = out / _KEPT if estimates is None else Path(estimates)
-    write_report(out / "report.html", summary, rows, {one.id: one for one in utterances}, kept)
+    if not several:
+        from avse.evaluation.report import write_report
+
+        kept = out / _KEPT if estimates is None else Path(estimates)
+        write_report(out / "report.html", summary, rows, {one.id: one.first for one in chosen}, kept)
     noted = sum(bool(row["note"]) for row in rows)
     if noted:
         warnings.warn(f"{noted} utterances were cut or resampled; column `note` of {out / 'scores.csv'}", stacklevel=2)
@@ -229,6 +269,8 @@ def read_sweep(out: str | Path) -> tuple[list[Row], dict[str, Any]]:
 def _check_arguments(
     model: Any, estimates: str | Path | None, use_video: bool, corrupt: str | None, jobs: int, limit: int | None
 ) -> None:
+    if model == "nmf":
+        raise AvseError("The baseline nmf is a benchmark of the repository now: benchmarks/nmf_separation.py.")
     if (model is None) == (estimates is None):
         raise AvseError("Give either a model (--model NAME_OR_DIR) or estimates (--estimates DIR) to evaluate.")
     if estimates is not None and not Path(estimates).is_dir():
@@ -237,16 +279,6 @@ def _check_arguments(
         raise AvseError(f"jobs ({jobs}) and limit ({limit}) must be at least 1.")
     if corrupt is not None and (estimates is not None or not use_video):
         raise AvseError(f"corrupt={corrupt!r} changes the video; it needs a model that gets the video.")
-
-
-def _mixtures(manifest: str | Path, splits: Collection[str] | None) -> list[Utterance]:
-    utterances = read_manifest(manifest, splits=splits, kinds=["speech"])
-    if not any(one.noisy for one in utterances):
-        raise AvseError(
-            f"{manifest}: no row names a noisy sound, so there is nothing to enhance. Mix one with a scene file "
-            "(avse.data.rendering.render_scenes), or add a column `noisy`."
-        )
-    return utterances
 
 
 @contextmanager
@@ -261,14 +293,15 @@ def _crops(folder: str | Path | None, shared: bool) -> Iterator[Path | None]:
 
 def _resume(
     path: Path, settings: dict[str, Any], header: list[str], overwrite: bool, only: Condition
-) -> dict[Key, Row]:
+) -> dict[Key, list[Row]]:
     """Rows that an earlier call with these settings left in a file; where it names no conditions, all are of `only`."""
     out = path.parent
     try:
         if overwrite:
             for name in _WRITTEN:
                 (out / name).unlink(missing_ok=True)
-            shutil.rmtree(out / _KEPT, ignore_errors=True)
+            for name in (_KEPT, "voices"):
+                shutil.rmtree(out / name, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AvseError(f"{out}: cannot write there ({error.strerror}). Choose another --out.") from None
@@ -297,24 +330,31 @@ def _resume(
         return {}
     found = read_rows(path)
     write_rows(path, found, header)
-    return {(row["id"], Condition(row["video"], row["severity"]) if "video" in row else only): row for row in found}
+    return _by_item(found, only)
+
+
+def _by_item(rows: Sequence[Row], only: Condition = CLEAN_VIDEO) -> dict[Key, list[Row]]:
+    items: dict[Key, list[Row]] = {}
+    for row in rows:
+        condition = Condition(row["video"], row["severity"]) if "video" in row else only
+        items.setdefault((row["id"], condition), []).append(row)
+    # A run that was killed may have left some of the rows of a mixture.
+    return {key: found for key, found in items.items() if len(found) == (found[0].get("talkers") or 1)}
 
 
 def _key(item: Item) -> Key:
-    return item.utterance.id, item.condition
+    return item.mixture.id, item.condition
 
 
 def _run(
     task: Task, todo: list[Item], jobs: int, path: Path, header: list[str], progress: bool, label: str
-) -> dict[Key, Row]:
+) -> dict[Key, list[Row]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from avse.evaluation.workers import score_all
-
     if not todo:
         return {}
-    rows: dict[Key, Row] = {}
+    done: list[Row] = []
     fresh, failed = not path.is_file(), 0
     bar = Progress(
         TextColumn("{task.description}"),
@@ -330,15 +370,15 @@ def _run(
             if fresh:
                 writer.writeheader()
             bar_id = bar.add_task(f"Scoring {label}", total=len(todo))
-            for row in score_all(task, todo, jobs):
-                rows[row["id"], Condition(row["video"], row["severity"])] = row
-                writer.writerow(cells(row))
+            for rows in _score_all(task, todo, jobs):
+                done += rows
+                writer.writerows(cells(row) for row in rows)
                 file.flush()
-                failed += row["status"] != "ok"
+                failed += any(row["status"] != "ok" for row in rows)
                 bar.update(bar_id, advance=1, description=f"Scoring {label}" + f", {failed} failed" * bool(failed))
     except OSError as error:
         raise AvseError(f"{path}: cannot be written ({error.strerror}). What was scored is kept.") from error
-    return rows
+    return _by_item(done)
 
 
 def _name(model: Any) -> str:
@@ -347,8 +387,24 @@ def _name(model: Any) -> str:
     return str(getattr(model, "name", type(model).__name__))
 
 
-def _label(model: Any, estimates: str | Path | None) -> str:
-    return Path(_name(model) if estimates is None else estimates).resolve().name
+def _label(model: Any, estimates: str | Path | None, speakers: str) -> str:
+    name = Path(_name(model) if estimates is None else estimates).resolve().name
+    return name if speakers == "blind" else f"{name}, {speakers}"
+
+
+def _score_all(task: Task, items: Sequence[Item], jobs: int) -> Iterator[list[Row]]:
+    """Rows of each item as it is done, in any order where there are several jobs; each video goes to one of them."""
+    groups: dict[object, list[Item]] = {}
+    for item in items:
+        groups.setdefault(video_of(item.mixture.first) or item.mixture.id, []).append(item)
+    if jobs == 1 or len(groups) < 2:
+        scorer = Scorer(task)
+        yield from (scorer.score(item) for group in groups.values() for item in group)
+        return
+    for _, rows in run_all(Scorer, (task,), list(groups.values()), jobs):
+        if isinstance(rows, AvseError):
+            raise rows
+        yield from rows
 
 
 def model_hash(model: Any) -> str | None:

@@ -1,10 +1,10 @@
-"""One utterance after the other: enhance, score, and say why where that fails."""
+"""One mixture after the other, of one speaker or of several: enhance, score, and say why where that fails."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ import numpy as np
 from avse.contracts.corruption import corrupted_frames
 from avse.contracts.types import SAMPLE_RATE, Clip, Estimate
 from avse.data.manifest import Utterance
+from avse.data.rendering import Mixture
 from avse.errors import AvseError
-from avse.evaluation.estimates import cut_to_common, file_below, find_estimate, is_film, read_sound
+from avse.evaluation.estimates import cut_to_common, file_below, find_estimate, is_video, read_sound
+from avse.evaluation.separation import FACTS, METRICS, MIXTURE_METRICS, UNSEPARATED, separation_scores, switch_accuracy
 
 Row = dict[str, Any]
 ABOUT = ("id", "status", "reason", "note", "target", "speaker", "snr", "condition", "label", "duration")
 MEASURED = ("seconds", "rtf", "valid", "reliability")
-FRAMES = ("intact_frames", "spoiled_frames")
+FRAMES = ("clean_frames", "corrupted_frames")
+CLEAN, NO_VIDEO = "clean", "no_video"
 _TRACKED = 4  # videos whose mouths are kept in memory
 
 
@@ -31,12 +34,12 @@ class Condition:
     Arguments
     ---------
     video : str
-        `intact`, `no_video`, or the name of a corruption.
+        `clean`, `no_video`, or the name of a corruption.
     severity : int, optional
         Of the corruption.
     """
 
-    video: str = "intact"
+    video: str = CLEAN
     severity: float | None = None
 
     @property
@@ -47,19 +50,19 @@ class Condition:
 
 @dataclass(frozen=True)
 class Item:
-    """One estimate to make and to score.
+    """One mixture to enhance or to separate under one condition, and to score.
 
     Arguments
     ---------
-    utterance : Utterance
+    mixture : Mixture
     condition : Condition
-    other : Utterance, optional
-        Whose mouth a corruption may show instead.
+    others : tuple of (Utterance or None)
+        For each speaker, whose mouth a corruption may show instead; empty where none is needed.
     """
 
-    utterance: Utterance
+    mixture: Mixture
     condition: Condition = Condition()
-    other: Utterance | None = None
+    others: tuple[Utterance | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,23 +71,28 @@ class Task:
 
     Arguments
     ---------
-    model : str, path or object with `enhance(Clip) -> Estimate`, optional
+    model : str, path or object, optional
+        The object has `enhance(Clip) -> Estimate`; for several speakers `separate_clips(clips, names) -> Estimate`.
+    speakers : str
+        What a model is told of who talks: `blind`, nothing; `oracle`, the names; or one name for all.
     estimates : path, optional
-        Sounds that were enhanced before, instead of a model.
+        Audio that was enhanced before, instead of a model.
     keep : path, optional
-        Folder that gets what the model gives: `<id>.flac`, and `<id>.npz` with `reliability` and `valid`.
+        Folder that gets what the model gives: of one speaker `<id>.flac`, and `<id>.npz` with `reliability` and
+        `valid`; of several `<id>.voice1.wav`, ...
     kept : Condition
         Whose estimates go there.
     tracker : str, optional
         Mouth tracker: see `avse.media.read_clip`.
     crops : path, optional
-        Folder that keeps tracked mouths between runs.
+        Folder that keeps tracked mouths between runs; see `ClipCache`.
     overrides : dict, optional
         Changes of the model's recipe: see `avse.load`.
     """
 
     metrics: tuple[str, ...]
     model: Any = None
+    speakers: str = "blind"
     estimates: Path | None = None
     seed: int = 0
     device: str = "cpu"
@@ -108,8 +116,14 @@ def build_metrics(names: Sequence[str]) -> dict[str, Any]:
     return {name: plugins.get("metric", name)() for name in names}
 
 
-def columns(metrics: dict[str, Any]) -> list[str]:
-    """Columns of `scores.csv`: about the utterance, each score of the noisy sound and of the estimate, measurements."""
+def columns(metrics: dict[str, Any], several: bool = False) -> list[str]:
+    """Columns of `scores.csv`: about the utterance, each score of the noisy audio and of the estimate, measurements.
+
+    With `several`, those of separation, which has no scores of the noisy audio.
+    """
+    if several:
+        names = dict.fromkeys([name for name in METRICS if name in metrics or name in MIXTURE_METRICS] + list(metrics))
+        return [*FACTS, *names, *(name for name in ABOUT if name not in FACTS), *MEASURED]
     scores = [
         column
         for name, metric in metrics.items()
@@ -130,58 +144,65 @@ class Scorer:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.metrics = build_metrics(task.metrics)
-        self.model = task.model
-        if isinstance(task.model, str | Path):
+        self.model = UNSEPARATED if task.model == "mixture" else task.model
+        if isinstance(self.model, str | Path):
             from avse.model import load
 
-            self.model = load(task.model, task.device, task.overrides)
+            self.model = load(self.model, task.device, task.overrides)
         self._tracked: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
-        self._sounds: tuple[Utterance, dict[str, np.ndarray], list[str]] | None = None
+        self._read_last: tuple[Mixture, np.ndarray, list[np.ndarray], list[str]] | None = None
         self._inputs: dict[tuple[str, int], float | Exception] = {}
 
-    def __call__(self, items: Sequence[Item]) -> Iterator[Row]:
-        """A row for each item. Items of one utterance should come one after the other, and utterances of one video."""
-        for item in items:
-            utterance = item.utterance
-            row: Row = {
-                "id": utterance.id,
-                "video": item.condition.video,
-                "severity": item.condition.severity,
-                "status": "ok",
-                "reason": "",
-                "note": "",
-                "target": _target(utterance),
-                "speaker": utterance.speaker,
-                "snr": utterance.snr,
-                "condition": utterance.extra.get("condition", "") or utterance.label,
-                "label": utterance.label,
-            }
-            try:
-                self._score(item, row)
-            except AvseError as error:
-                row.update(status="failed", reason=str(error))
-            except Exception as error:
-                row.update(status="failed", reason=f"{type(error).__name__}: {error}")
-            row["reason"] = " ".join(row["reason"].split())
-            yield row
+    def __call__(self, items: Sequence[Item]) -> list[list[Row]]:
+        """Rows of each item. Items of one mixture, and mixtures of one video, should follow each other."""
+        return [self.score(item) for item in items]
 
-    def _score(self, item: Item, row: Row) -> None:
-        read, notes = self._read(item.utterance)
-        row["duration"] = read["clean"].size / SAMPLE_RATE
+    def score(self, item: Item) -> list[Row]:
+        """A row for each speaker; where scoring fails, `status` and `reason` say so."""
+        rows = [_about(item, utterance) for utterance in item.mixture.utterances]
+        try:
+            self._score(item, rows)
+        except Exception as error:
+            reason = str(error) if isinstance(error, AvseError) else f"{type(error).__name__}: {error}"
+            for row in rows:
+                row.update(status="failed", reason=reason)
+        for row in rows:
+            row["reason"] = " ".join(row["reason"].split())
+        return rows
+
+    def _score(self, item: Item, rows: list[Row]) -> None:
+        noisy, clean, notes = self._read(item.mixture)
+        for row, reference in zip(rows, clean):
+            row["duration"] = reference.size / SAMPLE_RATE
+        several = len(rows) > 1
+        estimate = None
         if self.model is None:
-            speech, note = read_sound(find_estimate(self.task.estimates, item.utterance))
-            notes = [*notes, note]
+            audio, note = read_sound(find_estimate(self.task.estimates, item.mixture.first))
+            speech, notes = [audio], [*notes, note]
         else:
-            speech = self._enhance(item, read["noisy"], row)
-        bad = int(speech.size - np.isfinite(speech).sum())
+            estimate = self._enhance(item, noisy, rows)
+            speech = _array(estimate.speech).reshape(len(rows), -1)
+        bad = sum(int(one.size - np.isfinite(one).sum()) for one in speech)
         if bad:
-            raise AvseError(f"the estimate holds {bad} NaN or infinite samples of {speech.size}")
-        sounds, note = cut_to_common({"estimate": speech, **read})
-        row["note"] = "; ".join(filter(None, [*notes, note]))
+            raise AvseError(f"the estimate holds {bad} NaN or infinite samples of {sum(one.size for one in speech)}")
+        for place, row in enumerate(rows):
+            sounds, note = cut_to_common({"estimate": speech[place], "clean": clean[place], "noisy": noisy})
+            row["note"] = "; ".join(filter(None, [*notes, note]))
+            self._measure(row, sounds, inputs=not several)
+        if several:
+            samples = min(map(len, [noisy, *speech, *clean]))
+            together = separation_scores(*(np.stack([one[:samples] for one in signals]) for signals in (speech, clean)))
+            for place, row in enumerate(rows):
+                row.update(
+                    together[place], switch_accuracy=switch_accuracy(estimate, place, row["speaker"], clean[place])
+                )
+
+    def _measure(self, row: Row, sounds: dict[str, np.ndarray], inputs: bool) -> None:
+        """Scores of one estimate, with `inputs` those of the noisy audio too."""
         problems = {}
         for name, metric in self.metrics.items():
-            relative = getattr(metric, "relative_to_noisy", False)
-            for column, score in ([] if relative else [(f"{name}_input", self._input_score)]) + [(name, _score_of)]:
+            both = inputs and not getattr(metric, "relative_to_noisy", False)
+            for column, score in ([(f"{name}_input", self._input_score)] if both else []) + [(name, _score_of)]:
                 try:
                     row[column] = score(name, metric, sounds)
                 except Exception as error:
@@ -194,56 +215,61 @@ class Scorer:
                 reasons.setdefault(reason, []).append(column)
             row["reason"] = "; ".join(f"{reason} ({', '.join(which)})" for reason, which in reasons.items())
 
-    def _read(self, utterance: Utterance) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Clean and noisy sound, and notes on them."""
-        if self._sounds is None or self._sounds[0] is not utterance:
-            if utterance.noisy is None or utterance.clean is None:
-                raise AvseError(f"the manifest names no {'noisy' if utterance.noisy is None else 'clean'} sound")
-            clean, clean_note = read_sound(utterance.clean)
-            noisy, noisy_note = read_sound(utterance.noisy)
-            self._sounds = (utterance, {"clean": clean, "noisy": noisy}, [clean_note, noisy_note])
+    def _read(self, mixture: Mixture) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
+        """Noisy and clean audio, and notes on them."""
+        if self._read_last is None or self._read_last[0] is not mixture:
+            clean_files = [utterance.clean for utterance in mixture.utterances]
+            if mixture.first.noisy is None or None in clean_files:
+                raise AvseError(f"the manifest names no {'noisy' if mixture.first.noisy is None else 'clean'} sound")
+            clean, clean_notes = zip(*(read_sound(path) for path in clean_files if path is not None))
+            noisy, noisy_note = read_sound(mixture.first.noisy)
+            self._read_last = (mixture, noisy, list(clean), [*clean_notes, noisy_note])
             self._inputs.clear()
-        return self._sounds[1:]
+        return self._read_last[1:]
 
     def _input_score(self, name: str, metric: Any, sounds: dict[str, np.ndarray]) -> float:
-        """Score of the noisy sound, measured once for all conditions of an utterance."""
+        """Score of the noisy audio, measured once for all conditions of an utterance."""
         key = (name, sounds["clean"].size)
         if key not in self._inputs:
             try:
                 self._inputs[key] = _score_of(name, metric, {**sounds, "estimate": sounds["noisy"]})
             except Exception as error:
                 self._inputs[key] = error
-        found = self._inputs[key]
-        if isinstance(found, Exception):
-            raise found
-        return found
+        score = self._inputs[key]
+        if isinstance(score, Exception):
+            raise score
+        return score
 
-    def _clip(self, item: Item, noisy: np.ndarray) -> tuple[Clip, np.ndarray]:
-        """What the model gets, and which frames of it a corruption spoiled, shape (video_frames,)."""
-        utterance, condition = item.utterance, item.condition
-        if condition.video == "no_video" or film_of(utterance) is None:
-            clip = Clip(noisy, clip_id=utterance.id)
-            return clip, np.zeros(len(clip.valid), dtype=bool)
-        clip = Clip(noisy, *self._mouth(utterance), utterance.id)
+    def _clip(self, item: Item, place: int, noisy: np.ndarray) -> tuple[Clip, np.ndarray]:
+        """What the model gets of a speaker, and which frames of it are corrupted, shape (video_frames,)."""
+        utterance, condition = item.mixture.utterances[place], item.condition
+        name = utterance.extra.get("target", "") if len(item.mixture.utterances) > 1 else utterance.id
+        clip = Clip(noisy, clip_id=name, speaker=utterance.speaker)
+        corrupted = np.zeros(len(clip.valid), dtype=bool)
+        if condition.video == NO_VIDEO or video_of(utterance) is None:
+            return clip, corrupted
+        clip = Clip(noisy, *self._mouth(utterance), name, utterance.speaker)
         if not condition.corrupts:
-            return clip, np.zeros(len(clip.valid), dtype=bool)
+            return clip, corrupted
         from avse import plugins
 
         corruption = plugins.get("corruption", condition.video)(condition.severity)
-        if item.other is not None:
-            corruption = corruption.with_other(lambda: self._mouth(item.other))
+        other = item.others[place] if item.others else None
+        if other is not None:
+            corruption = corruption.with_other(lambda: self._mouth(other))
         # By name, so that neither order nor number of processes changes what an utterance gets.
         rng = np.random.default_rng([self.task.seed, *hashlib.sha256(utterance.id.encode()).digest()[:8]])
         mouth, valid = corruption(clip.mouth, clip.valid, rng)
-        return Clip(noisy, mouth, valid, utterance.id), corrupted_frames(clip.mouth, clip.valid, mouth, valid)
+        corrupted = corrupted_frames(clip.mouth, clip.valid, mouth, valid)
+        return Clip(noisy, mouth, valid, name, utterance.speaker), corrupted
 
     def _mouth(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
-        film = film_of(utterance)
-        if film not in self._tracked:
+        video = video_of(utterance)
+        if video not in self._tracked:
             for old in list(self._tracked)[: 1 - _TRACKED]:
                 del self._tracked[old]
-            self._tracked[film] = self._track(utterance)
-        mouth, valid = self._tracked[film] = self._tracked.pop(film)  # the last to be dropped
+            self._tracked[video] = self._track(utterance)
+        mouth, valid = self._tracked[video] = self._tracked.pop(video)  # the last to be dropped
         return mouth.copy(), valid.copy()
 
     def _track(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
@@ -256,39 +282,75 @@ class Scorer:
         clip = read_clip(utterance.noisy, video=utterance.video, tracker=self.task.tracker)
         return clip.mouth, clip.valid
 
-    def _enhance(self, item: Item, noisy: np.ndarray, row: Row) -> np.ndarray:
-        clip, spoiled = self._clip(item, noisy)
+    def _enhance(self, item: Item, noisy: np.ndarray, rows: list[Row]) -> Estimate:
+        several = len(rows) > 1
+        clips, corrupted = zip(*(self._clip(item, place, noisy) for place in range(len(rows))))
         start = time.perf_counter()
-        estimate: Estimate = self.model.enhance(clip)
+        estimate: Estimate = self._separate(clips) if several else self.model.enhance(clips[0])
         speech = _array(estimate.speech)  # on a GPU this waits for the result
-        row["seconds"] = time.perf_counter() - start
-        row["rtf"] = row["seconds"] / (clip.audio.size / SAMPLE_RATE)
-        if speech.ndim != 1:
-            raise AvseError(f"the model gave speech of shape {speech.shape}, not (samples,)")
-        reliability = _array(estimate.reliability)
-        row["valid"] = float(clip.valid.mean())
-        if clip.valid.any() and reliability.shape == clip.valid.shape:
-            row["reliability"] = float(reliability[clip.valid].mean())
-            for name, frames in zip(FRAMES, (clip.valid & ~spoiled, clip.valid & spoiled)):
-                row[name] = reliability[frames]
+        seconds = time.perf_counter() - start
+        if speech.ndim != 1 + several or (several and len(speech) != len(rows)):
+            shape = f"({len(rows)}, samples)" if several else "(samples,)"
+            raise AvseError(f"the model gave speech of shape {speech.shape}, not {shape}")
+        reliability = _array(estimate.reliability).reshape(len(rows), -1)
+        for row, clip, harmed, trust in zip(rows, clips, corrupted, reliability):
+            row["seconds"], row["rtf"] = seconds, seconds / (noisy.size / SAMPLE_RATE)
+            row["valid"] = float(clip.valid.mean())
+            if clip.valid.any() and trust.shape == clip.valid.shape:
+                row["reliability"] = float(trust[clip.valid].mean())
+                for name, frames in zip(FRAMES, (clip.valid & ~harmed, clip.valid & harmed)):
+                    row[name] = trust[frames]
         if self.task.keep is not None and item.condition == self.task.kept and np.isfinite(speech).all():
-            self._keep(item.utterance, speech, reliability, clip.valid)
-        return speech
+            self._keep(item.mixture, speech.reshape(len(rows), -1), reliability[0], clips[0].valid)
+        return estimate
 
-    def _keep(self, utterance: Utterance, speech: np.ndarray, reliability: np.ndarray, valid: np.ndarray) -> None:
+    def _separate(self, clips: Sequence[Clip]) -> Estimate:
+        if not hasattr(self.model, "separate_clips"):
+            raise AvseError(f"{type(self.model).__name__} separates no mixtures: it has no method separate_clips.")
+        told = self.task.speakers
+        names = {"blind": [], "oracle": [clip.speaker for clip in clips]}.get(told, [told] * len(clips))
+        return self.model.separate_clips(clips, names)
+
+    def _keep(self, mixture: Mixture, speech: np.ndarray, reliability: np.ndarray, valid: np.ndarray) -> None:
         from avse.data.audio import write_audio
         from avse.files import atomic_path
 
+        if len(speech) > 1:
+            for utterance, one in zip(mixture.utterances, speech):
+                write_audio(file_below(self.task.keep, utterance.id, ".wav"), one)
+            return
         peak = float(np.abs(speech).max(initial=0.0))
-        write_audio(file_below(self.task.keep, utterance.id, ".flac"), speech / max(peak, 1.0))
+        write_audio(file_below(self.task.keep, mixture.id, ".flac"), speech[0] / max(peak, 1.0))
         if valid.any():
-            with atomic_path(file_below(self.task.keep, utterance.id, ".npz")) as path:
+            with atomic_path(file_below(self.task.keep, mixture.id, ".npz")) as path:
                 np.savez_compressed(path, reliability=reliability.astype(np.float16), valid=valid)
 
 
-def film_of(utterance: Utterance) -> Path | None:
-    """The file whose pictures go with an utterance, if there is one."""
-    return utterance.video or (utterance.noisy if utterance.noisy and is_film(utterance.noisy) else None)
+def video_of(utterance: Utterance) -> Path | None:
+    """The file whose video goes with an utterance, if there is one."""
+    return utterance.video or (utterance.noisy if utterance.noisy and is_video(utterance.noisy) else None)
+
+
+def _about(item: Item, utterance: Utterance) -> Row:
+    row: Row = {
+        "id": item.mixture.id,
+        "video": item.condition.video,
+        "severity": item.condition.severity,
+        "status": "ok",
+        "reason": "",
+        "note": "",
+        "target": _target(utterance),
+        "speaker": utterance.speaker,
+        "snr": utterance.snr,
+        "condition": utterance.extra.get("condition", "") or utterance.label,
+        "label": utterance.label,
+    }
+    count = len(item.mixture.utterances)
+    if count > 1:
+        # Mixtures of the same speakers with and without noise are not independent.
+        group = "_".join(item.mixture.id.split("_")[:2])
+        row.update(talkers=count, sexes=item.mixture.sexes, condition=f"{count} talkers", target=group)
+    return row
 
 
 def _score_of(name: str, metric: Any, sounds: dict[str, np.ndarray]) -> float:

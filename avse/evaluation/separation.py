@@ -1,27 +1,22 @@
-"""Scores of separation: how far each voice was freed of the others, and whether it is whose it should be."""
+"""What is scored of the speakers of a mixture together, and the tables of separation."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
+from avse import compatibility
 from avse.contracts.types import SAMPLES_PER_FRAME, Clip, Estimate
-from avse.data.audio import read_audio
 from avse.data.mixing import active_samples
-from avse.data.separation_scenes import Mixture, read_mixtures
 from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
-from avse.files import atomic_path
-from avse.signal.metrics import si_sdr
 
+FACTS = ("id", "talkers", "speaker", "sexes", "snr")
 METRICS = {
     "si_sdr_improvement": "SI-SDR improvement (dB)",
     "sdr": "SDR (dB)",
@@ -32,149 +27,82 @@ METRICS = {
     "wrong_speaker": "wrong speaker (%)",
     "switch_accuracy": "switch accuracy (%)",
 }
+__getattr__ = compatibility.old_names(__name__)
 _PERCENT = ("wrong_speaker", "switch_accuracy")
-_FACTS = ("id", "talkers", "speaker", "sexes", "snr")
-
-System = Callable[[Mixture, Sequence[Clip]], Estimate]
 
 
-def evaluate_separation(
-    manifest: str | Path,
-    out: str | Path,
-    *,
-    model: str | Path = "av-vae",
-    voices: str = "free",
-    label: str | None = None,
-    limit: int | None = None,
-    tracker: str | None = None,
-    crops: str | Path | None = None,
-    device: str = "cpu",
-    overrides: Mapping[str, Any] | None = None,
-    enrolment: str | Path | None = None,
-    keep: bool = False,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Score a system on every mixture that `avse mix` wrote from scenes of separation.
+@dataclass(frozen=True)
+class MixtureMetric:
+    """A score that needs the estimates of all speakers, as tables describe it; see `avse.contracts.metric`."""
 
-    Writes `scores.csv` (a row for each voice of each mixture), `summary.json` and `table.md` into `out`.
-
-    Arguments
-    ---------
-    manifest : path
-        `mixtures.csv`, or the folder that holds it.
-    out : path
-        Folder of the results.
-    model : str or path
-        See `avse.load`; or `nmf`: a factorisation with spectra of each talker, learned from other clips of `enrolment`;
-        or `mixture`: what is not separated at all.
-    voices : str
-        Of a model whose prior knows speakers: `free`, it chooses; `known`, it is told who talks (the oracle); or the
-        name of one voice for all, such as `anybody`.
-    label : str, optional
-        Name of the system in the table.
-    limit : int, optional
-        Score the first so many only.
-    tracker, crops : optional
-        Mouth tracker, and a folder that keeps tracked mouths.
-    device : str
-    overrides : dict, optional
-        Changes of the model's recipe.
-    enrolment : path, optional
-        Manifest of clean speech of the talkers, for `nmf`.
-    keep : bool
-        Whether to write the voices that were found.
-    seed : int
-        Of the bootstrap, which draws groups of talkers.
-    progress : callable, optional
-        Called with how many mixtures are done, and of how many.
-
-    Returns
-    -------
-    dict
-        As in `summary.json`: `label`, `n`, and for each group of mixtures the mean, interval and number of each metric.
-
-    Raises
-    ------
-    AvseError
-        If a file cannot be read, or the model knows no such voices.
-    """
-    mixtures = read_mixtures(manifest)[:limit]
-    system = _system(model, voices, device, overrides, enrolment)
-    out = Path(out)
-    rows: list[dict[str, Any]] = []
-    for done, one in enumerate(mixtures, start=1):
-        clips = _clips(one, tracker, crops)
-        clean = np.stack([_cut(read_audio(path), len(clips[0].audio)) for path in one.clean])
-        found = system(one, clips)
-        rows += score_voices(found, clean, clips[0].audio, one)
-        if keep:
-            from avse.data.audio import write_audio
-
-            for number, sound in enumerate(found.speech.numpy(), start=1):
-                write_audio(out / "voices" / f"{one.id}.voice{number}.wav", sound)
-        if progress is not None:
-            progress(done, len(mixtures))
-    summary = summarise(rows, label or (f"{model}" if voices == "free" else f"{model}, {voices}"), seed)
-    columns = [*_FACTS, *METRICS]
-    with atomic_path(out / "scores.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, **{name: _shown(row[name]) for name in METRICS}} for row in rows)
-    with atomic_path(out / "summary.json") as path:
-        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    with atomic_path(out / "table.md") as path:
-        path.write_text(separation_table([summary]), encoding="utf-8")
-    return summary
+    name: str
+    unit: str
+    definition: str
+    higher_is_better: bool = True
 
 
-def score_voices(found: Estimate, clean: np.ndarray, mixture: np.ndarray, facts: Mixture) -> list[dict[str, Any]]:
-    """Scores of each voice of one mixture.
+MIXTURE_METRICS = {
+    "sdr": MixtureMetric("SDR", "dB", "Signal to distortion ratio (BSS Eval, Vincent et al., 2006)."),
+    "sir": MixtureMetric("SIR", "dB", "Signal to interference ratio: how far the other speakers were removed."),
+    "sar": MixtureMetric("SAR", "dB", "Signal to artefact ratio."),
+    "wrong_speaker": MixtureMetric("wrong speaker", "", "Share of estimates nearer to another speaker.", False),
+    "switch_accuracy": MixtureMetric(
+        "switch accuracy", "", "Share of frames with speech whose most probable speaker is the true one."
+    ),
+}
+
+
+class Unseparated:
+    """Gives the mixture for each speaker: what a system is compared with."""
+
+    name = "mixture"
+
+    def separate_clips(self, clips: Sequence[Clip], names: Sequence[str] = ()) -> Estimate:
+        """The mixture, as often as there are speakers."""
+        import torch
+
+        mixture = torch.from_numpy(clips[0].audio)
+        reliability = torch.zeros(len(clips), len(clips[0].valid))
+        return Estimate(mixture.expand(len(clips), -1), (1 - len(clips)) * mixture, reliability)
+
+
+UNSEPARATED = Unseparated()
+
+
+def separation_scores(estimates: np.ndarray, clean: np.ndarray) -> list[dict[str, float | None]]:
+    """Scores of the speakers of one mixture that need all of them.
 
     Arguments
     ---------
-    found : Estimate
-        Of one clip.
-    clean : array, shape (sources, samples)
-        The true voices, in the order of those found.
-    mixture : array, shape (samples,)
-    facts : Mixture
+    estimates, clean : array, shape (sources, samples)
+        In one order.
 
     Returns
     -------
     list of dict
-        A row for each voice; a score that is not defined is NaN.
+        For each speaker `sdr`, `sir`, `sar` in dB (None where one of them is silent), and `wrong_speaker`: 1 where the
+        estimate is nearer, by SI-SDR, to the speech of another speaker.
     """
-    from avse import plugins
+    import torch
 
-    estimates = found.speech.double().numpy()
-    truth, heard = torch.from_numpy(clean).double(), torch.from_numpy(mixture).double()
-    near = si_sdr(found.speech.double()[:, None].expand(-1, len(clean), -1), truth.expand(len(clean), -1, -1))
-    ratios = bss_ratios(estimates, clean)
-    rows = []
-    for place in range(len(clean)):
-        row: dict[str, Any] = {
-            "id": facts.id,
-            "talkers": len(clean),
-            "speaker": facts.speaker[place],
-            "sexes": facts.sexes,
-            "snr": "" if facts.snr is None else facts.snr,
-            "si_sdr_improvement": float(near[place, place] - si_sdr(heard, truth[place])),
-            **{name: ratio[place] for name, ratio in zip(("sdr", "sir", "sar"), ratios)},
+    from avse.signal.metrics import si_sdr
+
+    found, truth = torch.from_numpy(estimates).double(), torch.from_numpy(clean).double()
+    near = si_sdr(found[:, None].expand(-1, len(clean), -1), truth.expand(len(clean), -1, -1))
+    ratios = zip(*bss_ratios(np.asarray(estimates, np.float64), clean))
+    return [
+        {
+            **{name: None if math.isnan(value) else float(value) for name, value in zip(("sdr", "sir", "sar"), values)},
             "wrong_speaker": float(near[place].argmax() != place),
-            "switch_accuracy": _switch_accuracy(found, place, facts.speaker[place], clean[place]),
         }
-        for name in ("pesq_wb", "estoi"):
-            try:
-                row[name] = plugins.get("metric", name)()(found.speech[place].numpy(), clean[place], mixture)
-            except AvseError:
-                row[name] = math.nan
-        rows.append(row)
-    return rows
+        for place, values in enumerate(ratios)
+    ]
 
 
 def bss_ratios(estimates: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """SDR, SIR and SAR in dB of voices that are in the right order, by mir_eval (Vincent et al., 2006).
+    """SDR, SIR and SAR in dB of estimates in the right order, by mir_eval.
+
+    Paper: Vincent, Gribonval, Fevotte, Performance measurement in blind audio source separation, TASLP 2006.
 
     Arguments
     ---------
@@ -200,48 +128,78 @@ def bss_ratios(estimates: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np
     return sdr, sir, sar
 
 
-def summarise(rows: Sequence[Mapping[str, Any]], label: str, seed: int = 0) -> dict[str, Any]:
-    """Means and bootstrap intervals of all mixtures and of each kind of them.
+def switch_accuracy(estimate: Estimate, place: int, speaker: str, clean: np.ndarray) -> float | None:
+    """Share of frames with speech in which the most probable speaker is the true one; None where no prior chooses.
+
+    Arguments
+    ---------
+    estimate : Estimate
+        Of one mixture.
+    place : int
+        Of the speaker in it.
+    speaker : str
+    clean : array, shape (samples,)
+    """
+    import torch
+
+    if estimate.responsibility is None:
+        return None
+    speakers = [name.split("/")[0] for name in estimate.states]
+    if speaker not in speakers:
+        return None
+    names = list(dict.fromkeys(speakers))
+    states = estimate.responsibility[place]
+    posterior = torch.stack([states[:, [name == one for one in speakers]].sum(dim=1) for name in names], dim=1)
+    active = active_samples(clean)
+    frames = np.add.reduceat(active, np.arange(0, len(active), SAMPLES_PER_FRAME)) > SAMPLES_PER_FRAME // 2
+    right = (posterior.argmax(dim=1) == names.index(speaker)).numpy()[: len(frames)]
+    return float(right[frames].mean()) if frames.any() else None
+
+
+def group_means(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], seed: int = 0) -> dict[str, Any]:
+    """Means and bootstrap intervals of all mixtures and of each group of them.
 
     Arguments
     ---------
     rows : sequence of dict
-        From `score_voices`.
-    label : str
+        Of `scores.csv`.
+    metrics : sequence of str
     seed : int
 
     Returns
     -------
     dict
-        `label`; `n`, of voices; `groups`: by name of the group and of the metric `mean`, `low`, `high` and `n`.
+        By name of the group and of the metric: `mean`, `low`, `high` and `n`. Groups of speakers are drawn.
     """
-    kinds: dict[str, tuple[str, Collection[Any]]] = {"all": ("", ())}
-    kinds |= {f"{count} talkers": ("talkers", (count,)) for count in sorted({row["talkers"] for row in rows})}
-    kinds |= {f"{sexes} sex": ("sexes", (sexes,)) for sexes in ("same", "different")}
-    kinds |= {"without noise": ("snr", ("",)), "with noise": ("snr", {row["snr"] for row in rows} - {""})}
-    groups = {}
-    for name, (fact, values_of_fact) in kinds.items():
-        own = [row for row in rows if name == "all" or row[fact] in values_of_fact]
-        if own:
-            # Mixtures with and without noise of the same talkers are not independent.
-            targets = ["_".join(str(row["id"]).split("_")[:2]) for row in own]
-            values = np.array([[row[metric] for metric in METRICS] for row in own], dtype=float)
-            intervals = bootstrap_means(values, targets, seed=seed)
-            groups[name] = {metric: vars(one) for metric, one in zip(METRICS, intervals)}
-    return {"label": label, "n": len(rows), "groups": groups}
+    groups = {"all": list(rows)}
+    for count in sorted({int(row["talkers"]) for row in rows}):
+        groups[f"{count} talkers"] = [row for row in rows if row["talkers"] == count]
+    for sexes in ("same", "different"):
+        groups[f"{sexes} sex"] = [row for row in rows if row["sexes"] == sexes]
+    groups["without noise"] = [row for row in rows if row["snr"] is None]
+    groups["with noise"] = [row for row in rows if row["snr"] is not None]
+    means = {}
+    for name, members in groups.items():
+        if members:
+            values = np.array([[row.get(metric) for metric in metrics] for row in members], dtype=float)
+            intervals = bootstrap_means(values, [row["target"] for row in members], seed=seed)
+            means[name] = {metric: vars(interval) for metric, interval in zip(metrics, intervals)}
+    return means
 
 
-def separation_table(summaries: Sequence[Mapping[str, Any]], group: str = "all") -> str:
+def separation_table(summaries: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table with a row for each system and group: means with 95 % intervals.
 
-    >>> one = {name: {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4} for name in METRICS}
-    >>> print(separation_table([{"label": "mine", "groups": {"all": one}}]).splitlines()[2][:37])
+    >>> scores = {name: {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4} for name in METRICS}
+    >>> print(separation_table([{"label": "mine", "groups": {"all": scores}}]).splitlines()[2][:37])
     | mine | all | 0.50 (0.25 to 0.75) |
     """
-    lines = ["| system | mixtures | " + " | ".join(METRICS.values()) + " |", "|---" * (len(METRICS) + 2) + "|"]
+    metrics = list(dict.fromkeys(name for one in summaries for scores in one["groups"].values() for name in scores))
+    titles = [METRICS.get(name, name) for name in metrics]
+    lines = ["| system | mixtures | " + " | ".join(titles) + " |", "|---" * (len(metrics) + 2) + "|"]
     for summary in summaries:
         for name, scores in summary["groups"].items():
-            cells = [_cell(scores[metric], 100.0 if metric in _PERCENT else 1.0) for metric in METRICS]
+            cells = [_cell(scores[metric], 100.0 if metric in _PERCENT else 1.0) for metric in metrics]
             lines.append(f"| {summary['label']} | {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -251,77 +209,3 @@ def _cell(score: Mapping[str, Any], scale: float) -> str:
         return "-"
     mean = f"{scale * score['mean']:.2f}"
     return mean if score["low"] is None else f"{mean} ({scale * score['low']:.2f} to {scale * score['high']:.2f})"
-
-
-def _switch_accuracy(found: Estimate, place: int, speaker: str, clean: np.ndarray) -> float:
-    """Share of frames with speech in which the most likely speaker is the true one; NaN where nobody chooses."""
-    if found.responsibility is None:
-        return math.nan
-    whose = [name.split("/")[0] for name in found.states]
-    if speaker not in whose:
-        return math.nan
-    names = list(dict.fromkeys(whose))
-    states = found.responsibility[place]
-    shares = torch.stack([states[:, [name == one for one in whose]].sum(dim=1) for name in names], dim=1)
-    active = active_samples(clean)
-    frames = np.add.reduceat(active, np.arange(0, len(active), SAMPLES_PER_FRAME)) > SAMPLES_PER_FRAME // 2
-    right = (shares.argmax(dim=1) == names.index(speaker)).numpy()[: len(frames)]
-    return float(right[frames].mean()) if frames.any() else math.nan
-
-
-def _system(
-    model: str | Path,
-    voices: str,
-    device: str,
-    overrides: Mapping[str, Any] | None,
-    enrolment: str | Path | None,
-) -> System:
-    if str(model) == "mixture":
-        return lambda one, clips: _unseparated(clips)
-    if str(model) == "nmf":
-        from avse.evaluation.nmf_baseline import NMFBaseline
-
-        if enrolment is None:
-            raise AvseError("nmf needs clean speech of the talkers: --enrolment MANIFEST.")
-        return NMFBaseline(enrolment)
-    from avse.model import load
-
-    loaded = load(model, device, overrides)
-
-    def run(one: Mixture, clips: Sequence[Clip]) -> Estimate:
-        names = {"free": [], "known": list(one.speaker)}.get(voices, [voices] * len(clips))
-        return loaded.separate_clips(clips, names)
-
-    return run
-
-
-def _unseparated(clips: Sequence[Clip]) -> Estimate:
-    mixture = torch.from_numpy(clips[0].audio)
-    trusted = torch.zeros(len(clips), len(clips[0].valid))
-    return Estimate(mixture.expand(len(clips), -1), (1 - len(clips)) * mixture, trusted)
-
-
-def _clips(one: Mixture, tracker: str | None, crops: str | Path | None) -> list[Clip]:
-    """The mixture with the mouth of each talker."""
-    from avse.media import read_clip
-
-    clips = []
-    for name, video in zip(one.talkers, one.video):
-        kept = None if crops is None else Path(crops) / f"{name.replace('/', '_')}.npz"
-        if kept is not None and kept.is_file():
-            with np.load(kept) as found:
-                clips.append(Clip(read_audio(one.mixture), found["mouth"], found["valid"]))
-            continue
-        clips.append(read_clip(one.mixture, video=video, tracker=tracker))
-        if kept is not None:
-            with atomic_path(kept) as path:
-                np.savez_compressed(path, mouth=clips[-1].mouth, valid=clips[-1].valid)
-    return clips
-
-
-def _cut(sound: np.ndarray, samples: int) -> np.ndarray:
-    return np.pad(sound[:samples], (0, max(0, samples - len(sound))))
-
-
-def _shown(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f}"

@@ -18,7 +18,7 @@ import numpy as np
 
 from avse.evaluation.scoring import Row
 from avse.evaluation.statistics import LEVEL, RESAMPLES, bootstrap_means
-from avse.evaluation.workers import cores, threads_per_job
+from avse.workers import cores, threads_per_job
 
 DEFINITIONS = {
     "SNR": "10 log10 of the power of the speech over that of the noise, both over speech-active samples (within 40 dB "
@@ -146,7 +146,7 @@ def _cell(rows: list[Row], metrics: dict[str, Any], seed: int) -> dict[str, Any]
 
 
 def _about(metric: Any) -> dict[str, Any]:
-    text = inspect.getdoc(type(metric)) or ""
+    text = getattr(metric, "definition", None) or inspect.getdoc(type(metric)) or ""
     return {
         "name": metric.name,
         "unit": metric.unit,

@@ -171,7 +171,7 @@ class FrozenNMF(NoiseModel):
         from avse.data.audio import read_audio
         from avse.data.manifest import read_manifest
         from avse.data.noises import fit_length
-        from avse.data.scenes import sound_path
+        from avse.data.scenes import audio_path
 
         found = read_manifest(manifest, splits=splits, kinds=["noise"])
         if not found:
@@ -179,5 +179,5 @@ class FrozenNMF(NoiseModel):
         rng = np.random.default_rng(self.seed)
         chosen = [found[index] for index in rng.permutation(len(found))[:recordings]]
         samples = int(seconds * SAMPLE_RATE)
-        sounds = (read_audio(sound_path(one)) for one in chosen)
+        sounds = (read_audio(audio_path(one)) for one in chosen)
         return self.learn((fit_length(sound, min(samples, len(sound)), rng) for sound in sounds), iterations)

@@ -1,4 +1,4 @@
-"""A hidden Markov chain over time steps: forward-backward in log space on batches of clips, and learning of moves."""
+"""A hidden Markov chain over frames: forward-backward in log space on batches of clips, and learning of moves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import reduce
 
 import torch
 
-_FEW = 6  # states up to which all steps at once are faster than one after the other
+_FEW = 6  # states up to which all frames at once are faster than one after the other
 _NEVER = -1e9  # the logarithm of nothing, with which sums and gradients stay finite in 64 bits
 
 
@@ -20,9 +20,9 @@ class Occupancy:
     states : tensor, shape (batch, frames, states)
         q(a_n = k); the last state's is repeated beyond each clip's end.
     moves : tensor, shape (batch, frames, states, states)
-        q(a_(n-1) = j, a_n = k); zero at the first step and beyond each clip's end.
+        q(a_(n-1) = j, a_n = k); zero at the first frame and beyond each clip's end.
     cost : tensor, shape (batch, frames)
-        What each step adds to the divergence of the posterior from the chain; zero beyond each clip's end.
+        What each frame adds to the divergence of the posterior from the chain; zero beyond each clip's end.
     log_evidence : tensor, shape (batch,)
         Logarithm of the sum over all paths: what was observed, less the divergence.
     """
@@ -43,6 +43,8 @@ class MarkovChain:
         Log-probabilities of the first state.
     transition : tensor, shape (batch, states, states)
         Log-probabilities of the next (column) given the last (row).
+    memory : bool
+        False: a state does not depend on the last, and all rows of the transition are the same.
 
     Example
     -------
@@ -55,39 +57,29 @@ class MarkovChain:
 
     initial: torch.Tensor
     transition: torch.Tensor
+    memory: bool = True
 
     @classmethod
-    def of(cls, initial: torch.Tensor, transition: torch.Tensor, batch: int) -> MarkovChain:
+    def of(cls, initial: torch.Tensor, transition: torch.Tensor, batch: int, memory: bool = True) -> MarkovChain:
         """For each of `batch` clips log-probabilities of shape (states,) and (states, states), or a batch of these."""
         states = initial.shape[-1]
         initial, transition = (table.double().clamp(min=_NEVER) for table in (initial, transition))
-        return cls(initial.expand(batch, states), transition.expand(batch, states, states))
+        return cls(initial.expand(batch, states), transition.expand(batch, states, states), memory)
 
     def select(self, rows: torch.Tensor) -> MarkovChain:
         """Those of some of the clips."""
-        return MarkovChain(self.initial[rows], self.transition[rows])
-
-    def settled(self, share: torch.Tensor, least: float) -> MarkovChain:
-        """The chain of clips whose first state is known from now on: those where one has a share of at least `least`.
-
-        Arguments
-        ---------
-        share : tensor, shape (batch, states)
-        least : float
-        """
-        known = torch.full_like(self.initial, _NEVER).scatter(1, share.argmax(dim=1, keepdim=True), 0.0)
-        return replace(self, initial=torch.where(share.amax(dim=1, keepdim=True) >= least, known, self.initial))
+        return replace(self, initial=self.initial[rows], transition=self.transition[rows])
 
     def infer(self, evidence: torch.Tensor, mask: torch.Tensor) -> Occupancy:
         """Forward-backward.
 
         Sums over paths are products of matrices with (log-sum-exp, +) in place of (+, *). As these are associative,
-        those of few states are built by doubling: a clip of N steps takes log2(N) operations on all its steps at once.
+        those of few states are built by doubling: a clip of N frames takes log2(N) operations on all frames at once.
 
         Arguments
         ---------
         evidence : tensor, shape (batch, frames, states)
-            log p(observation | state), up to a constant for each step.
+            log p(observation | state), up to a constant for each frame.
         mask : tensor, shape (batch, frames), bool
             False beyond each clip's end.
 
@@ -107,7 +99,7 @@ class MarkovChain:
         log_states = (forward + backward).log_softmax(dim=2)
         pairs = forward[:, :-1, :, None] + steps[:, 1:] + backward[:, 1:, None] - total[:, None, None, None]
         pairs = torch.where(mask[:, 1:, None, None], pairs, _NEVER)
-        # Of each step given the last: log q(a_n | a_(n-1)) - log p(a_n | a_(n-1)) = B_n + backward_n - backward_(n-1).
+        # Of each frame given the last: log q(a_n | a_(n-1)) - log p(a_n | a_(n-1)) = B_n + backward_n - backward_(n-1).
         ahead = (observed + backward)[:, 1:, None] - backward[:, :-1, :, None]
         begun = log_states[:, 0] - self.initial
         cost = torch.cat(
@@ -116,27 +108,25 @@ class MarkovChain:
         occupied = torch.cat([torch.zeros_like(steps[:, :1]), pairs.exp()], dim=1)
         return Occupancy(log_states.exp(), occupied, cost, total)
 
-    def learned(self, found: Occupancy, mask: torch.Tensor, weight: float, memory: bool = True) -> MarkovChain:
-        """The chain that makes what was found most probable, drawn to this one.
+    def learned(self, occupancy: Occupancy, mask: torch.Tensor, weight: float) -> MarkovChain:
+        """The most probable chain given an occupancy, with this chain as its prior.
 
         Arguments
         ---------
-        found : Occupancy
+        occupancy : Occupancy
         mask : tensor, shape (batch, frames), bool
         weight : float
             This chain counts like so many moves from each state (above 0).
-        memory : bool
-            False: a state does not depend on the last, and all rows of the transition are the same.
 
         Returns
         -------
         MarkovChain
         """
-        if memory:
-            initial = found.states[:, 0] + weight * self.initial.exp()
-            transition = found.moves.sum(dim=1) + weight * self.transition.exp()
+        if self.memory:
+            initial = occupancy.states[:, 0] + weight * self.initial.exp()
+            transition = occupancy.moves.sum(dim=1) + weight * self.transition.exp()
         else:
-            initial = (found.states * mask[..., None]).sum(dim=1) + weight * self.initial.exp()
+            initial = (occupancy.states * mask[..., None]).sum(dim=1) + weight * self.initial.exp()
             transition = initial[:, None].expand_as(self.transition)
         tables = [table / table.sum(dim=-1, keepdim=True) for table in (initial, transition)]
         return replace(self, initial=_log(tables[0]), transition=_log(tables[1]))

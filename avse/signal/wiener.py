@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,20 +14,20 @@ _LOWEST, _HIGHEST = 1e-15, 1e15
 def speech_variance(log_variance: torch.Tensor) -> torch.Tensor:
     """exp, kept where squares and reciprocals are finite in 32 bits; of the shape of its argument.
 
-    >>> speech_variance(torch.tensor([0.0, 1e4])).tolist()
-    [1.0, 999999986991104.0]
+    >>> speech_variance(torch.tensor([0.0, 1e4])).log10().tolist()
+    [0.0, 15.0]
     """
-    return log_variance.exp().clamp_(_LOWEST, _HIGHEST)
+    return log_variance.clamp(math.log(_LOWEST), math.log(_HIGHEST)).exp_()
 
 
 @dataclass
 class Mixture:
-    """x = s + n with s ~ N_c(0, S), n ~ N_c(0, V), seen bin by bin; all of one shape.
+    """x = s + n with s ~ N_c(0, S), n ~ N_c(0, V), for each bin; all of one shape.
 
     Arguments
     ---------
     wiener : tensor
-        S / (S + V), the share of speech.
+        S / (S + V), the Wiener filter.
     precision : tensor
         1 / (S + V).
     ratio : tensor
@@ -49,12 +50,12 @@ class Mixture:
 
         Arguments
         ---------
-        speech : tensor, shape (..., steps, bins)
+        speech : tensor, shape (..., frames, bins)
             Variance of speech, as `speech_variance` gives it.
         gain, noise, power : tensor
             Broadcast against it: gain (not negative), V (positive) and |x|^2.
         """
-        # In place on own tensors: this runs in every step of every inference and is bound by memory.
+        # In place on new tensors: every iteration of every inference calls this, and memory bounds its speed.
         wiener = speech * gain
         precision = (wiener + noise).reciprocal_()
         wiener.mul_(precision)

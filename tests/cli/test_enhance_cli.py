@@ -88,7 +88,7 @@ def test_sound_paired_with_a_film(tiny_model: Path, talk: Path, tmp_path: Path, 
     assert np.abs(results["film"] - results["alone"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_folder(jobs: int, tiny_model: Path, talk: Path, tmp_path: Path, avse_command: Callable) -> None:
     for name in ("in/a.mp4", "in/deep/b.mp4", "in/a.enhanced.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ from scipy.signal import welch
 
 from avse.data.audio import read_audio, write_audio
 from avse.data.manifest import Utterance, read_manifest, write_manifest
-from avse.data.mixing import active_samples
-from avse.data.noises import babble, coloured_noise, cut_or_loop, draw_offset
+from avse.data.mixing import active_samples, sum_at_one_level
+from avse.data.noises import coloured_noise, cut_or_loop, draw_offset
 from avse.data.rendering import render_scenes
 from avse.data.rooms import reverberate, room_response
 from avse.data.scenes import Source, make_scene_file, make_scenes, read_scenes, write_scenes
@@ -136,7 +136,7 @@ def test_scenes_that_do_not_fit_the_manifest_are_refused(corpus, tmp_path):
     speech = [row for row in read_manifest(corpus) if row.kind == "speech"]
     [first, second, *_] = make_scenes(speech, snrs=[0], conditions=["babble"], seed=2)
     own = Source((first.target,), 0)
-    wrong = [type(first)("x", "nobody", "white", 0.0), type(first)("y", first.target, "babble", 0.0, (own, own))]
+    wrong = [type(first)("x", ("nobody",), "white", 0.0), type(first)("y", first.targets, "babble", 0.0, (own, own))]
     write_scenes([*wrong, second], tmp_path / "s.csv")
     with pytest.raises(AvseError) as caught:
         render_scenes(tmp_path / "s.csv", corpus, tmp_path / "out")
@@ -184,7 +184,7 @@ def test_offsets_avoid_silence():
 def test_babble_has_talkers_at_one_level():
     low, high = np.zeros(16000), np.zeros(16000)
     low[:8000], high[8000:] = 0.01 * np.sin(np.arange(8000)), 5.0 * np.sin(np.arange(8000))
-    both = babble([[low], [high]], 16000, np.random.default_rng(0))
+    both = sum_at_one_level([low, high])
     assert (both[:7900] ** 2).mean() == pytest.approx((both[8100:] ** 2).mean(), rel=0.05)
 
 

@@ -38,7 +38,7 @@ def test_items_are_clean_speech_at_levels_in_range_with_its_mouth(corpus) -> Non
     speech = SpeechSet(*corpus, size=24, seconds=0.4, video_share=0.5)
     levels, faces = [], 0
     for index in range(24):
-        clip = speech[index]
+        clip = speech[index].clip
         assert len(clip.audio) == 6400
         levels.append(20 * np.log10(np.sqrt(np.mean(clip.audio**2))))
         hertz = 2.5 * np.abs(np.fft.rfft(clip.audio)).argmax()
@@ -52,14 +52,14 @@ def test_items_are_clean_speech_at_levels_in_range_with_its_mouth(corpus) -> Non
 def test_an_item_depends_on_seed_epoch_and_index_alone(corpus) -> None:
     one, other = SpeechSet(*corpus, size=9, seed=5), SpeechSet(*corpus, size=30, seed=5)
     other[0], other[4]
-    assert np.array_equal(one[7].audio, other[7].audio)
+    assert np.array_equal(one[7].clean, other[7].clean)
     other.set_epoch(1)
-    assert not np.array_equal(one[7].audio, other[7].audio)
+    assert not np.array_equal(one[7].clean, other[7].clean)
 
 
 def test_a_short_clip_is_continued_by_its_speaker_sound_and_mouth_together(corpus) -> None:
     speech = SpeechSet(*corpus, size=4, seconds=1.4, video_share=1.0)
-    clip = speech[0]
+    clip = speech[0].clip
     assert clip.valid.sum() >= 30
     for half in np.split(clip.audio[: 2 * 8000], 2):
         assert np.sqrt(np.mean(half**2)) > 0.005

@@ -74,7 +74,13 @@ def test_the_mouth_is_cut_where_the_sound_is(corpus) -> None:
 
 def test_babble_without_a_face_is_replaced_unless_asked_for(corpus) -> None:
     utterances, cache = corpus
-    arguments = {"size": 12, "seconds": 0.8, "conditions": {"babble": 1.0}, "talkers": [1.0], "video_share": 0.0}
+    arguments = {
+        "size": 12,
+        "seconds": 0.8,
+        "conditions": {"babble": 1.0},
+        "interfering_speakers": [1.0],
+        "video_share": 0.0,
+    }
     for index in range(12):
         noise = MixtureSet(utterances, cache, **arguments)[index][2]
         assert _power_at(noise, 1600) > 0.8
@@ -84,7 +90,13 @@ def test_babble_without_a_face_is_replaced_unless_asked_for(corpus) -> None:
 
 def test_a_rival_share_of_one_draws_talkers_with_a_face_alone(corpus) -> None:
     utterances, cache = corpus
-    arguments = {"size": 8, "seconds": 0.8, "conditions": {"babble": 1.0}, "talkers": [1.0], "video_share": 0.0}
+    arguments = {
+        "size": 8,
+        "seconds": 0.8,
+        "conditions": {"babble": 1.0},
+        "interfering_speakers": [1.0],
+        "video_share": 0.0,
+    }
     mixtures = MixtureSet(utterances, cache, babble_without_video=True, rival_share=1.0, **arguments)
     assert all(_power_at(mixtures[index][2], 200) > 0.8 for index in range(8))
 
@@ -108,8 +120,8 @@ def test_each_way_to_lose_the_video(name: str, share: float | None) -> None:
     mouth, valid = np.full((200, 88, 88), 7, np.uint8), np.ones(200, bool)
     other = lambda: (np.full((200, 88, 88), 9, np.uint8), np.ones(200, bool))
     given = mouth.copy()
-    seen, kept, intact = degradation(mouth, valid, other, np.random.default_rng(0))
-    assert np.array_equal(intact, kept if name != "wrong_clip" else np.zeros(200, bool))
+    seen, kept, clean = degradation(mouth, valid, other, np.random.default_rng(0))
+    assert np.array_equal(clean, kept if name != "wrong_clip" else np.zeros(200, bool))
     assert np.array_equal(mouth, given) and valid.all()
     assert np.all(seen == (9 if name == "wrong_clip" else 7))
     if share is None:
@@ -127,8 +139,8 @@ def test_a_corruption_that_shows_another_speaker_gets_the_other_clip() -> None:
     degradation = VideoDegradation(**never, corruptions=[swap], augment=False)
     other = lambda: (np.full((50, 88, 88), 9, np.uint8), np.ones(50, bool))
     given = np.full((50, 88, 88), 7, np.uint8), np.ones(50, bool)
-    seen, kept, intact = degradation(*given, other, np.random.default_rng(0))
-    assert np.array_equal(intact, seen[:, 0, 0] == 7)
+    seen, kept, clean = degradation(*given, other, np.random.default_rng(0))
+    assert np.array_equal(clean, seen[:, 0, 0] == 7)
     assert kept.all() and (seen[:, 0, 0] == 9).sum() == 20 and (seen[:, 0, 0] == 7).sum() == 30
 
 

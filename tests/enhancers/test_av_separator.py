@@ -11,12 +11,12 @@ import torch
 
 from avse import plugins
 from avse.conformance import example_batch, seeded
+from avse.contracts.system import run
 from avse.contracts.types import Batch
 from avse.data.cache import ClipCache
 from avse.data.manifest import read_manifest
 from avse.data.separation_set import SeparationSet
 from avse.errors import AvseError
-from avse.inference.em.speakers import separate
 from avse.training.losses import SeparationLoss
 
 
@@ -37,11 +37,11 @@ def _talkers() -> list:
 @torch.no_grad()
 def test_talkers_look_at_each_other_in_any_order() -> None:
     model, talkers = _separator(), _talkers()
-    found = separate(model, Batch.of_speakers(talkers))
-    turned = separate(model, Batch.of_speakers([talkers[j] for j in (2, 0, 1)]))
+    found = run(model, Batch.of_speakers(talkers))
+    turned = run(model, Batch.of_speakers([talkers[j] for j in (2, 0, 1)]))
     torch.testing.assert_close(found.speech[:, [2, 0, 1]], turned.speech, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.speech.sum(dim=1) + found.noise, talkers[0].noisy)
-    pair = separate(model, Batch.of_speakers(talkers[:2]))
+    pair = run(model, Batch.of_speakers(talkers[:2]))
     assert not torch.allclose(pair.speech[:, 0], found.speech[:, 0], atol=1e-5)
     # Mixtures beside each other do not: the second clip is the same alone.
     second = [
@@ -50,11 +50,11 @@ def test_talkers_look_at_each_other_in_any_order() -> None:
         for one in talkers
     ]  # fmt: skip
     torch.testing.assert_close(
-        separate(model, Batch.of_speakers(second)).speech, found.speech[1:, :, :2000], rtol=1e-3, atol=1e-5
+        run(model, Batch.of_speakers(second)).speech, found.speech[1:, :, :2000], rtol=1e-3, atol=1e-5
     )
     alone = model(talkers[0])
     torch.testing.assert_close(
-        separate(model, Batch.of_speakers(talkers[:1])).speech[:, 0], alone.speech, rtol=1e-4, atol=1e-6
+        run(model, Batch.of_speakers(talkers[:1])).speech[:, 0], alone.speech, rtol=1e-4, atol=1e-6
     )
 
 
@@ -69,7 +69,7 @@ def test_it_starts_as_the_masking_network_whose_weights_it_takes() -> None:
     separator.load_state_dict(taught.state_dict(), strict=False)
     batch = example_batch((3200, 2000))
     alone = torch.stack([taught(one).speech for one in (batch, replace(batch, mouth=batch.mouth.flip(1)))], dim=1)
-    found = separate(separator, Batch.of_speakers([batch, replace(batch, mouth=batch.mouth.flip(1))]))
+    found = run(separator, Batch.of_speakers([batch, replace(batch, mouth=batch.mouth.flip(1))]))
     torch.testing.assert_close(found.speech, alone, rtol=1e-4, atol=1e-6)
 
 
@@ -82,7 +82,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_mixtures_have_a_row_for_each_talker(corpus: Path, tmp_path: Path) -> None:
     utterances = read_manifest(corpus, splits=["train"])
-    mixtures = SeparationSet(utterances, ClipCache(tmp_path), size=4, seconds=0.6, talkers=[0.5, 0.5], noise_share=0.5)
+    mixtures = SeparationSet(
+        utterances, ClipCache(tmp_path), size=4, seconds=0.6, interfering_speakers=[0.5, 0.5], noise_share=0.5
+    )
     items = [mixtures[index] for index in range(4)]
     batch = mixtures.collate(items)
     assert len(batch) == sum(map(len, items)) and {len(item) for item in items} == {2, 3}
@@ -101,7 +103,7 @@ def test_mixtures_have_a_row_for_each_talker(corpus: Path, tmp_path: Path) -> No
     loss = SeparationLoss()(_separator()(batch), batch)
     assert bool(torch.isfinite(loss))
     with pytest.raises(AvseError, match="speakers with a video"):
-        SeparationSet(utterances, ClipCache(tmp_path), size=4, talkers=[1, 1, 1, 1, 1])
+        SeparationSet(utterances, ClipCache(tmp_path), size=4, interfering_speakers=[1, 1, 1, 1, 1])
 
 
 def test_the_wrong_speaker_is_counted() -> None:

@@ -25,6 +25,7 @@ def expected(noisy, sound, ratio, speech, noise):
     return (noisy / ratio.square()[:, None, None] + sound / noise) / certainty
 
 
+@pytest.mark.slow
 def test_training_recovers_speech_between_two_observations() -> None:
     speech, noise = torch.logspace(-3, -1, 9), torch.logspace(-1, -3, 9)
     draw = lambda: (gaussian(speech), 0.05 + 1.5 * torch.rand(8))

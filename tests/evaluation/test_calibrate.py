@@ -44,12 +44,12 @@ def _model(folder: Path, fusion: str = "reliability_attention") -> Path:
     return Model(system, RECIPE.replace("FUSION", fusion), "small").save(folder, description={"seed": 7})
 
 
-def _sweep(folder: Path, model: Path, intact: np.ndarray, spoiled: np.ndarray) -> Path:
+def _sweep(folder: Path, model: Path, clean: np.ndarray, corrupted: np.ndarray) -> Path:
     folder.mkdir()
     (folder / "settings.json").write_text(json.dumps({"model_sha256": model_hash(model)}))
     rows = [
-        {"id": "a", "video": "intact", "severity": None, "intact_frames": intact, "spoiled_frames": np.zeros(0)},
-        {"id": "a", "video": "blur", "severity": 3.0, "intact_frames": np.zeros(0), "spoiled_frames": spoiled},
+        {"id": "a", "video": "clean", "severity": None, "clean_frames": clean, "corrupted_frames": np.zeros(0)},
+        {"id": "a", "video": "blur", "severity": 3.0, "clean_frames": np.zeros(0), "corrupted_frames": corrupted},
     ]
     write_rows(folder / "corrupted.csv", rows, list(rows[0]))
     return folder
@@ -89,7 +89,7 @@ def test_what_cannot_be_calibrated_is_said(tmp_path: Path) -> None:
     with pytest.raises(AvseError, match="holds no corrupted.csv"):
         calibrate(folder, tmp_path, tmp_path / "new")
     few = _sweep(tmp_path / "few", folder, rng.random(300), rng.random(20))
-    with pytest.raises(AvseError, match="300 intact and 20 spoiled"):
+    with pytest.raises(AvseError, match="300 clean and 20 corrupted"):
         calibrate(folder, few, tmp_path / "new")
     other = _model(tmp_path / "other", "concat")
     with pytest.raises(AvseError, match="sweep of another model"):

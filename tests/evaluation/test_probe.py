@@ -46,6 +46,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.prepare(tmp_path_factory.mktemp("corpus"))
 
 
+@pytest.mark.slow
 def test_words_are_told_from_features_that_hold_them(manifest: Path, tmp_path: Path, monkeypatch) -> None:
     """The sound tells the word, the mouth nothing."""
     from avse.data.manifest import read_manifest

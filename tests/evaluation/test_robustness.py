@@ -45,7 +45,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than everything else here."""
     monkeypatch.setattr("avse.evaluation.report.write_report", lambda *arguments: None)
     monkeypatch.setattr("avse.evaluation.plots.robustness.plot_robustness", lambda summary: None)
-    monkeypatch.setattr("avse.evaluation.plots.spectrograms.save", lambda figure, path: None)
+    monkeypatch.setattr("avse.evaluation.plots.figure.save", lambda figure, path: None)
 
 
 def cell(summary: dict, video: str, severity: int | None = None) -> dict:
@@ -53,6 +53,7 @@ def cell(summary: dict, video: str, severity: int | None = None) -> dict:
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_condition_and_says_what_each_does(make_mixtures, tmp_path: Path, tracked) -> None:
     manifest, out, model = make_mixtures(video=True), tmp_path / "out", Watcher()
     summary = evaluate(manifest, out, model=model, metrics=("si_sdr", "estoi"), **ASKED)
@@ -61,7 +62,7 @@ def test_a_sweep_runs_every_condition_and_says_what_each_does(make_mixtures, tmp
 
     # What the model was given.
     first = {one: clip for one, clip in zip([(o.video, o.severity) for o in sweep(**ASKED)], model.clips)}
-    assert first["intact", None].valid.all() and first["intact", None].mouth[0, 0, 0] == 180
+    assert first["clean", None].valid.all() and first["clean", None].mouth[0, 0, 0] == 180
     assert not first["no_video", None].valid.any()
     assert first["null", 5].valid.all() and not first["null", 5].mouth.any()
     assert not first["missing", 5].valid.any() and first["missing", 1].valid.sum() == 20
@@ -75,7 +76,7 @@ def test_a_sweep_runs_every_condition_and_says_what_each_does(make_mixtures, tmp
     ids = sorted({key[0] for key in rows})
     for metric in ("si_sdr", "estoi"):
         nothing = np.array([rows[one, "no_video", None][metric] for one in ids])
-        for video, severity in [("intact", None), ("null", 1), ("null", 5), ("wrong_speaker", 5), ("missing", 1)]:
+        for video, severity in [("clean", None), ("null", 1), ("null", 5), ("wrong_speaker", 5), ("missing", 1)]:
             scores = np.array([rows[one, video, severity][metric] for one in ids])
             found = cell(summary, video, severity)["scores"][metric]
             assert found["mean"] == pytest.approx(scores.mean()) and found["difference"]["n"] == 6
@@ -87,20 +88,20 @@ def test_a_sweep_runs_every_condition_and_says_what_each_does(make_mixtures, tmp
     assert (gone["mean"], gone["low"], gone["high"]) == (0, 0, 0)  # to the bit what it is without video
 
     # The reliability against the truth, frame by frame.
-    trusted = [rows[one, "intact", None]["intact_frames"] for one in ids]
+    trusted = [rows[one, "clean", None]["clean_frames"] for one in ids]
     assert all(len(one) == 25 for one in trusted)
-    assert cell(summary, "null", 5)["auc"] == 1.0 and cell(summary, "null", 5)["spoiled"] == 6 * 25
+    assert cell(summary, "null", 5)["auc"] == 1.0 and cell(summary, "null", 5)["corrupted"] == 6 * 25
     distance = np.concatenate([1 - one for one in trusted]).sum() / (2 * 6 * 25)  # the black half is rightly distrusted
     assert cell(summary, "null", 5)["ece"] == pytest.approx(distance, abs=1e-4)
-    assert cell(summary, "missing", 5)["auc"] is None and cell(summary, "missing", 5)["spoiled"] == 0
-    assert cell(summary, "wrong_speaker", 1)["spoiled"] == 6 * 5
-    assert 0 < cell(summary, ANY)["auc"] < 1 and cell(summary, "intact")["auc"] is None
+    assert cell(summary, "missing", 5)["auc"] is None and cell(summary, "missing", 5)["corrupted"] == 0
+    assert cell(summary, "wrong_speaker", 1)["corrupted"] == 6 * 5
+    assert 0 < cell(summary, ANY)["auc"] < 1 and cell(summary, "clean")["auc"] is None
 
     # Files.
     assert len(read_scores(out)) == 6 and (out / "corruptions.png").stat().st_size > 10_000
     assert len(list((out / "estimates").rglob("*.flac"))) == 6
     kept, _ = soundfile.read(out / "estimates" / "set" / "t0_0.flac")
-    assert np.corrcoef(kept, model.enhance(first["intact", None]).speech.numpy())[0, 1] > 0.9999
+    assert np.corrcoef(kept, model.enhance(first["clean", None]).speech.numpy())[0, 1] > 0.9999
     lines = list(csv.DictReader((out / "corruptions.csv").read_text().splitlines()))
     assert {(one["condition"], one["snr"]) for one in lines} == {
         (a, b) for a in ("", "pink", "white") for b in ("", "0", "5")
@@ -136,7 +137,7 @@ def test_a_sweep_goes_on_and_may_be_widened(make_mixtures, tmp_path: Path) -> No
     wider = Faulty({})
     summary = evaluate(manifest, out, model=wider, corruptions=["blur", "null"], severities=[4], **QUICK)
     assert len(wider.clips) == 2 and len(read_rows(out / "corrupted.csv")) == 10
-    assert {one["video"] for one in summary["corruptions"]["cells"]} == {"intact", "no_video", "blur", "null", ANY}
+    assert {one["video"] for one in summary["corruptions"]["cells"]} == {"clean", "no_video", "blur", "null", ANY}
     with pytest.raises(AvseError, match=r"(?s)other settings.*corruptions: \['blur=4', 'null=4'\] there, None now"):
         evaluate(manifest, out, model=Faulty({}), **QUICK)
 
@@ -180,17 +181,17 @@ def test_sweeps_that_cannot_be(make_mixtures, tmp_path: Path, arguments: dict, m
 
 
 def test_another_speaker_is_chosen_by_name(make_mixtures) -> None:
-    from avse.data.manifest import read_manifest
+    from avse.data.rendering import read_mixtures
 
-    utterances = read_manifest(make_mixtures(targets=5, video=True))
+    mixtures = read_mixtures(make_mixtures(targets=5, video=True))
     conditions = sweep(["wrong_speaker"], [5])
-    items = [item for item in items_of(utterances, conditions, utterances) if item.condition.corrupts]
-    assert all(item.other.speaker != item.utterance.speaker for item in items)
-    assert len({(item.utterance.video, item.other.video) for item in items}) == 5  # one for each film
-    some = [item for item in items_of(utterances[3:5], conditions, utterances) if item.condition.corrupts]
-    assert [item.other.id for item in some] == [item.other.id for item in items[3:5]]
-    alone = items_of(utterances[:2], conditions, utterances[:2])
-    assert all(item.other is None for item in alone)  # only its own face is there
+    items = [item for item in items_of(mixtures, conditions, mixtures) if item.condition.corrupts]
+    assert all(item.others[0].speaker != item.mixture.first.speaker for item in items)
+    assert len({(item.mixture.first.video, item.others[0].video) for item in items}) == 5  # one for each film
+    some = [item for item in items_of(mixtures[3:5], conditions, mixtures) if item.condition.corrupts]
+    assert [item.others[0].id for item in some] == [item.others[0].id for item in items[3:5]]
+    alone = items_of(mixtures[:2], conditions, mixtures[:2])
+    assert all(item.others in ((), (None,)) for item in alone)  # only its own face is there
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ def test_package_is_installed_from_here_and_says_what_it_is(folder: Path) -> Non
     assert f"pip install ./{folder.name}" in readme and "\n## Licence\n" in readme
 
 
+@pytest.mark.slow
 def test_a_fresh_process_finds_all_without_being_told_where() -> None:
     command = [sys.executable, "-m", "avse", "plugins"]
     listed = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)

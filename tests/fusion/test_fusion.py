@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -92,6 +93,7 @@ def test_agreement_is_the_correlation_over_valid_steps_of_the_window() -> None:
             np.testing.assert_allclose(result[row, step], expected, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_trust_over_time_learns_which_frames_show_another_mouth() -> None:
     """The video follows the sound, but in one half of each clip that of another; no single step tells."""
     generator = torch.Generator().manual_seed(0)

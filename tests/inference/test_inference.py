@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_models import BLOCK, DynamicalToy, FixedNoise, ToyPrior, fit_of, sounds
+from toy_models import BLOCK, DynamicalToy, FixedNoise, ToyPrior, sounds, state_of
 
 from avse.contracts.prior import Gaussian
 from avse.contracts.types import Batch, Clip
@@ -50,14 +50,14 @@ def _nll(z: np.ndarray) -> np.ndarray:
     return (POWER / total + np.log(total)).sum(axis=-1)
 
 
-def _run(inference, fit, iterations: int, burn_in: int) -> torch.Tensor:
+def _run(inference, state, iterations: int, burn_in: int) -> torch.Tensor:
     """Draws of z, one set of chains and steps after each iteration."""
     kept = []
     with torch.no_grad():
         for iteration in range(iterations):
-            inference.e_step(fit)
+            state = inference.e_step(state)
             if iteration >= burn_in:
-                kept.append(fit.latent["z"].clone())
+                kept.append(state.latent.clone())
     return torch.stack(kept)
 
 
@@ -77,10 +77,11 @@ def test_draws_of_one_unit_have_the_moments_of_its_posterior(inference) -> None:
     variance = (grid**2 * density).sum() - mean**2
     steps = 3000  # all alike, and drawn by themselves
     power = torch.as_tensor(POWER).expand(1, steps, 4)
-    fit = fit_of(inference.prior, power, torch.zeros(1, 1, steps, 1), torch.full_like(power, NOISE))
-    start = Gaussian(torch.zeros(1, steps, 1, dtype=torch.float64), torch.zeros(1, steps, 1, dtype=torch.float64))
-    fit.latent = inference.begin(start, fit)
-    draws = _run(inference, fit, iterations=60, burn_in=30)
+    state = state_of(inference.prior, power, torch.zeros(1, 1, steps, 1), torch.full_like(power, NOISE))
+    zeros = torch.zeros(1, 1, steps, 1, dtype=torch.float64)
+    start = Gaussian(zeros, zeros)
+    state = inference.begin(replace(state, posterior=start))
+    draws = _run(inference, state, iterations=60, burn_in=30)
     assert float(draws.mean()) == pytest.approx(mean, abs=0.02)
     assert float(draws.var()) == pytest.approx(variance, rel=0.05)
 
@@ -104,10 +105,10 @@ def test_draws_over_time_have_the_moments_of_their_posterior(inference) -> None:
     covariance = products[0] - means[0] ** 2, products[1] - means[0] * means[1], products[2] - means[1] ** 2
     power = torch.as_tensor(np.stack([POWER, 0 * POWER]))[None]
     noise = torch.tensor([NOISE, 1e12], dtype=torch.float64)[None, :, None].expand(1, 2, 4)
-    fit = fit_of(inference.prior, power, torch.zeros(1, 1, 2, 1), noise)
-    zeros = torch.zeros(1, 2, 1, dtype=torch.float64)
-    fit.latent = inference.begin(Gaussian(zeros, zeros), fit)
-    draws = _run(inference, fit, iterations=120, burn_in=60)[:, 0, :, :, 0].reshape(-1, 2).numpy()
+    state = state_of(inference.prior, power, torch.zeros(1, 1, 2, 1), noise)
+    zeros = torch.zeros(1, 1, 2, 1, dtype=torch.float64)
+    state = inference.begin(replace(state, posterior=Gaussian(zeros, zeros)))
+    draws = _run(inference, state, iterations=120, burn_in=60)[:, 0, :, :, 0].reshape(-1, 2).numpy()
     np.testing.assert_allclose(draws.mean(axis=0), means, atol=0.04)
     found = np.cov(draws.T)
     np.testing.assert_allclose((found[0, 0], found[0, 1], found[1, 1]), covariance, rtol=0.1)
@@ -147,9 +148,9 @@ def test_data_drawn_from_the_model_give_back_noise_and_speech(make) -> None:
     prior = ToyPrior()
     batch, noise, wiener = _drawn(prior, steps=400)
     inference = make(prior)
-    for run in inference._run(batch, None):
+    for run in inference.progress(batch):
         last = run
-    error = 10 * (last.fit.variance / noise).log10()[0, 0]
+    error = 10 * (last.speakers[0].noise_variance / noise).log10()[0, 0]
     assert float(error.abs().mean()) < 1.0, f"noise is {error.tolist()} dB off"
     ideal = si_sdr(prior.synthesise(prior.analyse(batch.noisy) * wiener, batch.noisy.shape[1]), batch.clean)
     got = si_sdr(last.estimate(prior, batch).speech, batch.clean)
@@ -173,7 +174,7 @@ def test_clips_stop_one_by_one_and_as_they_would_alone(inference: type) -> None:
     tolerance = {Langevin: 1e-2, MCEM: 5e-3, MAP: 5e-4}.get(inference, 2e-3)
     system = inference(ToyPrior(), NMF(rank=2), iterations=60, tolerance=tolerance)
     left = []
-    for run in system._run(sounds(lengths), None):
+    for run in system.progress(sounds(lengths)):
         left.append(len(run.rows))
     together = system(sounds(lengths))
     assert left[-1] == 0 and 0 < min(one for one in left if one) < 3, f"clips that ran by iteration: {left}"
@@ -190,8 +191,10 @@ def test_groups_of_clips_give_what_all_give_together(inference: type, monkeypatc
     system = inference(ToyPrior(), NMF(rank=2), iterations=6, tolerance=2e-3)
     previous = system(batch)
     together = list(system.iterate(batch, previous=previous))
-    monkeypatch.setattr("avse.inference.em.run._CACHED", 2 * (1910 // ToyPrior().hop) * system.chains * ToyPrior().bins)
-    assert [rows for rows, _ in next(system._runs(batch, None))] == [[0, 3], [2], [1]]
+    monkeypatch.setattr(
+        "avse.inference.em.driver._CACHED", 2 * (1910 // ToyPrior().hop) * system.chains * ToyPrior().bins
+    )
+    assert [rows for rows, _ in next(system._groups(batch, None))] == [[0, 3], [2], [1]]
     grouped = list(system.iterate(batch, previous=previous))
     assert len(grouped) == len(together)
     for one, other in zip(grouped, together):

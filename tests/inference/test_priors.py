@@ -44,5 +44,5 @@ def test_a_fusion_that_looks_over_time_is_noticed_clip_by_clip() -> None:
         parameter.data += 0.3 * torch.randn_like(parameter)
     batch = example_batch((6400, 6400))
     batch.valid[1] = False
-    [run] = MCEM(prior.eval(), NMF(rank=2), iterations=1, draws=2, burn_in=0)._run(batch, None)
-    assert run.fit.latent["alone"][:, 0, 0, 0].tolist() == [False, True]
+    [run] = MCEM(prior.eval(), NMF(rank=2), iterations=1, draws=2, burn_in=0).progress(batch)
+    assert run.speakers[0].memory.independent[:, 0, 0, 0].tolist() == [False, True]

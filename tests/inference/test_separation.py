@@ -9,16 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_models import BLOCK, DynamicalToy, FixedNoise, ToyPrior, fit_of, sounds
+from toy_models import BLOCK, DynamicalToy, FixedNoise, ToyPrior, sounds, state_of
 from toy_switch import PER_FRAME, SeeingToy, ToySwitch, mouths, normal
 
-from avse.contracts.types import Batch, Estimate
+import avse
+from avse.contracts.system import run
+from avse.contracts.types import Batch, Clip, Estimate
 from avse.errors import AvseError
 from avse.inference.em.langevin import Langevin
 from avse.inference.em.map import MAP
 from avse.inference.em.mcem import MCEM
-from avse.inference.em.speakers import Separation
-from avse.inference.em.speakers import separate as separate_batch
+from avse.inference.em.steps import energy, m_step, objective
 from avse.inference.em.switching_vem import SwitchingVEM
 from avse.inference.em.vem import VEM
 from avse.noise_models.nmf import NMF
@@ -37,7 +38,7 @@ BINS = 32
 
 def separate(system: torch.nn.Module, talkers: Sequence[Batch], names: Sequence[str | None] = ()) -> Estimate:
     """By a batch for each speaker."""
-    return separate_batch(system, Batch.of_speakers(talkers, names))
+    return run(system, Batch.of_speakers(talkers, names))
 
 
 def _toy(seed: int) -> SeeingToy:
@@ -90,12 +91,12 @@ def test_the_gradient_of_each_voice_is_that_of_the_joint_energy(make) -> None:
     power, noise = 0.02 * rand(1, steps, BINS), 0.002 + 0.01 * rand(1, steps, BINS)
     gains = [0.5 + rand(1, steps, 1) for _ in priors]
     latents = [torch.randn(1, chains, steps, 2, generator=draw, dtype=torch.float64) for _ in priors]
-    fits = [fit_of(one, power, z, noise, gain) for one, z, gain in zip(priors, latents, gains)]
+    states = [state_of(one, power, z, noise, gain) for one, z, gain in zip(priors, latents, gains)]
     decoded = [one.decode(z[0], None).exp()[None] for one, z in zip(priors, latents)]
     numbers = ([g[0, :, 0].tolist() for g in gains], noise[0].tolist(), power[0].tolist())
-    for j, (prior, fit) in enumerate(zip(priors, fits)):
-        fit.others = sum(gains[i][:, None] * decoded[i] for i in range(3) if i != j)
-        _, cost, nll, gradient = Langevin(prior, FixedNoise()).energy(fit, latents[j])
+    for j, state in enumerate(states):
+        others = sum(gains[i][:, None] * decoded[i] for i in range(3) if i != j)
+        _, cost, nll, gradient = energy(replace(state, interference=others), latents[j])
         for chain in range(chains):
             here = [z[0, chain] for z in latents]
             others = sum(0.5 * float((z**2).sum()) if make is ToyPrior else 0.0 for i, z in enumerate(here) if i != j)
@@ -113,18 +114,22 @@ def test_the_gradient_of_each_voice_is_that_of_the_joint_energy(make) -> None:
 
 
 def test_the_m_step_of_all_voices_lowers_what_the_loops_compute() -> None:
-    """One gradient for noise and all gains: the joint objective falls, and is what `Run.note` says."""
+    """One gradient for noise and all gains: the joint objective falls, and is what `objective` says."""
     priors = [ToyPrior(seed=seed) for seed in range(2)]
-    inference = Langevin(priors[0], NMF(rank=2), chains=2, gain_prior=(2.0, 1.0), m_steps=1)
-    inferences = [inference, Langevin(priors[1], NMF(rank=2), chains=2, gain_prior=(2.0, 1.0), m_steps=1)]
+    noise_model, gain_prior = NMF(rank=2), (2.0, 1.0)
     batch = sounds((1280,))
-    runs = [one.start(batch) for one in inferences]
+    states = [Langevin(one, noise_model, chains=2).start(batch).speakers[0] for one in priors]
     draw = torch.Generator().manual_seed(0)
     latents = [torch.randn(1, 2, 20, 2, generator=draw, dtype=torch.float64) for _ in priors]
-    for run, prior, z in zip(runs, priors, latents):
-        cost = 0.5 * z.square().sum(dim=-1, keepdim=True)
-        run.fit.latent = {"z": z, "speech": prior.decode(z, None).exp(), "cost": cost}
-    separation = Separation(inference)
+    states = [
+        replace(
+            state,
+            latent=z,
+            speech_variance=prior.decode(z, None).exp(),
+            prior_cost=0.5 * z.square().sum(dim=-1, keepdim=True),
+        )
+        for state, prior, z in zip(states, priors, latents)
+    ]
 
     def naive(gains, noise, power) -> float:
         total = 0.0
@@ -132,21 +137,15 @@ def test_the_m_step_of_all_voices_lowers_what_the_loops_compute() -> None:
             total += _joint_energy(priors, [z[0, chain] for z in latents], gains, noise, power) / 2
         return total + sum(g - math.log(g) for one in gains for g in one)
 
-    power = runs[0].fit.power[0].tolist()
+    power = states[0].power[0].tolist()
     values = []
     for _ in range(4):
-        before = [run.fit.gain[0, :, 0].tolist() for run in runs], runs[0].fit.variance[0].tolist()
-        gain, variance = [run.fit.gain for run in runs], runs[0].fit.variance
-        found = separation._m_steps(inferences, runs)
+        before = [state.gain[0, :, 0].tolist() for state in states], states[0].noise_variance[0].tolist()
+        updated, statistics = m_step(states, noise_model, gain_prior, 10**9)
         values.append(naive(*before, power))
-        updated = [run.fit.gain for run in runs], [run.fit.variance for run in runs]
-        for run, old in zip(runs, gain):
-            run.fit.gain, run.fit.variance = old, variance
-        for run, one in zip(runs, found):
-            run.note(one, (2.0, 1.0))
-            assert run.trace[-1] * 20 * BINS == pytest.approx(values[-1], rel=1e-9)
-        for run, new, noise in zip(runs, *updated):
-            run.fit.gain, run.fit.variance = new, noise
+        found = objective(states, statistics, gain_prior).item()
+        assert found * 20 * BINS == pytest.approx(values[-1], rel=1e-9)
+        states = updated
     assert values == sorted(values, reverse=True) and values[0] > values[-1] + 1
 
 
@@ -160,16 +159,15 @@ def test_draws_are_those_of_the_joint_posterior() -> None:
     inference = MCEM(switch, FixedNoise(2e-4), iterations=150, draws=3, burn_in=1, chains=40, proposal_variance=2.0,
                      warm_start=0, tolerance=0)  # fmt: skip
     seen = []
-    separation = Separation(inference)
-    for runs in separation._iterations(separation._prepare(Batch.of_speakers([batch, batch], ["0", "1"]))):
-        seen.append(torch.stack([run.fit.latent["z"][0, :, 0, 0] for run in runs]))
+    for progress in inference.progress(Batch.of_speakers([batch, batch], ["0", "1"])):
+        seen.append(torch.stack([state.latent[0, :, 0, 0] for state in progress.speakers]))
     draws = torch.cat(seen[30:], dim=1)
-    fit = runs[0].fit
+    state = progress.speakers[0]
     grid = torch.linspace(-5, 5, 161, dtype=torch.float64)
     spread = [one.decode(grid[None, :, None], None)[0].exp() for one in priors]
     total = spread[0][:, None] + spread[1][None] + 2e-4
-    energy = (fit.power[0, 0] / total + total.log()).sum(dim=-1) + 0.5 * (grid[:, None] ** 2 + grid[None] ** 2)
-    density = (energy.min() - energy).exp()
+    joint = (state.power[0, 0] / total + total.log()).sum(dim=-1) + 0.5 * (grid[:, None] ** 2 + grid[None] ** 2)
+    density = (joint.min() - joint).exp()
     density /= density.sum()
     means = (density.sum(dim=1) @ grid).item(), (density.sum(dim=0) @ grid).item()
     together = (grid @ density @ grid).item() - means[0] * means[1]
@@ -310,13 +308,13 @@ def test_any_enhancer_is_asked_once_for_each_mouth() -> None:
 
 def test_mistakes_are_told() -> None:
     talkers = _talkers(count=2)
-    with pytest.raises(ValueError, match="no speaker"):
+    with pytest.raises(ValueError, match="every speaker needs one batch"):
         Batch.of_speakers([])
     with pytest.raises(AvseError, match="by name"):
         separate(_inference("vem"), talkers, ["0", "1"])
     with pytest.raises(AvseError, match="is nobody"):
         separate(_inference("vem", _Named([_toy(0), _toy(1)])), talkers, ["0", "carl"])
-    with pytest.raises(ValueError, match="1 names"):
+    with pytest.raises(ValueError, match="got 2 and 1"):
         Batch.of_speakers(talkers, ["0"])
     with pytest.raises(AvseError, match="by name"):
-        separate(torch.nn.Identity(), talkers, ["ann", None])
+        avse.load("avse-small").separate_clips([Clip(np.zeros(640, np.float32))] * 2, ["ann", None])

@@ -8,7 +8,7 @@ import torch
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import Batch, Clip
-from avse.inference.em.state import Fit
+from avse.inference.em.state import EmState, SpeechModel
 from avse.signal.random import clip_generators
 from avse.signal.stft import length_mask
 
@@ -90,14 +90,15 @@ class FixedNoise(NoiseModel):
         return state
 
 
-def fit_of(
+def state_of(
     prior: LatentPrior, power: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor, gain: torch.Tensor | None = None
-) -> Fit:
-    """A fit in which every clip fills all steps."""
+) -> EmState:
+    """A state in which every clip fills all frames."""
     mask = torch.ones(power.shape[:2], dtype=torch.bool)
     gain = torch.ones_like(power[..., :1]) if gain is None else gain
     context = Context(mask, torch.zeros_like(mask))
-    return Fit(prior, power, context, gain, noise, {"z": latent}, clip_generators(mask, 0))
+    model = SpeechModel(prior, context)
+    return EmState(model, power, mask, clip_generators(mask, 0), gain, {}, noise, latent=latent)
 
 
 def sounds(lengths: tuple[int, ...], seed: int = 0, scale: float = 0.05) -> Batch:

@@ -58,6 +58,7 @@ def test_the_loss_of_the_exact_answer_is_one_and_is_the_least() -> None:
     assert losses[1.0] < min(losses[0.8], losses[1.2])
 
 
+@pytest.mark.slow
 def test_training_recovers_mean_score_and_variance_of_gaussian_speech() -> None:
     power = torch.logspace(-3, -1, 9)
     with seeded(4):
@@ -138,6 +139,7 @@ def test_dropped_video_is_no_video_and_validation_draws_are_fixed() -> None:
         assert prior.loss(batch)["nll"].item() == pytest.approx(clips.mean().item())
 
 
+@pytest.mark.slow
 def test_reliability_learns_which_frames_are_intact() -> None:
     """White frames are not intact: a fusion that estimates it can tell, one that does not is let be."""
     batch = example_batch()

@@ -64,6 +64,7 @@ def _batch(size: int, level: torch.Tensor | None = None) -> Batch:
     return Batch(sound, torch.full((size,), SAMPLES), mouth, seen, clean=sound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "rate"), [("vae", 0.01), ("recurrent_vae", 0.01), ("transformer_vae", 0.005)])
 def test_training_comes_near_the_likelihood_of_the_truth_and_finds_its_variable(name: str, rate: float) -> None:
     def draw() -> tuple[Batch, torch.Tensor]:
@@ -102,6 +103,7 @@ class _Brightness(VisualFrontend):
         return mouth.mean(dim=(2, 3))[..., None]
 
 
+@pytest.mark.slow
 def test_the_prior_network_learns_what_the_video_tells_of_the_latent_variable() -> None:
     def draw() -> tuple[Batch, torch.Tensor]:
         level = 2 * torch.rand(4, SAMPLES // 640) - 1

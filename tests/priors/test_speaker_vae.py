@@ -10,8 +10,8 @@ import torch
 from avse import plugins
 from avse.conformance import example_batch, seeded
 from avse.contracts.prior import SwitchingPrior
+from avse.contracts.system import run
 from avse.contracts.types import Batch
-from avse.inference.em.speakers import separate
 from avse.priors.vae.base import divergence_with_free_bits
 
 
@@ -188,7 +188,7 @@ def test_what_is_seen_decides_where_the_sound_says_nothing(audio_states: bool) -
     _faces(batch)
     prior.gallery.learn(batch.mouth, batch.valid, [0, 1])
     noise_model = plugins.get("noise_model", "nmf")(rank=2)
-    found = separate(
+    found = run(
         plugins.get("inference", "vem")(prior=prior, noise_model=noise_model, iterations=2),
         Batch.of_speakers([batch] * 2),
     )

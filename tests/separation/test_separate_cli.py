@@ -14,12 +14,13 @@ import soundfile
 import avse
 from avse import plugins
 from avse.contracts.types import Clip, Estimate
-from avse.data.separation_scenes import Mixture, mix_voices, read_mixtures, read_separation_scenes
+from avse.data.mixing import speakers_at_one_level
+from avse.data.rendering import read_mixtures
+from avse.data.scenes import read_scenes
 from avse.data.synthetic.recording import write_film
 from avse.datasets.synthetic import synthesize_clip
 from avse.errors import AvseError
-from avse.evaluation.nmf_baseline import NMFBaseline
-from avse.evaluation.separation import METRICS, score_voices
+from avse.evaluation.separation import METRICS, separation_scores, switch_accuracy
 from avse.jobs.separate import quantised
 from avse.media import find_talkers
 from avse.overlap import concatenate, overlap_add
@@ -200,33 +201,53 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
     written = scenes.read_bytes()
     assert avse_command(*words, "--condition", "separation3", "--leave-out", 2).status == 0
     assert scenes.read_bytes() == written
-    drawn, header = read_separation_scenes(scenes)
-    assert [(len(one.talkers), one.snr) for one in drawn] == [(2, None), (2, 5.0)] * 2 + [(3, None), (3, 5.0)] * 2
+    drawn, header = read_scenes(scenes)
+    assert [(len(one.targets), one.snr) for one in drawn] == [(2, None), (2, 5.0)] * 2 + [(3, None), (3, 5.0)] * 2
     assert header["split"] == "train"
     assert avse_command("mix", scenes, "--manifest", corpus, "-o", out).status == 0
     mixtures = read_mixtures(out)
     for one in mixtures[:2]:
-        sounds = [soundfile.read(path)[0] for path in (one.mixture, *one.clean)]
+        sounds = [soundfile.read(path)[0] for path in (one.first.noisy, *(row.clean for row in one.utterances))]
         rest = sounds[0] - sum(sounds[1:])
         ratio = 10 * np.log10(np.mean(sum(sounds[1:]) ** 2) / (np.mean(rest**2) + 1e-12))
-        assert ratio > 80 if one.snr is None else abs(ratio - 5) < 1.5
-        assert len(set(one.speaker)) == 2 and all(path.is_file() for path in one.video)
+        assert ratio > 80 if one.first.snr is None else abs(ratio - 5) < 1.5
+        assert len({row.speaker for row in one.utterances}) == 2
+        assert all(row.video is not None and row.video.is_file() for row in one.utterances)
     scores = tmp_path / "scores"
     words = ["evaluate-separation", "--manifest", out, "--limit", 5, "--seed", 1]
-    outcome = avse_command(*words, "-o", scores, "--model", speakers_model, "--crops", tmp_path / "crops", "--keep")
-    assert outcome.status == 0, outcome.err
+    options = ["--model", speakers_model, "--crops", tmp_path / "crops", "--keep", "--voices", "free"]
+    outcome = avse_command(*words, "-o", scores, *options)
+    assert "lack scores" in outcome.err and "is now called avse evaluate" in outcome.err, outcome.err
     rows = list(csv.DictReader((scores / "scores.csv").read_text().splitlines()))
     assert len(rows) == 4 * 2 + 3 and all(row["sir"] and row["wrong_speaker"] for row in rows)
     summary = json.loads((scores / "summary.json").read_text())
     assert summary["n"] == 11 and set(summary["groups"]["all"]) == set(METRICS)
     assert summary["groups"]["3 talkers"]["sdr"]["n"] == 3 and "| 2 talkers |" in (scores / "table.md").read_text()
     assert len(list((scores / "voices").glob("*.wav"))) == 11
+    words[0] = "evaluate"
     nothing = avse_command(*words, "-o", tmp_path / "none", "--model", "mixture")
-    assert nothing.status == 0
+    assert "| mixture | 3 talkers |" in nothing.out
     found = json.loads((tmp_path / "none" / "summary.json").read_text())["groups"]["all"]
     assert found["si_sdr_improvement"]["mean"] == pytest.approx(0.0, abs=1e-6)
-    wrong = avse_command(*words, "-o", tmp_path / "none", "--model", speakers_model, "--voices", "known")
-    assert "none of the speakers" in wrong.message
+    wrong = avse_command(*words, "-o", tmp_path / "wrong", "--model", speakers_model, "--speakers", "oracle")
+    assert "none of the voices" in wrong.message
+    again = avse_command(*words, "-o", tmp_path / "again", "--model", "mixture", "--jobs", 2, "--no-estimates")
+    assert again.status == nothing.status
+    before, after = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("none", "again"))
+    assert before["groups"] == after["groups"]
+    kept = (tmp_path / "again" / "scores.csv").read_bytes().splitlines(keepends=True)
+    (tmp_path / "again" / "scores.csv").write_bytes(b"".join(kept[:4]))  # one mixture, and half of the next
+    avse_command(*words, "-o", tmp_path / "again", "--model", "mixture", "--no-estimates")
+    assert [line.split(b",")[:12] for line in (tmp_path / "again" / "scores.csv").read_bytes().splitlines()] == [
+        line.split(b",")[:12] for line in kept
+    ]
+    both = avse_command("compare", tmp_path / "again", scores, "-o", tmp_path / "compared")
+    assert both.status == 0, both.err
+    compared = json.loads((tmp_path / "compared" / "compare.json").read_text())
+    [differences] = compared["metrics"]["si_sdr_improvement"]["differences"].values()
+    mean = summary["groups"]["all"]["si_sdr_improvement"]["mean"]
+    assert differences["overall"]["mean"] == pytest.approx(mean, abs=1e-4) and differences["overall"]["n"] == 11
+    assert set(differences["by_condition"]) == {"2 talkers", "3 talkers"}
     mixed = avse_command("scenes", corpus, "-o", scenes, "--condition", "separation", "--condition", "babble")
     assert "of their own" in mixed.message
     few = avse_command("scenes", corpus, "-o", scenes, "--split", "test", "--condition", "separation4")
@@ -237,26 +258,29 @@ def test_scores_of_a_known_case() -> None:
     import torch
 
     rng = np.random.default_rng(0)
-    clean, mixture = mix_voices(list(rng.standard_normal((2, 16_000))))
+    clean = speakers_at_one_level(list(rng.standard_normal((2, 16_000))))
     states = torch.zeros(2, 25, 2)
     states[0, :, 0], states[1, :20, 0], states[1, 20:, 1] = 1.0, 1.0, 1.0
-    given = clean[[1, 0]] + 0.01 * clean
+    swapped = clean[[1, 0]] + 0.01 * clean
     found = Estimate(
-        torch.from_numpy(given), torch.zeros(16_000), torch.zeros(2, 25), responsibility=states, states=("a", "b")
+        torch.from_numpy(swapped), torch.zeros(16_000), torch.zeros(2, 25), responsibility=states, states=("a", "b")
     )
-    facts = Mixture("m", Path(), ("x", "y"), (), (), ("a", "b"))
-    rows = score_voices(found, clean, mixture, facts)
+    rows = separation_scores(swapped, clean)
     assert [row["wrong_speaker"] for row in rows] == [1.0, 1.0]
-    assert [row["switch_accuracy"] for row in rows] == [1.0, 0.2]
+    assert [switch_accuracy(found, place, name, clean[place]) for place, name in enumerate("ab")] == [1.0, 0.2]
     assert all(row["sir"] < -10 for row in rows)
-    right = score_voices(Estimate(torch.from_numpy(clean + 0.1 * clean[::-1]), found.noise, found.reliability), clean,
-                         mixture, facts)  # fmt: skip
-    assert [round(row["sir"]) for row in right] == [20, 20] and right[0]["si_sdr_improvement"] > 15
-    assert np.isnan(right[0]["switch_accuracy"])
+    right = clean + 0.1 * clean[::-1]
+    assert [round(row["sir"]) for row in separation_scores(right, clean)] == [20, 20]
+    improvement = plugins.get("metric", "si_sdr_improvement")()
+    assert improvement(right[0], clean[0], clean.sum(axis=0)) > 15
+    assert switch_accuracy(Estimate(found.speech, found.noise, found.reliability), 0, "a", clean[0]) is None
 
 
-def test_the_baseline_knows_voices_by_their_spectra(tmp_path: Path) -> None:
+def test_the_baseline_knows_voices_by_their_spectra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from avse.data.audio import write_audio
+
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from nmf_separation import NMFBaseline
 
     rng = np.random.default_rng(0)
     low, high = (np.fft.irfft(np.fft.rfft(rng.standard_normal((4, 16_000))) * band, 16_000)
@@ -267,17 +291,17 @@ def test_the_baseline_knows_voices_by_their_spectra(tmp_path: Path) -> None:
             write_audio(tmp_path / f"{name}{number}.wav", sounds[number].astype(np.float32))
             lines.append(f"{name}{number},{name}{number}.wav,{name},test,speech")
     (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
-    clean, mixture = mix_voices([low[2], high[2]])
-    facts = Mixture("m", Path(), ("low2", "high2"), (), (), ("low", "high"))
+    clean = speakers_at_one_level([low[2], high[2]])
+    mixture = clean.sum(axis=0)
     baseline = NMFBaseline(tmp_path / "manifest.csv", rank=4, iterations=30)
-    found = baseline(facts, [Clip(mixture), Clip(mixture)])
-    rows = score_voices(found, clean, mixture, facts)
-    assert min(row["si_sdr_improvement"] for row in rows) > 10
+    found = baseline.separate_clips([Clip(mixture, clip_id=f"{name}2", speaker=name) for name in ("low", "high")])
+    improvement = plugins.get("metric", "si_sdr_improvement")()
+    assert min(improvement(found.speech[place].numpy(), clean[place], mixture) for place in (0, 1)) > 10
     with pytest.raises(AvseError, match="no other clip"):
-        baseline(Mixture("m", Path(), ("x", "y"), (), (), ("low", "nobody")), [Clip(mixture), Clip(mixture)])
+        baseline.separate_clips([Clip(mixture, clip_id="x", speaker=name) for name in ("low", "nobody")])
 
 
 def test_scene_files_of_the_recipes_can_be_read() -> None:
     for name in ("dev", "seen", "unseen"):
-        scenes, _ = read_separation_scenes(ROOT / "recipes" / "Manifest" / "separation" / "scenes" / f"{name}.csv")
-        assert {len(one.talkers) for one in scenes} == {2, 3} and {one.snr for one in scenes} == {None, 5.0}
+        scenes, _ = read_scenes(ROOT / "recipes" / "Manifest" / "separation" / "scenes" / f"{name}.csv")
+        assert {len(one.targets) for one in scenes} == {2, 3} and {one.snr for one in scenes} == {None, 5.0}

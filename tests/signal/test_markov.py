@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_what_is_learned_against_counts(memory: bool) -> None:
     evidence = torch.randn(1, 8, STATES, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     mask = torch.arange(8)[None] < 6
     found = chain.infer(evidence, mask)
-    learned = chain.learned(found, mask, weight=2.0, memory=memory)
+    learned = replace(chain, memory=memory).learned(found, mask, weight=2.0)
     states, moves, _, _ = _enumerated(evidence[0, :6].numpy(), initial.numpy(), transition.numpy())
     pi, tau = initial.exp().numpy(), transition.exp().numpy()
     if memory:

@@ -1,4 +1,4 @@
-"""Pictures of a sweep over corruptions: what each does to the scores, and whether the reliability tells."""
+"""Figures of a sweep over corruptions: what each does to the scores, and whether the reliability tells."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avse.evaluation.plots.spectrograms import COLOURS, styled
-from avse.evaluation.studies.robustness import ANY, NO_VIDEO, cell_grid, judged, severities_of
+from avse.evaluation.plots.figure import COLOURS, styled
+from avse.evaluation.scoring import NO_VIDEO
+from avse.evaluation.studies.robustness import ANY, cell_grid, judged, severities_of
 from avse.evaluation.tables import number
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def plot_robustness(summary: Mapping[str, Any]) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    grid = {video: row for video, row in cell_grid(summary).items() if video != NO_VIDEO.video}
+    grid = {video: row for video, row in cell_grid(summary).items() if video != NO_VIDEO}
     metrics, columns = [*summary["metrics"], "auc"], [*severities_of(summary), None]
     width = 0.52 * len(columns) + 0.25
     figure = Figure(figsize=(1.5 + width * len(metrics), 1.0 + 0.27 * len(grid)))
@@ -104,7 +105,7 @@ def _draw_grid(
 
 @styled
 def plot_calibration(summary: Mapping[str, Any]) -> Figure:
-    """Share of frames that are intact over the reliability that the model gave them, in ten bins.
+    """Share of frames that are clean over the reliability that the model gave them, in ten bins.
 
     Arguments
     ---------
@@ -125,7 +126,7 @@ def plot_calibration(summary: Mapping[str, Any]) -> Figure:
     share = bins[:, 2] / max(bins[:, 2].sum(), 1)
     axes.bar(bins[:, 0], share, width=0.05, color=COLOURS[0], alpha=0.2, label="share of all frames")
     error = cell_grid(summary)[ANY][None]["ece"]
-    axes.set(xlabel="reliability", ylabel="share of frames that are intact", xlim=(-0.02, 1.02), ylim=(0, 1.02))
+    axes.set(xlabel="reliability", ylabel="share of frames that are clean", xlim=(-0.02, 1.02), ylim=(0, 1.02))
     axes.set_title("Calibration" if error is None else f"Calibration: error {error:.2f}")
     axes.legend(loc="upper left")
     return figure

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE, Estimate
-from avse.evaluation.plots.spectrograms import COLOURS, INPUT, decibels, save, styled
+from avse.evaluation.plots.figure import COLOURS, INPUT, save, styled
+from avse.evaluation.plots.spectrograms import decibels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

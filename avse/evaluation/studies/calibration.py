@@ -1,4 +1,4 @@
-"""Make a model's reliability the probability that a frame is intact, by what a sweep over bad video saw."""
+"""Make a model's reliability the probability that a frame is clean, from a sweep over corrupted video."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def calibrate(model: str | Path, sweep: str | Path, out: str | Path) -> dict[str
     model : name or path
         Of which the sweep was made.
     sweep : path
-        Results of `evaluate` with `corruptions`, on development clips. Intact frames count as often as the sweep has
-        them: with each corruption those of the same clip with intact video and those that it left alone.
+        Results of `evaluate` with `corruptions`, on development clips. Clean frames count as often as the sweep has
+        them: with each corruption those of the same clip with clean video and those that it left alone.
     out : path
         Folder of the new model.
 
@@ -48,14 +48,14 @@ def calibrate(model: str | Path, sweep: str | Path, out: str | Path) -> dict[str
     rows, settings = read_sweep(sweep)
     if settings.get("model_sha256") != model_hash(model):
         raise AvseError(f"{sweep}: is a sweep of another model than {model}. Evaluate this one first.")
-    intact, spoiled = sweep_frames(rows)
-    if min(len(intact), len(spoiled)) < _LEAST_FRAMES:
+    clean, corrupted = sweep_frames(rows)
+    if min(len(clean), len(corrupted)) < _LEAST_FRAMES:
         raise AvseError(
-            f"{sweep}: holds {len(intact)} intact and {len(spoiled)} spoiled frames; {_LEAST_FRAMES} of each are "
+            f"{sweep}: holds {len(clean)} clean and {len(corrupted)} corrupted frames; {_LEAST_FRAMES} of each are "
             "needed."
         )
-    reliability = np.r_[intact, spoiled]
-    truth = np.r_[np.ones(len(intact), dtype=bool), np.zeros(len(spoiled), dtype=bool)]
+    reliability = np.r_[clean, corrupted]
+    truth = np.r_[np.ones(len(clean), dtype=bool), np.zeros(len(corrupted), dtype=bool)]
     scale, shift = fit_log_odds(reliability, truth)
     system: Any = loaded.system  # an enhancer or an inference
     system.calibrate(scale, shift)

@@ -1,10 +1,10 @@
 """How robust a model is to bad video: a sweep over corruptions, as cells, a CSV file and tables.
 
-A cell is `{"video", "severity", "n", "scores", "auc", "ece", "spoiled"}`. `scores[metric]` holds the `mean` and the
+A cell is `{"video", "severity", "n", "scores", "auc", "ece", "corrupted"}`. `scores[metric]` holds the `mean` and the
 `difference` to the same model without video, mean over utterances with its interval. `auc` and `ece` say how well the
-reliability tells spoiled frames from intact ones, over all frames in which a tracker still saw a mouth: those of the
-spoiled clips, and those of the same clips with intact video. `spoiled` counts the former. A severity of None stands for
-the mean over all severities, the video `any corruption` for all corruptions.
+reliability tells corrupted frames from clean ones, over all frames in which a tracker still saw a mouth: those of the
+corrupted clips, and those of the same clips with clean video. `corrupted` counts the former. A severity of None stands
+for the mean over all severities, the video `any corruption` for all corruptions.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avse.evaluation.conditions import INTACT, NO_VIDEO
+from avse.evaluation.conditions import CLEAN_VIDEO, WITHOUT_VIDEO
 from avse.evaluation.rows import write_rows
-from avse.evaluation.scoring import FRAMES, Condition, Row
+from avse.evaluation.scoring import CLEAN, FRAMES, NO_VIDEO, Condition, Row
 from avse.evaluation.statistics import bootstrap_means, calibration, expected_calibration_error, roc_auc
 from avse.evaluation.summary import group_key, group_keys
 from avse.evaluation.tables import new_table, number, read_summary, with_interval
@@ -31,10 +31,10 @@ ANY = "any corruption"
 DEFINITIONS = {
     "difference": "Score of the model with this video less that of the same model without video, by utterance. Below "
     "zero it would have been better not to look.",
-    "AUC": "Chance that the reliability of an intact frame exceeds that of a spoiled one, ties counting half. Only "
-    "frames in which the tracker saw a mouth; intact frames are also those of the same clips with intact video.",
+    "AUC": "Chance that the reliability of a clean frame exceeds that of a corrupted one, ties counting half. Only "
+    "frames in which the tracker saw a mouth; clean frames are also those of the same clips with clean video.",
     "ECE": "Expected calibration error: mean distance, over ten bins of equal width, between the reliability and the "
-    "share of frames that are intact, of the same frames as for the AUC.",
+    "share of frames that are clean, of the same frames as for the AUC.",
     "severity": "1 (hardly visible) to 5 (nothing useful left).",
 }
 
@@ -53,7 +53,7 @@ def summarise_sweep(rows: Sequence[Row], metrics: Sequence[str], *, seed: int = 
     Returns
     -------
     dict
-        `cells` (see above), `calibration` (bins of reliability over all corruptions), `failures` of spoiled clips and
+        `cells` (see above), `calibration` (bins of reliability over all corruptions), `failures` of corrupted clips and
         clips without video, `definitions`.
     """
     return {
@@ -62,14 +62,14 @@ def summarise_sweep(rows: Sequence[Row], metrics: Sequence[str], *, seed: int = 
         "failures": [
             {key: row[key] for key in ("id", "video", "severity", "status", "reason")}
             for row in rows
-            if row["status"] != "ok" and row["video"] != INTACT.video
+            if row["status"] != "ok" and row["video"] != CLEAN
         ],
         "definitions": DEFINITIONS,
     }
 
 
 def write_sweep(out: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """Write `corruptions.csv` (cells in all, by condition, by SNR, and by both), `.md` and `.png` to a folder.
+    """Write `corruptions.csv` (cells in all, by condition, by SNR, and by both) and `corruptions.md` to a folder.
 
     Arguments
     ---------
@@ -79,9 +79,6 @@ def write_sweep(out: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> N
     rows : sequence of dict
         From `corrupted.csv`.
     """
-    from avse.evaluation.plots.robustness import plot_robustness
-    from avse.evaluation.plots.spectrograms import save
-
     metrics, seed = list(summary["metrics"]), summary["bootstrap"]["seed"]
     table = [_flat(cell, "", "") for cell in summary["corruptions"]["cells"]]
     for condition, snr in _places(rows):
@@ -92,7 +89,6 @@ def write_sweep(out: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> N
     write_rows(out / "corruptions.csv", table, list(table[0]))
     with atomic_path(out / "corruptions.md") as path:
         path.write_text(robustness_report(summary), encoding="utf-8")
-    save(plot_robustness(summary), out / "corruptions.png")
 
 
 def robustness_markdown(summary: str | Path | Mapping[str, Any], metric: str = "si_sdr", interval: bool = True) -> str:
@@ -121,7 +117,7 @@ def robustness_markdown(summary: str | Path | Mapping[str, Any], metric: str = "
         head = {"auc": "reliability: AUC", "ece": "reliability: calibration error"}[metric]
     lines = [f"| {' | '.join([head, *map(str, severities), 'mean'])} |", "|" + "---|" * (len(severities) + 2)]
     for video, row in grid.items():
-        if video == NO_VIDEO.video or (video == INTACT.video and metric not in read["metrics"]):
+        if video == NO_VIDEO or (video == CLEAN and metric not in read["metrics"]):
             continue
         texts = [cell_text(row.get(severity), read, metric, interval) for severity in (*severities, None)]
         lines.append(f"| {' | '.join([video.replace('_', ' '), *texts])} |")
@@ -133,8 +129,10 @@ def robustness_report(summary: Mapping[str, Any]) -> str:
     cells = {cell["video"]: cell for cell in summary["corruptions"]["cells"] if cell["severity"] is None}
     lines = [f"# {summary['system']}: how robust to bad video", ""]
     for name, about in summary["metrics"].items():
-        means = [f"{number(cells[one.video]['scores'][name]['mean'], about['unit'])}" for one in (NO_VIDEO, INTACT)]
-        lines.append(f"- {about['name']}: {means[0]} without video, {means[1]} with intact video")
+        means = [
+            f"{number(cells[one.video]['scores'][name]['mean'], about['unit'])}" for one in (WITHOUT_VIDEO, CLEAN_VIDEO)
+        ]
+        lines.append(f"- {about['name']}: {means[0]} without video, {means[1]} with clean video")
     lines += ["", f"{summary['n']} mixtures of {summary['targets']} clean utterances.", ""]
     for metric in [*summary["metrics"], "auc", "ece"]:
         lines += [robustness_markdown(summary, metric), ""]
@@ -150,7 +148,7 @@ def robustness_table(summary: Mapping[str, Any]) -> Table:
     for name in ("video", *map(str, severities), "mean", "AUC", "ECE"):
         table.add_column(name, justify="left" if name == "video" else "right")
     for video, row in cell_grid(summary).items():
-        if video == NO_VIDEO.video:
+        if video == NO_VIDEO:
             continue
         texts = []
         for severity in (*severities, None):
@@ -161,12 +159,12 @@ def robustness_table(summary: Mapping[str, Any]) -> Table:
             texts.append(f"[{'green' if verdict > 0 else 'red'}]{text}[/]" if verdict else text)
         found = [cell_text(row.get(None), summary, name, False) for name in ("auc", "ece")]
         table.add_row(video.replace("_", " "), *texts, *found)
-    table.caption = "AUC, ECE: of the reliability, telling intact from spoiled frames"
+    table.caption = "AUC, ECE: of the reliability, telling clean from corrupted frames"
     return table
 
 
 def sweep_frames(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Reliability of all intact and of all spoiled frames of a sweep, as its AUC and its calibration error see them."""
+    """Reliability of all clean and of all corrupted frames of a sweep, from which its AUC and ECE are computed."""
     return _frames(rows, _groups(rows)[ANY, None])
 
 
@@ -209,7 +207,7 @@ def _cells(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> list[dict[
     columns = []
     for group in groups.values():
         means = np.mean([scores[condition] for condition in group], axis=0)  # NaN where one lacks
-        columns += [means, means - scores[NO_VIDEO]]
+        columns += [means, means - scores[WITHOUT_VIDEO]]
     intervals = bootstrap_means(np.concatenate(columns, axis=1), [targets[one] for one in ids], seed=seed)
     cells = []
     for index, ((video, severity), group) in enumerate(groups.items()):
@@ -218,17 +216,17 @@ def _cells(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> list[dict[
             metric: {"mean": here[at].mean, "difference": asdict(here[len(metrics) + at])}
             for at, metric in enumerate(metrics)
         }
-        intact, spoiled = _frames(rows, group)
-        bins = _bins(intact, spoiled)
+        clean, corrupted = _frames(rows, group)
+        bins = _bins(clean, corrupted)
         cells.append(
             {
                 "video": video,
                 "severity": severity,
                 "n": max(one.n for one in here[: len(metrics)]),
                 "scores": found,
-                "auc": roc_auc(intact, spoiled),
-                "ece": expected_calibration_error(bins) if len(spoiled) else None,
-                "spoiled": len(spoiled),
+                "auc": roc_auc(clean, corrupted),
+                "ece": expected_calibration_error(bins) if len(corrupted) else None,
+                "corrupted": len(corrupted),
             }
         )
     return cells
@@ -237,7 +235,9 @@ def _cells(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> list[dict[
 def _groups(rows: Sequence[Row]) -> dict[tuple[str, int | None], list[Condition]]:
     """Conditions that a cell is made of, by its video and severity."""
     swept = sorted({(row["video"], int(row["severity"])) for row in rows if row["severity"] is not None})
-    groups: dict[tuple[str, int | None], list[Condition]] = {(one.video, None): [one] for one in (NO_VIDEO, INTACT)}
+    groups: dict[tuple[str, int | None], list[Condition]] = {
+        (one.video, None): [one] for one in (WITHOUT_VIDEO, CLEAN_VIDEO)
+    }
     for video in dict.fromkeys(video for video, _ in swept):
         levels = [severity for one, severity in swept if one == video]
         groups |= {(video, severity): [Condition(video, severity)] for severity in levels}
@@ -258,19 +258,19 @@ def _scores(rows: Sequence[Row], metrics: Sequence[str]) -> dict[Condition, np.n
 
 
 def _frames(rows: Sequence[Row], group: Sequence[Condition]) -> tuple[np.ndarray, np.ndarray]:
-    """Reliability of intact and of spoiled frames under conditions, the same clips with intact video included."""
-    untouched = {row["id"]: row[FRAMES[0]] for row in rows if row["video"] == INTACT.video}
-    wanted, intact, spoiled = set(group), [np.zeros(0)], [np.zeros(0)]
+    """Reliability of clean and of corrupted frames under conditions, the same clips with clean video included."""
+    untouched = {row["id"]: row[FRAMES[0]] for row in rows if row["video"] == CLEAN}
+    wanted, clean, corrupted = set(group), [np.zeros(0)], [np.zeros(0)]
     for row in rows:
         if Condition(row["video"], row["severity"]) in wanted and row["severity"] is not None:
-            intact += [row[FRAMES[0]], untouched.get(row["id"], np.zeros(0))]
-            spoiled.append(row[FRAMES[1]])
-    return np.concatenate(intact), np.concatenate(spoiled)
+            clean += [row[FRAMES[0]], untouched.get(row["id"], np.zeros(0))]
+            corrupted.append(row[FRAMES[1]])
+    return np.concatenate(clean), np.concatenate(corrupted)
 
 
-def _bins(intact: np.ndarray, spoiled: np.ndarray) -> list[tuple[float, float, int]]:
-    correct = np.r_[np.ones(len(intact), dtype=bool), np.zeros(len(spoiled), dtype=bool)]
-    return calibration(np.r_[intact, spoiled], correct)
+def _bins(clean: np.ndarray, corrupted: np.ndarray) -> list[tuple[float, float, int]]:
+    correct = np.r_[np.ones(len(clean), dtype=bool), np.zeros(len(corrupted), dtype=bool)]
+    return calibration(np.r_[clean, corrupted], correct)
 
 
 def _places(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -284,10 +284,14 @@ def _places(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 def _flat(cell: Mapping[str, Any], condition: str, snr: str) -> dict[str, Any]:
     """A line of `corruptions.csv`."""
-    severity = "" if cell["video"] in (INTACT.video, NO_VIDEO.video) else cell["severity"] or "mean"
+    severity = "" if cell["video"] in (CLEAN, NO_VIDEO) else cell["severity"] or "mean"
     line = {"condition": condition, "snr": snr, "video": cell["video"], "severity": severity, "n": cell["n"]}
     for metric, found in cell["scores"].items():
         difference = found["difference"]
         line |= {metric: found["mean"], f"{metric}_difference": difference["mean"]}
         line |= {f"{metric}_difference_{end}": difference[end] for end in ("low", "high")}
-    return line | {"reliability_auc": cell["auc"], "reliability_ece": cell["ece"], "spoiled_frames": cell["spoiled"]}
+    return line | {
+        "reliability_auc": cell["auc"],
+        "reliability_ece": cell["ece"],
+        "corrupted_frames": cell["corrupted"],
+    }

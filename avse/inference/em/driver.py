@@ -1,24 +1,118 @@
-"""What inferences with a latent prior have in common: the E/M loop, gains, stopping, warm start, and the estimate."""
+"""The driver of EM: groups of clips, speakers, chunks of long clips, stopping, time, and the estimate."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import cast
 
 import torch
+from torch.nn import functional as F
 
 from avse.contracts.inference import Inference
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
+from avse.contracts.prior import LatentPrior, Prior, SwitchingPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
-from avse.inference.em import model_selection
-from avse.inference.em.run import Run, no_gradient, row_groups, together
-from avse.inference.em.state import LARGEST_GAIN, LEAST_GAIN, Fit, SufficientStatistics
+from avse.errors import AvseError
+from avse.inference.em import model_selection, steps
+from avse.inference.em.speakers import AnyPrior, begin_apart, places_of
+from avse.inference.em.state import EmState, SpeechModel, SufficientStatistics
 from avse.signal.levels import level_scale
+from avse.signal.markov import MarkovChain
 from avse.signal.random import clip_generators
-from avse.signal.wiener import gain_update, geometric_mean_power, speech_variance
+from avse.signal.stft import length_mask
+
+_PATIENCE = 3  # iterations in a row with hardly a change, after which a clip stops
+# Values of a tensor of the E-step up to which more clips at once are faster; beyond, they leave the processor's cache.
+_CACHED = 2**19
+_STREAMS = 7_919  # between the seeds of two speakers
+# Power of the noise at first, relative to that of a mixture of speakers: noise as loud as the mixture would take speech
+# for itself, and give none back.
+_NOISE_SHARE = 0.01
+
+
+@dataclass
+class Progress:
+    """What is known of all clips of a batch, also of those that have stopped.
+
+    Arguments
+    ---------
+    speakers : list of EmState
+        Of the clips that still run, for each speaker.
+    spectrum : tensor, shape (batch, frames, bins), complex
+        Of the noisy audio.
+    rows : tensor, shape (clips that still run,)
+        Their places in the batch.
+    order : tensor, shape (batch, sources), or None
+        See `places_of`. None: there is one speaker and no axis `sources`.
+    names : tuple of str
+        Of the components of a switching prior, if all speakers share it.
+    trace : list of float
+        The mean objective after each iteration.
+    """
+
+    speakers: list[EmState]
+    spectrum: torch.Tensor
+    rows: torch.Tensor
+    order: torch.Tensor | None = None
+    names: tuple[str, ...] = ()
+    trace: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        power, models = self.speakers[0].power, max(len(state.models) for state in self.speakers)
+        count, frames, bins = power.shape
+        self.wiener = power.new_zeros(count, len(self.speakers), frames, bins)
+        self.reliability = power.new_zeros(count, len(self.speakers), frames)
+        self.responsibility = power.new_zeros(count, len(self.speakers), frames, models)
+        self.objective = power.new_full((count,), torch.inf, dtype=torch.float64)
+        self.calm = torch.zeros(count, dtype=torch.int64, device=self.rows.device)
+
+    def note(self, statistics: Sequence[SufficientStatistics], objective: torch.Tensor, tolerance: float) -> None:
+        """Keep what an iteration has found, and leave the clips behind whose objective hardly changes any more."""
+        change = (objective - self.objective[self.rows]).abs()
+        self.objective[self.rows] = objective
+        for place, means in enumerate(statistics):
+            self.wiener[self.rows, place] = means.wiener
+        self.trace.append(self.objective.mean().item())
+        if not tolerance:
+            return
+        self.calm[self.rows] = torch.where(change < tolerance, self.calm[self.rows] + 1, 0)
+        going = self.calm[self.rows] < _PATIENCE
+        if not bool(going.all()):
+            self._note_reliability()
+            places = going.nonzero()[:, 0]
+            self.rows, self.speakers = self.rows[places], [state.select(places) for state in self.speakers]
+
+    def estimate(self, prior: Prior, batch: Batch) -> Estimate:
+        """The estimate that the clips have reached."""
+        self._note_reliability()
+        sources, samples = len(self.speakers), batch.noisy.shape[1]
+        noisy, lengths = batch.noisy[::sources].clone(), batch.lengths[::sources]
+        mask = length_mask(lengths, samples)
+        spectra = (self.wiener[:, place] * self.spectrum for place in range(sources))
+        speech = torch.stack([prior.synthesise(spectrum, samples) * mask for spectrum in spectra], dim=1)
+        frames, ratio = batch.valid.shape[1], SAMPLES_PER_FRAME // prior.hop
+        reliability = _by_video_frame(self.reliability[..., None], frames, ratio)[..., 0]
+        if self.order is None:
+            return Estimate(speech[:, 0], noisy - speech[:, 0], reliability[:, 0], lengths, list(self.trace))
+        rows = torch.arange(len(noisy), device=noisy.device)[:, None]
+        back = self.order.argsort(dim=1).to(noisy.device)
+        responsibility, names = None, self.names if self.responsibility.shape[3] else ()
+        if names:
+            responsibility = _by_video_frame(self.responsibility, frames, ratio)[rows, back]
+        speech, noise, reliability = speech[rows, back], noisy - speech.sum(dim=1), reliability[rows, back]
+        trace = list(self.trace)
+        return Estimate(speech, noise, reliability, lengths, trace, responsibility=responsibility, states=names)
+
+    def _note_reliability(self) -> None:
+        if len(self.rows):
+            for place, state in enumerate(self.speakers):
+                self.reliability[self.rows, place] = _reliability(state).to(self.reliability)
+                if state.responsibility is not None:
+                    self.responsibility[self.rows, place] = state.responsibility[..., 0].mT.to(self.responsibility)
 
 
 class LatentInference(Inference):
@@ -26,30 +120,33 @@ class LatentInference(Inference):
 
         x = sqrt(g) s + n,   s ~ N_c(0, exp(prior.decode(z))),   n ~ N_c(0, V),   z ~ prior.prior
 
-    A subclass may say how z is found or drawn (`e_step`). The base class owns the rest: gains g and noise V are updated
-    from one gradient by rules that do not let the expected objective rise; each clip stops when its objective hardly
-    changes (and its row leaves the batch); the voice is the noisy spectrum times the expected Wiener filter. Sound is
-    brought to the level of the prior before, so that the result does not depend on the clip's level.
+    A subclass says how z is found or drawn (`begin`, `e_step`). The base class owns the rest: gains g and noise V are
+    updated from one gradient by rules that do not let the expected objective rise; each clip stops when its objective
+    hardly changes; speech is the noisy spectrum times the expected Wiener filter. Audio is brought to the level of the
+    prior before, so that the result does not depend on the clip's level.
 
-    Chance belongs to the clip: its draws depend on `seed` and its length alone.
+    Random draws of a clip depend on `seed` and its length alone.
 
-    Several models of the voice may compete, step by step, by how well they explain the noisy sound: the components of a
+    Several models of speech may compete, frame by frame, by how well they explain the noisy audio: the components of a
     switching prior, or, where there is a `gate`, the prior with its video and without. Each has an E-step of its own;
     gains and noise belong to all. The posterior of the models that look at the video is the reliability returned, and
     where no mouth is seen the result is bit for bit that of the audio model alone.
+
+    The speakers of a mixture (`Batch.mixture`) are found together: each has an E-step of its own, in the noise and
+    among all others with the same draws; then the noise and all gains are updated from one gradient.
 
     Arguments
     ---------
     prior : LatentPrior or SwitchingPrior
     noise_model : NoiseModel
     iterations : int
-        At most so many.
+        At most this number.
     m_steps : int
         Updates of noise and gains in each iteration, all with the same draws of speech.
     warm_start : int
         Iterations before the first in which the encoder is the E-step.
     gain_prior : (float, float) or None
-        Shape and rate of a Gamma prior of the gain of each step: (1, 1) is published, (1, 0) is flat, and larger ones
+        Shape and rate of a Gamma prior of the gain of each frame: (1, 1) is published, (1, 0) is flat, and larger ones
         with shape = rate + 1 hold the gain near one. None: the gain is one, and z alone tells the level.
     tolerance : float
         A clip stops when its objective, in nats per bin, changes by less in several iterations in a row; 0: never.
@@ -57,23 +154,32 @@ class LatentInference(Inference):
         Longer clips are decoded and sampled in pieces of this length, in bounded memory; the noise model sees them
         whole.
     seed : int
+        Of the random draws.
     gate : str
-        Whether a prior that looks at the video competes with itself without video: `none`, by `frame`, or by `clip`. A
-        switching prior chooses in any case; `clip` then lets it choose once.
+        Whether a prior that looks at video competes with itself without video: `none`, or by `frame`. A switching prior
+        chooses in any case.
     temperature : float
-        The evidence of a step, in nats, is divided by this times the number of bins, as bins are far from independent.
+        The evidence of a frame, in nats, is divided by this times the number of bins, as bins are far from independent.
     transition_weight : float or None
-        How the choice goes on from step to step is learned on each clip. What was known before, of the prior or the
-        gate, counts like so many steps. None: it is not learned.
+        How the choice goes on from frame to frame is learned on each clip. What was known before, of the prior or the
+        gate, counts like this number of frames. None: it is not learned.
+
+    Attributes
+    ----------
+    uses_encoder : bool
+        Whether `e_step` reads the encoder's `posterior`. False saves the encoder's pass.
+    chains : int
+        Draws of z that an E-step leaves.
     """
 
     accepts = (LatentPrior, SwitchingPrior)
-    prior: LatentPrior | SwitchingPrior
+    prior: AnyPrior
     chains: int = 1
+    uses_encoder: bool = True
 
     def __init__(
         self,
-        prior: LatentPrior,
+        prior: AnyPrior,
         noise_model: NoiseModel,
         iterations: int = 100,
         m_steps: int = 4,
@@ -103,345 +209,310 @@ class LatentInference(Inference):
             )
         self.m_steps, self.warm_start, self.gain_prior = m_steps, warm_start, gain_prior
         self.tolerance, self.seed, self.gate, self.temperature = tolerance, seed, gate, temperature
-        self.transition_weight = transition_weight if gate != "clip" else None
-        self.chunk_steps = max(1, round(chunk_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * (
+        self.transition_weight = transition_weight
+        self.chunk_frames = max(1, round(chunk_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * (
             SAMPLES_PER_FRAME // prior.hop
         )
 
-    def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
-        """Where the E-step begins; by default at what the encoder says.
+    @classmethod
+    def example_arguments(cls) -> dict:
+        from avse import plugins
 
-        Arguments
-        ---------
-        posterior : Gaussian, shape (batch, frames, dim)
-            What the encoder makes of the voice as it is known so far.
-        fit : Fit
+        prior, noise_model = plugins.get("prior", "vae").example(), plugins.get("noise_model", "nmf")(rank=2)
+        return {"prior": prior, "noise_model": noise_model, "iterations": 3}
 
-        Returns
-        -------
-        dict of str to tensor
-            The new `fit.latent`, with `z`.
-        """
-        return fit.latent | {"z": posterior.mean[:, None]}
+    def forward(self, batch: Batch, seconds: float | None = None, previous: Estimate | None = None) -> Estimate:
+        """Iterate to the end, or until the time is up; see `Inference.forward` and `iterate`."""
+        begun = time.perf_counter()
+        for groups in self._groups(batch, previous):
+            latest = groups
+            if seconds is not None and time.perf_counter() - begun > seconds:
+                break
+        return self._estimate(latest, batch)
 
-    def e_step(self, fit: Fit) -> None:
-        """Find or draw z, and leave in `fit.latent` what the M-step needs; by default `encode_step`."""
-        self.encode_step(fit)
-
-    def iterate(
-        self,
-        batch: Batch,
-        previous: Estimate | None = None,
-    ) -> Iterator[Estimate]:
+    def iterate(self, batch: Batch, previous: Estimate | None = None) -> Iterator[Estimate]:
         """One `Estimate` after each iteration, until all clips have stopped; see `Inference.iterate`.
 
         Arguments
         ---------
         batch : Batch
+            With `mixture`, the estimate has an axis `sources`. `speakers` then names those whom a prior knows by name
+            (`speaker_vae`).
         previous : Estimate, optional
-            Of the same batch, to begin from; otherwise the noisy sound.
+            Of the same batch of single speakers, to begin from; otherwise the noisy audio.
+
+        Raises
+        ------
+        AvseError
+            If the prior does not know a speaker of a mixture who is named.
         """
-        for groups in self._runs(batch, previous):
-            yield together(groups, self.prior, batch)
+        for groups in self._groups(batch, previous):
+            yield self._estimate(groups, batch)
 
-    def forward(
-        self,
-        batch: Batch,
-        seconds: float | None = None,
-        previous: Estimate | None = None,
-    ) -> Estimate:
-        """Iterate to the end, or until the time is up; see `Inference.forward` and `iterate`."""
-        begun = time.perf_counter()
-        for groups in self._runs(batch, previous):
-            latest = groups
-            if seconds is not None and time.perf_counter() - begun > seconds:
-                break
-        return together(latest, self.prior, batch)
+    def progress(self, batch: Batch, previous: Estimate | None = None) -> Iterator[Progress]:
+        """After each iteration, what is known of clips that run together; arguments as of `iterate`."""
+        with _no_gradient(batch):
+            progress = self.start(batch, previous)
+            for _ in range(self.warm_start):
+                progress.speakers, _ = self.iteration(progress.speakers, warm=True)
+            variances = [state.speech_variance for state in progress.speakers]
+            speakers = steps.with_interference(progress.speakers, variances, range(len(variances)))
+            progress.speakers = [self.begin_speaker(state) for state in speakers]
+        for _ in range(self.iterations):
+            with _no_gradient(batch):
+                progress.speakers, statistics = self.iteration(progress.speakers)
+                objective = steps.objective(progress.speakers, statistics, self.gain_prior)
+                progress.note(statistics, objective, self.tolerance)
+            yield progress
+            if not len(progress.rows):
+                return
 
-    def decode(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
-        """Log-variance of speech given z: (batch, chains, frames, dim) to (batch, chains, frames, bins)."""
-        chains = latent.shape[1]
-        return fit.prior.decode(latent.flatten(0, 1), fit.folded(chains)).unflatten(0, (-1, chains))
+    def start(self, batch: Batch, previous: Estimate | None = None) -> Progress:
+        """What is known before the first E-step; arguments as of `iterate`."""
+        batches, priors, order = [batch], [self.prior], cast(torch.Tensor | None, None)
+        if batch.mixture is not None:
+            if previous is not None:
+                raise AvseError("The speakers of mixtures cannot begin from a previous estimate.")
+            batches, priors, order = places_of(batch, self.prior)
+        noisy = batches[0].noisy.clone()  # takes part in gradients also where the batch was made in inference mode
+        scale = level_scale(noisy, batches[0].lengths)
+        competing = [self._models_of(prior, each) for prior, each in zip(priors, batches)]
+        mask = competing[0][0][0].context.mask
+        power = self.prior.analyse(noisy * scale).abs().square() * mask[..., None]
+        loud = power if order is None else _NOISE_SHARE * power
+        noise_state = self.noise_model.initial_state(loud, mask, batches[0].scene)
+        noise_variance = self.noise_model.variance(noise_state)
+        speech_power = None
+        if previous is not None:
+            speech = self.prior.analyse(previous.speech.clone().to(noisy) * scale)
+            speech_power = (speech.abs().square() * mask[..., None])[:, None]
+        gain = torch.ones_like(power[..., :1]) * mask[..., None]
 
-    def prior_of(self, fit: Fit, latent: torch.Tensor) -> Gaussian:
-        """p(z | v) that broadcasts against latents of shape (batch, chains, frames, dim)."""
-        if fit.prior.dynamical:
-            chains = latent.shape[1]
-            found = fit.prior.prior(latent.flatten(0, 1), fit.folded(chains))
-            return Gaussian(*[part.unflatten(0, (-1, chains)) for part in (found.mean, found.log_variance)])
-        if fit._prior is None:
-            found = fit.prior.prior(latent[:, 0], fit.context)
-            fit._prior = Gaussian(found.mean[:, None], found.log_variance[:, None])
-        return fit._prior
+        def state_of(model: SpeechModel, place: int) -> EmState:
+            generators = clip_generators(mask, self.seed + _STREAMS * place)
+            return EmState(model, power, mask, generators, gain, noise_state, noise_variance, speech_power)
 
-    def cost_of(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
-        """-log p(z | v) by step, up to a constant: (batch, chains, frames, dim) to (batch, chains, frames, 1)."""
-        return -self.prior_of(fit, latent).log_prob(latent)[..., None]
+        speakers = []
+        for place, (models, chain) in enumerate(competing):
+            state = state_of(models[0], place)
+            if chain is not None:
+                state = replace(state, models=tuple(state_of(model, place) for model in models), chain=chain)
+            speakers.append(state if order is None else steps.in_chunks(state, begin_apart, self.chunk_frames))
+        rows = torch.arange(len(power), device=power.device)
+        names: tuple[str, ...] = ()
+        if isinstance(self.prior, SwitchingPrior) and all(prior is self.prior for prior in priors):
+            names = tuple(getattr(self.prior, "names", None) or map(str, range(len(self.prior.components))))
+        return Progress(speakers, self.prior.analyse(noisy), rows, order, names)
 
-    def voice_posterior(self, fit: Fit) -> Gaussian:
-        """What an encoder makes of the voice as it is known so far, shape (batch, frames, dim).
+    def begin_speaker(self, state: EmState) -> EmState:
+        """Where the E-steps of a speaker begin: `begin` of the only model, or of each of those that compete."""
+        begin = partial(steps.e_step, step=self.begin, encodes=True)
+        return steps.in_chunks(state, begin, self.chunk_frames)
 
-        A prior that recognises z in noise looks at the noisy sound and the noise as it is known so far. Others look at
-        the voice: `latent["voice"]`, shape (batch, 1, frames, bins), before any E-step, and the typical power of the
-        posterior of speech after one. Without the gain, as the encoder knows speech.
-        """
-        shared = (id(fit.prior.encoding_prior), id(fit.context))
-        if fit.encoded is not None and shared in fit.encoded:
-            return fit.encoded[shared]
-        found = self._encoded(fit)
-        if fit.encoded is not None:
-            fit.encoded[shared] = found
-        return found
-
-    def _encoded(self, fit: Fit) -> Gaussian:
-        gain = fit.gain.clamp(min=LEAST_GAIN)
-        if fit.prior.encodes_noisy and ("speech" in fit.latent or "voice" not in fit.latent):
-            return fit.prior.encode_noisy(fit.power / gain, fit.interference_plus_noise()[:, 0] / gain, fit.context)
-        if "speech" in fit.latent:
-            mixture = fit.mixture(fit.latent["speech"][:, :1])
-            fit.latent["voice"] = (
-                geometric_mean_power(mixture, fit.power[:, None], fit.interference_plus_noise()) / gain[:, None]
-            )
-        return fit.prior.encode(fit.latent["voice"][:, 0], fit.context)
-
-    def encode_step(self, fit: Fit) -> None:
-        """E-step by the encoder: z is the mean of `voice_posterior`; shapes in `Fit`."""
-        posterior = self.voice_posterior(fit)
-        latent = posterior.mean[:, None]
-        divergence = Gaussian(latent, posterior.log_variance[:, None]).divergence(self.prior_of(fit, latent))
-        fit.latent |= {"z": latent, "speech": speech_variance(self.decode(fit, latent)), "cost": divergence[..., None]}
-        fit.latent["uncertainty"] = posterior.log_variance[:, None]
-
-    def evidence(self, fit: Fit, state: Fit) -> torch.Tensor:
-        """How well one of several models explains each step: a bound of log p(x | model), up to a constant.
-
-        That is the likelihood of the noisy sound, averaged over the draws of an E-step, less the divergence of the
-        posterior of z from its prior. Chains and point estimates know the posterior's mean; its variance is taken from
-        the encoder.
+    def iteration(
+        self, speakers: Sequence[EmState], warm: bool = False
+    ) -> tuple[list[EmState], list[SufficientStatistics]]:
+        """One iteration of EM: an E-step of each speaker, then the M-steps. Nothing given to it is changed.
 
         Arguments
         ---------
-        fit : Fit
-            What is known of the voice so far.
-        state : Fit
+        speakers : sequence of EmState
+        warm : bool
+            Whether the encoder is the E-step.
+
+        Returns
+        -------
+        speakers : list of EmState
+        statistics : list of SufficientStatistics
+            Of each speaker, before the last update of noise and gains.
+        """
+        speakers = list(speakers)
+        for place in range(len(speakers)):
+            state = speakers[place]
+            if len(speakers) > 1:
+                variances = [each.speech_variance if each.heard is None else each.heard for each in speakers]
+                state = steps.with_interference(speakers, variances, [place])[place]
+            state = self._e_step(state, steps.encoder_step if warm else self.e_step, warm or self.uses_encoder)
+            if len(speakers) > 1 and not warm:
+                state = replace(state, heard=self.present_speech(state))
+            speakers[place] = state
+        for _ in range(self.m_steps):
+            speakers, statistics = steps.m_step(speakers, self.noise_model, self.gain_prior, self.chunk_frames)
+        return speakers, statistics
+
+    def begin(self, state: EmState) -> EmState:
+        """Where the E-steps of one model begin; by default at the mean of what the encoder says.
+
+        Arguments
+        ---------
+        state : EmState
+            With `posterior`.
+
+        Returns
+        -------
+        EmState
+            With `latent`, and whatever else `e_step` needs.
+        """
+        assert state.posterior is not None, "the encoder has not run"
+        return replace(state, latent=state.posterior.mean)
+
+    def e_step(self, state: EmState) -> EmState:
+        """Find or draw z of one model, and leave what the M-step needs; by default `encoder_step`."""
+        return steps.encoder_step(state)
+
+    def evidence(self, state: EmState, model: EmState) -> torch.Tensor:
+        """How well one of several models explains each frame, shape (batch, frames); see `log_evidence`.
+
+        Arguments
+        ---------
+        state : EmState
+            What is known of speech so far.
+        model : EmState
             That of the model, after its E-step.
-
-        Returns
-        -------
-        tensor, shape (batch, frames)
         """
-        mean = state.latent["z"].mean(dim=1, keepdim=True)
-        divergence = Gaussian(mean, state.latent["uncertainty"]).divergence(self.prior_of(state, mean))[:, 0]
-        nll = state.latent.get("nll")
-        if nll is None:
-            nll = state.mixture(state.latent["speech"]).nll()[..., None]
-        return -nll[..., 0].mean(dim=1) - divergence
+        return steps.log_evidence(model)
 
-    def energy(
-        self, fit: Fit, latent: torch.Tensor, smoothness: float = 0.0
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The energy -log p(x, z) + total variation of z, and its gradient.
+    def present_speech(self, state: EmState) -> torch.Tensor:
+        """Variance of speech at the place of each chain after an E-step, shape (batch, chains, frames, bins)."""
+        assert state.speech_variance is not None, "there was no E-step"
+        return state.speech_variance[:, -self.chains :]
 
-        The derivative with respect to the log-variance is written out, so that gradients pass back through the decoder
-        alone.
-
-        Arguments
-        ---------
-        fit : Fit
-        latent : tensor, shape (batch, chains, frames, dim)
-        smoothness : float
-            Weight of sum_n |z_n - z_(n-1)|_1.
-
-        Returns
-        -------
-        speech : tensor, shape (batch, chains, frames, bins)
-            Variance of speech given z.
-        cost, nll : tensor, shape (batch, chains, frames, 1)
-            The two parts of the energy by step: of prior and total variation, and of the data.
-        gradient : tensor, shape (batch, chains, frames, dim)
-            Zero beyond each clip's end.
-        """
-        mask = fit.context.mask[:, None, :, None]
-        with torch.enable_grad():
-            latent = latent.detach().requires_grad_()
-            outputs = [self.decode(fit, latent)]
-            if fit.prior.dynamical:
-                outputs.append(self.cost_of(fit, latent))
-        speech = speech_variance(outputs[0].detach())
-        mixture = fit.mixture(speech)
-        weights = [mixture.gradient()] + [mask.to(speech).expand_as(one) for one in outputs[1:]]
-        with _recurrent_backward(latent):
-            [gradient] = torch.autograd.grad(outputs, latent, weights)
-        latent = latent.detach()
-        if fit.prior.dynamical:
-            cost = outputs[1].detach()
+    def _models_of(self, prior: AnyPrior, batch: Batch) -> tuple[list[SpeechModel], MarkovChain | None]:
+        """The models of speech that compete for a batch, and how they follow each other (None for a single model)."""
+        if isinstance(prior, SwitchingPrior):
+            fallbacks = prior.fallbacks or [None] * len(prior.components)
+            parts = zip(prior.components, prior.contexts(batch), fallbacks, strict=True)
+            models = [SpeechModel(cast(LatentPrior, each), context, fallback) for each, context, fallback in parts]
         else:
-            prior = self.prior_of(fit, latent)
-            cost = -prior.log_prob(latent)[..., None]
-            gradient = gradient + (latent - prior.mean) * (-prior.log_variance).exp()
-        if smoothness:
-            jump = latent.diff(dim=2) * mask[:, :, 1:]
-            cost[:, :, 1:] += smoothness * jump.abs().sum(dim=-1, keepdim=True)
-            turn = smoothness * jump.sign()
-            gradient[:, :, 1:] += turn
-            gradient[:, :, :-1] -= turn
-        return speech, cost, mixture.nll()[..., None], gradient * mask
+            context = prior.context(batch)
+            models = [SpeechModel(prior, context)]
+            if self.gate != "none":
+                models = [SpeechModel(prior, context.without_video()), SpeechModel(prior, context, fallback=0)]
+        running = models if len(models) == 1 else [model for model in models if model.runs]
+        if len(running) == 1:
+            return running, None
+        mask = models[0].context.mask
+        if not isinstance(prior, SwitchingPrior):
+            return models, model_selection.gate_chain(mask)
+        initial, transition = (table.to(mask.device) for table in prior.switch_of([model.context for model in models]))
+        return models, MarkovChain.of(initial, transition, len(mask), prior.memory)
 
-    def alone(self, fit: Fit, latent: torch.Tensor) -> torch.Tensor:
-        """For which clips each step of the log-posterior of z depends on z of this step alone; it is tried out.
+    def _e_step(self, state: EmState, step: Callable[[EmState], EmState], encodes: bool) -> EmState:
+        """An E-step of the only model; or of all models that compete, the choice, and what they say together."""
+        due = bool(state.models) and model_selection.is_due(state.rounds + 1)
+        e_step = partial(steps.e_step, step=step, encodes=encodes, evidence=self.evidence if due else None)
+        state = steps.in_chunks(state, e_step, self.chunk_frames)
+        if not state.models:
+            return state
+        if due:
+            temperature = self.temperature * self.prior.bins
+            state = model_selection.select_model(state, temperature, self.transition_weight)
+        state = replace(state, rounds=state.rounds + 1)
+        return steps.in_chunks(state, model_selection.combine, self.chunk_frames)
 
-        With a recurrent prior, or a fusion that compares sound and video over time, it does not, and all steps of the
-        clip have to be accepted or refused together.
-
-        Arguments
-        ---------
-        fit : Fit
-        latent : tensor, shape (batch, chains, frames, dim)
-
-        Returns
-        -------
-        tensor, shape (batch, 1, frames, 1), bool
-            The same at all steps of a clip.
-        """
-        alone = torch.zeros_like(fit.context.mask)[:, None, :, None]
-        if fit.prior.dynamical:
-            return alone
-        odd = torch.arange(latent.shape[2], device=latent.device)[:, None] % 2
-        one, two = (self.decode(fit, latent[:, :1] + moved) for moved in (0 * odd, odd))
-        change = ((one - two).abs().amax(dim=-1, keepdim=True) * (1 - odd)).amax(dim=2, keepdim=True)
-        return alone | (change < 1e-4)
-
-    def _runs(self, batch: Batch, previous: Estimate | None) -> Iterator[list[tuple[list[int], Run]]]:
-        """After each iteration, rows of the batch and the run they are in."""
-        groups = row_groups(batch, self.chains * self.prior.bins, self.prior.hop)
-        runs = [self._run(batch.select(rows), None if previous is None else previous.select(rows)) for rows in groups]
-        latest: list[Run | None] = [None] * len(runs)
+    def _groups(self, batch: Batch, previous: Estimate | None) -> Iterator[list[tuple[list[int], Progress]]]:
+        """After each iteration, groups of rows of the batch and the progress of each."""
+        groups = [list(range(len(batch)))]
+        running = [batch]
+        if batch.mixture is None:
+            groups = row_groups(batch, self.chains * self.prior.bins, self.prior.hop)
+            running = [batch.select(rows) for rows in groups]
+        earlier = [None if previous is None else previous.select(rows) for rows in groups]
+        iterators = [self.progress(*each) for each in zip(running, earlier)]
+        latest: list[Progress | None] = [None] * len(groups)
         while True:
-            advanced = [next(run, None) for run in runs]
+            advanced = [next(iterator, None) for iterator in iterators]
             if not any(advanced):
                 return
             latest = [new or old for new, old in zip(advanced, latest)]
-            yield list(zip(groups, latest))
+            yield [(rows, progress) for rows, progress in zip(groups, latest) if progress is not None]
 
-    def _run(self, batch: Batch, previous: Estimate | None) -> Iterator[Run]:
-        device = batch.noisy.device.type
-        with no_gradient(device):
-            run = self.start(batch, previous)
-            for _ in range(self.warm_start):
-                self.expect(run.fit, self.encode_step)
-                self._m_steps(run)
-            self.begin_all(run.fit)
-        for _ in range(self.iterations):
-            with no_gradient(device):
-                self.expect(run.fit, self.e_step)
-                run.note(self._m_steps(run), self.gain_prior)
-                run.drop_stopped(self.tolerance)
-            yield run
-            if not len(run.rows):
-                return
-
-    def start(
-        self,
-        batch: Batch,
-        previous: Estimate | None = None,
-    ) -> Run:
-        """A run before its first E-step; arguments as of `iterate`."""
-        noisy = batch.noisy.clone()  # takes part in gradients also where the batch was made in inference mode
-        scale = level_scale(noisy, batch.lengths)
-        models = model_selection.models_of(self.prior, batch, self.gate)
-        context = models[0].context
-        mask = context.mask[..., None]
-        power = self.prior.analyse(noisy * scale).abs().square() * mask
-        voice = {"voice": power[:, None]}
-        latents: list[dict[str, torch.Tensor]] = [{} if one.prior.encodes_noisy else voice for one in models]
-        if previous is not None:
-            speech = self.prior.analyse(previous.speech.clone().to(noisy) * scale)
-            latents = [{"voice": (speech.abs().square() * mask)[:, None]}] * len(models)
-        state = self.noise_model.initial_state(power, context.mask, batch.scene)
-        fit = Fit(
-            prior=models[0].prior,
-            power=power,
-            context=context,
-            gain=torch.ones_like(power[..., :1]) * mask,
-            variance=self.noise_model.variance(state),
-            latent=dict(latents[0]),
-            generators=clip_generators(context.mask, self.seed),
-        )
-        if len(models) > 1:
-            fit.chain = model_selection.chain_of(self.prior, models, self.gate)
-            for one, latent in zip(models, latents):
-                generators = clip_generators(context.mask, self.seed)
-                fit.states.append(fit.state(one.prior, one.context, dict(latent), generators, one.fallback))
-        return Run(fit, state, self.prior.analyse(noisy), torch.arange(len(power), device=power.device))
-
-    def begin_all(self, fit: Fit) -> None:
-        """Let each model of the voice begin where the encoder finds it."""
-
-        def begin(one: Fit) -> None:
-            posterior = self.voice_posterior(one)
-            one.latent = self.begin(posterior, one) | {"uncertainty": posterior.log_variance[:, None]}
-
-        self.in_chunks(fit, partial(model_selection.for_each, step=begin) if fit.states else begin)
-
-    def expect(self, fit: Fit, step: Callable[[Fit], None]) -> None:
-        """An E-step of the only model; or of all models that compete, the choice, and what they say together."""
-        if not fit.states:
-            self.in_chunks(fit, step)
-            return
-        self.in_chunks(fit, partial(model_selection.for_each, step=step))
-        if model_selection.due(fit):
-            self.in_chunks(fit, partial(model_selection.note_evidence, evidence=self.evidence))
-            memory = not isinstance(self.prior, SwitchingPrior) or self.prior.memory
-            temperature = self.temperature * self.prior.bins
-            model_selection.choose(fit, temperature, self.transition_weight, memory, once=self.gate == "clip")
-        self.in_chunks(fit, model_selection.combine)
-
-    def _m_steps(self, run: Run) -> SufficientStatistics:
-        """Update noise and gains a few times; gives the expectation before the last update."""
-        for _ in range(self.m_steps):
-            found = self.in_chunks(run.fit, SufficientStatistics.of)
-            self._m_step(run, found)
-        return found
-
-    def _m_step(self, run: Run, found: SufficientStatistics) -> None:
-        mask = run.fit.context.mask[..., None]
-        run.state = self.noise_model.update(run.state, found.numerator * mask, found.denominator * mask)
-        run.fit.variance = self.noise_model.variance(run.state)
-        self.update_gain(run.fit, found)
-
-    def update_gain(self, fit: Fit, found: SufficientStatistics) -> None:
-        """One update of the gains, where they have a prior."""
-        if self.gain_prior is not None:
-            gain = gain_update(fit.gain, found.gain_numerator, found.gain_denominator, *self.gain_prior)
-            fit.gain = gain.clamp_(LEAST_GAIN, LARGEST_GAIN) * fit.context.mask[..., None]
-
-    def in_chunks(self, fit: Fit, step: Callable[[Fit], SufficientStatistics | None]) -> SufficientStatistics | None:
-        """Run a step on pieces of long clips that bound its memory, and put together what it gives."""
-        steps = fit.power.shape[1]
-        if steps <= self.chunk_steps:
-            return step(fit)
-        fits = [fit, *fit.states]
-        latents: list[dict[str, torch.Tensor]] = [{} for _ in fits]
-        whole: dict[str, torch.Tensor] = {}
-        for first in range(0, steps, self.chunk_steps):
-            piece = slice(first, first + self.chunk_steps)
-            rows = fit.context.mask[:, first].nonzero()[:, 0]  # clips that reach so far
-            part = fit.between(first, first + self.chunk_steps).select(rows)
-            found = step(part)
-            for latent, one in zip(latents, [part, *part.states]):
-                for name, value in one.latent.items():
-                    if name not in latent:
-                        latent[name] = value.new_zeros(len(fit.power), value.shape[1], steps, *value.shape[3:])
-                    latent[name][rows, :, piece] = value
-            for name, value in vars(found).items() if found is not None else ():
-                if name not in whole:
-                    whole[name] = value.new_zeros(len(fit.power), steps, *value.shape[2:])
-                whole[name][rows, piece] = value
-        for one, latent in zip(fits, latents):
-            one.latent = latent
-        return SufficientStatistics(**whole) if whole else None
+    def _estimate(self, groups: Sequence[tuple[list[int], Progress]], batch: Batch) -> Estimate:
+        """The estimate of a batch whose rows run in groups."""
+        with _no_gradient(batch):
+            if batch.mixture is not None:
+                return groups[0][1].estimate(self.prior, batch)
+            estimates = [progress.estimate(self.prior, batch.select(rows)) for rows, progress in groups]
+            if len(groups) == 1 and groups[0][0] == list(range(len(batch))):
+                return estimates[0]
+            noisy = batch.noisy.clone()
+            speech, reliability = torch.zeros_like(noisy), noisy.new_zeros(batch.valid.shape)
+            iterations = max(len(estimate.trace) for estimate in estimates)
+            trace = [0.0] * iterations
+            for (rows, _), estimate in zip(groups, estimates):
+                speech[rows, : estimate.speech.shape[1]] = estimate.speech
+                reliability[rows, : estimate.reliability.shape[1]] = estimate.reliability
+                reached = estimate.trace + estimate.trace[-1:] * (iterations - len(estimate.trace))
+                trace = [total + value * len(rows) / len(batch) for total, value in zip(trace, reached)]
+            return Estimate(speech, noisy - speech, reliability, batch.lengths, trace=trace)
 
 
-def _recurrent_backward(latent: torch.Tensor) -> contextlib.AbstractContextManager:
-    """On a GPU, recurrent layers in evaluation mode have a gradient only without cuDNN."""
-    return torch.backends.cudnn.flags(enabled=False) if latent.is_cuda else contextlib.nullcontext()
+def row_groups(batch: Batch, values_per_frame: int, hop: int) -> list[list[int]]:
+    """Rows of a batch, clips of like length together, in groups that a processor runs fastest.
+
+    Arguments
+    ---------
+    batch : Batch
+    values_per_frame : int
+        Of the largest tensor, for each clip.
+    hop : int
+        Samples from frame to frame.
+
+    Returns
+    -------
+    list of list of int
+        One group on a GPU.
+
+    Example
+    -------
+    >>> lengths = torch.tensor([64000, 640, 64000, 640])
+    >>> batch = Batch(torch.zeros(4, 64000), lengths, torch.zeros(4, 100, 88, 88), torch.zeros(4, 100))
+    >>> row_groups(batch, 513, 320), row_groups(batch, 10 * 513, 320)
+    ([[1, 3, 0, 2]], [[1, 3], [0], [2]])
+    """
+    lengths = batch.lengths.tolist()
+    if batch.noisy.is_cuda:
+        return [list(range(len(lengths)))]
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):  # the last of a group is its longest
+        size = lengths[row] // hop * values_per_frame
+        if groups and (len(groups[-1]) + 1) * size <= _CACHED:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def _reliability(state: EmState) -> torch.Tensor:
+    """How far the video is trusted, shape (batch, frames); zero where no mouth is seen.
+
+    Where models compete, that is the posterior of those that look at video; else what the prior says.
+    """
+    if not state.models:
+        assert state.latent is not None, "there was no E-step"
+        if state.model.context.video is None:
+            return state.power.new_zeros(state.power.shape[:2])
+        return state.model.prior.reliability(state.latent.mean(dim=1), state.model.context)
+    assert state.responsibility is not None, "no model was selected"
+    looking = [torch.zeros_like(state.responsibility[:, 0, :, 0])]
+    for index, each in enumerate(state.models):
+        if each.model.context.video is not None:
+            looking.append(state.responsibility[:, index, :, 0] * each.model.context.valid)
+    return torch.stack(looking).sum(dim=0).clamp(max=1.0)
+
+
+def _by_video_frame(values: torch.Tensor, video_frames: int, ratio: int) -> torch.Tensor:
+    """Means over each video frame: (batch, sources, frames, any) to (batch, sources, video_frames, any)."""
+    missing = max(0, video_frames * ratio - values.shape[2])
+    padded = F.pad(values, (0, 0, 0, missing))[:, :, : video_frames * ratio]
+    return padded.unflatten(2, (video_frames, ratio)).mean(dim=3)
+
+
+@contextlib.contextmanager
+def _no_gradient(batch: Batch) -> Iterator[None]:
+    """Record no gradient, but leave tensors that can take part in one (unlike those of inference mode).
+
+    Nor is anything done in 16 bits: variances and their squares differ by more than those resolve.
+    """
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(batch.noisy.device.type, enabled=False):
+        yield

@@ -2,54 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.prior import Gaussian, LatentPrior, SwitchingPrior
+from avse.contracts.prior import LatentPrior, SwitchingPrior
 from avse.inference.em.driver import LatentInference
-from avse.inference.em.state import Fit
+from avse.inference.em.state import EmState
+from avse.inference.em.steps import energy, independent_frames
 from avse.plugins import register
 
 _FIRST, _SECOND = 0.8, 0.95  # decay of Adam's moments
-_FASTER, _SLOWER = 1.1, 0.5  # the step size after a step was taken, and refused
+_FASTER, _SLOWER = 1.1, 0.5  # the step size after a step was accepted, and refused
+
+
+class Memory(NamedTuple):
+    """Adam's two moments of the gradient, the step sizes, and whether frames are accepted one by one."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+    size: torch.Tensor
+    independent: torch.Tensor
 
 
 @register("inference", "map")
 class MAP(LatentInference):
-    """EM whose E-step goes down the energy -log p(x, z) by Adam and never up: a step that would rise is not taken.
+    """EM whose E-step goes down the energy -log p(x, z) by Adam and never up: a step that would rise is refused.
 
-    Where the prior takes each step by itself, each step has a step size of its own that grows while the energy falls;
+    Where the prior takes each frame by itself, each frame has a step size of its own that grows while the energy falls;
     otherwise each clip has one. The objective therefore falls in every iteration.
 
     Arguments
     ---------
     prior : LatentPrior or SwitchingPrior
     noise_model : NoiseModel
-    iterations : int
-        At most so many.
     steps : int
         Gradient steps in each iteration.
     step_size : float
         Of Adam, to begin with.
-    m_steps : int
-        Updates of noise and gains in each iteration, all with the same draws of speech.
-    warm_start : int
-        Iterations of the encoder before the first.
-    gain_prior : (float, float) or None
-        Shape and rate of a Gamma prior of the gain of each step: (1, 1) is published, (1, 0) is flat, and larger ones
-        with shape = rate + 1 hold the gain near one. None: the gain is one, and z alone tells the level.
-    tolerance : float
-        A clip stops when its objective changes by less, in nats per bin, in several iterations in a row; 0: never.
-    chunk_seconds : float
-        Longer clips are processed in pieces of this length that share the noise model.
-    seed : int
-    gate : str
-        Whether a prior that looks at video competes with itself without video, as the evidence of the noisy sound says:
-        `none`, by `frame`, or once a `clip`. The outcome is the reliability returned.
-    temperature : float
-        By how much the evidence is flattened: 1 counts all bins of a step as one observation.
+
+    Further arguments: see `LatentInference`.
 
     Example
     -------
@@ -61,64 +55,52 @@ class MAP(LatentInference):
     True
     """
 
+    uses_encoder = False
     paper = "Sadeghi and Serizel, Fast and efficient speech enhancement with variational autoencoders, 2023"
 
     def __init__(
         self,
         prior: LatentPrior | SwitchingPrior,
         noise_model: NoiseModel,
-        iterations: int = 100,
+        *,
         steps: int = 2,
         step_size: float = 0.05,
-        m_steps: int = 4,
-        warm_start: int = 5,
-        gain_prior: Sequence[float] | None = None,
-        tolerance: float = 1e-5,
-        chunk_seconds: float = 30.0,
-        seed: int = 0,
-        gate: str = "none",
-        temperature: float = 1.0,
+        **common: Any,
     ) -> None:
-        common = (iterations, m_steps, warm_start, gain_prior, tolerance, chunk_seconds, seed, gate, temperature)
-        super().__init__(prior, noise_model, *common)
+        super().__init__(prior, noise_model, **common)
         if steps < 1 or step_size <= 0:
             raise ValueError(f"steps must be at least 1 and step_size above 0, got {steps} and {step_size}.")
         self.steps, self.step_size = steps, step_size
 
-    @classmethod
-    def example_arguments(cls) -> dict:
-        from avse import plugins
-
-        prior = plugins.get("prior", "vae")
-        noise_model = plugins.get("noise_model", "nmf")(rank=2)
-        return {"prior": prior.example(), "noise_model": noise_model, "iterations": 3}
-
-    def begin(self, posterior: Gaussian, fit: Fit) -> dict[str, torch.Tensor]:
-        """The encoder's mean; shapes in `LatentInference.begin`."""
-        latent = posterior.mean[:, None]
+    def begin(self, state: EmState) -> EmState:
+        """The encoder's mean; see `LatentInference.begin`."""
+        assert state.posterior is not None, "the encoder has not run"
+        latent = state.posterior.mean
         zero = torch.zeros_like(latent)
         size = torch.full_like(latent[..., :1], self.step_size)
-        return {"z": latent, "first": zero, "second": zero, "size": size, "alone": self.alone(fit, latent)}
+        return replace(state, latent=latent, memory=Memory(zero, zero, size, independent_frames(state, latent)))
 
-    def e_step(self, fit: Fit) -> None:
-        """A few steps down; shapes in `Fit`."""
-        latent, first, second, size, alone = (fit.latent[n] for n in ("z", "first", "second", "size", "alone"))
-        mask = fit.context.mask[:, None, :, None]
-        speech, cost, nll, gradient = self.energy(fit, latent)
+    def e_step(self, state: EmState) -> EmState:
+        """A few steps down; see `LatentInference.e_step`."""
+        latent, memory = state.latent, state.memory
+        assert latent is not None and isinstance(memory, Memory), "the descent has not begun"
+        first, second, size, independent = memory
+        mask = state.mask[:, None, :, None]
+        variance, cost, nll, gradient = energy(state, latent)
         for _ in range(self.steps):
             # Without Adam's correction for its start, which the step size makes up for.
             first = _FIRST * first + (1 - _FIRST) * gradient
             second = _SECOND * second + (1 - _SECOND) * gradient.square()
             proposal = latent - size * first / (second.sqrt() + 1e-8)
-            tried = self.energy(fit, proposal)
-            gained = (cost + nll - tried[1] - tried[2]) * mask
-            taken = torch.where(alone, gained, gained.sum(dim=2, keepdim=True)) > 0
-            size = torch.where(taken, size * _FASTER, size * _SLOWER)
+            proposed = energy(state, proposal)
+            gained = (cost + nll - proposed[1] - proposed[2]) * mask
+            accepted = torch.where(independent, gained, gained.sum(dim=2, keepdim=True)) > 0
+            size = torch.where(accepted, size * _FASTER, size * _SLOWER)
             # After a refusal the old direction does not count any more: the next is the gradient's.
-            first = torch.where(taken, first, torch.zeros_like(first))
-            latent = torch.where(taken, proposal, latent)
-            speech, cost, nll, gradient = (
-                torch.where(taken, new, old) for new, old in zip(tried, (speech, cost, nll, gradient))
+            first = torch.where(accepted, first, torch.zeros_like(first))
+            latent = torch.where(accepted, proposal, latent)
+            variance, cost, nll, gradient = (
+                torch.where(accepted, new, old) for new, old in zip(proposed, (variance, cost, nll, gradient))
             )
-        fit.latent |= {"z": latent, "first": first, "second": second, "size": size}
-        fit.latent |= {"speech": speech, "cost": cost, "nll": nll}
+        memory = Memory(first, second, size, independent)
+        return replace(state, latent=latent, memory=memory, speech_variance=variance, prior_cost=cost, nll=nll)

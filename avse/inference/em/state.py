@@ -1,171 +1,230 @@
-"""What an inference with latent priors knows of its clips while it runs, and what its M-step is told."""
+"""The EM state: what an inference with latent priors knows of one speaker of its clips between two steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
+from avse.contracts.noise_model import State
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.signal.markov import MarkovChain
-from avse.signal.wiener import Mixture
 
-LEAST_GAIN, LARGEST_GAIN = 1e-8, 1e8
-Cut = Callable[[torch.Tensor], torch.Tensor]
+# Tensors of shape (batch, any, frames, any): one, those of a Gaussian, or those of a named tuple.
+Drawn: TypeAlias = torch.Tensor | Gaussian | tuple[torch.Tensor, ...] | None
+Value = TypeVar("Value")
+
+_BY_FRAME = ("mask", "power", "gain", "noise_variance")
+_FROM_E_STEP = (
+    "posterior", "latent", "memory", "speech_variance", "prior_cost", "nll", "evidence", "responsibility", "chain_cost",
+)  # fmt: skip
+_DRAWN = (*_FROM_E_STEP, "previous", "interference", "heard")
 
 
 @dataclass
-class Fit:
-    """What is known of the clips that still run; everything has the batch first.
+class SpeechModel:
+    """A latent prior, and what it is told about the clips.
 
     Arguments
     ---------
     prior : LatentPrior
-        What speech looks like.
-    power : tensor, shape (batch, frames, bins)
-        |x|^2 of the noisy sound.
     context : Context
-    gain : tensor, shape (batch, frames, 1)
-        Of the speech variance; zero beyond each clip's end.
-    variance : tensor, shape (batch, frames, bins)
-        Of the noise.
-    latent : dict of str to tensor, shape (batch, any, frames, any)
-        What the E-step leaves behind. For the M-step: `speech` (batch, draws, frames, bins), draws of the variance of
-        speech; and `cost` (batch, draws, frames, 1), what the prior adds to the objective. For the trust in the video:
-        `z` (batch, chains, frames, latent_dim). If it is known, to save time: `nll` (batch, draws, frames, 1), the
-        negative log-likelihood of these draws. And whatever else it carries from iteration to iteration.
-    generators : list of torch.Generator
-        One for each clip.
-    states : list of Fit
-        Where several models of the voice compete: a fit of each to the same sound, gains and noise.
     fallback : int or None
-        Of such a state: which other one takes its place at steps where its context shows no mouth. None: it needs none.
-    chain : MarkovChain or None
-        How the states follow each other.
-    rounds : int
-        How many E-steps they have taken.
-    idle : bool
-        Of a state: no clip will choose it again.
-    others : tensor, shape (batch, draws, frames, bins), or None
-        Variance of all other voices in the sound together, draw by draw, where several voices are looked for.
-    encoded : dict or None
-        Of a state, while all states take a step: what encoders have made of the voice, for states that share them.
+        Where models compete: which other model takes its place at frames where `context` shows no mouth. None: it needs
+        none.
+    folded : dict of int to Context
+        `context` for a number of draws of each clip, folded into the batch; filled when first needed.
+    expected : Gaussian or None
+        p(z | video) of a prior that is not dynamical, shape (batch, 1, frames, dim); filled when first needed.
     """
 
     prior: LatentPrior
-    power: torch.Tensor
     context: Context
-    gain: torch.Tensor
-    variance: torch.Tensor
-    latent: dict[str, torch.Tensor]
-    generators: list[torch.Generator]
-    states: list[Fit] = field(default_factory=list)
     fallback: int | None = None
+    folded: dict[int, Context] = field(default_factory=dict)
+    expected: Gaussian | None = None
+
+    @property
+    def runs(self) -> bool:
+        """False where no clip shows a mouth to a model that has a fallback."""
+        return self.fallback is None or self.context.video is not None
+
+
+@dataclass
+class EmState:
+    """What is known of one speaker of the clips that still run. Steps return new states and change none.
+
+    Where several models of speech compete, the state stands for all of them together, and `models` holds that of each.
+
+    Arguments
+    ---------
+    model : SpeechModel
+        The prior with its context; where models compete, the first of them.
+    power : tensor, shape (batch, frames, bins)
+        |x|^2 of the noisy audio. Observed, as are the next two.
+    mask : tensor, shape (batch, frames), bool
+        False beyond each clip's end.
+    generators : list of torch.Generator
+        One for each clip.
+    gain : tensor, shape (batch, frames, 1)
+        Of the speech variance; zero beyond each clip's end. Fitted by the M-step, as are the next two.
+    noise_state : State
+        Of the noise model.
+    noise_variance : tensor, shape (batch, frames, bins)
+    previous : tensor, shape (batch, 1, frames, bins), or None
+        Power of an earlier estimate of speech, from which the first E-step begins. None: from the noisy audio.
+    posterior : Gaussian, shape (batch, 1, frames, dim), or None
+        The encoder's q(z). Left by the E-step, as are the next five.
+    latent : tensor, shape (batch, chains, frames, dim), or None
+        z, in as many draws as there are chains.
+    memory : named tuple of tensors, shape (batch, any, frames, any), or None
+        What else an inference carries from one E-step to the next.
+    speech_variance : tensor, shape (batch, draws, frames, bins), or None
+        Of speech before the gain, for each draw that the M-step averages over.
+    prior_cost : tensor, shape (batch, draws, frames, 1), or None
+        What the prior adds to the objective.
+    nll : tensor, shape (batch, draws, frames, 1), or None
+        Negative log-likelihood of these draws, where the E-step has computed it.
+    models : tuple of EmState
+        Of the models that compete; empty where there is one.
+    chain : MarkovChain or None
+        How the models follow each other.
+    evidence : tensor, shape (batch, models, frames, 1), or None
+        How well each model explains each frame, in nats.
+    responsibility : tensor, shape (batch, models, frames, 1), or None
+        Posterior of each model.
+    chain_cost : tensor, shape (batch, 1, frames, 1), or None
+        What the choice of a model adds to the objective.
+    rounds : int
+        E-steps in which models competed.
+    interference : tensor, shape (batch, draws, frames, bins), or None
+        Variance of all other speakers together, for each draw. None: there is one speaker.
+    heard : tensor, shape (batch, chains, frames, bins), or None
+        Variance of this speaker at the chains' present place, which is interference to the other speakers.
+    """
+
+    model: SpeechModel
+    power: torch.Tensor
+    mask: torch.Tensor
+    generators: list[torch.Generator]
+    gain: torch.Tensor
+    noise_state: State
+    noise_variance: torch.Tensor
+    previous: torch.Tensor | None = None
+    posterior: Gaussian | None = None
+    latent: torch.Tensor | None = None
+    memory: tuple[torch.Tensor, ...] | None = None
+    speech_variance: torch.Tensor | None = None
+    prior_cost: torch.Tensor | None = None
+    nll: torch.Tensor | None = None
+    models: tuple[EmState, ...] = ()
     chain: MarkovChain | None = None
+    evidence: torch.Tensor | None = None
+    responsibility: torch.Tensor | None = None
+    chain_cost: torch.Tensor | None = None
     rounds: int = 0
-    idle: bool = False
-    others: torch.Tensor | None = None
-    encoded: dict[tuple[int, int], Gaussian] | None = None
-    _folded: dict[int, Context] = field(default_factory=dict)
-    _prior: Gaussian | None = None
+    interference: torch.Tensor | None = None
+    heard: torch.Tensor | None = None
 
-    def select(self, rows: torch.Tensor) -> Fit:
-        """Some of the clips."""
-        generators = [[one.generators[row] for row in rows.tolist()] for one in (self, *self.states)]
-        fit = self._cut(lambda value: value[rows], lambda value: value[rows], generators)
-        fit.chain = self.chain.select(rows) if self.chain is not None else None
-        return fit
-
-    def between(self, first: int, last: int) -> Fit:
-        """Some of the steps, as views."""
-        generators = [one.generators for one in (self, *self.states)]
-        return self._cut(lambda value: value[:, first:last], lambda value: value[:, :, first:last], generators)
-
-    def folded(self, chains: int) -> Context:
-        """The context of `chains` draws of each clip, folded into the batch."""
-        if chains not in self._folded:
-            rows = torch.arange(len(self.power), device=self.power.device).repeat_interleave(chains)
-            self._folded[chains] = self.context if chains == 1 else self.context.map(lambda value: value[rows])
-        return self._folded[chains]
-
-    def interference_plus_noise(self, draws: int = 1) -> torch.Tensor:
-        """Variance of all that is not this voice, for so many draws of it: (batch, draws or 1, frames, bins).
-
-        Draws of the voice and of the others are taken in pairs; where they do not match, others are averaged.
-        """
-        variance = self.variance[:, None]
-        if self.others is None:
-            return variance
-        if draws % self.others.shape[1]:
-            return variance + self.others.mean(dim=1, keepdim=True)
-        return variance + self.others.repeat(1, draws // self.others.shape[1], 1, 1)
-
-    def mixture(self, speech: torch.Tensor) -> Mixture:
-        """Speech of some variance, shape (batch, draws, frames, bins), in all that is not this voice."""
-        return Mixture.of(
-            speech, self.gain[:, None], self.interference_plus_noise(speech.shape[1]), self.power[:, None]
+    def of_model(self, state: EmState) -> EmState:
+        """The state of one of the models that compete, with the gains, noise and interference that belong to all."""
+        return replace(
+            state,
+            gain=self.gain,
+            noise_state=self.noise_state,
+            noise_variance=self.noise_variance,
+            interference=self.interference,
         )
 
-    def voice_power(self) -> torch.Tensor:
-        """E |s|^2 under the posterior of speech, without the gain, for each draw: (batch, draws, frames, bins)."""
-        speech = self.latent["speech"]
-        mixture, noise = self.mixture(speech), self.interference_plus_noise(speech.shape[1])
-        power, gain = self.power[:, None], self.gain[:, None]
-        return mixture.wiener * (mixture.wiener * power + noise) / gain.clamp(min=LEAST_GAIN)
+    def select(self, rows: torch.Tensor) -> EmState:
+        """The state of some of the clips."""
 
-    def normal(self, draws: int, *shape: int) -> torch.Tensor:
-        """Standard normal draws, shape (draws, batch, chains, frames, dim), for `shape` = (chains, dim).
+        def cut(value: torch.Tensor) -> torch.Tensor:
+            return value[rows]
 
-        Each clip draws by itself, in its own length and in 32 bits, so that neither the batch nor the precision
-        changes its draws; zero beyond its end.
+        state = self._cut(cut, cut, {})
+        return state._for_clips(rows)
+
+    def between(self, first: int, last: int) -> EmState:
+        """The state at some of the frames, as views; that of the noise model stays whole."""
+        return self._cut(lambda value: value[:, first:last], lambda value: value[:, :, first:last], {})
+
+    def joined(self, parts: Iterable[tuple[torch.Tensor, slice, EmState]]) -> EmState:
+        """This state with what E-steps have left in parts of it.
+
+        Arguments
+        ---------
+        parts : iterable of (tensor, slice, EmState)
+            Rows and frames of each part, and its state.
         """
-        return self._draw(torch.randn, draws, *shape)
+        count, frames = self.power.shape[:2]
+        whole: dict[tuple[int, str], list[torch.Tensor]] = {}
+        kind: dict[tuple[int, str], Drawn] = {}
+        for rows, piece, part in parts:
+            for number, state in enumerate((part, *part.models)):
+                for name in _FROM_E_STEP:
+                    value = getattr(state, name)
+                    leaves = _leaves(value)
+                    if (number, name) not in whole:
+                        kind[number, name] = value
+                        whole[number, name] = [
+                            leaf.new_zeros(count, leaf.shape[1], frames, *leaf.shape[3:]) for leaf in leaves
+                        ]
+                    for total, leaf in zip(whole[number, name], leaves):
+                        total[rows, :, piece] = leaf
+        states = []
+        for number, state in enumerate((self, *self.models)):
+            values: dict[str, Any] = {name: _like(kind[number, name], whole[number, name]) for name in _FROM_E_STEP}
+            states.append(replace(state, **values))
+        return replace(states[0], models=tuple(states[1:]))
 
-    def uniform(self, draws: int, *shape: int) -> torch.Tensor:
-        """Draws between 0 and 1; see `normal`."""
-        return self._draw(torch.rand, draws, *shape)
-
-    def _draw(self, random: Callable[..., torch.Tensor], draws: int, chains: int, dim: int) -> torch.Tensor:
-        counts = self.context.mask.sum(dim=1).tolist()
-        if len(counts) == 1 and counts[0] == self.power.shape[1]:
-            return random(draws, 1, chains, counts[0], dim, generator=self.generators[0]).to(self.power)
-        drawn = self.power.new_zeros(draws, len(counts), chains, self.power.shape[1], dim)
-        for row, (count, generator) in enumerate(zip(counts, self.generators)):
-            drawn[:, row, :, :count] = random(draws, chains, count, dim, generator=generator).to(drawn)
-        return drawn
-
-    def _cut(self, cut: Cut, cut_latent: Cut, generators: list[list[torch.Generator]]) -> Fit:
-        # States that share a context go on sharing it.
-        distinct = {id(one.context): one.context for one in (self, *self.states)}
-        contexts = {name: context.map(cut) for name, context in distinct.items()}
-        fit = Fit(
-            self.prior,
-            *[cut(self.power), contexts[id(self.context)], cut(self.gain), cut(self.variance)],
-            {name: cut_latent(value) for name, value in self.latent.items()},
-            generators[0],
-            fallback=self.fallback,
-            chain=self.chain,
-            rounds=self.rounds,
-            others=None if self.others is None else cut_latent(self.others),
+    def _for_clips(self, rows: torch.Tensor) -> EmState:
+        return replace(
+            self,
+            generators=[self.generators[row] for row in rows.tolist()],
+            noise_state={name: value[rows] for name, value in self.noise_state.items()},
+            chain=None if self.chain is None else self.chain.select(rows),
+            models=tuple(state._for_clips(rows) for state in self.models),
         )
-        for state, own in zip(self.states, generators[1:]):
-            latent = {name: cut_latent(value) for name, value in state.latent.items()}
-            fit.states.append(fit.state(state.prior, contexts[id(state.context)], latent, own, state.fallback))
-            fit.states[-1].idle = state.idle
-        return fit
 
-    def state(
+    def _cut(
         self,
-        prior: LatentPrior,
-        context: Context,
-        latent: dict[str, torch.Tensor],
-        generators: list[torch.Generator],
-        fallback: int | None,
-    ) -> Fit:
-        """A fit of another model of the voice to the same sound, gains and noise; arguments as of `Fit`."""
-        shared = (self.gain, self.variance, latent, generators)
-        return Fit(prior, self.power, context, *shared, fallback=fallback, others=self.others)
+        by_frame: Callable[[torch.Tensor], torch.Tensor],
+        drawn: Callable[[torch.Tensor], torch.Tensor],
+        done: dict[int, object],
+    ) -> EmState:
+        """The state with functions applied to its tensors. `done` holds results, so that models go on sharing them."""
+
+        def once(value: Value, function: Callable[[Value], Value]) -> Value:
+            if id(value) not in done:
+                done[id(value)] = function(value)
+            return done[id(value)]  # type: ignore[return-value]
+
+        context = once(self.model.context, lambda value: value.map(by_frame))
+        values: dict[str, Any] = {name: once(getattr(self, name), by_frame) for name in _BY_FRAME}
+        for name in _DRAWN:
+            value = getattr(self, name)
+            values[name] = _like(value, [once(leaf, drawn) for leaf in _leaves(value)])
+        models = tuple(self.of_model(state)._cut(by_frame, drawn, done) for state in self.models)
+        model = SpeechModel(self.model.prior, context, self.model.fallback)
+        return replace(self, model=model, models=models, **values)
+
+
+def _leaves(value: Drawn) -> list[torch.Tensor]:
+    if value is None:
+        return []
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [value.mean, value.log_variance] if isinstance(value, Gaussian) else list(value)
+
+
+def _like(value: Drawn, leaves: list[torch.Tensor]) -> Drawn:
+    """A value of the same kind made of other tensors."""
+    if value is None:
+        return None
+    return leaves[0] if isinstance(value, torch.Tensor) else type(value)(*leaves)
 
 
 @dataclass
@@ -175,13 +234,15 @@ class SufficientStatistics:
     Arguments
     ---------
     wiener : tensor, shape (batch, frames, bins)
-        Share of speech, by which the noisy spectrum is multiplied.
+        The Wiener filter.
     numerator, denominator : tensor, shape (batch, frames, bins)
         The two parts of the objective's derivative with respect to the noise variance: see `NoiseModel`.
     gain_numerator, gain_denominator : tensor, shape (batch, frames, 1)
         The same with respect to the gain, times the gain.
     nll : tensor, shape (batch, frames)
-        The objective at each step: negative log-likelihood summed over bins, and what the prior adds.
+        Negative log-likelihood of the noisy audio, summed over bins.
+    prior_cost : tensor, shape (batch, frames)
+        What the prior adds to the objective.
     """
 
     wiener: torch.Tensor
@@ -190,13 +251,17 @@ class SufficientStatistics:
     gain_numerator: torch.Tensor
     gain_denominator: torch.Tensor
     nll: torch.Tensor
+    prior_cost: torch.Tensor
 
     @classmethod
-    def of(cls, fit: Fit) -> SufficientStatistics:
-        """Over the draws that an E-step left in `fit.latent`."""
-        mixture = fit.mixture(fit.latent["speech"])
-        share = mixture.wiener.sum(dim=-1, keepdim=True)
-        over = share - mixture.gradient().sum(dim=-1, keepdim=True)
-        nll = mixture.nll() + fit.latent["cost"][..., 0]
-        draws = (mixture.wiener, mixture.ratio * mixture.precision, mixture.precision, over, share, nll)
-        return cls(*[one[:, 0] if one.shape[1] == 1 else one.mean(dim=1) for one in draws])
+    def joined(
+        cls, parts: Iterable[tuple[torch.Tensor, slice, SufficientStatistics]], count: int, frames: int
+    ) -> SufficientStatistics:
+        """Those of all clips and frames, from parts; see `EmState.joined`."""
+        whole: dict[str, torch.Tensor] = {}
+        for rows, piece, part in parts:
+            for name, value in vars(part).items():
+                if name not in whole:
+                    whole[name] = value.new_zeros(count, frames, *value.shape[2:])
+                whole[name][rows, piece] = value
+        return cls(**whole)

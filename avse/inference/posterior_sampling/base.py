@@ -294,7 +294,7 @@ class _Run:
             spread=torch.zeros_like(start.real),
         )
         gated = inference.gate != "none" and context.video is not None
-        gate = EvidenceGate(gate_chain(inference.gate, context.mask)) if gated else None
+        gate = EvidenceGate(gate_chain(context.mask)) if gated else None
         return cls(inference, batch, scale, context, start, draw, noise_state, gate)
 
     def begin(self, count: int) -> None:
