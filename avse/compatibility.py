@@ -70,6 +70,8 @@ MODULES = {
 }
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {
+    "avse.media.Talker": "avse.media.Speaker",
+    "avse.media.find_talkers": "avse.media.find_speakers",
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
     "avse.evaluation.separation.evaluate_separation": "avse.evaluation.runner.evaluate",
     "avse.signal.metrics.check_sounds": "avse.signal.metrics.check_audio",

@@ -190,12 +190,12 @@ class Model:
         """
         began = time.perf_counter()
         if isinstance(source, (str, Path)):
-            from avse.media import find_talkers
+            from avse.media import find_speakers
 
             files = [video for video in videos if not isinstance(video, Clip)]
             if len(files) < len(videos):
                 raise AvseError("With a file as source, videos are files as well.")
-            clips = [speaker.clip for speaker in find_talkers(source, files, others=others, roi=roi, tracker=tracker)]
+            clips = [speaker.clip for speaker in find_speakers(source, files, others=others, roi=roi, tracker=tracker)]
         else:
             mixture = as_clip(source, sample_rate=sample_rate)
             visible = [video for video in videos if isinstance(video, Clip)]

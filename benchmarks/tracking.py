@@ -26,7 +26,7 @@ import numpy as np
 from avse import plugins
 from avse.data.synthetic.recording import write_film
 from avse.media import read_clip
-from avse.media.faces.crop import MouthCropper, Picture
+from avse.media.faces.crop import Frame, MouthCropper
 
 TRACKERS = ("mtcnn", "haar")
 GRID, LRW_AR = 6, 10  # clips of each, spread evenly over the development part
@@ -93,7 +93,7 @@ def follow(tracker: str, frames: list[np.ndarray], condition: Warp) -> tuple[np.
     warped = [condition(frame, rng) for frame in frames]
     cropper = MouthCropper(plugins.get("mouth_tracker", tracker)(), roi="face")
     centres, sizes = np.full((len(frames), 2), np.nan), np.full(len(frames), np.nan)
-    for index, _ in enumerate(cropper.run(Picture.from_array(frame) for frame, _ in warped)):
+    for index, _ in enumerate(cropper.run(Frame.from_array(frame) for frame, _ in warped)):
         if cropper.place is not None:
             matrix = warped[index][1]
             centres[index] = np.linalg.solve(matrix[:, :2], cropper.place.centre - matrix[:, 2])

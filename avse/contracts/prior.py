@@ -181,6 +181,19 @@ class Prior(nn.Module, Plugin):
         raise AvseError(f"The prior {type(self).__name__} does not estimate its reliability: nothing to calibrate.")
 
 
+def clean_of(batch: Batch) -> torch.Tensor:
+    """The clean speech of a batch, shape (batch, samples), that a prior is trained on.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    if batch.clean is None:
+        raise ValueError("a prior is trained on clean speech, and this batch has none.")
+    return batch.clean
+
+
 class LatentPrior(Prior):
     """p(z | video) and p(s | z, video) with s complex Gaussian: a variational auto-encoder of any structure.
 
@@ -420,4 +433,5 @@ class SwitchingPrior(Prior):
         ---------
         batch : Batch
         """
-        return [component.context(batch) for component in self.components]
+        priors = [component for component in self.components if isinstance(component, LatentPrior)]
+        return [prior.context(batch) for prior in priors]

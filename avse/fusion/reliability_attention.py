@@ -73,10 +73,9 @@ class ReliabilityAttention(Fusion):
         self.joint = nn.Sequential(nn.Linear(2 * audio_dim, audio_dim), nn.SiLU(), nn.Linear(audio_dim, audio_dim))
         self.audio_view = nn.Linear(audio_dim, agreement_dim)
         self.video_view = nn.Linear(video_dim, agreement_dim)
-        self.trust = nn.Sequential(
-            nn.Linear(audio_dim + video_dim + agreement_dim, _TRUST_DIM), nn.SiLU(), nn.Linear(_TRUST_DIM, 1)
-        )
-        nn.init.constant_(self.trust[-1].bias, 1.0)
+        log_odds = nn.Linear(_TRUST_DIM, 1)
+        nn.init.constant_(log_odds.bias, 1.0)
+        self.trust = nn.Sequential(nn.Linear(audio_dim + video_dim + agreement_dim, _TRUST_DIM), nn.SiLU(), log_odds)
         self.trust_over_time = nn.ModuleList(
             nn.Conv1d(_TRUST_DIM, _TRUST_DIM, _KERNEL, dilation=4**layer) for layer in range(trust_layers)
         )
@@ -87,19 +86,21 @@ class ReliabilityAttention(Fusion):
         attended = self.attention(query, video, valid)
         agreement = self._agreement(self.audio_view(query), self.video_view(video), valid)
         evidence = self.trust[:2](torch.cat([query, video, agreement], dim=2))
-        for layer in self.trust_over_time:
-            evidence = evidence + F.silu(self._over_time(layer, evidence * valid[..., None]))
+        for number, layer in enumerate(self.trust_over_time):
+            evidence = evidence + F.silu(self._over_time(layer, 4**number, evidence * valid[..., None]))
         reliability = torch.sigmoid(self.trust[2](evidence)[..., 0])
         return self.joint(torch.cat([query, attended], dim=2)), reliability
 
     def calibrate(self, scale: float, shift: float) -> None:
         """See `Fusion.calibrate`."""
+        log_odds = self.trust[2]
+        assert isinstance(log_odds, nn.Linear)
         with torch.no_grad():
-            self.trust[2].weight.mul_(scale)
-            self.trust[2].bias.mul_(scale).add_(shift)
+            log_odds.weight.mul_(scale)
+            log_odds.bias.mul_(scale).add_(shift)
 
-    def _over_time(self, layer: nn.Conv1d, evidence: torch.Tensor) -> torch.Tensor:
-        reach = layer.dilation[0] * (_KERNEL - 1)
+    def _over_time(self, layer: nn.Module, dilation: int, evidence: torch.Tensor) -> torch.Tensor:
+        reach = dilation * (_KERNEL - 1)
         padding = (reach, 0) if self.causal else (reach // 2, reach // 2)
         return layer(F.pad(evidence.transpose(1, 2), padding)).transpose(1, 2)
 

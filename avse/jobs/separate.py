@@ -16,7 +16,7 @@ import numpy as np
 from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
-from avse.media import Talker, find_talkers
+from avse.media import Speaker, find_speakers
 from avse.model import Model, load
 from avse.overlap import CHUNK_SECONDS
 
@@ -137,7 +137,7 @@ def separate_file(
     if folder.exists() and not folder.is_dir():
         raise AvseError(f"{folder}: is a file; --output names a folder, which gets a sound for each talker.")
     began = time.perf_counter()
-    talkers = find_talkers(source, videos, others=others, roi=roi, tracker=tracker)
+    talkers = find_speakers(source, videos, others=others, roi=roi, tracker=tracker)
     read = time.perf_counter()
     used = load(model, device, overrides) if not isinstance(model, Model) else model
     found = used.separate_clips(
@@ -202,7 +202,7 @@ def _write(path: Path, sound: np.ndarray) -> None:
         raise AvseError(f"{path.name}: writing failed ({error}). Nothing was left behind.") from error
 
 
-def _voice(talker: Talker, found: Estimate, place: int, file: Path) -> Voice:
+def _voice(talker: Speaker, found: Estimate, place: int, file: Path) -> Voice:
     box = None
     if talker.box is not None and talker.picture is not None:
         height, width = talker.picture.shape[:2]
@@ -222,7 +222,7 @@ def _voice(talker: Talker, found: Estimate, place: int, file: Path) -> Voice:
     )
 
 
-def _warnings(talkers: Sequence[Talker]) -> list[str]:
+def _warnings(talkers: Sequence[Speaker]) -> list[str]:
     told = []
     if not any(one.clip.valid.any() for one in talkers):
         told.append(

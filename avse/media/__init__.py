@@ -3,7 +3,8 @@
 >>> from avse.media import open_clip, read_clip, write_enhanced
 """
 
-from avse.media.faces.speakers import Talker, find_talkers
+from avse import compatibility
+from avse.media.faces.speakers import Speaker, find_speakers
 from avse.media.reader import Chunk, ClipReader, MediaInfo, open_clip, read_clip
 from avse.media.writer import ClipWriter, write_enhanced
 
@@ -12,9 +13,11 @@ __all__ = [
     "ClipReader",
     "ClipWriter",
     "MediaInfo",
-    "Talker",
-    "find_talkers",
+    "Speaker",
+    "find_speakers",
     "open_clip",
     "read_clip",
     "write_enhanced",
 ]
+
+__getattr__ = compatibility.old_names(__name__)

@@ -1,4 +1,4 @@
-"""Sound and pictures out of any file that FFmpeg knows, one after the other, in bounded memory."""
+"""Audio and video frames from any file that FFmpeg reads, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.errors import AvseError
-from avse.media.faces.crop import Picture
+from avse.media.faces.crop import Frame
 
-_WORKING_SIDE = 1920  # larger pictures are reduced before crops are cut from them
-_LONGEST_HOLD = 0.25  # seconds for which a picture stands before it counts as a frozen or missing video
-_LARGEST_GAP = 600.0  # seconds of missing sound that are filled with silence
+_WORKING_SIDE = 1920  # larger frames are reduced before cropping
+_LONGEST_HOLD = 0.25  # seconds after which the video counts as frozen or missing
+_LARGEST_GAP = 600.0  # seconds of missing audio that are filled with silence
 _TURNS = {90: 0, 180: 1, 270: 2}  # clockwise degrees -> codes of cv2.rotate
 
 
 def open_container(path: str | Path) -> Any:
-    """Open a media file with PyAV; any failure says what to do."""
+    """Open a media file with PyAV; errors are `AvseError` with advice."""
     import av
 
     path = Path(path)
@@ -35,13 +35,13 @@ def open_container(path: str | Path) -> Any:
         raise AvseError(f"{path}: cannot be read (permission denied).") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise AvseError(
-            f"{path}: not a sound or video file that can be read ({reason(error)}). "
+            f"{path}: not an audio or video file that can be read ({reason(error)}). "
             "It may be damaged, cut short, or something else under a media name; copy or export it again."
         ) from error
 
 
 def video_stream(container: Any) -> Any | None:
-    """The first real video stream: no cover art, no still picture."""
+    """The first video stream that is neither cover art nor a still image."""
     from av.stream import Disposition
 
     if container.format.name.endswith("_pipe") or container.format.name == "image2":
@@ -53,12 +53,12 @@ def video_stream(container: Any) -> Any | None:
 
 
 class AudioSource:
-    """The sound of a file as mono blocks at 16 kHz.
+    """The audio of a file as mono blocks at 16 kHz.
 
     Arguments
     ---------
     path : path
-        Any file with sound.
+        Any file with audio.
 
     Attributes
     ----------
@@ -67,16 +67,16 @@ class AudioSource:
     start : float
         Time of the first sample, in seconds of the file's clock.
     duration : float, or None
-        Seconds of sound that the file states.
+        Seconds of audio, by the header of the file.
     samples : int
         Samples at the file's own rate read so far; after the last block, all.
     warnings : list of str
-        What was mended on the way.
+        Defects that were corrected.
 
     Raises
     ------
     AvseError
-        If the file cannot be opened, holds no sound, or not one sample of it decodes.
+        If the file cannot be opened, has no audio, or no sample of it can be decoded.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -86,7 +86,7 @@ class AudioSource:
         if not self.container.streams.audio:
             self.container.close()
             raise AvseError(
-                f"{self.path}: no sound in it. Enhancing needs the recorded sound; if it is in another file, "
+                f"{self.path}: has no audio. Enhancement needs the recorded audio; if it is in another file, "
                 f"give that file and pair this one with --video {self.path.name}."
             )
         self.stream = self.container.streams.audio[0]
@@ -96,7 +96,7 @@ class AudioSource:
         if self._first is None:
             self.container.close()
             detail = f" ({self.warnings[0]})" if self.warnings else ""
-            raise AvseError(f"{self.path}: its sound is empty: not one sample could be decoded{detail}.")
+            raise AvseError(f"{self.path}: its audio is empty: no sample could be decoded{detail}.")
         self.rate = int(self._first.sample_rate)
         self.duration = _length(self.container, self.stream)
         self.channels = len(self._first.layout.channels)
@@ -121,7 +121,7 @@ class AudioSource:
             yield np.pad(rest, (0, max(wanted - given - len(rest), 0)))
 
     def skip(self) -> None:
-        """Read to the end only to count the samples."""
+        """Read to the end to count the samples."""
         self.samples += sum(len(block) for block in self._mono())
 
     def _mono(self) -> Iterator[np.ndarray]:
@@ -130,13 +130,13 @@ class AudioSource:
         while frame is not None:
             if frame.sample_rate != self.rate:
                 raise AvseError(
-                    f"{self.path}: its sound changes from {self.rate} to {frame.sample_rate} Hz at "
+                    f"{self.path}: its audio changes from {self.rate} to {frame.sample_rate} Hz at "
                     f"{position / self.rate:.2f} s. Convert it to one sample rate first."
                 )
             if frame.pts is not None:
                 missing = float(frame.time) - self.start - position / self.rate
                 if 0.1 < missing < _LARGEST_GAP:
-                    _warn(self.warnings, f"{missing:.2f} s of sound missing at {position / self.rate:.2f} s")
+                    _warn(self.warnings, f"{missing:.2f} s of audio missing at {position / self.rate:.2f} s")
                     silence = np.zeros(round(missing * self.rate), np.float32)
                     position += len(silence)
                     yield silence
@@ -149,11 +149,11 @@ class AudioSource:
             frame = next(self._frames, None)
         heard, stated = position / self.rate, _stated(self.stream)
         if stated is not None and heard < stated - 1.0:
-            _warn(self.warnings, f"the sound ends at {heard:.2f} s of the {stated:.2f} s that the file states")
+            _warn(self.warnings, f"the audio ends at {heard:.2f} s of the {stated:.2f} s in the header of the file")
 
 
 class SilentSource:
-    """The sound of a film that has none: silence, from its first picture to its last, in place of an `AudioSource`.
+    """Silence from the first frame of a video without audio to its last, in place of an `AudioSource`.
 
     Arguments
     ---------
@@ -162,7 +162,7 @@ class SilentSource:
     Raises
     ------
     AvseError
-        If the file cannot be opened, or it is not known how long its pictures last.
+        If the file cannot be opened, or the length of its video is not known.
     """
 
     rate, channels = SAMPLE_RATE, 1
@@ -175,7 +175,7 @@ class SilentSource:
         duration = None if stream is None else _length(self.container, stream)
         if stream is None or not duration:
             self.container.close()
-            raise AvseError(f"{self.path}: neither sound nor pictures of a known length in it. Give a film.")
+            raise AvseError(f"{self.path}: has neither audio nor a video of known length. Give a video file.")
         self.duration = duration
         self.start = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
 
@@ -189,18 +189,18 @@ class SilentSource:
         self.samples = max(1, round(self.duration * SAMPLE_RATE))
 
 
-def sound_of(path: str | Path, silent: bool = False) -> AudioSource | SilentSource:
-    """The sound of a file; with `silent`, that of a film without sound is silence."""
+def audio_source(path: str | Path, silent: bool = False) -> AudioSource | SilentSource:
+    """The audio of a file; with `silent`, silence for a video without audio."""
     if silent:
         with open_container(path) as container:
-            has_sound = bool(container.streams.audio)
-        if not has_sound:
+            has_audio = bool(container.streams.audio)
+        if not has_audio:
             return SilentSource(path)
     return AudioSource(path)
 
 
 class VideoSource:
-    """The pictures of a file at 25 per second, by their time stamps.
+    """The video of a file at 25 frames per second, by time stamps.
 
     Arguments
     ---------
@@ -210,15 +210,15 @@ class VideoSource:
     Attributes
     ----------
     fps : float or None
-        Average rate that the file states.
+        Average frame rate in the header of the file.
     size : (int, int)
         Width and height as stored.
     rotation : int
-        Clockwise degrees by which the picture is turned to be shown.
+        Clockwise degrees by which frames are rotated for display.
     start : float
-        Time of the first picture, in seconds of the file's clock.
+        Time of the first frame, in seconds of the file's clock.
     zero : float
-        Time at which the file's own sound begins, or, where it has none, its first picture.
+        Start of the audio of the file; without audio, of its video.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -228,7 +228,7 @@ class VideoSource:
         stream = video_stream(self.container)
         if stream is None:
             self.container.close()
-            raise AvseError(f"{self.path}: no video in it. Give a file with a moving picture, or leave out --video.")
+            raise AvseError(f"{self.path}: has no video. Give a file with a video, or leave out --video.")
         self.stream = stream
         self.stream.thread_type = "AUTO"
         self.fps = float(stream.average_rate) if stream.average_rate else None
@@ -237,17 +237,17 @@ class VideoSource:
         self._frames = _decoded(self.container, stream, self.warnings)
         self._first = next(self._frames, None)
         self.start = float(self._first.time or 0.0) if self._first is not None else 0.0
-        sound = next((s for s in self.container.streams.audio if s.start_time is not None), None)
-        self.zero = self.start if sound is None else float(sound.start_time * sound.time_base)
+        audio = next((s for s in self.container.streams.audio if s.start_time is not None), None)
+        self.zero = self.start if audio is None else float(audio.start_time * audio.time_base)
         self.rotation = (-int(self._first.rotation)) % 360 if self._first is not None else 0
 
-    def pictures(self, zero: float) -> Iterator[Picture | None]:
-        """Endless pictures, 25 per second: the one on show in the middle of each 40 ms, or None where there is none.
+    def frames(self, zero: float) -> Iterator[Frame | None]:
+        """Endless frames, 25 per second: the one displayed in the middle of each 40 ms, or None.
 
         Arguments
         ---------
         zero : float
-            Time of the file's clock at which the first 40 ms begin.
+            Start of the first 40 ms, in seconds of the file's clock.
         """
         shown, picture = self._first, None
         following = next(self._frames, None)
@@ -260,7 +260,7 @@ class VideoSource:
             if at < _time(shown):
                 yield None
             elif at < _time(shown) + hold:
-                picture = picture or self._picture(shown)
+                picture = picture or self._frame(shown)
                 yield picture
             else:
                 yield None
@@ -271,10 +271,10 @@ class VideoSource:
             yield None
 
     def _last_hold(self) -> float:
-        # One frame more than its own: lossy codecs pad the sound to whole packets, a little beyond the last picture.
+        # One frame longer than the last: lossy codecs pad the audio to whole packets, beyond the end of the video.
         return min(_LONGEST_HOLD, (1 / self.fps if self.fps else 1 / VIDEO_RATE) + 1 / VIDEO_RATE)
 
-    def _picture(self, frame: Any) -> Picture:
+    def _frame(self, frame: Any) -> Frame:
         import cv2
         from av.video.reformatter import VideoReformatter
 
@@ -285,18 +285,18 @@ class VideoSource:
         def reduced(side: int, layout: str) -> np.ndarray:
             factor = min(1.0, side / max(width, height))
             size = max(1, round(width * factor)), max(1, round(height * factor))
-            # One for each layout, kept, and one thread: starting threads for each picture costs more than they give.
+            # One reformatter per layout with one thread: starting threads for each frame costs more than it saves.
             reformatter = self._reformatters.setdefault(layout, VideoReformatter())
             pixels = reformatter.reformat(frame, size[0], size[1], layout, threads=1).to_ndarray()
             return pixels if code is None else cv2.rotate(pixels, code)
 
         grey = reduced(_WORKING_SIDE, "gray")
         shown = width if self.rotation in (0, 180) else height
-        return Picture(grey, lambda side: reduced(side, "rgb24"), grey.shape[1] / shown)
+        return Frame(grey, lambda side: reduced(side, "rgb24"), grey.shape[1] / shown)
 
 
 def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
-    """Frames of one stream; damaged packets are skipped, a damaged end ends it, both with a warning."""
+    """Frames of one stream; damaged packets are skipped and a damaged end is cut off, with a warning."""
     import av
 
     packets = container.demux(stream)
@@ -315,26 +315,26 @@ def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
 
 
 def _length(container: Any, stream: Any) -> float | None:
-    """Seconds that a file states of a stream, else of the longest of all its streams."""
+    """Seconds of a stream by the header, else of the longest stream of the file."""
     whole = container.duration  # in microseconds
     return _stated(stream) or (whole / 1_000_000 if whole else None)
 
 
 def _stated(stream: Any) -> float | None:
-    """Seconds that a stream says it lasts."""
+    """Seconds of a stream by its header."""
     known = stream.duration is not None and stream.time_base is not None
     return float(stream.duration * stream.time_base) if known else None
 
 
 def _mono(frame: Any) -> np.ndarray:
-    """Samples of shape (samples,), float32, full scale 1: the mean of the channels, without the subwoofer's."""
+    """Samples of shape (samples,), float32, full scale 1: the mean of all channels but the subwoofer."""
     values = frame.to_ndarray()
     channels = len(frame.layout.channels)
     if not frame.format.is_planar:
         values = values.reshape(-1, channels).T
     names = [channel.name for channel in frame.layout.channels]
-    kept = [row for row, name in enumerate(names) if name != "LFE"] if channels > 2 else range(channels)
-    values = values[list(kept)]
+    if channels > 2:
+        values = values[[row for row, name in enumerate(names) if name != "LFE"]]
     if values.dtype == np.uint8:
         values = values.astype(np.float32) / 128 - 1
     elif np.issubdtype(values.dtype, np.integer):
@@ -353,5 +353,5 @@ def _warn(warnings: list[str], message: str) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What a library says went wrong, in few words."""
+    """The message of a library, without its details."""
     return str(getattr(error, "strerror", None) or error)

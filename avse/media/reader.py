@@ -13,7 +13,7 @@ import numpy as np
 from avse.contracts.mouth_tracker import MouthTracker
 from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME, Clip, video_frames
 from avse.errors import AvseError
-from avse.media.decode import AudioSource, SilentSource, VideoSource, sound_of, video_stream
+from avse.media.decode import AudioSource, SilentSource, VideoSource, audio_source, video_stream
 from avse.media.faces.crop import MouthCropper
 
 DEFAULT_TRACKER = "mtcnn"
@@ -21,24 +21,24 @@ DEFAULT_TRACKER = "mtcnn"
 
 @dataclass
 class MediaInfo:
-    """What is known of a file.
+    """Properties of a media file.
 
     Arguments
     ---------
     path : path
-        Where the sound is from.
+        The file with the audio.
     video_path : path, or None
-        Where the pictures are from; None: audio only.
+        The file with the video; None: audio only.
     sample_rate, channels : int
-        Of the sound as stored.
+        Of the audio as stored.
     duration : float, or None
-        Seconds of sound that the file states; None where it does not.
+        Seconds of audio by the header of the file, if it has one.
     audio_start, video_start : float
-        Times of the first sample and the first picture on their files' clocks, in seconds.
+        Times of the first sample and the first video frame on their files' clocks, in seconds.
     fps, size, rotation : float, (int, int), int
         Of the video as stored (clockwise degrees); None, None, 0 without one.
     warnings : list of str
-        What was mended while reading; grows as the file is read.
+        Defects that were corrected; grows as the file is read.
     """
 
     path: Path
@@ -65,11 +65,11 @@ class Chunk:
     index : int
         Its number, from 0.
     start : int
-        Its first sample in the 16 kHz sound of the file; a multiple of 640.
+        Its first sample in the 16 kHz audio of the file; a multiple of 640.
     overlap : int
-        Samples at its start that the chunk before also held.
+        Samples at its start that are also in the chunk before.
     is_last : bool
-        Whether the file ends with it.
+        Whether it is the last.
     """
 
     clip: Clip
@@ -80,14 +80,14 @@ class Chunk:
 
 
 class ClipReader:
-    """A media file, read once from its beginning to its end in bounded memory. Made by `open_clip`.
+    """A media file, read once from start to end in bounded memory. `open_clip` makes it.
 
     Attributes
     ----------
     info : MediaInfo
-        What is known of the file.
+        Properties of the file.
     samples : int
-        Samples at the file's own rate read so far: the length of the sound once the last chunk is out.
+        Samples at the file's own rate read so far; after the last chunk, the length of the audio.
     """
 
     def __init__(
@@ -107,25 +107,26 @@ class ClipReader:
 
     @property
     def start(self) -> float:
-        """Time on the clock of the file with the pictures at which the sound begins, in seconds."""
-        paired = self._video is not None and self._video.path != self._audio.path
-        return self._video.zero if paired else self._audio.start  # type: ignore[union-attr]
+        """Start of the audio on the clock of the file with the video, in seconds."""
+        if self._video is not None and self._video.path != self._audio.path:
+            return self._video.zero
+        return self._audio.start
 
     def skip(self) -> None:
-        """Read the sound to its end without giving it out, so that `samples` is known."""
+        """Read the audio to its end without returning it, so that `samples` is known."""
         if not self._used:
             self._used = True
             self._audio.skip()
 
     def chunks(self, seconds: float | None = None, overlap_seconds: float = 0.0) -> Iterator[Chunk]:
-        """Consecutive parts; together they are the file, and one of a file shorter than `seconds` is `read_clip`'s.
+        """Consecutive parts of the file. A file shorter than `seconds` has one part, that of `read_clip`.
 
         Arguments
         ---------
         seconds : float, or None
             Length of a part, in whole video frames. None: one part, the whole file.
         overlap_seconds : float
-            How much of a part the next one holds again.
+            Length of the end of a part that the next one repeats.
 
         Yields
         ------
@@ -139,44 +140,44 @@ class ClipReader:
         if size is not None and not 0 <= shared < size:
             raise ValueError(f"overlap_seconds must be at least 0 and less than seconds, got {overlap_seconds}.")
         blocks, crops = self._audio.blocks(), self._crops()
-        sound, ended = np.zeros(0, np.float32), False
+        audio, ended = np.zeros(0, np.float32), False
         mouth, valid = np.zeros((0, MOUTH_SIZE, MOUTH_SIZE), np.uint8), np.zeros(0, bool)
         start = index = held = 0
         while True:
             wanted = np.inf if size is None else size * SAMPLES_PER_FRAME
-            parts = [sound]
-            have = len(sound)
-            while not ended and have <= wanted:  # one sample more than the chunk: is it the last?
+            parts = [audio]
+            have = len(audio)
+            while not ended and have <= wanted:  # one sample more than the chunk shows whether it is the last
                 block = next(blocks, None)
                 ended = block is None
                 parts += [] if block is None else [block]
                 have += 0 if block is None else len(block)
-            sound = np.concatenate(parts)
+            audio = np.concatenate(parts)
             is_last = have <= wanted
             here = have if is_last else int(wanted)
             fresh = list(islice(crops, video_frames(here) - len(valid)))
             if fresh:
                 mouth = np.concatenate([mouth, np.stack([crop for crop, _ in fresh])])
-                valid = np.concatenate([valid, np.array([seen for _, seen in fresh])])
+                valid = np.concatenate([valid, np.array([crop_valid for _, crop_valid in fresh])])
             if is_last and self._cropper is not None:
                 try:
                     self._cropper.finish()
                 except AvseError as error:
                     raise AvseError(f"{self.info.video_path}: {error}") from None
             self._gather_warnings()
-            clip = Clip(sound[:here], mouth, valid, clip_id=self.info.path.stem)
+            clip = Clip(audio[:here], mouth, valid, clip_id=self.info.path.stem)
             yield Chunk(clip, index, start, held, is_last)
             if is_last:
                 return
             assert size is not None
             step, held = size - shared, shared * SAMPLES_PER_FRAME
-            sound, mouth, valid = sound[step * SAMPLES_PER_FRAME :], mouth[step:], valid[step:]
+            audio, mouth, valid = audio[step * SAMPLES_PER_FRAME :], mouth[step:], valid[step:]
             start, index = start + step * SAMPLES_PER_FRAME, index + 1
 
     def _crops(self) -> Iterator[tuple[np.ndarray, bool]]:
         if self._video is None or self._cropper is None:
             return iter(())
-        return self._cropper.run(self._video.pictures(self.start))
+        return self._cropper.run(self._video.frames(self.start))
 
     def _gather_warnings(self) -> None:
         for source in (self._audio, self._video):
@@ -207,7 +208,7 @@ def open_clip(
     tracker: str | MouthTracker | None = None,
     silent: bool = False,
 ) -> ClipReader:
-    """Open a media file to be read chunk by chunk. Arguments and errors as `read_clip`.
+    """Open a media file to read it chunk by chunk; arguments and errors as for `read_clip`.
 
     Example
     -------
@@ -221,7 +222,7 @@ def open_clip(
     face = parse_face(face)
     if roi not in ("auto", "face", "mouth"):
         raise AvseError(f"roi {roi!r}: must be auto, face, or mouth.")
-    audio = sound_of(path, silent)
+    audio = audio_source(path, silent)
     info = MediaInfo(audio.path, None, audio.rate, audio.channels, audio.duration, audio.start)
     source = _video_source(audio, video) if use_video else None
     if source is None:
@@ -241,41 +242,41 @@ def read_clip(
     tracker: str | MouthTracker | None = None,
     silent: bool = False,
 ) -> Clip:
-    """Read a media file: its sound at 16 kHz, and the mouth of one face at 25 frames per second.
+    """Read a media file: its audio at 16 kHz, and the mouth of one face at 25 frames per second.
 
     Arguments
     ---------
     path : path
-        A video with sound, or sound alone; any container and codec that FFmpeg knows.
+        A video with audio, or an audio file; any container and codec that FFmpeg reads.
     video : path, or None
-        The pictures, where they are in a file of their own that begins together with the sound.
+        A separate file with the video, which starts together with the audio.
     use_video : bool
-        False: sound only.
+        False: audio only.
     roi : "auto", "face", or "mouth"
-        "mouth": the video already shows mouth crops. "auto": so if its pictures are square, at most 128 pixels, and
-        hold no face.
+        "mouth": the video already shows mouth crops. "auto": it does if its frames are square, of at most 128 pixels,
+        and show no face.
     face : "largest", int, or "x,y,width,height"
-        Which face to follow where there are several: the largest, one by its place from left to right starting at 0,
-        or the one in a box (pixels).
+        Which of several faces to follow: the largest, one by its number from left to right starting at 0, or the one in
+        a box (pixels).
     tracker : str, MouthTracker, or None
         Name of a plugin of kind `mouth_tracker`, or an instance; None: `mtcnn`.
     silent : bool
-        Whether a film without sound is one of silence, as where speech is drawn from lips.
+        Whether a video without audio is read as silence, as for the generation of speech from lips.
 
     Returns
     -------
     Clip
-        Frames in which the mouth was not seen are invalid. No video at all: none is valid.
+        Frames in which no mouth was found are invalid; without a video, all are.
 
     Raises
     ------
     AvseError
-        If the file cannot be read, has no sound, or the face asked for does not exist.
+        If the file cannot be read, has no audio, or the chosen face does not exist.
 
     Example
     -------
     >>> import soundfile, tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "voice.wav"
+    >>> path = Path(tempfile.mkdtemp()) / "speech.wav"
     >>> soundfile.write(path, np.zeros(44100, np.float32), 44100)
     >>> clip = read_clip(path)
     >>> clip.audio.shape, clip.mouth.shape, bool(clip.valid.any())

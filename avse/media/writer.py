@@ -1,4 +1,4 @@
-"""Writing enhanced speech: into a copy of the video it came from, or as sound alone."""
+"""Writing enhanced speech: into a copy of the input video, or as an audio file."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from avse.media.reader import ClipReader
 if TYPE_CHECKING:
     import av
 
-# Sound alone, by the suffix of the file: libsndfile's format and subtype.
-_SOUND = {
+# Audio files by suffix: format and subtype of libsndfile.
+_AUDIO_FORMATS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
     ".ogg": ("OGG", "VORBIS"),
@@ -31,7 +31,7 @@ _SOUND = {
     ".aiff": ("AIFF", "PCM_16"),
     ".aif": ("AIFF", "PCM_16"),
 }
-# Sound beside a video, by the suffix; FFmpeg's choice for the container elsewhere.
+# Audio codecs of video files by suffix; for others, the default of FFmpeg for the container.
 _CODECS = {
     ".mp4": "aac",
     ".m4v": "aac",
@@ -50,29 +50,29 @@ _LIMITED_RATES = {
     "MPEG_LAYER_III": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
 }
 _BIT_RATE = 128_000
-_REORDERED = 32  # packets without a decoding time before the first that has one
-_HELD = 256  # samples kept back until the end, where the sound is cut to the input's length
+_REORDERED = 32  # largest number of packets without a decoding time before the first with one
+_HELD = 256  # samples withheld until the end, where the audio is cut to the length of the input
 
 
 class ClipWriter:
-    """Writes enhanced speech block by block, as a context manager; the file appears whole, or not at all.
+    """Writes enhanced speech block by block, as a context manager; the file appears complete, or not at all.
 
-    `.wav`, `.flac`, `.ogg`, `.opus`, `.mp3`, `.aiff` hold the speech alone. Any other suffix makes a media file with
-    the input's video stream, copied packet by packet, and the speech at the time at which the input's sound begins.
-    The speech is mono, at the input's sample rate (or the nearest that the codec knows), and exactly as long as the
-    input's sound. `.mkv` keeps it without loss.
+    `.wav`, `.flac`, `.ogg`, `.opus`, `.mp3`, `.aiff` are audio files. Any other suffix gives a media file with the
+    video stream of the input, copied packet by packet, and the speech at the start time of the input's audio. The
+    speech is mono, at the sample rate of the input (or the nearest that the codec has), and exactly as long as the
+    input's audio. `.mkv` stores it without loss.
 
     Arguments
     ---------
     output : path
         The file to write.
     reader : ClipReader
-        The input; read to its end before the writer is closed. Its video is copied even if it was read without.
+        The input; it must be read to its end before the writer is closed. Its video is copied even if it was not read.
 
     Attributes
     ----------
     rate : int
-        Sample rate of what is written.
+        Sample rate of the output.
 
     Raises
     ------
@@ -85,10 +85,10 @@ class ClipWriter:
     >>> from avse.media import open_clip
     >>> folder = Path(tempfile.mkdtemp())
     >>> soundfile.write(folder / "noisy.wav", np.zeros(44100, np.float32), 44100)
-    >>> with open_clip(folder / "noisy.wav") as reader, ClipWriter(folder / "voice.flac", reader) as writer:
+    >>> with open_clip(folder / "noisy.wav") as reader, ClipWriter(folder / "speech.flac", reader) as writer:
     ...     for chunk in reader.chunks(seconds=0.4):
     ...         writer.write(chunk.clip.audio)
-    >>> soundfile.info(folder / "voice.flac").frames
+    >>> soundfile.info(folder / "speech.flac").frames
     44100
     """
 
@@ -97,18 +97,18 @@ class ClipWriter:
         inputs = [path for path in (reader.info.path, reader.info.video_path) if path is not None]
         if self.output.exists() and any(path.exists() and self.output.samefile(path) for path in inputs):
             raise AvseError(f"{self.output}: is the input itself. Choose another output.")
-        self._sink: _SoundFile | _MediaFile
+        self._sink: _AudioFile | _MediaFile
         self._stack = ExitStack()
 
     def __enter__(self) -> ClipWriter:
         import soxr
 
         with ExitStack() as stack:
-            # The sink is closed, then the temporary file renamed or removed, whatever happens.
+            # On every exit the sink is closed, then the temporary file is renamed or removed.
             path = stack.enter_context(atomic_path(self.output))
             stack.enter_context(_explained(self.output))
-            if self.output.suffix.lower() in _SOUND:
-                self._sink = _SoundFile(path, self.output, self._reader.info.sample_rate)
+            if self.output.suffix.lower() in _AUDIO_FORMATS:
+                self._sink = _AudioFile(path, self.output, self._reader.info.sample_rate)
             else:
                 self._sink = _MediaFile(path, self.output, self._reader)
             stack.push(self._sink.close)
@@ -150,16 +150,16 @@ class ClipWriter:
 
 
 def write_enhanced(reader: ClipReader, output: str | Path, blocks: Iterable[np.ndarray]) -> None:
-    """Write enhanced speech as it comes.
+    """Write enhanced speech block by block.
 
     Arguments
     ---------
     reader : ClipReader
-        The input, whose video, sample rate, start and length are kept; it may be read while the blocks are made.
+        The input, which gives video, sample rate, start and length; it may be read while the blocks are made.
     output : path
         The file to write; see `ClipWriter`.
     blocks : iterable of array, each of shape (samples,), float
-        Speech at 16 kHz; together as long as the input's.
+        Speech at 16 kHz, in all as long as the input.
 
     Raises
     ------
@@ -173,8 +173,8 @@ def write_enhanced(reader: ClipReader, output: str | Path, blocks: Iterable[np.n
     >>> folder = Path(tempfile.mkdtemp())
     >>> soundfile.write(folder / "noisy.wav", np.full(16000, 0.5, np.float32), 16000)
     >>> with open_clip(folder / "noisy.wav") as reader:
-    ...     write_enhanced(reader, folder / "voice.wav", (chunk.clip.audio / 2 for chunk in reader.chunks(0.4)))
-    >>> float(soundfile.read(folder / "voice.wav")[0].max())
+    ...     write_enhanced(reader, folder / "speech.wav", (chunk.clip.audio / 2 for chunk in reader.chunks(0.4)))
+    >>> float(soundfile.read(folder / "speech.wav")[0].max())
     0.25
     """
     with ClipWriter(output, reader) as writer:
@@ -183,13 +183,13 @@ def write_enhanced(reader: ClipReader, output: str | Path, blocks: Iterable[np.n
         reader.skip()
 
 
-class _SoundFile:
-    """Speech alone, by libsndfile."""
+class _AudioFile:
+    """An audio file, by libsndfile."""
 
     def __init__(self, path: Path, output: Path, rate: int) -> None:
         import soundfile
 
-        kind, subtype = _SOUND[path.suffix.lower()]
+        kind, subtype = _AUDIO_FORMATS[path.suffix.lower()]
         self.rate = _allowed(rate, _LIMITED_RATES.get(subtype))
         self._path, self._output = path, output
         self._file = soundfile.SoundFile(path, "w", self.rate, 1, subtype, format=kind)
@@ -207,9 +207,9 @@ class _SoundFile:
     def close(self, kind: type[BaseException] | None = None, *_: object) -> None:
         import soundfile
 
-        wanted = self._file.frames
-        self._file.close()  # says nothing when its last bytes find no room
-        if kind is None and soundfile.info(self._path).frames != wanted:
+        frames = self._file.frames
+        self._file.close()  # no error even if the last bytes are not written
+        if kind is None and soundfile.info(self._path).frames != frames:
             raise self._full()
 
     def _full(self) -> AvseError:
@@ -230,13 +230,13 @@ class _MediaFile:
             except ValueError as error:
                 raise AvseError(
                     f"{output}: {suffix or 'a name without suffix'} is no kind of media file. "
-                    "Use .mp4 or .mkv for a video, .wav or .flac for sound."
+                    "Use .mp4 or .mkv for a video, .wav or .flac for audio."
                 ) from error
             stack.callback(self._container.close)
             codec = av.Codec(_CODECS.get(suffix) or self._container.default_audio_codec, "w")
             self.rate = _allowed(reader.info.sample_rate, codec.audio_rates)
-            pictures = reader.info.video_path or reader.info.path
-            original = stack.enter_context(open_container(pictures))
+            video_path = reader.info.video_path or reader.info.path
+            original = stack.enter_context(open_container(video_path))
             source = video_stream(original)
             self._packets: Iterator[Any] = iter(())
             self._container.metadata.update(original.metadata)
@@ -255,9 +255,9 @@ class _MediaFile:
             except (av.error.FFmpegError, ValueError) as error:
                 if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
                     raise
-                held = "" if source is None else f"the video of {pictures.name} ({source.codec_context.name}) and "
+                held = "" if source is None else f"the video of {video_path.name} ({source.codec_context.name}) and "
                 raise AvseError(
-                    f"{output}: a {suffix} file cannot hold {held}sound as {codec.name}. "
+                    f"{output}: a {suffix} file cannot hold {held}audio as {codec.name}. "
                     f"Write {output.with_suffix('.mkv').name} instead."
                 ) from error
             self._position = round(reader.start * self.rate)
@@ -289,7 +289,7 @@ class _MediaFile:
 
 
 def _timed(packets: Iterable[Any], stream: Any) -> Iterator[Any]:
-    """Packets with a decoding time each; Matroska leaves out the first ones of a video with reordered frames."""
+    """Packets with decoding times; Matroska omits the first ones of a video with reordered frames."""
     step = 0
     if stream.average_rate:
         step = max(1, round(1 / (stream.average_rate * stream.time_base)))
@@ -297,7 +297,7 @@ def _timed(packets: Iterable[Any], stream: Any) -> Iterator[Any]:
     last = None
     for packet in packets:
         if not packet.size:
-            continue  # the empty one that ends a demuxed stream
+            continue  # the empty packet at the end of a demuxed stream
         if packet.dts is None and last is not None:
             packet.dts = last + (packet.duration or step)
         waiting.append(packet)
@@ -314,7 +314,7 @@ def _timed(packets: Iterable[Any], stream: Any) -> Iterator[Any]:
 
 @contextmanager
 def _explained(output: Path) -> Iterator[None]:
-    """Turn the errors of the encoding libraries into errors for the user."""
+    """Turn errors of the encoding libraries into `AvseError`."""
     import av
     import soundfile
 
@@ -325,7 +325,7 @@ def _explained(output: Path) -> Iterator[None]:
 
 
 def _allowed(rate: int, rates: Sequence[int] | None) -> int:
-    """The rate, or the next higher (else the highest) that a codec knows."""
+    """The rate, or the next higher (else the highest) that a codec supports."""
     if not rates or rate in rates:
         return rate
-    return min((known for known in rates if known > rate), default=max(rates))
+    return min((other for other in rates if other > rate), default=max(rates))

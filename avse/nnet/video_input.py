@@ -166,7 +166,7 @@ class VideoInput(nn.Module):
         if not self.fusions:
             raise AvseError("This system is without video: it has no reliability to calibrate.")
         for name, fusion in self.fusions.items():
-            if place in (None, name):
+            if isinstance(fusion, Fusion) and place in (None, name):
                 fusion.calibrate(scale, shift)
 
     def add_reliability_loss(

@@ -74,7 +74,9 @@ def test_a_calibrated_model_says_what_the_fit_says_and_is_the_same_without_video
     with torch.inference_mode():
         steps = []  # the reliability of each step, before it is averaged over those of a frame
         for model in (before, after):
-            handle = model.system.fusion.register_forward_hook(lambda _, __, result: steps.append(result[1]))
+            handle = model.system.video_input.fusions["main"].register_forward_hook(
+                lambda _, __, result: steps.append(result[1])
+            )
             model.system(batch)
             handle.remove()
         mask = steps[0] > 0

@@ -66,15 +66,15 @@ REFUSED: dict[str, tuple[str, Callable[[Path, Path], Path], tuple[str, ...]]] = 
     "text under the name of a film": (
         "notes.mp4",
         lambda path, talk: _write(path, b"Dear diary, this is not a film.\n" * 40),
-        ("not a sound or video file",),
+        ("not an audio or video file",),
     ),
     "film cut short before its index": (
         "cut.mp4",
         lambda path, talk: _write(path, talk.read_bytes()[: talk.stat().st_size // 2]),
-        ("not a sound or video file", "cut short"),
+        ("not an audio or video file", "cut short"),
     ),
     "no samples": ("nothing.wav", lambda path, talk: _sound(path, np.zeros(0, np.float32)), ("empty",)),
-    "film without sound": ("mute.mp4", lambda path, talk: _silent_film(path, talk), ("no sound", "--video")),
+    "film without sound": ("mute.mp4", lambda path, talk: _silent_film(path, talk), ("no audio", "--video")),
     "folder under the name of a film": (
         "folder.mp4",
         lambda path, talk: path.mkdir() or path,

@@ -36,7 +36,7 @@ def flat_frames(levels: Sequence[int], height: int = 48, width: int = 64) -> lis
 def levels(path: Path, zero: float | None = None, count: int = 25) -> list[int | None]:
     """Mean grey of the pictures at 25 per second."""
     source = VideoSource(path)
-    pictures = source.pictures(source.zero if zero is None else zero)
+    pictures = source.frames(source.zero if zero is None else zero)
     return [None if p is None else round(float(p.grey.mean())) for p, _ in zip(pictures, range(count))]
 
 
@@ -156,7 +156,7 @@ def test_rotation_by_metadata(degrees: int, matrix: tuple[int, ...], make_media:
         struct.pack_into(">i", content, header + 40 + 4 * place, value << 16)
     path.write_bytes(content)
     source = VideoSource(path)
-    grey = next(source.pictures(source.zero)).grey
+    grey = next(source.frames(source.zero)).grey
     assert source.rotation == degrees
     edge = {90: grey[:12], 180: grey[:, -12:], 270: grey[-12:]}[degrees]
     assert grey.shape == ((48, 64) if degrees == 180 else (64, 48))
@@ -176,7 +176,7 @@ def test_large_pictures_are_reduced_and_colour_is_full_range(make_media: Callabl
     picture = np.zeros((2160, 3840, 3), np.uint8)
     picture[:, 1920:] = 255
     path = make_media("large.mkv", tone(0.04, 16_000), frames=[picture], video_codec="mjpeg")
-    shown = next(VideoSource(path).pictures(0.0))
+    shown = next(VideoSource(path).frames(0.0))
     assert shown.grey.shape == (1080, 1920) and shown.scale == 0.5
     assert shown.rgb(640).shape == (360, 640, 3)
     assert shown.grey[:, :900].max() < 8 and shown.grey[:, 1000:].min() > 247
@@ -188,9 +188,9 @@ def test_separate_video(make_media: Callable[..., Path], tmp_path: Path) -> None
     clip = read_clip(tmp_path / "voice.wav", video=film, roi="mouth")
     assert clip.valid.all() and clip.mouth[:, 40, 40] == pytest.approx(np.arange(40, 240, 10), abs=6)
     assert not read_clip(tmp_path / "voice.wav", video=film, roi="mouth", use_video=False).valid.any()
-    with pytest.raises(AvseError, match=r"voice\.wav: no video"):
+    with pytest.raises(AvseError, match=r"voice\.wav: has no video"):
         read_clip(tmp_path / "voice.wav", video=tmp_path / "voice.wav")
-    with pytest.raises(AvseError, match=r"silent\.mp4: no sound in it.*--video silent\.mp4"):
+    with pytest.raises(AvseError, match=r"silent\.mp4: has no audio.*--video silent\.mp4"):
         read_clip(film)
 
 
@@ -220,7 +220,7 @@ def test_cover_art_and_stills_are_no_video(make_media: Callable[..., Path], tmp_
     with open_clip(covered) as reader:
         assert reader.info.video_path is None
     (tmp_path / "still.png").write_bytes(art)
-    with pytest.raises(AvseError, match="no video in it"):
+    with pytest.raises(AvseError, match="has no video"):
         read_clip(plain, video=tmp_path / "still.png")
 
 
@@ -251,9 +251,9 @@ def test_files_that_cannot_be_read(make_media: Callable[..., Path], tmp_path: Pa
     (tmp_path / "folder.mp4").mkdir()
     for name, words in {
         "empty.mp4": r"empty \(0 bytes\)",
-        "text.mp4": "not a sound or video file",
+        "text.mp4": "not an audio or video file",
         "cut.mp4": "cut short",
-        "nothing.wav": "sound is empty",
+        "nothing.wav": "audio is empty",
         "folder.mp4": "is a folder",
         "missing.mp4": "no such file",
     }.items():
@@ -292,4 +292,4 @@ def test_a_film_cut_short_behind_its_index_gives_what_is_there(make_media: Calla
     with open_clip(path, roi="mouth") as reader:
         clip = next(reader.chunks()).clip
     assert 1.0 < len(clip.audio) / 16_000 < 2.5 and clip.valid[:20].all()
-    assert any("the sound ends at" in warning for warning in reader.info.warnings)
+    assert any("the audio ends at" in warning for warning in reader.info.warnings)

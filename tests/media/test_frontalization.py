@@ -14,7 +14,7 @@ from turned_heads import surface, turned
 from avse.contracts.mouth_tracker import Face, MouthTracker
 from avse.data.cache import ClipCache
 from avse.errors import AvseError
-from avse.media.faces.crop import MouthCropper, Picture
+from avse.media.faces.crop import Frame, MouthCropper
 from avse.mouth_trackers.frontalization import Frontalization
 
 MODEL = face_model()
@@ -51,13 +51,13 @@ def posed(shape: np.ndarray, angles: tuple[float, float, float]) -> np.ndarray:
     return SCALE * shape @ turn(*angles)[0].T + CENTRE
 
 
-def spot(place: np.ndarray) -> Picture:
+def spot(place: np.ndarray) -> Frame:
     import cv2
 
     picture = np.zeros((480, 640, 3), np.uint8)
     x, y = (int(round(value * 16)) for value in place[:2])
     cv2.circle(picture, (x, y), 4 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4)
-    return Picture.from_array(picture)
+    return Frame.from_array(picture)
 
 
 def found(crop: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_a_frontal_head_gives_the_crop_of_other_trackers() -> None:
     import cv2
 
     noise = cv2.GaussianBlur(rng.uniform(0, 255, (480, 640, 3)), (0, 0), 3)
-    picture = Picture.from_array(((noise - noise.min()) * 255 / np.ptp(noise)).astype(np.uint8))
+    picture = Frame.from_array(((noise - noise.min()) * 255 / np.ptp(noise)).astype(np.uint8))
     landmarks = posed(MODEL.mean, (0, 0, 0))
     [plain, *_], [bent, *_] = (
         list(MouthCropper(tracker).run([picture] * 3))
@@ -194,7 +194,7 @@ def test_real_heads_that_are_turned(clip: str, data_folder: Path) -> None:
     ):  # a corner of the mouth, the middle of the upper lip, the other corner
         x, y = (int(round(value * 16)) for value in own.landmarks[index, :2])
         cv2.circle(copy, (x, y), 3 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4)
-    crop = lambda kind, face, seen: next(MouthCropper(kind(face), roi="face").run([Picture.from_array(seen)]))[0]
+    crop = lambda kind, face, seen: next(MouthCropper(kind(face), roi="face").run([Frame.from_array(seen)]))[0]
     plain, straight = lambda face: Fixed(face, None), lambda face: Frontalization(Fixed(face, mesh.shape))
     reference = crop(straight, own, picture)
     assert likeness(crop(plain, own, picture), reference) > 0.85  # the heads nearly look into the camera
@@ -224,9 +224,9 @@ def test_costs_a_small_multiple_of_its_source(data_folder: Path) -> None:
         frames = [frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(40))]
     seconds = {}
     for tracker in (mesh, Frontalization(mesh)):
-        list(MouthCropper(tracker).run([Picture.from_array(frame) for frame in frames[:2]]))  # loads networks
+        list(MouthCropper(tracker).run([Frame.from_array(frame) for frame in frames[:2]]))  # loads networks
         start = time.process_time()
-        crops = list(MouthCropper(tracker).run([Picture.from_array(frame) for frame in frames]))
+        crops = list(MouthCropper(tracker).run([Frame.from_array(frame) for frame in frames]))
         seconds[tracker] = time.process_time() - start
         assert all(valid for _, valid in crops)
     print(

@@ -10,18 +10,18 @@ import pytest
 
 from avse.contracts.mouth_tracker import Face, MouthTracker
 from avse.errors import AvseError
-from avse.media.faces.crop import INTERVAL, LOOKAHEAD, MouthCropper, Picture
+from avse.media.faces.crop import INTERVAL, LOOKAHEAD, Frame, MouthCropper
 
 
-def drawn(*squares: tuple[float, float, int], height: int = 120, width: int = 240) -> Picture:
+def drawn(*squares: tuple[float, float, int], height: int = 120, width: int = 240) -> Frame:
     """A picture with squares given by left, top, and side; their brightness grows with the side."""
     picture = np.zeros((height, width, 3), np.uint8)
     for left, top, side in squares:
         picture[max(round(top), 0) : round(top) + side, max(round(left), 0) : round(left) + side] = 130 + side
-    return Picture.from_array(picture)
+    return Frame.from_array(picture)
 
 
-def follow(tracker: MouthTracker, pictures: list[Picture | None], **options: object) -> tuple[np.ndarray, np.ndarray]:
+def follow(tracker: MouthTracker, pictures: list[Frame | None], **options: object) -> tuple[np.ndarray, np.ndarray]:
     """Brightness at the middle of each crop (the side of the square that was followed), and validity."""
     crops = list(MouthCropper(tracker, **options).run(pictures))
     middle = np.array([int(crop[44, 44]) - 130 for crop, _ in crops])
@@ -48,11 +48,11 @@ def test_a_face_by_place_or_box(face: object, side: int, squares: MouthTracker) 
 
 def test_a_face_that_is_not_there(squares: MouthTracker) -> None:
     pictures = [drawn((10, 40, 40))] * 50 + [drawn((10, 40, 40), (150, 40, 40))] * 25
-    with pytest.raises(AvseError, match=r"face 2 was asked for, but at most 2 faces .*first at 2\.00 s"):
+    with pytest.raises(AvseError, match=r"face 2 does not appear: at most 2 faces .*first at 2\.00 s"):
         follow(squares, pictures, face=2)
     with pytest.raises(AvseError, match=r"no face was found in the box 100,0,20,20"):
         follow(squares, pictures, face=(100.0, 0.0, 20.0, 20.0))
-    with pytest.raises(AvseError, match="at most 0 faces were seen"):
+    with pytest.raises(AvseError, match="at most 0 faces appear"):
         follow(squares, [drawn()] * 10, face=0)
 
 
@@ -95,7 +95,7 @@ def test_the_last_frame_is_looked_at(squares: MouthTracker) -> None:
 def test_an_endless_video_is_read_a_second_ahead_and_rarely_looked_at(squares: MouthTracker) -> None:
     taken = 0
 
-    def pictures() -> Iterator[Picture]:
+    def pictures() -> Iterator[Frame]:
         nonlocal taken
         for _ in count():
             taken += 1
@@ -132,14 +132,14 @@ def turned(points: np.ndarray, degrees: float, scale: float, centre: tuple[float
     return scale * points @ turn.T + np.array(centre)
 
 
-def spots(points: np.ndarray, size: float) -> Picture:
+def spots(points: np.ndarray, size: float) -> Frame:
     """A dark picture with a bright spot at each corner of the mouth."""
     import cv2
 
     picture = np.zeros((480, 640, 3), np.uint8)
     for x, y in points[2:]:
         cv2.circle(picture, (round(x * 16), round(y * 16)), round(size * 16), (255, 255, 255), -1, cv2.LINE_AA, 4)
-    return Picture.from_array(picture)
+    return Frame.from_array(picture)
 
 
 def corners(crop: np.ndarray) -> np.ndarray:
@@ -185,7 +185,7 @@ def test_a_steady_movement_is_followed_without_delay() -> None:
         points = turned(FRONTAL, 0, 1.0, (200 + 3 * n, 230))
         pictures.append((points, spots(points, 6)))
 
-    def moving() -> Iterator[Picture]:
+    def moving() -> Iterator[Frame]:
         for points, picture in pictures:
             marks.points = points
             yield picture
@@ -206,14 +206,14 @@ def test_crops_at_the_edge_and_mouths_outside_the_picture() -> None:
 
 def test_mouth_crops_are_recognised_and_used_as_they_are(squares: MouthTracker) -> None:
     rng = np.random.default_rng(0)
-    exact = Picture.from_array(np.repeat(rng.integers(0, 120, (88, 88, 1), dtype=np.uint8), 3, axis=2))
+    exact = Frame.from_array(np.repeat(rng.integers(0, 120, (88, 88, 1), dtype=np.uint8), 3, axis=2))
     [(crop, valid), *_] = MouthCropper(squares).run([exact] * 30)
     assert valid and np.array_equal(crop, exact.grey)
     for height, width, is_roi in ((96, 96, True), (128, 128, True), (130, 130, False), (96, 100, False)):
-        picture = Picture.from_array(np.full((height, width, 3), 90, np.uint8))
+        picture = Frame.from_array(np.full((height, width, 3), 90, np.uint8))
         [(crop, valid), *_] = MouthCropper(squares).run([picture] * 30)
         assert valid is is_roi and (crop == (90 if is_roi else 0)).all()
-    face = Picture.from_array(np.pad(np.full((60, 60, 3), 200, np.uint8), ((20, 20), (20, 20), (0, 0))))
+    face = Frame.from_array(np.pad(np.full((60, 60, 3), 200, np.uint8), ((20, 20), (20, 20), (0, 0))))
     assert next(MouthCropper(squares).run([face] * 30))[0][44, 44] == 200
     assert next(MouthCropper(squares, roi="mouth").run([drawn((0, 0, 40))] * 3))[1]
     assert not next(MouthCropper(squares, roi="face").run([exact] * 3))[1]

@@ -105,5 +105,5 @@ def test_faces_that_make_no_sense(face: object) -> None:
 
 
 def test_a_face_asked_for_in_vain_names_the_file(film: Path, squares: MouthTracker) -> None:
-    with pytest.raises(AvseError, match=r"film\.mkv: face 1 was asked for, but at most 1 face .*first at 0\.00 s"):
+    with pytest.raises(AvseError, match=r"film\.mkv: face 1 does not appear: at most 1 face .*first at 0\.00 s"):
         read_clip(film, tracker=squares, face=1)

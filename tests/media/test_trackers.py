@@ -105,7 +105,7 @@ def test_a_tilted_head_gives_the_crop_of_an_upright_one(data_folder: Path) -> No
     import av
     import cv2
 
-    from avse.media.faces.crop import MouthCropper, Picture
+    from avse.media.faces.crop import Frame, MouthCropper
 
     with av.open(str(data_folder / "av" / f"{CLIPS[0]}.mp4")) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(6))]
@@ -113,7 +113,7 @@ def test_a_tilted_head_gives_the_crop_of_an_upright_one(data_folder: Path) -> No
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), 15, 1.0)
     crops = []
     for matrix in (np.eye(2, 3), turn):
-        pictures = [Picture.from_array(cv2.warpAffine(f, matrix, (width, height), borderMode=1)) for f in frames]
+        pictures = [Frame.from_array(cv2.warpAffine(f, matrix, (width, height), borderMode=1)) for f in frames]
         cropper = MouthCropper(plugins.get("mouth_tracker", "mtcnn")())
         crops.append(np.stack([crop for crop, valid in cropper.run(pictures) if valid]).astype(float))
     assert len(crops[0]) == len(crops[1]) == 6

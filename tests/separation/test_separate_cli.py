@@ -22,7 +22,7 @@ from avse.datasets.synthetic import synthesize_clip
 from avse.errors import AvseError
 from avse.evaluation.separation import METRICS, separation_scores, switch_accuracy
 from avse.jobs.separate import quantised
-from avse.media import find_talkers
+from avse.media import find_speakers
 from avse.overlap import concatenate, overlap_add
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,13 +91,13 @@ def test_a_film_of_each(films: dict, speakers_model: Path, tmp_path: Path, avse_
 
 
 def test_one_film_of_both(films: dict, speakers_model: Path, tmp_path: Path, avse_command: Callable) -> None:
-    talkers = find_talkers(films["both"])
+    talkers = find_speakers(films["both"])
     assert [one.name for one in talkers] == ["left", "right"]
     assert talkers[0].box[0] < talkers[1].box[0] and talkers[0].clip.valid.mean() > 0.9
     assert not np.array_equal(talkers[0].clip.mouth[8], talkers[1].clip.mouth[8])
     # The faces are those of the films of each.
     for one, name in zip(talkers, ("ann", "bob")):
-        [alone] = find_talkers(films["mix"], [films[name]])
+        [alone] = find_speakers(films["mix"], [films[name]])
         near = np.abs(one.clip.mouth[8].astype(int) - alone.clip.mouth[8]).mean()
         other = np.abs(one.clip.mouth[8].astype(int) - talkers[1 - talkers.index(one)].clip.mouth[8]).mean()
         assert near < 0.5 * other
@@ -114,7 +114,7 @@ def test_python_and_long_clips(films: dict, speakers_model: Path) -> None:
         found.reliability.shape[1],
         3,
     )
-    clips = [one.clip for one in find_talkers(films["mix"], [films["ann"], films["bob"]])]
+    clips = [one.clip for one in find_speakers(films["mix"], [films["ann"], films["bob"]])]
     again = avse.load(speakers_model).separate(clips[0].audio, clips)
     np.testing.assert_array_equal(found.speech.numpy(), again.speech.numpy())
     long = [Clip(np.tile(one.audio, 20), np.tile(one.mouth, (20, 1, 1)), np.tile(one.valid, 20)) for one in clips]
@@ -151,10 +151,10 @@ def test_voices_in_16_bits_add_up_even_where_they_clip() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["MIX"], "nobody is seen"),
+        (["MIX"], "no video shows a speaker"),
         (["MIX", "--video", "nowhere.mp4"], "nowhere.mp4"),
         (["nothing.wav", "--others", "2"], "nothing.wav"),
-        (["MIX", "--video", "MIX"], "no video in it"),
+        (["MIX", "--video", "MIX"], "has no video"),
         (["MIX", "--others", "2", "--speaker", "carl", "--speaker", "ann"], "carl"),
         (["MIX", "--others", "2", "--speaker", "ann"], "1 of 2 speakers are named"),
         (["MIX", "--others", "2", "--plot", "who.xyz"], "who.xyz"),
@@ -230,7 +230,7 @@ def test_from_scenes_to_scores(corpus: Path, speakers_model: Path, tmp_path: Pat
     found = json.loads((tmp_path / "none" / "summary.json").read_text())["groups"]["all"]
     assert found["si_sdr_improvement"]["mean"] == pytest.approx(0.0, abs=1e-6)
     wrong = avse_command(*words, "-o", tmp_path / "wrong", "--model", speakers_model, "--speakers", "oracle")
-    assert "none of the voices" in wrong.message
+    assert "none of the speakers" in wrong.message
     again = avse_command(*words, "-o", tmp_path / "again", "--model", "mixture", "--jobs", 2, "--no-estimates")
     assert again.status == nothing.status
     before, after = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("none", "again"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from avse.media import Talker
+    from avse.media import Speaker
 
 _LONGEST = 120 * SAMPLE_RATE  # a picture of more is unreadable
 
@@ -25,7 +25,7 @@ def plot_separation(
     path: str | Path | None,
     mixture: np.ndarray,
     found: Estimate,
-    talkers: Sequence[Talker],
+    talkers: Sequence[Speaker],
     title: str | None = None,
 ) -> Figure:
     """Pictures of the talkers with a frame around each face, and below them the spectrograms on one scale.
@@ -38,7 +38,7 @@ def plot_separation(
         At 16 kHz; of a long one the first two minutes.
     found : Estimate
         Of one clip.
-    talkers : sequence of Talker
+    talkers : sequence of Speaker
         In the order of the voices.
     title : str, optional
 
@@ -53,7 +53,7 @@ def plot_separation(
 
 
 @styled
-def _plot(mixture: np.ndarray, found: Estimate, talkers: Sequence[Talker], title: str | None) -> Figure:
+def _plot(mixture: np.ndarray, found: Estimate, talkers: Sequence[Speaker], title: str | None) -> Figure:
     from matplotlib.figure import Figure
 
     samples = min(len(mixture), _LONGEST)
@@ -101,7 +101,7 @@ def _plot(mixture: np.ndarray, found: Estimate, talkers: Sequence[Talker], title
     return figure
 
 
-def _frame(axes: Axes, talker: Talker, colour: str) -> None:
+def _frame(axes: Axes, talker: Speaker, colour: str) -> None:
     from matplotlib.patches import Rectangle
 
     height, width = talker.picture.shape[:2]

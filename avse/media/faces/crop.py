@@ -1,12 +1,12 @@
-"""Mouth crops from pictures: which face to follow, its landmarks over time, and the aligned 88 x 88 crop.
+"""Mouth crops from video frames: the choice of a face, its landmarks over time, and the aligned 88 x 88 crop.
 
-Any `MouthTracker` serves: it is asked for the faces of every fifth picture (and of the last); landmarks between two
-detections are interpolated, and smoothed over time. A frame is valid only if the followed face was found at the
-detections on both sides of it; nothing is carried on beyond them.
+A `MouthTracker` detects the faces in every fifth frame (and in the last); landmarks are interpolated between two
+detections and smoothed over time. A frame is valid only if the followed face was found at the detections on both sides
+of it; nothing is extrapolated.
 
-The crop is a square around the midpoint of the mouth's corners, turned so that eyes and mouth are level, with a side of
-1.7 times the distance from eyes to mouth (or, where a turned head makes that clearer, as much from the distance between
-the eyes). Mouth corners at rest take about 42 % of its width; nose tip, lower cheeks and chin are inside.
+The crop is a square around the midpoint of the mouth's corners, rotated so that eyes and mouth are level. Its side is
+1.7 times the distance from eyes to mouth, or that of a frontal face with the same distance between the eyes, if that
+is larger. Mouth corners at rest take about 42 % of its width; nose tip, lower cheeks and chin are inside.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from avse.contracts.types import MOUTH_SIZE, VIDEO_RATE
 from avse.errors import AvseError
 
 INTERVAL = 5  # frames between detections
-LOOKAHEAD = 30  # frames seen before one is cropped: half the span of the smoothing
-MAX_ROI_SIDE = 128  # a square video up to this size without a face is taken for mouth crops
+LOOKAHEAD = 30  # frames read ahead of the one that is cropped: half the span of the smoothing
+MAX_ROI_SIDE = 128  # a square video up to this size without a face is assumed to hold mouth crops
 
-_DETECTION_SIDE = 640  # longer side of the pictures in which faces are looked for
-_FULL_INTERVAL = 25  # frames between looks at the whole picture while a face is followed
-_LIFETIME = 25  # frames after which an unseen face is another face
+_DETECTION_SIDE = 640  # longer side of the frames in which faces are detected
+_FULL_INTERVAL = 25  # frames between detections in the whole frame while a face is followed
+_LIFETIME = 25  # frames after which a track without a detection ends
 _CENTRE_SPREAD, _SHAPE_SPREAD = 3.0, 12.0  # standard deviations of the smoothing, in frames
 _SIDE_OF_CROP = 1.7  # in distances from eyes to mouth
 _EYE_TO_MOUTH = 1.15  # that distance, in distances between the eyes, of a frontal face
-# Landmarks as shares of the box, where a tracker gives none: eyes left, right, mouth left, right.
+# Landmarks as shares of the box, for trackers without landmarks: eyes left, right, mouth left, right.
 _IN_BOX = np.array([[0.31, 0.38], [0.69, 0.38], [0.34, 0.77], [0.66, 0.77]])
 
 
 @dataclass
-class Picture:
+class Frame:
     """One video frame.
 
     Arguments
     ---------
     grey : array, shape (height, width), uint8
-        What crops are cut from.
+        Crops are cut from it.
     rgb : callable
-        Gives the picture in colour, (height, width, 3) uint8, with the longer side at most as long as asked.
+        Takes the largest length of the longer side; gives the frame in colour, (height, width, 3) uint8.
     scale : float
-        Width of `grey` over the width of the picture as it is shown.
+        Width of `grey` over the width of the displayed frame.
     """
 
     grey: np.ndarray
@@ -56,8 +56,8 @@ class Picture:
     scale: float = 1.0
 
     @classmethod
-    def from_array(cls, frame: np.ndarray) -> Picture:
-        """A picture from an array of shape (height, width, 3), uint8, red first."""
+    def from_array(cls, frame: np.ndarray) -> Frame:
+        """A frame from an array of shape (height, width, 3), uint8, RGB."""
         import cv2
 
         def rgb(side: int) -> np.ndarray:
@@ -92,8 +92,8 @@ class _Track:
             del self.frames[0], self.faces[0], self.points[0]
 
 
-class Place(NamedTuple):
-    """Where a mouth is: its centre (x, y), the direction across the face, and the distance from eyes to mouth."""
+class MouthPosition(NamedTuple):
+    """The centre of a mouth (x, y), the direction across the face, and the distance from eyes to mouth."""
 
     centre: np.ndarray
     across: np.ndarray
@@ -108,24 +108,24 @@ class MouthCropper:
     tracker : MouthTracker
         Finds faces.
     face : "largest", int, or (x, y, width, height)
-        Which face to follow where there are several: the largest, one by its place from left to right starting at 0,
-        or the one that overlaps a box (in pixels of the picture as it is shown).
+        Which of several faces to follow: the largest, one by its number from left to right starting at 0, or the one
+        that overlaps a box (in pixels of the displayed frame).
     roi : "auto", "face", or "mouth"
-        "mouth": the pictures already are mouth crops. "auto": so if they are square, at most 128 pixels, and
-        hold no face in the first second.
+        "mouth": the frames already are mouth crops. "auto": they are if they are square, of at most 128 pixels, and
+        show no face in the first second.
 
     Attributes
     ----------
-    place : Place, or None
-        Where the mouth of the last crop is, in pixels of `Picture.grey`; None where it is not valid.
+    place : MouthPosition, or None
+        The mouth of the last crop, in pixels of `Frame.grey`; None if the crop is not valid.
     confidence : float
-        How far the tracker trusts the last crop, in [0, 1]: see `Warp`. One for trackers that do not say; zero where it
-        is not valid.
+        The confidence of the tracker in the last crop, in [0, 1]: see `Warp`. One for trackers without confidence; zero
+        for a crop that is not valid.
 
     Example
     -------
     >>> from avse.mouth_trackers.mtcnn import MTCNN
-    >>> grey = Picture.from_array(np.full((120, 160, 3), 128, dtype=np.uint8))
+    >>> grey = Frame.from_array(np.full((120, 160, 3), 128, dtype=np.uint8))
     >>> crops = list(MouthCropper(MTCNN()).run([grey] * 3))
     >>> len(crops), crops[0][0].shape, crops[0][1]
     (3, (88, 88), False)
@@ -135,64 +135,64 @@ class MouthCropper:
         self, tracker: MouthTracker, face: str | int | tuple[float, ...] = "largest", roi: str = "auto"
     ) -> None:
         self.tracker, self.face, self.roi = tracker, face, roi
-        self.place: Place | None = None
+        self.place: MouthPosition | None = None
         self.confidence = 0.0
         self._tracks: list[_Track] = []
         self._followed: _Track | None = None
         self._detected = -INTERVAL  # frame of the last detection
-        self._scanned = -_FULL_INTERVAL  # frame of the last look at a whole picture
+        self._scanned = -_FULL_INTERVAL  # frame of the last look at a whole frame
         self._most_faces, self._most_at = 0, 0
 
-    def run(self, frames: Iterable[Picture | None]) -> Iterator[tuple[np.ndarray, bool]]:
-        """Crop.
+    def run(self, frames: Iterable[Frame | None]) -> Iterator[tuple[np.ndarray, bool]]:
+        """Crop the mouth in each frame.
 
         Arguments
         ---------
-        frames : iterable of Picture or None
-            25 per second; None where the video shows nothing. It may be endless: about one second is held.
+        frames : iterable of Frame or None
+            25 per second; None if there is no frame. It may be endless: about one second is kept in memory.
 
         Yields
         ------
         crop : array, shape (88, 88), uint8
-            Zero where invalid.
+            Zero if invalid.
         valid : bool
 
         Raises
         ------
         AvseError
-            If the face asked for never appears.
+            If the chosen face never appears.
         """
         frames = iter(frames)
         if self.roi == "auto":
-            start: list[Picture | None] = []
-            for picture in frames:
-                start.append(picture)
-                if len(start) == VIDEO_RATE or picture is not None and not _may_be_mouth(picture):
-                    break  # large pictures are not gathered: nothing is held longer than needed
+            start: list[Frame | None] = []
+            for frame in frames:
+                start.append(frame)
+                if len(start) == VIDEO_RATE or frame is not None and not _may_be_mouth(frame):
+                    break  # large frames cannot be mouth crops, and would fill the memory
             self.roi = "mouth" if self._holds_mouths(start) else "face"
             frames = chain(start, frames)
         yield from map(_resized, frames) if self.roi == "mouth" else self._follow(frames)
 
-    def _holds_mouths(self, pictures: list[Picture | None]) -> bool:
-        shown = [picture for picture in pictures if picture is not None]
+    def _holds_mouths(self, frames: list[Frame | None]) -> bool:
+        shown = [frame for frame in frames if frame is not None]
         if not shown or not all(map(_may_be_mouth, shown)):
             return False
-        return not any(self.tracker.detect(picture.rgb(MAX_ROI_SIDE)) for picture in shown[::INTERVAL])
+        return not any(self.tracker.detect(frame.rgb(MAX_ROI_SIDE)) for frame in shown[::INTERVAL])
 
-    def _follow(self, frames: Iterator[Picture | None]) -> Iterator[tuple[np.ndarray, bool]]:
+    def _follow(self, frames: Iterator[Frame | None]) -> Iterator[tuple[np.ndarray, bool]]:
         waiting: deque[tuple[int, np.ndarray | None]] = deque()
-        previous: Picture | None = None
+        previous: Frame | None = None
         index, scale = -1, 1.0
-        for index, picture in enumerate(frames):
-            if picture is None:
+        for index, frame in enumerate(frames):
+            if frame is None:
                 if previous is not None and self._detected < index - 1:
                     self._detect(index - 1, previous)
                 self._detected = index - INTERVAL
             elif index - self._detected >= INTERVAL:
-                self._detect(index, picture)
-            previous = picture
-            scale = picture.scale if picture is not None else scale
-            waiting.append((index, None if picture is None else picture.grey))
+                self._detect(index, frame)
+            previous = frame
+            scale = frame.scale if frame is not None else scale
+            waiting.append((index, None if frame is None else frame.grey))
             if len(waiting) > LOOKAHEAD:
                 yield self._crop(*waiting.popleft(), scale)
         if previous is not None and self._detected < index:
@@ -201,10 +201,10 @@ class MouthCropper:
             yield self._crop(*waiting.popleft(), scale)
         self.finish()
 
-    def _detect(self, index: int, picture: Picture) -> None:
-        """Find the faces of one picture and join them to those seen before."""
-        rgb = picture.rgb(_DETECTION_SIDE)
-        factor = picture.grey.shape[1] / rgb.shape[1]
+    def _detect(self, index: int, frame: Frame) -> None:
+        """Detect the faces of one frame and assign them to tracks."""
+        rgb = frame.rgb(_DETECTION_SIDE)
+        factor = frame.grey.shape[1] / rgb.shape[1]
         live = [track for track in self._tracks if index - track.frames[-1] <= _LIFETIME]
         known = [track.last.scaled(1 / factor) for track in live]
         steady = bool(live) and all(track.frames[-1] == self._detected for track in live)
@@ -261,12 +261,12 @@ class MouthCropper:
         return _cut(grey, place) if warp is None else _bend(grey, place.centre, warp.offsets), True
 
     def _choose(self, index: int, scale: float) -> None:
-        """Decide which face to follow from frame `index` on, knowing the frames ahead."""
+        """Choose the face to follow from frame `index` on, with the frames ahead."""
         first, last = index - INTERVAL + 1, index + LOOKAHEAD
         old = self._followed
         if old is not None and old.within(first, last):
             return
-        # A face that was there beside the followed one is known to be another, even when the followed one leaves.
+        # A face that appeared beside the followed one is another face, even after the followed one leaves.
         tracks = [t for t in self._tracks if t.within(first, last) and (old is None or t.frames[0] > old.frames[-1])]
         if not tracks:
             return
@@ -291,14 +291,14 @@ class MouthCropper:
                 self._followed = best
 
     def finish(self) -> None:
-        """Raise `AvseError` if the face asked for has not appeared; for whoever stops before the frames end."""
+        """Raise `AvseError` if the chosen face has not appeared; for callers that stop before the frames end."""
         if self.face == "largest" or self._followed is not None or self.roi == "mouth":
             return
-        most = f"at most {self._most_faces} face{'s' * (self._most_faces != 1)} were seen at once"
+        most = f"at most {self._most_faces} face{'s' * (self._most_faces != 1)} appear at once"
         when = f" (first at {self._most_at / VIDEO_RATE:.2f} s)" if self._most_faces else ""
         if isinstance(self.face, int):
             raise AvseError(
-                f"face {self.face} was asked for, but {most}{when}; faces count from 0, left to right. "
+                f"face {self.face} does not appear: {most}{when}; faces count from 0, left to right. "
                 "Choose another index, or --face largest."
             )
         raise AvseError(
@@ -308,24 +308,24 @@ class MouthCropper:
 
 
 def _look_near(tracker: MouthTracker, rgb: np.ndarray, known: list[Face]) -> list[Face]:
-    """Detect around faces seen a moment ago: many times cheaper than a look at the whole picture."""
+    """Detect near the last positions of faces: many times cheaper than detection in the whole frame."""
     height, width = rgb.shape[:2]
-    found = []
+    detections = []
     for face in known:
         reach, (x, y) = face.size, face.centre
         left, top = max(int(x - reach), 0), max(int(y - reach), 0)
         region = rgb[top : max(int(y + reach), 0), left : max(int(x + reach), 0)]
         if min(region.shape[:2]) == 0:
             continue
-        near = [seen.moved(left, top) for seen in tracker.detect(np.ascontiguousarray(region), min_size=0.6 * reach)]
-        near = [seen for seen in near if _distance(face, seen) < 1]
-        if near:
-            found.append(min(near, key=lambda seen: _distance(face, seen)))
-    return found
+        near = [other.moved(left, top) for other in tracker.detect(np.ascontiguousarray(region), min_size=0.6 * reach)]
+        nearest = min(near, key=lambda other: _distance(face, other), default=None)
+        if nearest is not None and _distance(face, nearest) < 1:
+            detections.append(nearest)
+    return detections
 
 
 def _points(face: Face) -> np.ndarray:
-    """Eyes and mouth corners, shape (4, 2), placed by the box's proportions where they are not known."""
+    """Eyes and mouth corners, shape (4, 2); those that are not known follow from the box."""
     x, y, width, height = face.box
     points = np.array([x, y]) + _IN_BOX * np.array([width, height])
     for row, known in enumerate((face.eye_left, face.eye_right, face.mouth_left, face.mouth_right)):
@@ -335,7 +335,7 @@ def _points(face: Face) -> np.ndarray:
 
 
 def _distance(one: Face, other: Face) -> float:
-    """How unlikely two faces in pictures a moment apart are the same; below 1: they may be."""
+    """Dissimilarity of two faces in successive frames; below 1 they may be the same."""
     size = max(one.size, other.size, 1e-6)
     apart = np.hypot(one.centre[0] - other.centre[0], one.centre[1] - other.centre[1]) / size
     return float(apart / 0.6 + abs(np.log(max(one.size, 1e-6) / max(other.size, 1e-6))) / 0.7)
@@ -350,7 +350,7 @@ def _overlap(one: Face, other: Face) -> float:
 
 
 def _run(track: _Track, index: int) -> slice | None:
-    """The detections around a frame between which none failed; None if the frame is outside such a run."""
+    """The uninterrupted run of detections around a frame; None if the frame is outside such a run."""
     frames = np.array(track.frames)
     after = int(np.searchsorted(frames, index))
     if after == len(frames) or (
@@ -361,34 +361,34 @@ def _run(track: _Track, index: int) -> slice | None:
     return slice(int(max([0, *breaks[breaks <= after]])), int(min([len(frames), *breaks[breaks > after]])))
 
 
-def _place(track: _Track, run: slice, index: int) -> Place:
+def _place(track: _Track, run: slice, index: int) -> MouthPosition:
     """Smoothed mouth centre, direction across the face, and eye-to-mouth distance at a frame of a run."""
     frames = np.array(track.frames[run])
-    steps = np.arange(max(index - LOOKAHEAD, frames[0]), min(index + LOOKAHEAD, frames[-1]) + 1)
+    indices = np.arange(max(index - LOOKAHEAD, frames[0]), min(index + LOOKAHEAD, frames[-1]) + 1)
     known = np.stack(track.points[run]).reshape(len(frames), 8)
-    points = np.stack([np.interp(steps, frames, column) for column in known.T], axis=1).reshape(-1, 4, 2)
+    points = np.stack([np.interp(indices, frames, column) for column in known.T], axis=1).reshape(-1, 4, 2)
     eyes, mouth = points[:, :2].mean(axis=1), points[:, 2:].mean(axis=1)
     between = points[:, 1] - points[:, 0]
     across = between + points[:, 3] - points[:, 2]
     size = np.maximum(np.hypot(*(mouth - eyes).T), _EYE_TO_MOUTH * np.hypot(*between.T))
-    away = (steps - index).astype(float)
+    away = (indices - index).astype(float)
     fine, coarse = (np.exp(-0.5 * (away / spread) ** 2) for spread in (_CENTRE_SPREAD, _SHAPE_SPREAD))
     fine, coarse = fine / fine.sum(), coarse / coarse.sum()
-    return Place(fine @ mouth, coarse @ across, float(coarse @ size))
+    return MouthPosition(fine @ mouth, coarse @ across, float(coarse @ size))
 
 
-def _cut(grey: np.ndarray, place: Place) -> np.ndarray:
+def _cut(grey: np.ndarray, place: MouthPosition) -> np.ndarray:
     """The square around a mouth, its rows along the face, as an 88 x 88 crop."""
     import cv2
 
     centre, across, side = place.centre, place.across, place.size * _SIDE_OF_CROP
-    reach = int(np.ceil(side * 0.75)) + 2  # holds the square however it is turned
+    reach = int(np.ceil(side * 0.75)) + 2  # contains the square in any rotation
     left, top = int(centre[0]) - reach, int(centre[1]) - reach
     x0, y0 = max(left, 0), max(top, 0)
     patch = grey[y0 : top + 2 * reach, x0 : left + 2 * reach]
     origin = np.array([x0, y0], dtype=float)
     shrink = np.ones(2)
-    if side > 1.2 * MOUTH_SIZE:  # reduce by areas first: a warp alone would alias
+    if side > 1.2 * MOUTH_SIZE:  # area interpolation first: a warp alone would alias
         size = np.maximum(np.round(np.array(patch.shape[::-1]) * MOUTH_SIZE / side), 1).astype(int)
         shrink = size / np.array(patch.shape[::-1])
         patch = cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
@@ -406,7 +406,7 @@ def _cut(grey: np.ndarray, place: Place) -> np.ndarray:
 
 
 def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The crop whose pixels lie at `offsets`, shape (88, 88, 2), from the centre; the picture's edge goes on."""
+    """The crop whose pixels lie at `offsets`, shape (88, 88, 2), from the centre; the edge of the frame is repeated."""
     import cv2
 
     last = np.array(grey.shape[::-1]) - 1
@@ -415,7 +415,7 @@ def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarr
     patch = grey[low[1] : high[1] + 1, low[0] : high[0] + 1]
     along, down = (np.median(np.hypot(*np.diff(offsets, axis=axis).reshape(-1, 2).T)) for axis in (1, 0))
     shrink = np.ones(2)
-    if along * down > 1.2**2:  # reduce by areas first: a warp alone would alias
+    if along * down > 1.2**2:  # area interpolation first: a warp alone would alias
         size = np.maximum(np.round(np.array(patch.shape[::-1]) / np.sqrt(along * down)), 1).astype(int)
         shrink = size / np.array(patch.shape[::-1])
         patch = cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
@@ -423,17 +423,17 @@ def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarr
     return cv2.remap(patch, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
 
 
-def _may_be_mouth(picture: Picture) -> bool:
-    height, width = picture.grey.shape
+def _may_be_mouth(frame: Frame) -> bool:
+    height, width = frame.grey.shape
     return height == width <= MAX_ROI_SIDE
 
 
-def _resized(picture: Picture | None) -> tuple[np.ndarray, bool]:
+def _resized(frame: Frame | None) -> tuple[np.ndarray, bool]:
     import cv2
 
-    if picture is None:
+    if frame is None:
         return np.zeros((MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8), False
-    if picture.grey.shape == (MOUTH_SIZE, MOUTH_SIZE):
-        return picture.grey, True
-    method = cv2.INTER_AREA if picture.grey.shape[1] > MOUTH_SIZE else cv2.INTER_LINEAR
-    return cv2.resize(picture.grey, (MOUTH_SIZE, MOUTH_SIZE), interpolation=method), True
+    if frame.grey.shape == (MOUTH_SIZE, MOUTH_SIZE):
+        return frame.grey, True
+    method = cv2.INTER_AREA if frame.grey.shape[1] > MOUTH_SIZE else cv2.INTER_LINEAR
+    return cv2.resize(frame.grey, (MOUTH_SIZE, MOUTH_SIZE), interpolation=method), True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from avse.contracts.fusion import Fusion, FusionFactory
-from avse.contracts.prior import Context, ScorePrior
+from avse.contracts.prior import Context, ScorePrior, clean_of
 from avse.contracts.sde import Sde
 from avse.contracts.types import Batch
 from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
@@ -162,7 +162,7 @@ class DiffusionPrior(ScorePrior):
         if not self.training:
             return _sum_of(*self._fixed_losses(batch, _VALIDATION_DRAWS, 0))
         count = len(batch)
-        clean = batch.clean
+        clean = clean_of(batch)
         uniform = lambda: torch.rand(count, dtype=clean.dtype).to(clean.device)
         # One time in each of `count` equal parts of the whole, so that a batch sees all noise levels.
         part = (torch.randperm(count).to(uniform()) + uniform()) / count
@@ -203,7 +203,8 @@ class DiffusionPrior(ScorePrior):
 
     def _fixed_losses(self, batch: Batch, draws: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         context = self.context(batch)
-        speech = self.analyse(batch.clean * level_scale(batch.clean, batch.lengths) * 10 ** (sum(_LEVELS) / 40))
+        clean = clean_of(batch)
+        speech = self.analyse(clean * level_scale(clean, batch.lengths) * 10 ** (sum(_LEVELS) / 40))
         generators = clip_generators(context.mask, seed)
         losses = []
         for draw in range(draws):

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion, FusionFactory
-from avse.contracts.prior import Context, Gaussian, LatentPrior
+from avse.contracts.prior import Context, Gaussian, LatentPrior, clean_of
 from avse.contracts.types import Batch
 from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
 from avse.nnet.video_input import VideoInput
@@ -229,7 +229,7 @@ class VariationalPrior(LatentPrior):
     def read(self, batch: Batch) -> Reading:
         """Clean speech, its posterior, and one draw from that."""
         context = self.context(batch)
-        power = self.analyse(batch.clean).abs().square()
+        power = self.analyse(clean_of(batch)).abs().square()
         posterior = self.encode(power, context)
         return Reading(context, power, posterior, posterior.sample())
 
@@ -278,8 +278,9 @@ class VariationalPrior(LatentPrior):
 
     def _noisy_posterior(self, batch: Batch, context: Context) -> Gaussian:
         """q(z | x, V, v) of the speech in drawn noise, given an inexact V."""
-        noise, variance = draw_noise(batch.clean, self.fft_size, self.hop, _SNR)
-        power = self.analyse(batch.clean + noise).abs().square()
+        clean = clean_of(batch)
+        noise, variance = draw_noise(clean, self.fft_size, self.hop, _SNR)
+        power = self.analyse(clean + noise).abs().square()
         # During an inference V is first the mean of the noisy power and later an inexact estimate of the noise.
         mask = context.mask[..., None]
         start = (power * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)

@@ -48,8 +48,8 @@ class RecurrentVAE(VariationalPrior):
 
     paper = "Golmakani, Sadeghi and Serizel, Audio-visual speech enhancement with a deep Kalman filter, 2022"
 
-    def __init__(self, *args: Any, latent_dim: int = 16, decoder: str = "forward", **common: Any) -> None:
-        super().__init__(*args, latent_dim=latent_dim, **common)
+    def __init__(self, latent_dim: int = 16, decoder: str = "forward", **common: Any) -> None:
+        super().__init__(latent_dim=latent_dim, **common)
         hidden_dim = self.hidden_dim
         if decoder not in DIRECTIONS:
             raise ValueError(f"decoder must be one of {', '.join(DIRECTIONS)}, got {decoder!r}.")

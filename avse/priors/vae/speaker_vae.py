@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -110,25 +110,24 @@ class SpeakerVAE(SwitchingPrior):
             raise ValueError(f"stay must be above 0 and below 1, got {stay}.")
         if faces and not (universal and shared and visual_frontend is not None):
             raise ValueError("faces needs the universal model (anybody), a visual_frontend and a shared backbone.")
-        backbone = variational(component)(visual_frontend, fusion, latent_dim=latent_dim, **common)
+        video: dict[str, Any] = {"visual_frontend": visual_frontend, "fusion": fusion}
+        backbone = variational(component)(**video, latent_dim=latent_dim, **common)
         super().__init__(backbone.fft_size, backbone.hop)
         self.stay, self.shared = stay, shared
         self.speakers = ((UNIVERSAL,) if universal else ()) + tuple(known)
         self.complexity = backbone.complexity
         self.backbones = nn.ModuleList([backbone] if shared else [deepcopy(backbone) for _ in self.speakers])
-        of_speaker = [backbone] * len(self.speakers) if shared else list(self.backbones)
-        self.adapters = nn.ModuleList(
-            _SpeakerAdapter(backbone.hidden_dim, latent_dim, self.bins) for _ in (known if shared else ())
-        )
-        adapters = [None] * (len(self.speakers) - len(self.adapters)) + list(self.adapters)
-        states = [_AdaptedPrior(*each) for each in zip(of_speaker, adapters)]
+        adapters = [_SpeakerAdapter(backbone.hidden_dim, latent_dim, self.bins) for _ in (known if shared else ())]
+        self.adapters = nn.ModuleList(adapters)
+        without = len(self.speakers) - len(adapters)
+        of_speaker = self._backbones() * (len(self.speakers) if shared else 1)
+        parts = list(zip(of_speaker, [*[None] * without, *adapters]))
         names = list(self.speakers)
         self.audio_states = audio_states and backbone.video_input.sees
         if self.audio_states:
-            states = [_AdaptedPrior(*each) for each in zip(of_speaker, adapters)] + states
-            names = [name + _BLIND for name in names] + names
-            self.fallbacks = [None] * len(adapters) + list(range(len(adapters)))
-        self.components, self.names = nn.ModuleList(states), tuple(names)
+            self.fallbacks = [None] * len(parts) + list(range(len(parts)))
+            parts, names = parts * 2, [name + _BLIND for name in names] + names
+        self.components, self.names = nn.ModuleList(_AdaptedPrior(*part) for part in parts), tuple(names)
         self.gallery = MouthGallery(len(known)) if faces else None
         self.kl_weight = 1.0
 
@@ -144,13 +143,16 @@ class SpeakerVAE(SwitchingPrior):
     @kl_weight.setter
     def kl_weight(self, weight: float) -> None:
         self._kl_weight = weight
-        for backbone in self.backbones:
+        for backbone in self._backbones():
             backbone.kl_weight = weight
 
     def calibrate(self, scale: float, shift: float) -> None:
         """See `Prior.calibrate`."""
-        for backbone in self.backbones:
+        for backbone in self._backbones():
             backbone.calibrate(scale, shift)
+
+    def _backbones(self) -> list[VariationalPrior]:
+        return [cast(VariationalPrior, backbone) for backbone in self.backbones]
 
     def of(self, name: str) -> LatentPrior:
         """The prior of one speaker, where it is known who speaks.
@@ -162,7 +164,7 @@ class SpeakerVAE(SwitchingPrior):
         """
         if name not in self.speakers:
             raise ValueError(f"{name!r} is none of the speakers {', '.join(self.speakers)}.")
-        return self.components[self.names.index(name)]
+        return cast(LatentPrior, self.components[self.names.index(name)])
 
     def speaker_of(self, state: int) -> str:
         """Whose state it is, with or without video."""
@@ -202,7 +204,7 @@ class SpeakerVAE(SwitchingPrior):
 
     def contexts(self, batch: Batch) -> list[Context]:
         """See `SwitchingPrior.contexts`; speakers with a shared backbone have one context."""
-        contexts = [backbone.context(batch) for backbone in self.backbones]
+        contexts = [backbone.context(batch) for backbone in self._backbones()]
         if self.gallery is not None:
             [context] = contexts
             contexts = [_ContextWithMouth(**vars(context), mouth=MouthGallery.images(batch.mouth, batch.valid))]
@@ -221,15 +223,16 @@ class SpeakerVAE(SwitchingPrior):
         """
         rows_of = self._rows_of_speakers(batch)
         if not self.shared:
-            losses = [one.loss(_take(batch, rows)) for one, rows in zip(self.backbones, rows_of) if rows]
+            losses = [one.loss(_take(batch, rows)) for one, rows in zip(self._backbones(), rows_of) if rows]
             if not losses:  # no speaker is known: all that follows is zero, but has a gradient
                 return {"loss": sum((p.sum() for p in self.parameters()), torch.zeros(())) * 0.0}
             return {name: torch.stack([terms[name] for terms in losses if name in terms]).mean() for name in losses[0]}
-        [backbone] = self.backbones
+        [backbone] = self._backbones()
         reading = backbone.read(batch)
         terms, _ = backbone.loss_and_evidence(batch, reading)
         nlls, divergences, counts = [], [], []
-        for prior, rows in zip(self.components[-len(self.speakers) :], rows_of):
+        for component, rows in zip(self.components[-len(self.speakers) :], rows_of):
+            prior = cast(_AdaptedPrior, component)
             if rows and prior.adapter is not None:
                 part = reading.map(_rows(rows))
                 mask = part.context.mask
@@ -341,6 +344,9 @@ def _rows(rows: list[int]) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def _take(batch: Batch, rows: list[int]) -> Batch:
     """Some of the clips."""
-    cut = {name: value[rows] for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
-    listed = {name: [getattr(batch, name)[row] for row in rows] for name in ("ids", "speakers") if getattr(batch, name)}
-    return replace(batch, **cut, **listed)
+    changed: dict[str, Any] = {
+        name: value[rows] if isinstance(value, torch.Tensor) else [value[row] for row in rows]
+        for name, value in vars(batch).items()
+        if isinstance(value, torch.Tensor) or (isinstance(value, list) and value)
+    }
+    return replace(batch, **changed)

@@ -40,10 +40,11 @@ class AudioOrAudioVisual(SwitchingVariationalPrior):
         **common: Any,
     ) -> None:
         cls = variational(component)
-        components = {"audio": cls(None, None, latent_dim=latent_dim, **common)}
+        components = {"audio": cls(latent_dim=latent_dim, **common)}
         fallbacks: list[int | None] = [None]
         if visual_frontend is not None or fusion is not None:
-            components["audio_visual"] = cls(visual_frontend, fusion, latent_dim=latent_dim, **common)
+            video: dict[str, Any] = {"visual_frontend": visual_frontend, "fusion": fusion}
+            components["audio_visual"] = cls(**video, latent_dim=latent_dim, **common)
             fallbacks.append(0)
         super().__init__(components, fallbacks, stay)
 
@@ -95,5 +96,5 @@ class MixtureVAE(AudioOrAudioVisual):
     paper = "Sadeghi and Alameda-Pineda, Robust unsupervised audio-visual speech enhancement using a mixture, 2020"
     not_inherited = ("stay",)
 
-    def __init__(self, *args: Any, **common: Any) -> None:
-        super().__init__(*args, stay=None, **common)
+    def __init__(self, **common: Any) -> None:
+        super().__init__(stay=None, **common)

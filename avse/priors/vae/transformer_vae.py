@@ -48,10 +48,8 @@ class TransformerVAE(VariationalPrior):
     )
     complexity = "quadratic"  # each frame is compared with every other, and those beyond `context` masked
 
-    def __init__(
-        self, *args: Any, latent_dim: int = 16, blocks: int = 1, heads: int = 4, context: int = 50, **common: Any
-    ) -> None:
-        super().__init__(*args, latent_dim=latent_dim, **common)
+    def __init__(self, latent_dim: int = 16, blocks: int = 1, heads: int = 4, context: int = 50, **common: Any) -> None:
+        super().__init__(latent_dim=latent_dim, **common)
         hidden_dim = self.hidden_dim
         self.encoder = _Stack(hidden_dim, blocks, heads, context, causal=False)
         self.decoder = _Stack(hidden_dim, blocks, heads, context, causal=True)
