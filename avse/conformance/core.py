@@ -69,6 +69,9 @@ class NotApplicable(Exception):
     """A check that does not apply to this plugin; the message says why."""
 
 
+Run = Callable[[type[Any]], None]
+
+
 @dataclass(frozen=True)
 class Check:
     """One promise of a contract.
@@ -86,13 +89,37 @@ class Check:
     """
 
     name: str
-    run: Callable[[type[Any]], None]
+    run: Run
     expected: str = ""
     hint: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "expected", self.expected or PROMISES[self.name])
         object.__setattr__(self, "hint", self.hint or _HINTS[self.name])
+
+
+class Checks(list[Check]):
+    """The checks of a kind, in order.
+
+    Example
+    -------
+    >>> checks = Checks()
+    >>> @checks.add("repeatable", hint="seed what is drawn")
+    ... def _repeats(cls):
+    ...     '''One seed gives one result.'''
+    >>> checks[0].expected
+    'one seed gives one result'
+    """
+
+    def add(self, name: str, hint: str = "") -> Callable[[Run], Run]:
+        """Decorator of a function that runs a check and whose docstring is the promise; see `Check`."""
+
+        def append(run: Run) -> Run:
+            promise = (run.__doc__ or "").removesuffix(".")
+            self.append(Check(name, run, promise[:1].lower() + promise[1:], hint))
+            return run
+
+        return append
 
 
 @dataclass(frozen=True)

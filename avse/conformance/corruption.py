@@ -9,9 +9,11 @@ import numpy as np
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
 from avse.conformance.complexity import grows_without_torch
-from avse.conformance.core import Check, build, expect
+from avse.conformance.core import Check, Checks, build, expect
 from avse.contracts.corruption import SEVERITIES, Corruption
 from avse.contracts.types import MOUTH_SIZE
+
+CHECKS = Checks([DOCUMENTED])
 
 
 def _example_clip(frames: int = 25, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +28,11 @@ def _example_clip(frames: int = 25, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     return np.clip(mouth, 0, 255).astype(np.uint8), valid
 
 
+@CHECKS.add(
+    "shapes", hint="return (frames, 88, 88) uint8 and (frames,) bool; some clips are shorter than the events drawn"
+)
 def _shapes(cls: type[Any]) -> None:
+    """Clips of 0, 1, 2, 25 and 60 frames keep their shape and dtype at every severity."""
     for frames in (0, 1, 2, 25, 60):
         for severity in SEVERITIES:
             given = _example_clip(frames)
@@ -38,21 +44,27 @@ def _shapes(cls: type[Any]) -> None:
                 )
 
 
+@CHECKS.add("leaves_input", hint="work on mouth.copy() and valid.copy()")
 def _leaves_input(cls: type[Any]) -> None:
+    """The input does not change."""
     given = _example_clip()
     _severe(cls, 5)(*given, np.random.default_rng(1))
     for name, changed, before in zip(("crops", "validity"), given, _example_clip()):
         expect(np.array_equal(changed, before), f"the {name} of the input changed in place")
 
 
+@CHECKS.add("repeatable", hint="draw from the argument `rng` only")
 def _repeats(cls: type[Any]) -> None:
+    """Equal generators give equal results."""
     corruption = _severe(cls, 4)
     first, _, again = (corruption(*_example_clip(), np.random.default_rng(seed)) for seed in (7, 8, 7))
     for name, one, two in zip(("crops", "validity"), first, again):
         expect(np.array_equal(one, two), f"equal generators gave different {name}")
 
 
+@CHECKS.add("does_something", hint="make the effect grow with the severity")
 def _does_something(cls: type[Any]) -> None:
+    """Severity 5 changes a clip, by no less than severity 1."""
     mild, severe = _harm(cls, 1), _harm(cls, 5)
     expect(severe > 0, "at severity 5, the clip stayed the same under eight seeds")
     expect(severe >= mild, f"severity 5 changes the crops less than 1 does: by {severe:.3g} and {mild:.3g} grey levels")
@@ -70,7 +82,9 @@ def _harm(cls: type[Any], severity: int) -> float:
     return harm
 
 
+@CHECKS.add("refuses_severity", hint="call super().__init__(severity)")
 def _refuses_severity(cls: type[Any]) -> None:
+    """A severity that is not 1, 2, 3, 4 or 5 raises ValueError."""
     for severity in (0, 6, 2.5):
         try:
             _severe(cls, severity)
@@ -84,7 +98,9 @@ def _severe(cls: type[Any], severity: float) -> Corruption:
     return cls(**{**cls.example_arguments(), "severity": severity})
 
 
+@CHECKS.add("invalid_frames_ignored", hint="copy, mix and measure valid frames only")
 def _invalid_frames(cls: type[Any]) -> None:
+    """The content of invalid frames reaches no valid frame."""
     mouth, valid = _example_clip()
     for start in (0, 8):
         hidden = valid.copy()
@@ -99,7 +115,9 @@ def _invalid_frames(cls: type[Any]) -> None:
             expect(same, "other crops in the invalid frames changed those of valid frames")
 
 
+@CHECKS.add("hostile_input", hint="clip to 0 ... 255 before .astype(np.uint8); divide by max(spread, small)")
 def _hostile(cls: type[Any]) -> None:
+    """Black and white crops keep their shape and dtype; without a valid frame none becomes valid."""
     mouth, valid = _example_clip()
     cases = {
         "black crops": (mouth * 0, valid),
@@ -116,41 +134,8 @@ def _long_inputs(times: int, seed: int) -> tuple:
     return *_example_clip(100 * times, seed), np.random.default_rng(seed)
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check(
-        "shapes",
-        _shapes,
-        "clips of 0, 1, 2, 25 and 60 frames keep their shape and dtype at every severity",
-        "return (frames, 88, 88) uint8 and (frames,) bool; some clips are shorter than the events drawn",
-    ),
-    Check("leaves_input", _leaves_input, "the input does not change", "work on mouth.copy() and valid.copy()"),
-    Check(
-        "invalid_frames_ignored",
-        _invalid_frames,
-        "the content of invalid frames reaches no valid frame",
-        "copy, mix and measure valid frames only",
-    ),
-    Check("repeatable", _repeats, "equal generators give equal results", "draw from the argument `rng` only"),
-    Check(
-        "does_something",
-        _does_something,
-        "severity 5 changes a clip, by no less than severity 1",
-        "make the effect grow with the severity",
-    ),
-    Check(
-        "refuses_severity",
-        _refuses_severity,
-        "a severity that is not 1, 2, 3, 4 or 5 raises ValueError",
-        "call super().__init__(severity)",
-    ),
+CHECKS += [
     RECIPE_ROUND_TRIP,
-    Check(
-        "hostile_input",
-        _hostile,
-        "black and white crops keep their shape and dtype; without a valid frame none becomes valid",
-        "clip to 0 ... 255 before .astype(np.uint8); divide by max(spread, small)",
-    ),
     Check("complexity", partial(grows_without_torch, inputs=_long_inputs), hint="work frame by frame"),
 ]
 DOES_NOT_APPLY = {

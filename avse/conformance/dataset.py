@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
-from avse.conformance.core import Check, NotApplicable, build, expect
+from avse.conformance.core import Checks, NotApplicable, build, expect
 from avse.contracts.dataset import Dataset
 from avse.errors import AvseError
+
+CHECKS = Checks([DOCUMENTED])
 
 _FILE_COLUMNS = ("clean", "noisy", "noise", "video")
 
@@ -26,7 +28,12 @@ def _prepared(cls: type[Any], folder: Path) -> Path:
     return Path(build(cls).prepare(folder))
 
 
+@CHECKS.add(
+    "writes_manifest",
+    hint="write paths relative to the manifest's folder; override write_example to make a tiny corpus",
+)
 def _writes_manifest(cls: type[Any]) -> None:
+    """Prepare writes a manifest with unique ids and existing files, relative to it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = _prepared(cls, folder)
@@ -43,7 +50,9 @@ def _writes_manifest(cls: type[Any]) -> None:
                 expect((folder / cell).is_file(), f"row {row['id']}: {column} {cell} does not exist")
 
 
+@CHECKS.add("repeatable", hint="sort what is listed; seed what is drawn")
 def _repeats(cls: type[Any]) -> None:
+    """The same corpus gives the same manifest."""
     manifests = []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as name:
@@ -51,7 +60,9 @@ def _repeats(cls: type[Any]) -> None:
     expect(manifests[0] == manifests[1], "the same corpus gave two different manifests")
 
 
+@CHECKS.add("chosen_manifest", hint="make paths relative to manifest.parent with os.path.relpath")
 def _chosen_manifest(cls: type[Any]) -> None:
+    """Prepare(folder, manifest=FILE) writes FILE, with paths relative to it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "corpus"
         folder.mkdir()
@@ -65,7 +76,9 @@ def _chosen_manifest(cls: type[Any]) -> None:
                     expect((target.parent / row[column]).is_file(), f"{column} {row[column]} is not beside it")
 
 
+@CHECKS.add("refuses_empty_folder", hint="raise AvseError that says which files were looked for")
 def _refuses_empty_folder(cls: type[Any]) -> None:
+    """A folder without the corpus raises AvseError and stays empty."""
     if inspect.getattr_static(cls, "write_example") is vars(Dataset)["write_example"]:
         raise NotApplicable("made by code")
     with tempfile.TemporaryDirectory() as name:
@@ -77,28 +90,8 @@ def _refuses_empty_folder(cls: type[Any]) -> None:
     expect(False, "an empty folder was accepted")
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check(
-        "writes_manifest",
-        _writes_manifest,
-        "prepare writes a manifest with unique ids and existing files, relative to it",
-        "write paths relative to the manifest's folder; override write_example to make a tiny corpus",
-    ),
+CHECKS += [
     RECIPE_ROUND_TRIP,
-    Check("repeatable", _repeats, "the same corpus gives the same manifest", "sort what is listed; seed what is drawn"),
-    Check(
-        "chosen_manifest",
-        _chosen_manifest,
-        "prepare(folder, manifest=FILE) writes FILE, with paths relative to it",
-        "make paths relative to manifest.parent with os.path.relpath",
-    ),
-    Check(
-        "refuses_empty_folder",
-        _refuses_empty_folder,
-        "a folder without the corpus raises AvseError and stays empty",
-        "raise AvseError that says which files were looked for",
-    ),
 ]
 _OF_TENSORS = ("padding", "batch_equals_singles", "no_video_is_audio_only", "invalid_frames_ignored", "precision")
 DOES_NOT_APPLY = {

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from avse.conformance.common import DOCUMENTED
-from avse.conformance.core import Check, NotApplicable, build, expect, expect_close, expect_finite
+from avse.conformance.core import Check, Checks, NotApplicable, build, expect, expect_close, expect_finite
 from avse.conformance.devices import moves_to_devices
 from avse.conformance.modules import module_checks
 from avse.contracts.embedding import MODALITIES, Embedding
 from avse.errors import AvseError
+
+CHECKS = Checks([DOCUMENTED])
 
 
 def _examples(modality: str, alike: bool = False, times: int = 1) -> list[Any]:
@@ -57,7 +59,9 @@ def _outputs(embedding: Embedding, *given: tuple[Sequence[Any], str]) -> list[to
     return [embedding(items, modality) for items, modality in given]
 
 
+@CHECKS.add("shapes", hint="set self.output_dim in the constructor")
 def _shapes(cls: type[Any]) -> None:
+    """Vectors (batch, output_dim), for any batch."""
     embedding = build(cls)
     expect(cls.modalities and set(cls.modalities) <= set(MODALITIES), f"modalities is {cls.modalities!r}")
     for modality in cls.modalities:
@@ -67,14 +71,18 @@ def _shapes(cls: type[Any]) -> None:
             expect(tuple(vectors.shape) == shape, f"{modality}: shape {tuple(vectors.shape)}, expected {shape}")
 
 
+@CHECKS.add("unit_length", hint="normalise at the end")
 def _unit_length(cls: type[Any]) -> None:
+    """Each item gives a vector of length one."""
     embedding = build(cls)
     for modality in cls.modalities:
         lengths = _embed(embedding, _examples(modality), modality).norm(dim=1)
         expect_close(lengths, torch.ones_like(lengths), f"lengths of {modality} vectors", 1e-4)
 
 
+@CHECKS.add("tells_apart", hint="check what is averaged")
 def _tells_apart(cls: type[Any]) -> None:
+    """Different items give different vectors."""
     embedding = build(cls)
     for modality in cls.modalities:
         vectors = _embed(embedding, _examples(modality), modality)
@@ -92,7 +100,9 @@ def _alone_and_together(cls: type[Any], alike: bool) -> None:
             expect_close(alone, together[row], f"{modality} item {row} alone and among others of {lengths} length")
 
 
+@CHECKS.add("refuses_modality", hint="implement `embed`, leave `forward`")
 def _refuses(cls: type[Any]) -> None:
+    """Another modality raises AvseError."""
     for modality in set(MODALITIES) - set(cls.modalities):
         try:
             build(cls)(_examples(modality), modality)
@@ -101,7 +111,9 @@ def _refuses(cls: type[Any]) -> None:
         expect(False, f"{modality} is not in `modalities`, but was accepted")
 
 
+@CHECKS.add("precision", hint="turn items into tensors of the weights' dtype")
 def _precision(cls: type[Any]) -> None:
+    """Weights in float32 and float64 work; mixed precision in bfloat16 stays close."""
     embedding = build(cls)
     _has_weights(cls)
     double = deepcopy(embedding).double()
@@ -115,12 +127,15 @@ def _precision(cls: type[Any]) -> None:
         expect_close(single, mixed, f"{modality} vectors in float32 and in mixed precision (bfloat16)", 0.2)
 
 
+@CHECKS.add("devices")
 def _devices(cls: type[Any]) -> None:
     _has_weights(cls)
     moves_to_devices(cls, _inputs, _outputs)
 
 
+@CHECKS.add("hostile_input", hint="divide by max(norm, small)")
 def _hostile(cls: type[Any]) -> None:
+    """Empty and long texts, black images, silence, clipping and huge audio give finite vectors."""
     embedding = build(cls)
     cases: dict[str, dict[str, Any]] = {
         "text": {"no text": "", "a long text": "a dog barks " * 500, "other letters": "雨の音 🌧"},
@@ -141,11 +156,7 @@ def _hostile(cls: type[Any]) -> None:
             expect_finite(_embed(embedding, [item], modality), f"the vector of {name}")
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check("shapes", _shapes, "vectors (batch, output_dim), for any batch", "set self.output_dim in the constructor"),
-    Check("unit_length", _unit_length, "each item gives a vector of length one", "normalise at the end"),
-    Check("tells_apart", _tells_apart, "different items give different vectors", "check what is averaged"),
+CHECKS += [
     Check(
         "padding",
         partial(_alone_and_together, alike=False),
@@ -158,21 +169,7 @@ CHECKS = [
         "an item's vector does not depend on the others",
         "take no statistics over the batch; call eval() on batch normalisation",
     ),
-    Check("refuses_modality", _refuses, "another modality raises AvseError", "implement `embed`, leave `forward`"),
-    Check(
-        "precision",
-        _precision,
-        "weights in float32 and float64 work; mixed precision in bfloat16 stays close",
-        "turn items into tensors of the weights' dtype",
-    ),
-    Check(
-        "hostile_input",
-        _hostile,
-        "empty and long texts, black images, silence, clipping and huge audio give finite vectors",
-        "divide by max(norm, small)",
-    ),
     *(check for check in module_checks(_inputs, _outputs, _long_inputs) if check.name != "devices"),
-    Check("devices", _devices),
 ]
 DOES_NOT_APPLY = {
     "no_video_is_audio_only": "describes the scene",

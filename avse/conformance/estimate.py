@@ -9,7 +9,17 @@ from typing import Any
 import torch
 
 from avse.conformance.common import DOCUMENTED
-from avse.conformance.core import Check, build, example_batch, expect, expect_close, expect_equal, expect_finite, seeded
+from avse.conformance.core import (
+    Check,
+    Checks,
+    build,
+    example_batch,
+    expect,
+    expect_close,
+    expect_equal,
+    expect_finite,
+    seeded,
+)
 from avse.conformance.modules import (
     Probe,
     Views,
@@ -22,6 +32,8 @@ from avse.conformance.modules import (
     white_where_invalid,
 )
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate, video_frames
+
+CHECKS = Checks([DOCUMENTED])
 
 
 def _run(module: torch.nn.Module, batch: Batch) -> Estimate:
@@ -52,7 +64,11 @@ _WITH_GAP = Probe(lambda module, length, seed: (example_batch((length,), seed, g
 _SPEECH = replace(_WHOLE, look=_look_at_speech)
 
 
+@CHECKS.add(
+    "shapes", hint="cut or pad the inverse transform to the samples of the batch; multiply by a mask of `lengths`"
+)
 def _shapes(cls: type[Any]) -> None:
+    """Speech and noise (batch, samples), reliability (batch, video_frames), zero beyond each clip's end."""
     model = build(cls)
     for lengths in ((1,), (640,), (641, 9600), (3000, 1, 6400)):
         batch = example_batch(lengths)
@@ -71,13 +87,17 @@ def _shapes(cls: type[Any]) -> None:
                 expect(not bool(values.any()), f"{what}: {name} is not zero beyond the end of clip {row}")
 
 
+@CHECKS.add("sums_to_noisy", hint="return noisy - speech as noise")
 def _sums_to_noisy(cls: type[Any]) -> None:
+    """Speech + noise is the noisy audio."""
     batch = example_batch()
     estimate = _run(build(cls), batch)
     expect_close(estimate.speech + estimate.noise, batch.noisy, "speech + noise and the noisy audio", 1e-3)
 
 
+@CHECKS.add("reliability", hint="pass on what the fusion returned, averaged to video frames")
 def _reliability(cls: type[Any]) -> None:
+    """Reliability is in [0, 1] and zero in frames without a mouth."""
     batch = example_batch(gap=(3, 6))
     reliability = _run(build(cls), batch).reliability
     low, high = float(reliability.min()), float(reliability.max())
@@ -85,12 +105,18 @@ def _reliability(cls: type[Any]) -> None:
     expect(not bool(reliability[~batch.valid].any()), "reliability is not zero in frames without a mouth")
 
 
+@CHECKS.add("batch_equals_singles", hint="no statistics over the batch or its padding; normalise each clip by itself")
 def _batches(cls: type[Any]) -> None:
     for lengths in ((9600, 6400, 1700), (3840, 3840)):
         _WITH_GAP.batches(cls, lengths, tolerance=1e-5)
 
 
+@CHECKS.add(
+    "no_video_is_audio_only",
+    hint="add the video as audio + r * delta with r = 0 where invalid, gated after any normalisation",
+)
 def _no_video(cls: type[Any]) -> None:
+    """With no valid frame the result is bit for bit that of the clip without video."""
     model, batch = build(cls), example_batch()
     audio_only = _run(model, batch.without_video())
     unseen = _run(model, replace(batch, valid=torch.zeros_like(batch.valid)))
@@ -102,20 +128,25 @@ def _no_video(cls: type[Any]) -> None:
     expect_equal(mixed.speech[1], audio_only.speech[1], "speech of a clip without video beside one with video")
 
 
+@CHECKS.add("invalid_frames_ignored", hint="read crops only through a VisualFrontend, which sets invalid ones to zero")
 def _invalid_frames(cls: type[Any]) -> None:
     model, batch = build(cls), example_batch(gap=(3, 6))
     black, white = (_run(model, crops).speech for crops in (batch, white_where_invalid(batch)))
     expect_equal(black, white, "speech with black and with white crops in the invalid frames")
 
 
+@CHECKS.add("hostile_input", hint="divide by max(level, small); take logarithms and roots of value + small")
 def _hostile(cls: type[Any]) -> None:
+    """Silence, clipping, impulses, huge and tiny input give finite results."""
     model, batch = build(cls), example_batch((6400, 3000))
     for name, noisy in hostile_audio(batch).items():
         for what, view in _look(model, replace(batch, noisy=noisy)).items():
             expect_finite(view, f"{what} of {name}")
 
 
+@CHECKS.add("causal", hint="use causal convolutions and attention; no normalisation over time; or set causal = False")
 def _causal(cls: type[Any]) -> None:
+    """With `causal` true nothing depends on input later than the own frame (or `latency` samples)."""
     model = causal_instance(cls).double()
     delay = getattr(model, "latency", None) or SAMPLES_PER_FRAME
     (batch,), frame = to_dtype((example_batch((12800,)),), torch.float64), 12
@@ -135,41 +166,11 @@ def estimate_checks(draws: bool, others: str = "") -> list[Check]:
         Names of submodules that are plugins of other kinds and need not learn.
     """
     return [
-        DOCUMENTED,
-        Check(
-            "shapes",
-            _shapes,
-            "speech and noise (batch, samples), reliability (batch, video_frames), zero beyond each clip's end, for "
-            "any length",
-            "cut or pad the inverse transform to the samples of the batch; multiply by a mask of `lengths`",
-        ),
-        Check("sums_to_noisy", _sums_to_noisy, "speech + noise is the noisy audio", "return noisy - speech as noise"),
-        Check(
-            "reliability",
-            _reliability,
-            "reliability is in [0, 1] and zero in frames without a mouth",
-            "pass on what the fusion returned, averaged to video frames",
-        ),
+        *CHECKS,
         Check(
             "padding",
             partial(_WHOLE.padding, lengths=(6400,), more=(3 * SAMPLES_PER_FRAME + 17,), tolerance=1e-5),
             hint="mask means, normalisations, attention, convolutions and recurrences by `lengths`",
-        ),
-        Check(
-            "batch_equals_singles",
-            _batches,
-            hint="no statistics over the batch or its padding; normalise each clip by itself",
-        ),
-        Check(
-            "no_video_is_audio_only",
-            _no_video,
-            "with no valid frame the result is bit for bit that of the clip without video",
-            "add the video as audio + r * delta with r = 0 where invalid, gated after any normalisation",
-        ),
-        Check(
-            "invalid_frames_ignored",
-            _invalid_frames,
-            hint="read crops only through a VisualFrontend, which sets invalid ones to zero",
         ),
         Check(
             "precision",
@@ -180,18 +181,6 @@ def estimate_checks(draws: bool, others: str = "") -> list[Check]:
                 mixed_tolerance=None if draws else 0.2,
             ),
             f"float32 and float64 in, the same out; mixed precision in bfloat16 stays {'finite' if draws else 'close'}",
-        ),
-        Check(
-            "causal",
-            _causal,
-            "with `causal` true nothing depends on input later than the own frame (or `latency` samples)",
-            "use causal convolutions and attention; no normalisation over time; or set causal = False",
-        ),
-        Check(
-            "hostile_input",
-            _hostile,
-            "silence, clipping, impulses, huge and tiny input give finite results",
-            "divide by max(level, small); take logarithms and roots of value + small",
         ),
         *module_checks(_inputs, _outputs, long_batch, draws=draws, others=others),
     ]

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from avse.conformance.common import DOCUMENTED
-from avse.conformance.core import Check, build, expect, expect_equal, expect_finite
+from avse.conformance.core import Check, Checks, build, expect, expect_equal, expect_finite
 from avse.conformance.modules import Probe, Views, before, causal_instance, compare, module_checks, perturb
 from avse.contracts.fusion import Fusion
+
+CHECKS = Checks([DOCUMENTED])
 
 Streams = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -50,7 +52,9 @@ def _trained(cls: type[Any]) -> Fusion:
 _PROBE = Probe(lambda fusion, frames, seed: _streams(fusion, 1, frames, seed=seed), _look, make=_trained)
 
 
+@CHECKS.add("shapes", hint="project the video to audio_dim; return reliability without a last axis of one")
 def _shapes(cls: type[Any]) -> None:
+    """Fused (batch, frames, audio_dim), reliability (batch, frames), for any batch, frames, audio_dim and video_dim."""
     sizes: tuple[dict[str, Any], ...] = ({}, {"audio_dim": 16, "video_dim": 4})
     for size in sizes:
         fusion = build(cls, **size)
@@ -62,7 +66,9 @@ def _shapes(cls: type[Any]) -> None:
             expect(reliability.shape == streams[2].shape, f"{what}: reliability has shape {tuple(reliability.shape)}")
 
 
+@CHECKS.add("reliability", hint="end it with a sigmoid")
 def _reliability(cls: type[Any]) -> None:
+    """Reliability is in [0, 1], zero in invalid frames."""
     fusion = build(cls)
     audio, video, valid = _inputs(fusion)
     reliability = _look(fusion, 10 * audio, 10 * video, valid)["reliability"]
@@ -71,7 +77,9 @@ def _reliability(cls: type[Any]) -> None:
     expect(not bool(reliability[~valid].any()), "reliability is not zero in invalid frames")
 
 
+@CHECKS.add("no_video_is_audio_only", hint="implement `delta` and leave `forward` to the contract")
 def _no_video(cls: type[Any]) -> None:
+    """With no valid frame the audio passes bit for bit, also beside clips with video."""
     fusion = _trained(cls)
     audio, video, valid = _streams(fusion, batch=3)
     fused, reliability = _look(fusion, audio, video, torch.zeros_like(valid)).values()
@@ -83,7 +91,11 @@ def _no_video(cls: type[Any]) -> None:
     expect_finite(fused, "fused features of clips beside one without video")
 
 
+@CHECKS.add(
+    "invalid_frames_ignored", hint="implement `delta` and leave `forward` to the contract, which sets them to zero"
+)
 def _invalid_frames(cls: type[Any]) -> None:
+    """What the video holds in invalid frames changes nothing."""
     fusion = _trained(cls)
     audio, video, valid = _inputs(fusion)
     expected = _look(fusion, audio, video, valid)
@@ -93,6 +105,7 @@ def _invalid_frames(cls: type[Any]) -> None:
     expect_equal(expected["fused features"][~valid], audio[~valid], "fused features and the audio in invalid frames")
 
 
+@CHECKS.add("causal", hint="mask attention to the past, use causal convolutions; or set causal = False")
 def _causal(cls: type[Any]) -> None:
     fusion = causal_instance(cls).double()
     perturb(fusion)
@@ -106,7 +119,9 @@ def _causal(cls: type[Any]) -> None:
     compare(before(one, 12), before(two, 12), "before audio and video change", 1e-9)
 
 
+@CHECKS.add("hostile_input", hint="normalise with an epsilon; subtract the maximum before an exponential")
 def _hostile(cls: type[Any]) -> None:
+    """Zeros, huge and tiny features give finite results."""
     fusion = _trained(cls)
     audio, video, valid = _inputs(fusion)
     cases = {"zeros": (0.0, 0.0), "huge audio (1e4)": (1e4, 1.0), "huge video (1e4)": (1.0, 1e4), "tiny": (1e-9, 1e-9)}
@@ -115,27 +130,7 @@ def _hostile(cls: type[Any]) -> None:
             expect_finite(view, f"{what} of {name}")
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check(
-        "shapes",
-        _shapes,
-        "fused (batch, frames, audio_dim), reliability (batch, frames), for any batch, frames, audio_dim and video_dim",
-        "project the video to audio_dim; return reliability without a last axis of one",
-    ),
-    Check("reliability", _reliability, "reliability is in [0, 1], zero in invalid frames", "end it with a sigmoid"),
-    Check(
-        "no_video_is_audio_only",
-        _no_video,
-        "with no valid frame the audio passes bit for bit, also beside clips with video",
-        "implement `delta` and leave `forward` to the contract",
-    ),
-    Check(
-        "invalid_frames_ignored",
-        _invalid_frames,
-        "what the video holds in invalid frames changes nothing",
-        "implement `delta` and leave `forward` to the contract, which sets them to zero",
-    ),
+CHECKS += [
     Check(
         "padding",
         partial(_PROBE.padding, lengths=(9,), more=(1, 6)),
@@ -151,13 +146,6 @@ CHECKS = [
             mixed_tolerance=0.1,
         ),
         "float32, bfloat16 and float64 in, the same out; mixed precision in bfloat16 stays close",
-    ),
-    Check("causal", _causal, hint="mask attention to the past, use causal convolutions; or set causal = False"),
-    Check(
-        "hostile_input",
-        _hostile,
-        "zeros, huge and tiny features give finite results",
-        "normalise with an epsilon; subtract the maximum before an exponential",
     ),
     *module_checks(_inputs, _outputs, _long_inputs),
 ]

@@ -6,11 +6,15 @@ from typing import Any
 
 import torch
 
-from avse.conformance.core import Check, build, example_batch, expect, expect_equal, seeded
+from avse.conformance.core import Checks, build, example_batch, expect, expect_equal, seeded
 from avse.conformance.estimate import estimate_checks
 
+CHECKS = Checks(estimate_checks(draws=True, others="prior noise_model"))
 
+
+@CHECKS.add("anytime", hint="yield an Estimate inside the loop, with list(trace)")
 def _anytime(cls: type[Any]) -> None:
+    """Iterate gives one whole estimate after each iteration, the trace growing with it."""
     inference = build(cls)
     batch = example_batch()
     with torch.no_grad(), seeded():
@@ -25,13 +29,4 @@ def _anytime(cls: type[Any]) -> None:
     expect_equal(last.speech, estimates[-1].speech, "forward and the last estimate of iterate")
 
 
-CHECKS = [
-    *estimate_checks(draws=True, others="prior noise_model"),
-    Check(
-        "anytime",
-        _anytime,
-        "iterate gives one whole estimate after each iteration, the trace growing with it",
-        "yield an Estimate inside the loop, with list(trace)",
-    ),
-]
 DOES_NOT_APPLY: dict[str, str] = {}

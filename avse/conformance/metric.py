@@ -9,8 +9,10 @@ import numpy as np
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
 from avse.conformance.complexity import grows_without_torch
-from avse.conformance.core import Check, build, expect
+from avse.conformance.core import Check, Checks, build, expect
 from avse.errors import AvseError
+
+CHECKS = Checks([DOCUMENTED])
 
 
 def _example_audio(seed: int = 0, seconds: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -23,13 +25,17 @@ def _example_audio(seed: int = 0, seconds: float = 1.5) -> tuple[np.ndarray, np.
     return clean, clean + 0.08 * rng.standard_normal(len(time))
 
 
+@CHECKS.add("declares_itself", hint="set the class attributes")
 def _declares_itself(cls: type[Any]) -> None:
+    """Name, unit and higher_is_better are set."""
     expect(isinstance(cls.name, str) and cls.name.strip(), f"name is {cls.name!r}")
     expect(isinstance(cls.unit, str), f"unit is {cls.unit!r}")
     expect(isinstance(cls.higher_is_better, bool), f"higher_is_better is {cls.higher_is_better!r}")
 
 
+@CHECKS.add("returns_float", hint="wrap the result in float(...); work on copies")
 def _returns_float(cls: type[Any]) -> None:
+    """Arrays in, a finite Python float out, inputs untouched."""
     clean, noisy = _example_audio()
     arguments = noisy, clean, noisy
     copies = [audio.copy() for audio in arguments]
@@ -38,7 +44,9 @@ def _returns_float(cls: type[Any]) -> None:
     expect(all(np.array_equal(a, b) for a, b in zip(arguments, copies)), "an input array was changed")
 
 
+@CHECKS.add("precision", hint="compute in float64")
 def _precision(cls: type[Any]) -> None:
+    """Float32 and float64 arrays give one score."""
     clean, noisy = _example_audio()
     metric = build(cls)
     double = metric(noisy, clean, noisy)
@@ -47,7 +55,9 @@ def _precision(cls: type[Any]) -> None:
     expect(close, f"the score is {double!r} of float64 and {single!r} of float32 arrays")
 
 
+@CHECKS.add("prefers_clean", hint="check the order of the arguments (estimate, clean, noisy) and higher_is_better")
 def _prefers_clean(cls: type[Any]) -> None:
+    """A nearly clean estimate scores better than the noisy audio."""
     clean, noisy = _example_audio()
     metric = build(cls)
     better, worse = metric(0.999 * clean + 0.001 * noisy, clean, noisy), metric(noisy, clean, noisy)
@@ -55,14 +65,18 @@ def _prefers_clean(cls: type[Any]) -> None:
     expect(right, f"nearly clean scores {better:.4g}, noisy {worse:.4g}, higher_is_better is {cls.higher_is_better}")
 
 
+@CHECKS.add("repeatable", hint="draw nothing at random, or seed it; keep nothing from one clip to the next")
 def _repeats(cls: type[Any]) -> None:
+    """The same audio gives the same score, whatever was scored before."""
     clean, noisy = _example_audio()
     metric = build(cls)
     scores = [metric(estimate, clean, noisy) for estimate in (noisy, 0.5 * (clean + noisy), noisy)]
     expect(scores[0] == scores[2], f"two calls on the same audio gave {scores[0]!r} and {scores[2]!r}")
 
 
+@CHECKS.add("hostile_input", hint="raise AvseError if the score is not defined")
 def _hostile(cls: type[Any]) -> None:
+    """Silence, NaN, clipping and empty audio give a finite score or an AvseError with the reason."""
     clean, noisy = _example_audio()
     silent, broken = np.zeros_like(clean), np.where(np.arange(len(clean)) == 100, np.nan, clean)
     cases = {
@@ -87,35 +101,8 @@ def _long_inputs(times: int, seed: int) -> tuple[np.ndarray, ...]:
     return noisy, clean, noisy
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check("declares_itself", _declares_itself, "name, unit and higher_is_better are set", "set the class attributes"),
-    Check(
-        "returns_float",
-        _returns_float,
-        "arrays in, a finite Python float out, inputs untouched",
-        "wrap the result in float(...); work on copies",
-    ),
-    Check(
-        "prefers_clean",
-        _prefers_clean,
-        "a nearly clean estimate scores better than the noisy audio",
-        "check the order of the arguments (estimate, clean, noisy) and higher_is_better",
-    ),
-    Check("precision", _precision, "float32 and float64 arrays give one score", "compute in float64"),
-    Check(
-        "repeatable",
-        _repeats,
-        "the same audio gives the same score, whatever was scored before",
-        "draw nothing at random, or seed it; keep nothing from one clip to the next",
-    ),
+CHECKS += [
     RECIPE_ROUND_TRIP,
-    Check(
-        "hostile_input",
-        _hostile,
-        "silence, NaN, clipping and empty audio give a finite score or an AvseError with the reason",
-        "raise AvseError if the score is not defined",
-    ),
     Check("complexity", partial(grows_without_torch, inputs=_long_inputs), hint="correlate by FFT, or within a window"),
 ]
 DOES_NOT_APPLY = {

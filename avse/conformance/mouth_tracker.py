@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
-from avse.conformance.core import Check, build, expect
+from avse.conformance.core import Checks, build, expect
 from avse.contracts.mouth_tracker import Face
 from avse.contracts.types import MOUTH_SIZE
+
+CHECKS = Checks([DOCUMENTED])
 
 
 def _frames() -> list[np.ndarray]:
@@ -29,7 +31,11 @@ def _frames() -> list[np.ndarray]:
     return [drawn, np.full((120, 160, 3), 127, dtype=np.uint8), *noise]
 
 
+@CHECKS.add(
+    "gives_faces", hint="scale the detector's scores to [0, 1], and give boxes as (x, y, width, height) in pixels"
+)
 def _gives_faces(cls: type[Any]) -> None:
+    """A frame gives a list of `Face` with finite numbers, boxes of positive size, and scores in [0, 1]."""
     tracker = build(cls)
     for frame in _frames()[:2]:
         for min_size in (0.0, 1000.0):
@@ -46,7 +52,9 @@ def _expect_faces(faces: Any, what: str) -> None:
         expect(face.box[2] > 0 and face.box[3] > 0 and 0 <= face.score <= 1, f"{what}: impossible face: {face}")
 
 
+@CHECKS.add("warps_crops", hint="return Warp(np.zeros((88, 88, 2)), 0.0) if there are no landmarks")
 def _warps_crops(cls: type[Any]) -> None:
+    """`warp` gives None, or finite offsets of shape (88, 88, 2) and a confidence in [0, 1], also without landmarks."""
     tracker = build(cls)
     bare = Face((80, 40, 160, 160), mouth_left=(136, 165), mouth_right=(184, 165))
     for face in [*tracker.detect(_frames()[0]), bare]:
@@ -60,7 +68,9 @@ def _warps_crops(cls: type[Any]) -> None:
             expect(0 <= warp.confidence <= 1, f"the confidence of a warp is {warp.confidence}")
 
 
+@CHECKS.add("hostile_input", hint="return [] where the detector cannot run; np.ascontiguousarray(frame)")
 def _hostile(cls: type[Any]) -> None:
+    """Frames from 1 x 1 pixel on, noise, black, white and views of other arrays give lists of possible faces."""
     tracker = build(cls)
     drawn, grey, *noise = _frames()
     cases = [(frame, f"noise of {frame.shape[1]} x {frame.shape[0]} pixels") for frame in noise]
@@ -73,7 +83,9 @@ def _hostile(cls: type[Any]) -> None:
         _expect_faces(tracker.detect(frame), name)
 
 
+@CHECKS.add("leaves_picture", hint="work on frame.copy()")
 def _leaves_picture(cls: type[Any]) -> None:
+    """The frame does not change."""
     tracker = build(cls)
     for frame in _frames():
         copy = frame.copy()
@@ -81,7 +93,9 @@ def _leaves_picture(cls: type[Any]) -> None:
         expect(np.array_equal(frame, copy), "the frame changed in place")
 
 
+@CHECKS.add("repeatable", hint="keep no state between calls: the caller follows faces over time")
 def _repeats(cls: type[Any]) -> None:
+    """The faces of a frame do not depend on earlier calls."""
     tracker = build(cls)
     drawn, *others = _frames()
     before = tracker.detect(drawn)
@@ -90,34 +104,8 @@ def _repeats(cls: type[Any]) -> None:
     expect(tracker.detect(drawn) == before, "the same frame gave other faces after a call with another frame")
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check(
-        "gives_faces",
-        _gives_faces,
-        "a frame gives a list of `Face` with finite numbers, boxes of positive size, and scores in [0, 1]",
-        "scale the detector's scores to [0, 1], and give boxes as (x, y, width, height) in pixels",
-    ),
-    Check("leaves_picture", _leaves_picture, "the frame does not change", "work on frame.copy()"),
-    Check(
-        "repeatable",
-        _repeats,
-        "the faces of a frame do not depend on earlier calls",
-        "keep no state between calls: the caller follows faces over time",
-    ),
-    Check(
-        "warps_crops",
-        _warps_crops,
-        "`warp` gives None, or finite offsets of shape (88, 88, 2) and a confidence in [0, 1], also without landmarks",
-        "return Warp(np.zeros((88, 88, 2)), 0.0) if there are no landmarks",
-    ),
+CHECKS += [
     RECIPE_ROUND_TRIP,
-    Check(
-        "hostile_input",
-        _hostile,
-        "frames from 1 x 1 pixel on, noise, black, white and views of other arrays give lists of possible faces",
-        "return [] where the detector cannot run; np.ascontiguousarray(frame)",
-    ),
 ]
 _OF_CLIPS = ("padding", "batch_equals_singles", "no_video_is_audio_only", "invalid_frames_ignored", "complexity")
 DOES_NOT_APPLY = {

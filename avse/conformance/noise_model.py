@@ -9,9 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from avse.conformance.common import DOCUMENTED
-from avse.conformance.core import Check, build, expect, expect_close, expect_finite, seeded
+from avse.conformance.core import Check, Checks, build, expect, expect_close, expect_finite, seeded
 from avse.conformance.modules import Probe, Views, causal_instance, module_checks
 from avse.contracts.noise_model import NoiseModel, State
+
+CHECKS = Checks([DOCUMENTED])
 
 _BINS = 321
 Example = tuple[torch.Tensor, torch.Tensor]
@@ -75,7 +77,9 @@ def _look(model: NoiseModel, power: torch.Tensor, mask: torch.Tensor) -> Views:
 _PROBE = Probe(lambda model, frames, seed: _example((frames,)), _look)
 
 
+@CHECKS.add("shapes", hint="keep a batch and a frame axis even if their size is one")
 def _shapes(cls: type[Any]) -> None:
+    """States are tensors with the batch first; the variance has the shape of the power, for any batch and length."""
     model = build(cls)
     for lengths in ((1,), (7,), (30, 18, 1)):
         power, mask = _example(lengths)
@@ -90,7 +94,9 @@ def _shapes(cls: type[Any]) -> None:
             expect(shape == tuple(power.shape), f"after {number} updates, power {tuple(power.shape)} gave {shape}")
 
 
+@CHECKS.add("hostile_input", hint="floor factors at a small value")
 def _hostile(cls: type[Any]) -> None:
+    """Silence, huge and tiny power and a single burst give a positive, finite variance."""
     model = build(cls)
     power, mask = _example()
     burst = torch.zeros_like(power)
@@ -102,7 +108,9 @@ def _hostile(cls: type[Any]) -> None:
         expect(bool((variance[mask] > 0).all()), f"variance of {name} reaches {float(variance[mask].min()):.3g}")
 
 
+@CHECKS.add("fits", hint="check numerator / denominator in the rule")
 def _fits(cls: type[Any]) -> None:
+    """Updates bring the variance closer to the power."""
     model = build(cls)
     power, mask = _example()
 
@@ -115,7 +123,9 @@ def _fits(cls: type[Any]) -> None:
     expect(last <= first + 1e-6, f"the objective went from {first:.5g} to {last:.5g} in 10 updates")
 
 
+@CHECKS.add("keeps_state", hint="use no in-place operations")
 def _keeps_state(cls: type[Any]) -> None:
+    """Update changes no tensor of its argument."""
     model = build(cls)
     power, mask = _example()
     state = _fit(model, power, mask, 0)[0]
@@ -126,6 +136,7 @@ def _keeps_state(cls: type[Any]) -> None:
     expect(not changed, f"update changed {', '.join(changed)} of its argument `state`")
 
 
+@CHECKS.add("causal", hint="sum over the frames so far; or set causal = False")
 def _causal(cls: type[Any]) -> None:
     model = causal_instance(cls).double()
     power, mask = _example((30,))
@@ -135,16 +146,7 @@ def _causal(cls: type[Any]) -> None:
     expect_close(one, two, "variance before the power changes", 1e-7)
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check(
-        "shapes",
-        _shapes,
-        "states are tensors with the batch first; the variance has the shape of the power, for any batch and length",
-        "keep a batch and a frame axis even if their size is one",
-    ),
-    Check("fits", _fits, "updates bring the variance closer to the power", "check numerator / denominator in the rule"),
-    Check("keeps_state", _keeps_state, "update changes no tensor of its argument", "use no in-place operations"),
+CHECKS += [
     Check(
         "padding",
         partial(_PROBE.padding, lengths=(18,), more=(7,)),
@@ -160,13 +162,6 @@ CHECKS = [
         partial(_PROBE.precision, inputs=_inputs, tolerances={torch.float64: 1e-3}),
         "float32 and float64 in, the same out; mixed precision in bfloat16 stays finite",
         "create tensors with dtype and device of x; floor factors at a small value",
-    ),
-    Check("causal", _causal, hint="sum over the frames so far; or set causal = False"),
-    Check(
-        "hostile_input",
-        _hostile,
-        "silence, huge and tiny power and a single burst give a positive, finite variance",
-        "floor factors at a small value",
     ),
     *module_checks(_inputs, _outputs, _long_inputs, draws=True),
 ]

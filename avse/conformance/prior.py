@@ -11,6 +11,7 @@ import torch
 from avse.conformance.common import DOCUMENTED
 from avse.conformance.core import (
     Check,
+    Checks,
     NotApplicable,
     build,
     example_batch,
@@ -36,6 +37,8 @@ from avse.conformance.modules import (
 from avse.contracts.prior import LatentPrior, Prior, ScorePrior, SwitchingPrior
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.signal.stft import stft_frames
+
+CHECKS = Checks([DOCUMENTED])
 
 
 def _training_batch(lengths: tuple[int, ...] = (6400, 4000)) -> Batch:
@@ -101,7 +104,9 @@ def _loss_of(prior: Prior, batch: Batch) -> torch.Tensor:
         return prior.loss(batch)["loss"]
 
 
+@CHECKS.add("loss", hint="average over frames inside each clip")
 def _loss(cls: type[Any]) -> None:
+    """Loss(batch) gives finite scalars, among them `loss`."""
     prior = build(cls, train=True)
     for batch in (_training_batch((6400,)), _training_batch(), _training_batch().without_video()):
         with seeded(11):
@@ -112,7 +117,9 @@ def _loss(cls: type[Any]) -> None:
             expect_finite(value, name)
 
 
+@CHECKS.add("domain", hint="override both or neither")
 def _domain(cls: type[Any]) -> None:
+    """Synthesise inverts analyse, complex (batch, frames, bins)."""
     prior, batch = build(cls), example_batch((6400, 4000))
     spectrum = prior.analyse(batch.noisy)
     shape = 2, stft_frames(6400, prior.fft_size, prior.hop), prior.bins
@@ -123,7 +130,9 @@ def _domain(cls: type[Any]) -> None:
     expect_close(prior.synthesise(spectrum, 6400), batch.noisy, "synthesise(analyse(audio)) and the audio", 1e-3)
 
 
+@CHECKS.add("shapes", hint="look at the order of axes: (batch, frames, latent_dim) and (batch, frames, bins)")
 def _shapes(cls: type[Any]) -> None:
+    """The methods of its family keep batch and frames, for any batch and length."""
     prior = build(cls)
     for lengths in ((1,), (640,), (6400, 4000, 800)):
         for component in _components(prior):
@@ -155,7 +164,9 @@ def _shapes_of_views(prior: Prior, batch: Batch) -> None:
         _expect_shape("drift", drift, tuple(spectrum.shape))
 
 
+@CHECKS.add("past_only", hint="shift z by one frame before the recurrence or a causally masked attention")
 def _past_only(cls: type[Any]) -> None:
+    """P(z_t | ...) depends on no z from t on."""
     prior = build(cls)
     if not isinstance(prior, LatentPrior):
         raise NotApplicable("not a latent prior")
@@ -169,7 +180,9 @@ def _past_only(cls: type[Any]) -> None:
     expect_close(one, two, "mean of p(z_t | z before t), later z changed", 1e-5)
 
 
+@CHECKS.add("switch", hint="end them with log_softmax(dim=-1)")
 def _switch(cls: type[Any]) -> None:
+    """Probabilities of the switch sum to one."""
     prior = build(cls)
     if not isinstance(prior, SwitchingPrior):
         raise NotApplicable("not a switching prior")
@@ -178,12 +191,15 @@ def _switch(cls: type[Any]) -> None:
         expect_close(total, torch.ones_like(total), f"sums of the {name} probabilities")
 
 
+@CHECKS.add("batch_equals_singles")
 def _batches(cls: type[Any]) -> None:
     for lengths in ((6400, 4000), (3840, 3841)):
         _PROBE.batches(cls, lengths, tolerance=1e-5)
 
 
+@CHECKS.add("no_video_is_audio_only", hint="take the video from `context`, and fuse it as audio + r * delta")
 def _no_video(cls: type[Any]) -> None:
+    """No valid frame is the same as no video, bit for bit, also beside a clip with video."""
     prior, batch = build(cls), _training_batch()
     without, unseen = batch.without_video(), replace(batch, valid=torch.zeros_like(batch.valid))
     what = "without video and with no valid frame"
@@ -198,20 +214,25 @@ def _no_video(cls: type[Any]) -> None:
     compare(one, two, "of a clip without video, beside another without and beside one with video")
 
 
+@CHECKS.add("invalid_frames_ignored", hint="read crops only through a VisualFrontend, which sets invalid ones to zero")
 def _invalid_frames(cls: type[Any]) -> None:
     prior, batch = build(cls), _training_batch()
     other = _look(prior, white_where_invalid(batch))
     compare(_look(prior, batch), other, "with black and with white crops in the invalid frames")
 
 
+@CHECKS.add("precision")
 def _precision(cls: type[Any]) -> None:
+    """Float32 and float64 in, the same out; mixed precision in bfloat16 stays finite."""
     _PROBE.precision(cls, _inputs, {torch.float64: 1e-3})
     prior = build(cls)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         expect_finite(_loss_of(prior, _training_batch()), "the loss in mixed precision (bfloat16)")
 
 
+@CHECKS.add("causal", hint="use causal convolutions, attention and recurrences; or set causal = False")
 def _causal(cls: type[Any]) -> None:
+    """With `causal` true no frame depends on audio or crops after its window."""
     prior = causal_instance(cls).double()
     (batch,), frame = to_dtype((_training_batch((12800,)),), torch.float64), 12
     end = (frame * SAMPLES_PER_FRAME - prior.fft_size // 2) // prior.hop + 1  # frames whose window ends by the change
@@ -219,7 +240,9 @@ def _causal(cls: type[Any]) -> None:
     compare(one, two, "before audio and crops change", 1e-7)
 
 
+@CHECKS.add("hostile_input", hint="compare power with a floor; bound log-variances")
 def _hostile(cls: type[Any]) -> None:
+    """Silence, clipping, impulses, huge and tiny input give finite results and a finite loss."""
     prior, batch = build(cls), _training_batch((6400, 3000))
     for name, audio in hostile_audio(batch).items():
         case = replace(batch, noisy=audio, clean=audio)
@@ -228,56 +251,11 @@ def _hostile(cls: type[Any]) -> None:
             expect_finite(view, f"{what} of {name}")
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check("loss", _loss, "loss(batch) gives finite scalars, among them `loss`", "average over frames inside each clip"),
-    Check("domain", _domain, "synthesise inverts analyse, complex (batch, frames, bins)", "override both or neither"),
-    Check(
-        "shapes",
-        _shapes,
-        "the methods of its family keep batch and frames, for any batch and length",
-        "look at the order of axes: (batch, frames, latent_dim) and (batch, frames, bins)",
-    ),
-    Check(
-        "past_only",
-        _past_only,
-        "p(z_t | ...) depends on no z from t on",
-        "shift z by one frame before the recurrence or a causally masked attention",
-    ),
-    Check("switch", _switch, "probabilities of the switch sum to one", "end them with log_softmax(dim=-1)"),
+CHECKS += [
     Check(
         "padding",
         partial(_PROBE.padding, lengths=(6400,), more=(3 * SAMPLES_PER_FRAME + 17,), tolerance=1e-5),
         hint="mask attention, means and backward recurrences by `context.mask`",
-    ),
-    Check("batch_equals_singles", _batches),
-    Check(
-        "no_video_is_audio_only",
-        _no_video,
-        "no valid frame is the same as no video, bit for bit, also beside a clip with video",
-        "take the video from `context`, and fuse it as audio + r * delta",
-    ),
-    Check(
-        "invalid_frames_ignored",
-        _invalid_frames,
-        hint="read crops only through a VisualFrontend, which sets invalid ones to zero",
-    ),
-    Check(
-        "precision",
-        _precision,
-        "float32 and float64 in, the same out; mixed precision in bfloat16 stays finite",
-    ),
-    Check(
-        "causal",
-        _causal,
-        "with `causal` true no frame depends on audio or crops after its window",
-        "use causal convolutions, attention and recurrences; or set causal = False",
-    ),
-    Check(
-        "hostile_input",
-        _hostile,
-        "silence, clipping, impulses, huge and tiny input give finite results and a finite loss",
-        "compare power with a floor; bound log-variances",
     ),
     *module_checks(_inputs, _outputs, _long_inputs, losses=_losses, draws=True),
 ]

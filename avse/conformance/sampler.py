@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
-from avse.conformance.core import Check, build, expect, expect_close, expect_equal, expect_finite
+from avse.conformance.core import Check, Checks, build, expect, expect_close, expect_equal, expect_finite
 from avse.contracts.sampler import Expected, Noise, Sampler
 from avse.contracts.sde import Sde
+
+CHECKS = Checks([DOCUMENTED])
 
 _BINS = 4
 _ENOUGH = 100  # steps with which every sampler must draw the right distribution
@@ -67,7 +69,9 @@ def _same(one: torch.Tensor, two: torch.Tensor, what: str) -> None:
     expect_equal(torch.view_as_real(one), torch.view_as_real(two), what)
 
 
+@CHECKS.add("shapes", hint="move value by value")
 def _shapes(cls: type[Any]) -> None:
+    """It draws in the shape of its noise, with any number of steps."""
     for steps in (1, 2, 7):
         for shape in ((1, 1, _BINS), (3, 5, _BINS)):
             drawn = _drawn(build(cls, steps=steps), shape)
@@ -86,7 +90,9 @@ def _moments(cls: type[Any]) -> None:
     expect(float(wrong) < 0.1, f"the covariance is off by {float(wrong):.3f} of its largest entry")
 
 
+@CHECKS.add("few_steps", hint="take more steps by default")
 def _few_steps(cls: type[Any]) -> None:
+    """With its own number of steps, variances are right within a factor of about 1.5."""
     mean, covariance, _ = _gaussian()
     drawn = _drawn(build(cls), (4, 1000, _BINS)).flatten(0, 1)
     ratio = (drawn - mean).abs().square().mean(dim=0) / covariance.diagonal().real
@@ -94,6 +100,7 @@ def _few_steps(cls: type[Any]) -> None:
     expect(low > 0.5 and high < 1.6, f"with its own number of steps, variances are wrong by {low:.2f} to {high:.2f}")
 
 
+@CHECKS.add("batch_equals_singles", hint="take no norms or other statistics over the batch")
 def _batches(cls: type[Any]) -> None:
     together = _drawn(build(cls, steps=5), (3, 6, _BINS))
     for row in range(3):
@@ -102,7 +109,9 @@ def _batches(cls: type[Any]) -> None:
         expect_close(one, two, f"clip {row} alone and in a batch of 3", 1e-6)
 
 
+@CHECKS.add("repeatable", hint="draw from `noise` only; keep what passes from one move to the next in `memory`")
 def _repeatable(cls: type[Any]) -> None:
+    """Equal noise gives equal speech; one run does not change the next."""
     sampler = build(cls, steps=5)
     one = _drawn(sampler, (2, 6, _BINS))
     torch.manual_seed(1)
@@ -110,7 +119,9 @@ def _repeatable(cls: type[Any]) -> None:
     _same(one, _drawn(build(cls, seed=1, steps=5), (2, 6, _BINS)), "two instances with the same noise")
 
 
+@CHECKS.add("keeps_state", hint="use no in-place operations")
 def _keeps_state(cls: type[Any]) -> None:
+    """The state does not change in place."""
     sampler, (_, _, expected) = build(cls), _gaussian()
     state, time = _noise((2, 3, _BINS))(), torch.full((2,), 0.6, dtype=torch.float64)
     before = state.clone()
@@ -119,7 +130,9 @@ def _keeps_state(cls: type[Any]) -> None:
     _same(before, state, "the state before and after a step")
 
 
+@CHECKS.add("precision", hint="create tensors with dtype and device of the state")
 def _precision(cls: type[Any]) -> None:
+    """Complex64 and complex128 in, the same out."""
     sampler = build(cls, steps=5)
     single, double = (_drawn(sampler, (2, 6, _BINS), dtype) for dtype in (torch.float32, torch.float64))
     expect(single.dtype == torch.complex64, f"complex64 in gave {single.dtype}")
@@ -127,34 +140,12 @@ def _precision(cls: type[Any]) -> None:
     expect_close(torch.view_as_real(single), torch.view_as_real(double), "draws in float32 and float64", 1e-3)
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check("shapes", _shapes, "it draws in the shape of its noise, with any number of steps", "move value by value"),
+CHECKS += [
     Check(
         "moments",
         _moments,
         f"with {_ENOUGH} steps, Gaussian speech is drawn with the right mean and covariance",
         "variances are those of real and imaginary part together; the score is (scale E - state) / std^2",
-    ),
-    Check(
-        "few_steps",
-        _few_steps,
-        "with its own number of steps, variances are right within a factor of about 1.5",
-        "take more steps by default",
-    ),
-    Check("batch_equals_singles", _batches, hint="take no norms or other statistics over the batch"),
-    Check("keeps_state", _keeps_state, "the state does not change in place", "use no in-place operations"),
-    Check(
-        "precision",
-        _precision,
-        "complex64 and complex128 in, the same out",
-        "create tensors with dtype and device of the state",
-    ),
-    Check(
-        "repeatable",
-        _repeatable,
-        "equal noise gives equal speech; one run does not change the next",
-        "draw from `noise` only; keep what passes from one move to the next in `memory`",
     ),
     RECIPE_ROUND_TRIP,
 ]

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from avse.conformance.common import DOCUMENTED, RECIPE_ROUND_TRIP
-from avse.conformance.core import Check, build, expect, expect_close, expect_finite
+from avse.conformance.core import Checks, build, expect, expect_close, expect_finite
+
+CHECKS = Checks([DOCUMENTED])
 
 _METHODS = ("marginal", "coefficients")
 
@@ -16,7 +18,9 @@ def _times(dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.linspace(0.02, 1.0, 50, dtype=dtype)
 
 
+@CHECKS.add("shapes", hint="return torch.ones_like(time) or torch.full_like(time, value) for a constant")
 def _shapes(cls: type[Any]) -> None:
+    """Both methods give two tensors of the shape of the times."""
     sde = build(cls)
     for shape in ((), (1,), (5,), (2, 3)):
         time = torch.full(shape, 0.4)
@@ -25,8 +29,12 @@ def _shapes(cls: type[Any]) -> None:
             expect(shapes == [shape] * 2, f"{name} of times of shape {shape} has shapes {shapes[0]} and {shapes[1]}")
 
 
+@CHECKS.add(
+    "moments",
+    hint="d scale / dt = -decay scale and d std^2 / dt = diffusion^2 - 2 decay std^2; check factors of 2 and signs",
+)
 def _moments(cls: type[Any]) -> None:
-    """d scale / dt = -decay scale, and d std^2 / dt = -2 decay std^2 + diffusion^2."""
+    """`marginal` solves the equation that `coefficients` describes."""
     sde, time, small = build(cls), _times(), 1e-5
     scale, std = sde.marginal(time)
     decay, diffusion = sde.coefficients(time)
@@ -38,7 +46,9 @@ def _moments(cls: type[Any]) -> None:
     expect_close(rate, expected, "change of std^2, from `marginal` and from `coefficients`", 1e-3)
 
 
+@CHECKS.add("direction", hint="start std^2 at 0")
 def _direction(cls: type[Any]) -> None:
+    """It starts with speech alone (scale 1, std 0), and std / scale grows."""
     sde = build(cls)
     scale, std = sde.marginal(torch.zeros(1, dtype=torch.float64))
     expect(abs(float(scale) - 1) < 1e-6 and float(std) < 1e-3, f"at time 0 scale is {float(scale)}, std {float(std)}")
@@ -47,7 +57,9 @@ def _direction(cls: type[Any]) -> None:
     expect(bool((ratio.diff() >= 0).all()) and float(ratio[0]) > 0, "std / scale does not grow with time")
 
 
+@CHECKS.add("precision", hint="compute with torch functions of `time`; use expm1 near 0")
 def _precision(cls: type[Any]) -> None:
+    """Float32 and float64 in, the same out."""
     sde = build(cls)
     for name in _METHODS:
         for one, two in zip(getattr(sde, name)(_times(torch.float32)), getattr(sde, name)(_times())):
@@ -56,32 +68,7 @@ def _precision(cls: type[Any]) -> None:
             expect_close(one, two, f"{name} in float32 and float64")
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check(
-        "shapes",
-        _shapes,
-        "both methods give two tensors of the shape of the times",
-        "return torch.ones_like(time) or torch.full_like(time, value) for a constant",
-    ),
-    Check(
-        "moments",
-        _moments,
-        "`marginal` solves the equation that `coefficients` describes",
-        "d scale / dt = -decay scale and d std^2 / dt = diffusion^2 - 2 decay std^2; check factors of 2 and signs",
-    ),
-    Check(
-        "direction",
-        _direction,
-        "it starts with speech alone (scale 1, std 0), and std / scale grows",
-        "start std^2 at 0",
-    ),
-    Check(
-        "precision",
-        _precision,
-        "float32 and float64 in, the same out",
-        "compute with torch functions of `time`; use expm1 near 0",
-    ),
+CHECKS += [
     RECIPE_ROUND_TRIP,
 ]
 DOES_NOT_APPLY = {

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from avse.conformance.common import DOCUMENTED
-from avse.conformance.core import Check, build, expect, expect_equal, expect_finite
+from avse.conformance.core import Check, Checks, build, expect, expect_equal, expect_finite
 from avse.conformance.modules import Probe, Views, before, causal_instance, compare, module_checks
 from avse.contracts.types import MOUTH_SIZE
 from avse.contracts.visual_frontend import VisualFrontend
+
+CHECKS = Checks([DOCUMENTED])
 
 Crops = tuple[torch.Tensor, torch.Tensor]
 
@@ -52,7 +54,9 @@ def _features(frontend: VisualFrontend, mouth: torch.Tensor, valid: torch.Tensor
 _PROBE = Probe(lambda frontend, frames, seed: _crops(1, frames, seed=seed), _look)
 
 
+@CHECKS.add("shapes", hint="set self.output_dim in the constructor; pad in time so that the number of frames stays")
 def _shapes(cls: type[Any]) -> None:
+    """Features (batch, frames, output_dim), for any batch and from one frame on."""
     sizes: list[dict[str, Any]] = [{}]
     if "output_dim" in inspect.signature(cls).parameters:
         sizes.append({"output_dim": 5})
@@ -67,7 +71,9 @@ def _shapes(cls: type[Any]) -> None:
             expect(shape == (batch, frames, dim), f"{batch} clips of {frames} frames gave {shape}, output_dim is {dim}")
 
 
+@CHECKS.add("invalid_frames_ignored", hint="implement `features` and leave `forward` to the contract")
 def _invalid_frames(cls: type[Any]) -> None:
+    """What invalid frames hold changes nothing, and their features are zero."""
     frontend = build(cls)
     mouth, valid = _inputs(frontend)
     other = torch.where(valid[..., None, None], mouth, 255 - mouth)
@@ -76,7 +82,9 @@ def _invalid_frames(cls: type[Any]) -> None:
     expect(not bool(features[~valid].any()), "features of invalid frames are not zero")
 
 
+@CHECKS.add("no_video_is_audio_only", hint="implement `features` and leave `forward` to the contract")
 def _no_video(cls: type[Any]) -> None:
+    """With no valid frame the features are zero, also beside clips with video."""
     frontend = build(cls)
     mouth, valid = _crops(3)
     nothing = _features(frontend, mouth, torch.zeros_like(valid))
@@ -87,19 +95,24 @@ def _no_video(cls: type[Any]) -> None:
     expect_finite(beside, "features of clips beside one without a valid frame")
 
 
+@CHECKS.add("sees", hint="look at the order of axes")
 def _sees(cls: type[Any]) -> None:
+    """Features depend on the crops."""
     frontend = build(cls)
     mouth, valid = _crops()
     moved = _features(frontend, mouth.flip(1), valid)
     expect(not torch.equal(moved, _features(frontend, mouth, valid)), "features do not depend on the crops")
 
 
+@CHECKS.add("precision")
 def _precision(cls: type[Any]) -> None:
+    """Weights in float32, bfloat16 and float64 give features in the same; mixed precision in bfloat16 stays close."""
     weights = any(True for _ in build(cls).parameters())  # without weights, the precision is not defined
     tolerances = {torch.float64: 1e-3, torch.bfloat16: 0.2} if weights else {}
     _PROBE.precision(cls, lambda frontend: _crops(), tolerances, mixed_tolerance=0.2)
 
 
+@CHECKS.add("causal", hint="pad convolutions in time on the left only; or set causal = False")
 def _causal(cls: type[Any]) -> None:
     frontend = causal_instance(cls).double()
     mouth, valid = _crops(frames=12)
@@ -110,7 +123,9 @@ def _causal(cls: type[Any]) -> None:
     compare(before(one, 7), before(two, 7), "before the crops change", 1e-9)
 
 
+@CHECKS.add("hostile_input", hint="divide by std + small")
 def _hostile(cls: type[Any]) -> None:
+    """Black, white and flickering crops give finite features."""
     frontend = build(cls)
     mouth, valid = _crops()
     alternating = torch.zeros_like(mouth)
@@ -119,45 +134,13 @@ def _hostile(cls: type[Any]) -> None:
         expect_finite(_features(frontend, crops, valid), f"features of {name} crops")
 
 
-CHECKS = [
-    DOCUMENTED,
-    Check(
-        "shapes",
-        _shapes,
-        "features (batch, frames, output_dim), for any batch and from one frame on",
-        "set self.output_dim in the constructor; pad in time so that the number of frames stays",
-    ),
+CHECKS += [
     Check(
         "padding",
         partial(_PROBE.padding, lengths=(1, 6), more=(1, 4)),
         hint="make convolutions in time see zeros beyond the end; mask means and attention by `valid`",
     ),
     Check("batch_equals_singles", partial(_PROBE.batches, lengths=(8, 8, 5, 1))),
-    Check(
-        "no_video_is_audio_only",
-        _no_video,
-        "with no valid frame the features are zero, also beside clips with video",
-        "implement `features` and leave `forward` to the contract",
-    ),
-    Check(
-        "invalid_frames_ignored",
-        _invalid_frames,
-        "what invalid frames hold changes nothing, and their features are zero",
-        "implement `features` and leave `forward` to the contract",
-    ),
-    Check("sees", _sees, "features depend on the crops", "look at the order of axes"),
-    Check(
-        "precision",
-        _precision,
-        "weights in float32, bfloat16 and float64 give features in the same; mixed precision in bfloat16 stays close",
-    ),
-    Check("causal", _causal, hint="pad convolutions in time on the left only; or set causal = False"),
-    Check(
-        "hostile_input",
-        _hostile,
-        "black, white and flickering crops give finite features",
-        "divide by std + small",
-    ),
     *module_checks(_inputs, _outputs, _long_inputs),
 ]
 DOES_NOT_APPLY: dict[str, str] = {}
