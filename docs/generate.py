@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # Title, introduction, and modules with the names to document; empty names mean all public ones.
-API = {
+API: dict[str, tuple[str, str, dict[str, list[str]]]] = {
     "front-door": (
         "The public API",
         "The functions and classes of `import avse`, and what they return. Everything is imported on first use. "

@@ -1,4 +1,4 @@
-"""Kind `inference`: finds the voice under a speech prior and a noise model."""
+"""Kind `inference`: finds speech under a speech prior and a noise model."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from avse.contracts.types import Batch, Estimate
 
 
 class Inference(System):
-    """Iterates from a batch to an estimate of the voice; can be stopped after any iteration.
+    """Iterates from a batch to an estimate of speech; can be stopped after any iteration.
 
     A subclass implements `iterate`. An inference that is itself trained (unrolled) keeps gradients through `iterate`.
-    One that draws at random draws for each clip by itself and in the clip's own length, so that a batch gives what its
-    clips give one by one.
+    Random numbers are drawn for each clip by itself and in the clip's own length, so that a batch gives what its clips
+    give one by one.
 
     Arguments
     ---------
     prior : Prior
-        What speech looks like.
+        The model of speech.
     noise_model : NoiseModel
-        What noise looks like.
+        The model of noise.
     iterations : int
-        How often to iterate.
+        Number of iterations.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Kind `noise_model`: the variance of noise over time and frequency, fitted on the clip or told by its scene."""
+"""Kind `noise_model`: the variance of noise over time and frequency, fitted on the clip or given by its scene."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class NoiseModel(nn.Module, Plugin):
     What is fitted on a clip is a `State`: a dictionary of tensors with the batch first. Methods return new states and
     change none, so that an iteration can be a layer of a network (unrolled inference) and gradients pass through it.
 
-    The M-step sees only two non-negative statistics, the parts of the objective's gradient with respect to the
-    variance, d objective / d V = denominator - numerator. They cover the ways in which inferences of the field
-    fit noise: with draws r of speech, `numerator = mean_r |x|^2 / Vx_r^2` and denominator = mean_r 1 / Vx_r
-    (Monte-Carlo EM); with a posterior noise power P, numerator = P / V^2 and denominator = 1 / V (variational EM).
-    A factorisation turns them into multiplicative rules, another model into gradient steps.
+    The M-step reads only two non-negative statistics, the parts of the objective's gradient with respect to the
+    variance, d objective / d V = denominator - numerator. With draws r of speech (Monte-Carlo EM) they are
+    numerator = mean_r |x|^2 / Vx_r^2 and denominator = mean_r 1 / Vx_r; with a posterior noise power P (variational EM)
+    numerator = P / V^2 and denominator = 1 / V. A factorisation makes multiplicative rules of them, another model
+    gradient steps.
     """
 
     @abstractmethod
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
-        """Where the fit begins.
+        """The state from which the fit begins.
 
         Arguments
         ---------
         power : tensor, shape (batch, frames, bins)
-            `|x|^2` of the noisy sound.
+            `|x|^2` of the noisy audio.
         mask : tensor, shape (batch, frames), bool
-            False beyond each clip's end; those steps must not count.
+            False beyond each clip's end; those frames must not count.
         scene : tensor, shape (batch, dim), or None
-            An embedding of what is known of the noise (text, picture, sound); a model without use for it ignores it.
+            An embedding of what is known of the noise (text, image, audio); most models ignore it.
 
         Returns
         -------

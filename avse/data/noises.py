@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE
+from avse.data.audio import read_audio
+from avse.data.manifest import read_manifest
+from avse.errors import AvseError
 
 COLOURS = {"white": 0.0, "pink": 0.5, "brown": 1.0, "blue": -0.5}
 """Exponent of 1/frequency in the amplitude spectrum, by name."""
@@ -121,3 +127,42 @@ def fit_length(audio: np.ndarray, samples: int, rng: np.random.Generator) -> np.
     (4000,)
     """
     return cut_or_loop(audio, samples, draw_offset(audio, samples, rng))
+
+
+def noise_recordings(
+    manifest: str | Path | Sequence[str | Path],
+    splits: Sequence[str] = ("train",),
+    recordings: int = 400,
+    seconds: float = 3.0,
+    seed: int = 0,
+) -> Iterator[np.ndarray]:
+    """Recordings of noise of a manifest, as `nmf_frozen` learns from.
+
+    Arguments
+    ---------
+    manifest : path
+    splits : sequence of str
+    recordings : int
+        At most this number, chosen at random.
+    seconds : float
+        Length that is taken of each, from a random place on.
+    seed : int
+
+    Yields
+    ------
+    array, shape (samples,), float32
+        At 16 kHz.
+
+    Raises
+    ------
+    AvseError
+        If the manifest holds no noise in these splits.
+    """
+    rows = [row for row in read_manifest(manifest, splits=splits, kinds=["noise"]) if row.noise is not None]
+    if not rows:
+        raise AvseError(f"{manifest}: holds no noise (kind `noise`) in the splits {', '.join(splits)}.")
+    rng = np.random.default_rng(seed)
+    samples = int(seconds * SAMPLE_RATE)
+    for index in rng.permutation(len(rows))[:recordings]:
+        recording = read_audio(rows[index].noise)
+        yield fit_length(recording, min(samples, len(recording)), rng)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from avse.data.rendering import mixture_list, read_mixtures
+from avse.devices import find_device
 from avse.errors import AvseError
 from avse.evaluation.conditions import CLEAN_VIDEO, items_of, one_condition, sweep
 from avse.evaluation.rows import cells, read_rows, row_writer, write_rows
@@ -104,6 +105,7 @@ def evaluate(
     limit : int, optional
         Score the first so many utterances only.
     device : str
+        Of a model given by name or folder: `cpu`, `cuda`, ..., or `auto`.
     label : str, optional
         Name of the system in tables. Default: the model's name, or that of the folder of estimates.
     seed : int
@@ -156,6 +158,8 @@ def evaluate(
     if overrides and not isinstance(model, str | Path):
         raise AvseError(f"{', '.join(f'--{key}' for key in overrides)}: only the recipe of a model can be changed.")
     built = build_metrics(names)
+    by_name = isinstance(model, str | Path)
+    device = str(find_device(device)) if by_name else str(getattr(model, "device", "cpu"))
     chosen = [one for one in mixtures if not swept or video_of(one.first) is not None][:limit]
     if not chosen:
         raise AvseError(f"{manifest}: no row has a video, so there is nothing to corrupt.")
@@ -249,7 +253,7 @@ def read_scores(out: str | Path) -> list[Row]:
     """
     path = Path(out) / "scores.csv"
     if not path.is_file():
-        raise AvseError(f"{out}: holds no scores.csv. Name a folder that `avse evaluate --out` wrote.")
+        raise AvseError(f"{out}: holds no scores.csv. Name a folder that `avse evaluate` wrote.")
     return read_rows(path)
 
 
@@ -262,7 +266,7 @@ def read_sweep(out: str | Path) -> tuple[list[Row], dict[str, Any]]:
         If the folder holds no such evaluation.
     """
     if not (Path(out) / _SWEEP).is_file() or not (Path(out) / "settings.json").is_file():
-        raise AvseError(f"{out}: holds no {_SWEEP}. Name a folder that `avse evaluate --corruptions --out` wrote.")
+        raise AvseError(f"{out}: holds no {_SWEEP}. Name a folder that `avse study robustness` wrote.")
     return read_rows(Path(out) / _SWEEP), json.loads((Path(out) / "settings.json").read_text(encoding="utf-8"))
 
 
@@ -304,15 +308,15 @@ def _resume(
                 shutil.rmtree(out / name, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AvseError(f"{out}: cannot write there ({error.strerror}). Choose another --out.") from None
+        raise AvseError(f"{out}: cannot write there ({error.strerror}). Choose another --output.") from None
     earlier: dict[str, Any] = {}
     if (out / "settings.json").is_file():
         try:
             earlier = json.loads((out / "settings.json").read_text(encoding="utf-8"))
         except ValueError:
-            raise AvseError(f"{out / 'settings.json'}: is damaged. Give another --out or --overwrite.") from None
+            raise AvseError(f"{out / 'settings.json'}: is damaged. Give another --output or --overwrite.") from None
     elif (out / _SCORES).is_file() or (out / _SWEEP).is_file():
-        raise AvseError(f"{out}: holds scores but no settings.json. Give another --out or --overwrite.")
+        raise AvseError(f"{out}: holds scores but no settings.json. Give another --output or --overwrite.")
     # A manifest may have moved, a system have another name, and a sweep be widened.
     free = {"manifest", "system", "estimates"} | (
         {"corruptions"} if "corruptions" in settings.keys() & earlier else set()
@@ -322,7 +326,7 @@ def _resume(
     differ = [line for key, line in zip(keys, differ) if earlier.get(key) != settings.get(key)]
     if differ:
         raise AvseError(
-            "\n  ".join([f"{out}: holds scores of other settings. Give another --out or --overwrite."] + differ)
+            "\n  ".join([f"{out}: holds scores of other settings. Give another --output or --overwrite."] + differ)
         )
     with atomic_path(out / "settings.json") as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

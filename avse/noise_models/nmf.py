@@ -1,4 +1,4 @@
-"""Noise model `nmf`: a few spectra and how strong each is, step by step, both learned on the clip."""
+"""Noise model `nmf`: a few spectra and their gains at each frame, both learned on the clip."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class NMF(NoiseModel):
     Arguments
     ---------
     rank : int
-        How many spectra.
+        Number of spectra.
     exponent : float
         Of the multiplicative updates. One half is the published one, with which the objective never rises.
     seed : int
-        Of the random beginning; a clip begins alike alone and in any batch.
+        Of the random beginning, which is the same for a clip alone and in any batch.
 
     State: `gains` (batch, frames, rank), `spectra` (batch, rank, bins) that sum to one over bins.
 
@@ -50,13 +50,13 @@ class NMF(NoiseModel):
 
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """The clip's mean spectrum in random variations, at the clip's level; see `NoiseModel.initial_state`."""
-        batch, steps, bins = power.shape
-        spread, level = power.new_zeros(batch, self.rank, bins), power.new_zeros(batch, steps, self.rank)
+        batch, frames, bins = power.shape
+        spread, level = power.new_zeros(batch, self.rank, bins), power.new_zeros(batch, frames, self.rank)
         for row, generator in enumerate(clip_generators(mask, self.seed)):
             count = int(mask[row].sum())
             spread[row] = torch.rand(self.rank, bins, generator=generator).to(power)
             level[row, :count] = torch.rand(count, self.rank, generator=generator).to(power)
-        mean = _mean_over_steps(power, mask)
+        mean = _mean_over_frames(power, mask)
         gains, spectra = normalise((0.5 + level) / self.rank, mean[:, None] * (0.5 + spread))
         return {"gains": gains, "spectra": spectra}
 
@@ -70,6 +70,6 @@ class NMF(NoiseModel):
         return {"gains": gains, "spectra": spectra}
 
 
-def _mean_over_steps(power: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _mean_over_frames(power: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     counted = torch.where(mask[..., None], power, power.new_zeros(()))
     return counted.sum(dim=1) / mask.sum(dim=1)[:, None] + _FLOOR

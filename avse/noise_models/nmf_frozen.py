@@ -1,41 +1,40 @@
-"""Noise model `nmf_frozen`: spectra learned from recordings of noise; only their strengths are fitted to the clip."""
+"""Noise model `nmf_frozen`: spectra learned from recordings of noise; only their gains are fitted to the clip."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 from avse.contracts.noise_model import NoiseModel, State
-from avse.contracts.types import SAMPLE_RATE
 from avse.errors import AvseError
 from avse.plugins import register
 from avse.signal.nmf import multiply, normalise, update_ratio
 from avse.signal.stft import stft
 
 _FLOOR = 1e-10
-_QUIET = 1e-4  # steps this far below a recording's mean power say nothing of its noise
+_QUIET = 1e-4  # frames whose power relative to the recording's mean is below this are left out
 
 
 @register("noise_model", "nmf_frozen")
 class FrozenNMF(NoiseModel):
     """Non-negative matrix factorisation with a dictionary that was learned before: V = gains x dictionary.
 
-    It cannot take speech for noise as easily as `nmf`, nor follow a noise that it never heard. Until `learn` or
-    `learn_manifest` is called the dictionary holds overlapping frequency bands.
+    It is less likely than `nmf` to take speech for noise, but it cannot follow a noise that its dictionary lacks. Until
+    `learn` is called the dictionary holds overlapping frequency bands. `avse.data.noises.noise_recordings` reads the
+    noise of a manifest for it.
 
     Arguments
     ---------
     rank : int
-        How many spectra.
+        Number of spectra.
     fft_size, hop : int
         Of the prior's transform, in samples.
     exponent : float
         Of the multiplicative updates.
     seed : int
-        Of the random beginning of `learn`, and of the choice of recordings.
+        Of the random beginning of `learn`.
 
     Attributes
     ----------
@@ -52,6 +51,7 @@ class FrozenNMF(NoiseModel):
     torch.Size([4, 321])
     """
 
+    paper = "Smaragdis, Raj and Shashanka, Supervised and semi-supervised separation of sounds, 2007"
     dictionary: torch.Tensor
 
     def __init__(
@@ -75,7 +75,7 @@ class FrozenNMF(NoiseModel):
         return {"rank": 8, "fft_size": 640}
 
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
-        """Every spectrum equally strong, at the level of each step; see `NoiseModel.initial_state`."""
+        """All spectra have one gain, at the level of each frame; see `NoiseModel.initial_state`."""
         if power.shape[-1] != self.dictionary.shape[1]:
             raise AvseError(
                 f"nmf_frozen was made for {self.dictionary.shape[1]} frequency bins, the prior has {power.shape[-1]}: "
@@ -94,13 +94,13 @@ class FrozenNMF(NoiseModel):
         ratio = update_ratio(numerator @ dictionary.mT, denominator @ dictionary.mT, self.exponent)
         return {"gains": (state["gains"] * ratio).clamp(min=_FLOOR)}
 
-    def learn(self, sounds: Iterable[np.ndarray], iterations: int = 100) -> FrozenNMF:
+    def learn(self, recordings: Iterable[np.ndarray], iterations: int = 100) -> FrozenNMF:
         """Learn the dictionary from noise.
 
         Arguments
         ---------
-        sounds : iterable of arrays, shape (samples,)
-            Recordings at 16 kHz; each counts by its length, whatever its level.
+        recordings : iterable of arrays, shape (samples,)
+            At 16 kHz. A recording counts by its length, whatever its level.
         iterations : int
             Of the factorisation.
 
@@ -108,23 +108,28 @@ class FrozenNMF(NoiseModel):
         -------
         FrozenNMF
             This one.
+
+        Raises
+        ------
+        AvseError
+            If all recordings are silent, or there is none.
         """
-        kept = []
-        for sound in sounds:
-            signal = torch.as_tensor(np.asarray(sound, dtype=np.float32))[None]
+        spectrograms = []
+        for recording in recordings:
+            signal = torch.as_tensor(np.asarray(recording, dtype=np.float32))[None]
             power = stft(signal, self.fft_size, self.hop)[0].abs().square()
             level = power.mean(dim=1)
             power = power[level > _QUIET * level.mean()]
             if len(power):
-                kept.append(power / power.mean())
-        if not kept:
+                spectrograms.append(power / power.mean())
+        if not spectrograms:
             raise AvseError("nmf_frozen: there is no noise to learn from; every recording is silent.")
         # Bins are kept off zero: a band that a recording lost (by coding) has no infinitely small variance.
-        power = torch.cat(kept)[None] + 1e-5
+        power = torch.cat(spectrograms)[None] + 1e-5
         generator = torch.Generator().manual_seed(self.seed)
         chosen = torch.randint(power.shape[1], (self.rank,), generator=generator)
         with torch.no_grad():
-            # Begins with the spectra of random steps, blurred towards the mean.
+            # Begins with the spectra of random frames, blurred towards the mean.
             spectra = power[:, chosen] + power.mean(dim=1, keepdim=True)
             gains, spectra = normalise(torch.full((1, power.shape[1], self.rank), 1.0 / self.rank), spectra)
             for _ in range(iterations):
@@ -133,47 +138,3 @@ class FrozenNMF(NoiseModel):
                 gains, spectra = multiply(gains, spectra, power * precision.square(), precision, self.exponent)
             self.dictionary.copy_(spectra[0])
         return self
-
-    def learn_manifest(
-        self,
-        manifest: str | Path | Sequence[str | Path],
-        splits: Sequence[str] = ("train",),
-        recordings: int = 400,
-        seconds: float = 3.0,
-        iterations: int = 100,
-    ) -> FrozenNMF:
-        """Learn the dictionary from the noise of a manifest.
-
-        Arguments
-        ---------
-        manifest : path
-        splits : sequence of str
-        recordings : int
-            At most so many, chosen at random.
-        seconds : float
-            How much of each, from a random place on.
-        iterations : int
-
-        Returns
-        -------
-        FrozenNMF
-            This one; its dictionary has shape (rank, bins).
-
-        Raises
-        ------
-        AvseError
-            If the manifest holds no noise in these splits.
-        """
-        from avse.data.audio import read_audio
-        from avse.data.manifest import read_manifest
-        from avse.data.noises import fit_length
-        from avse.data.scenes import audio_path
-
-        found = read_manifest(manifest, splits=splits, kinds=["noise"])
-        if not found:
-            raise AvseError(f"{manifest}: holds no noise (kind `noise`) in the splits {', '.join(splits)}.")
-        rng = np.random.default_rng(self.seed)
-        chosen = [found[index] for index in rng.permutation(len(found))[:recordings]]
-        samples = int(seconds * SAMPLE_RATE)
-        sounds = (read_audio(audio_path(one)) for one in chosen)
-        return self.learn((fit_length(sound, min(samples, len(sound)), rng) for sound in sounds), iterations)

@@ -1,4 +1,4 @@
-"""Inference `my_plugin`: finds the voice under a prior and a noise model.
+"""Inference `my_plugin`: finds speech under a prior and a noise model.
 
 A comment with CHANGE stands where your idea goes; one with KEEP tells what the
 checks hold you to.
@@ -30,11 +30,11 @@ class MyPlugin(Inference):
     Arguments
     ---------
     prior : LatentPrior
-        What speech looks like.
+        The model of speech.
     noise_model : NoiseModel
-        What noise looks like.
+        The model of noise.
     iterations : int
-        How often to iterate.
+        Number of iterations.
 
     Takes a Batch of noisy (batch, samples); gives Estimates of the same shape.
 
@@ -81,16 +81,16 @@ class MyPlugin(Inference):
         state = self.noise_model.initial_state(power, mask, batch.scene)
         speech_power, trace = power, []
         for _ in range(self.iterations):
-            # CHANGE: how z is found. What draws at random draws for each clip by
-            # itself, so that a batch gives what its clips give one by one.
+            # CHANGE: how z is found. Random numbers are drawn for each clip by itself,
+            # so that a batch gives what its clips give one by one.
             latent = self.prior.encode(speech_power, context).mean
             speech = self.prior.decode(latent, context).exp() + FLOOR
             noise = self.noise_model.variance(state)
             gain = speech / (speech + noise)
-            rest = gain * noise
-            speech_power = gain.square() * power + rest
+            spread = gain * noise
+            speech_power = gain.square() * power + spread
             # CHANGE: how the noise is fitted; see also `NoiseModel.update`.
-            noise_power = (1 - gain).square() * power + rest
+            noise_power = (1 - gain).square() * power + spread
             state = self.noise_model.update_from_power(state, noise_power, mask)
             # KEEP: the objective after every iteration so far, lower is better.
             total = speech + self.noise_model.variance(state)
@@ -104,12 +104,12 @@ class MyPlugin(Inference):
         spectrum: torch.Tensor,
         trace: list[float],
     ) -> Estimate:
-        """The estimate that a spectrum (batch, frames, bins) of speech stands for."""
+        """The estimate for a spectrum (batch, frames, bins) of speech."""
         samples = batch.noisy.shape[1]
         speech = self.prior.synthesise(spectrum, samples)
         # KEEP: speech is zero beyond each clip's end, and speech + noise is the input.
         speech = speech * length_mask(batch.lengths, samples)
-        # CHANGE where the prior tells how far it trusted the video.
+        # CHANGE where the prior tells its reliability.
         reliability = batch.valid.to(speech.dtype)
         noise = batch.noisy - speech
         return Estimate(speech, noise, reliability, batch.lengths, trace=list(trace))

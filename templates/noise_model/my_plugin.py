@@ -1,4 +1,4 @@
-"""Noise model `my_plugin`: a colour that stays, and a loudness that moves.
+"""Noise model `my_plugin`: one spectrum, and a gain for each frame.
 
 A comment with CHANGE stands where your idea goes; one with KEEP tells what the
 checks hold you to.
@@ -16,14 +16,14 @@ FLOOR = 1e-10
 
 @register("noise_model", "my_plugin")
 class MyPlugin(NoiseModel):
-    """One spectrum for the whole clip times one gain for each step.
+    """One spectrum for the whole clip times one gain for each frame.
 
-    The variance is `gain[step] * spectrum[bin]`, fitted by multiplicative updates.
+    The variance is `gain[frame] * spectrum[bin]`, fitted by multiplicative updates.
 
     Arguments
     ---------
     smoothing : float
-        How far a gain is drawn to the mean of its two neighbours, in [0, 1].
+        Weight of the mean of its two neighbours in each gain, in [0, 1].
 
     States hold `gain`, shape (batch, frames, 1), and `spectrum`, shape
     (batch, 1, bins).
@@ -56,8 +56,8 @@ class MyPlugin(NoiseModel):
     ) -> State:
         """See `NoiseModel.initial_state`: tensors with the batch first."""
         # CHANGE: what is fitted, and where the fit begins. `scene` describes the noise
-        # (text, picture, sound) where the user gave a description.
-        # KEEP: steps where `mask` is false do not count, and clips do not mix.
+        # (text, image, audio) where the user gave a description.
+        # KEEP: frames where `mask` is false do not count, and clips do not mix.
         count = mask.sum(dim=1)[:, None, None]
         total = (power * mask[..., None]).sum(dim=1, keepdim=True)
         spectrum = (total / count).clamp(min=FLOOR)
@@ -87,7 +87,7 @@ class MyPlugin(NoiseModel):
         up = (numerator * gain).sum(dim=1, keepdim=True)
         down = (denominator * gain).sum(dim=1, keepdim=True)
         spectrum = (spectrum * (up / (down + FLOOR)).sqrt()).clamp(min=FLOOR)
-        # KEEP: a new state. The one given must stay as it is (no in-place operation).
+        # KEEP: a new state. The old one must not change (no in-place operation).
         return {"gain": gain, "spectrum": spectrum}
 
 

@@ -390,6 +390,8 @@ def test_an_old_name_anywhere_is_told_once_and_other_warnings_as_ever(
         ["generate", "TALK"],
         ["embed", "TALK"],
         ["train", "RECIPE", "--data", "x"],
+        ["evaluate", "--manifest", "MANIFEST", "--model", "avse-small", "-o", "x"],
+        ["study", "robustness", "--manifest", "MANIFEST", "--model", "avse-small", "-o", "x"],
         ["study", "lips", "--manifest", "x.csv", "--model", "av-diffusion-small", "-o", "x"],
         ["study", "probe", "--manifest", "x.csv", "--model", "av-diffusion-small", "-o", "x"],
     ],
@@ -398,7 +400,9 @@ def test_a_device_that_is_not_there_is_refused_in_words(
     words: list[str], recipe: Path, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, avse_command: Callable
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    places = {"TALK": talk, "RECIPE": recipe}
+    manifest = talk.with_suffix(".csv")
+    manifest.write_text("id,clean,noisy,video\na,talk.mp4,talk.mp4,talk.mp4\n")
+    places = {"TALK": talk, "RECIPE": recipe, "MANIFEST": manifest}
     message = avse_command(*(places.get(word, word) for word in words), "--device", "cuda:99").message
     assert "There is no device 'cuda:99' here" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml"]

@@ -170,5 +170,5 @@ def test_a_film_without_sound_will_do(folder: Path, talk: Path, tmp_path: Path) 
     assert abs(len(drawn) - len(heard)) < 1000
     size = min(len(drawn), len(heard)) - 1000
     assert drawn.any() and size > 8000
-    with pytest.raises(avse.AvseError, match="no sound"):
+    with pytest.raises(avse.AvseError, match="no audio"):
         avse.enhance(mute)

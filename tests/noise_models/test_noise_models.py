@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from avse.data.noises import noise_recordings
 from avse.errors import AvseError
 from avse.noise_models.nmf import NMF
 from avse.noise_models.nmf_frozen import FrozenNMF
@@ -135,10 +136,10 @@ def test_frozen_dictionary_is_learned_from_a_manifest(tmp_path: Path) -> None:
         rows.append(f"{name},{kind},{noise},{clean},{name},{split}")
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    model = FrozenNMF(rank=1, fft_size=640).learn_manifest(manifest)
+    model = FrozenNMF(rank=1, fft_size=640).learn(noise_recordings(manifest))
     assert model.dictionary.argmax(dim=1).tolist() == [20]
     with pytest.raises(AvseError, match="holds no noise"):
-        FrozenNMF(rank=1, fft_size=640).learn_manifest(manifest, splits=["dev"])
+        list(noise_recordings(manifest, splits=["dev"]))
 
 
 def test_mistakes_are_said() -> None:

@@ -18,7 +18,7 @@ from avse.contracts.prior import Context, ScorePrior
 from avse.contracts.sampler import Sampler
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
 from avse.inference.em.model_selection import check_gate, gate_chain
-from avse.signal.levels import floor_over_steps, level_scale
+from avse.signal.levels import floor_over_frames, level_scale
 from avse.signal.markov import MarkovChain
 from avse.signal.random import clip_generators, complex_noise
 from avse.signal.stft import istft, length_mask, stft
@@ -281,7 +281,7 @@ class _Run:
         sound = prior.spectrum_of(start, torch.zeros_like(start.real))[0] if inference.linear else start
         power = sound.abs().square()
         if inference.quantile:
-            power = floor_over_steps(power, mask, inference.quantile) * mask[..., None]
+            power = floor_over_frames(power, mask, inference.quantile) * mask[..., None]
         noise_state = inference.noise_model.initial_state(power, mask, batch.scene)
         repeat = lambda tensor: tensor.repeat_interleave(chains, dim=0)
         generators = clip_generators(mask, inference.seed, chains)

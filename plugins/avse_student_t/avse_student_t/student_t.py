@@ -1,4 +1,4 @@
-"""Noise model `student_t`: a steady spectrum with heavy tails, for clicks, knocks and keys."""
+"""Noise model `student_t`: one spectrum with heavy tails, for clicks, knocks and keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from avse.contracts.noise_model import NoiseModel, State
 from avse.plugins import register
 
 _FLOOR = 1e-10
-_DEGREES = (0.5, 200.0)  # where degrees of freedom are looked for; beyond, nothing tells a Gaussian from Student's t
+_DEGREES = (0.5, 200.0)  # of freedom, between which the fit searches; above them, Student's t is a Gaussian
 _HALVINGS = 24
 
 
@@ -20,17 +20,17 @@ class StudentT(NoiseModel):
 
         n[t, f] | w[t, f] ~ N_c(0, scale[f] / w[t, f]),    w ~ Gamma(degrees / 2, degrees / 2)
 
-    An impulse gets a small weight w, and so a large variance V = scale / w there, but leaves the spectrum of all other
-    steps alone, which it would lift in a Gaussian model. With `tied`, all m bins of a step share one weight (an impulse
-    is heard at all frequencies); otherwise each has its own (m = 1). One update is EM with expanded parameters, given
-    the power P of the noise:
+    An impulse gets a small weight w, and so a large variance V = scale / w there, but does not change the spectrum of
+    all other frames, which it would raise in a Gaussian model. With `tied`, all m bins of a frame share one weight (an
+    impulse has energy at all frequencies); otherwise each has its own (m = 1). One update is EM with expanded
+    parameters, given the power P of the noise:
 
         w[t]      = (degrees / 2 + m) / (degrees / 2 + sum_f P[t, f] / scale[f])
         scale[f]  = sum_t w[t] P[t, f] / sum_t w[t]
         w         = w / mean_t w
 
-    with sums over the m bins and the steps of the clip. It never lowers the likelihood of Student's t where the noise
-    itself is observed. In a mixture, P is the posterior power, which follows from what every inference tells:
+    with sums over the m bins and the frames of the clip. It never lowers the likelihood of Student's t where the noise
+    itself is observed. In a mixture, P is the posterior power, which follows from the statistics of every inference:
     d objective / d V = denominator - numerator = 1 / V - P / V^2, hence P = V + V^2 (numerator - denominator). One
     update never lowers the variational bound whose q(w) is a Gamma.
 
@@ -39,13 +39,13 @@ class StudentT(NoiseModel):
     degrees : float
         Degrees of freedom: 1 is Cauchy's distribution, and above about 30 it is Gaussian.
     tied : bool
-        One weight for all bins of a step.
+        One weight for all bins of a frame.
     fit_degrees : bool
-        Fit the degrees of freedom to the clip too, beginning with `degrees`. They are then no path for gradients.
+        Fit the degrees of freedom to the clip too, beginning with `degrees`. No gradient passes through them.
     quantile : float
         The fit begins with this quantile of the clip's power over time, in (0, 1), as that of Gaussian noise.
 
-    State: `scale` (batch, 1, bins), `weight` (batch, steps, 1 or bins), `degrees` (batch, 1, 1), and `mask`
+    State: `scale` (batch, 1, bins), `weight` (batch, frames, 1 or bins), `degrees` (batch, 1, 1), and `mask`
     (batch, frames, 1), one in the clip and zero beyond its end.
 
     Example
@@ -75,7 +75,7 @@ class StudentT(NoiseModel):
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """See `NoiseModel.initial_state`: all weights are one."""
         to_mean = -1.0 / math.log1p(-self.quantile)
-        middle = [one[seen].quantile(self.quantile, dim=0) for one, seen in zip(power, mask)]
+        middle = [clip[frames].quantile(self.quantile, dim=0) for clip, frames in zip(power, mask)]
         scale = (to_mean * torch.stack(middle)[:, None]).clamp(min=_FLOOR)
         return {
             "scale": scale,
