@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from avse.errors import AvseError
 
@@ -54,6 +57,24 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         raise AvseError(f"{target}: writing failed ({error.strerror or error}). Nothing was left behind.") from error
     finally:
         path.unlink(missing_ok=True)
+
+
+def write_text(target: str | Path, text: str) -> None:
+    """Write a text file by way of `atomic_path`."""
+    with atomic_path(target) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_json(target: str | Path, value: Any) -> None:
+    """Write plain data as JSON by way of `atomic_path`."""
+    write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_csv(target: str | Path, rows: Iterable[Sequence[Any]], first_line: str = "") -> None:
+    """Write rows, the header among them, as CSV below a first line, by way of `atomic_path`."""
+    with atomic_path(target) as path, open(path, "w", newline="", encoding="utf-8") as file:
+        file.write(first_line)
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _umask() -> int:

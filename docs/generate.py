@@ -48,7 +48,6 @@ API: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "training_set",
                 "speech_set",
                 "separation_set",
-                "separation_scenes",
             )
         },
     ),

@@ -1,4 +1,4 @@
-"""Decoded clips on disk: sound at 16 kHz and mouth crops, so that training never decodes or tracks twice."""
+"""Decoded clips on disk: audio at 16 kHz and mouth crops, so that no clip is decoded or tracked twice."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from avse.errors import AvseError
 from avse.files import atomic_path
 
 _PCM = 32767.0
+_BLOCK = 1 << 16
 
 
 class ClipCache:
     """A folder of decoded clips, filled on first use.
 
-    Two small arrays stand for each utterance, named by a hash of its files, their size and their time: the sound as
-    16-bit samples, and the crops with their validity. Deleting the folder loses nothing but time; an interrupted
-    fill goes on where it stopped.
+    Two small arrays stand for each utterance, named by a hash of what its files hold: the audio as 16-bit samples, and
+    the crops with their validity. Deleting the folder loses nothing but time; an interrupted fill goes on where it
+    stopped.
 
     Arguments
     ---------
@@ -43,29 +44,29 @@ class ClipCache:
 
     def __init__(self, folder: str | Path, tracker: str | MouthTracker | None = None) -> None:
         self.folder, self.tracker = Path(folder), tracker
+        self._names: dict[str, str] = {}
         settings = {} if tracker is None or isinstance(tracker, str) else vars(tracker)
         shown = sorted((name, repr(value)) for name, value in settings.items() if not name.startswith("_"))
         name = getattr(tracker, "plugin_name", tracker) or "mouth"
         self._crops = f"{name}-{hashlib.sha1(repr(shown).encode()).hexdigest()[:8]}.npz"
 
     def sound(self, utterance: Utterance) -> np.ndarray:
-        """Sound of an utterance (its clean speech, else its noise, else its noisy speech).
+        """Audio of an utterance (its clean speech, else its noise, else its noisy speech).
 
         Returns
         -------
         array, shape (samples,), int16
-            Mapped from disk; divide by 32767 for full scale 1.0 (`sound_excerpt` does).
+            Mapped from disk; divide by 32767 for full scale 1.0 (`excerpt` does).
         """
-        source = utterance.clean or utterance.noise or utterance.noisy
-        target = self._path(source, "sound.npy")
+        target = self._path(utterance.audio, "sound.npy")
         if not target.is_file():
-            audio = read_audio(source)
+            audio = read_audio(utterance.audio)
             with atomic_path(target) as path:
                 np.save(path, np.round(np.clip(audio, -1, 1) * _PCM).astype(np.int16))
         return np.load(target, mmap_mode="r")
 
     def excerpt(self, utterance: Utterance, start: int, samples: int) -> np.ndarray:
-        """Part of the sound, shape (at most samples,), float32."""
+        """Part of the audio, shape (at most samples,), float32."""
         return np.asarray(self.sound(utterance)[start : start + samples], dtype=np.float32) / _PCM
 
     def mouth(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
@@ -76,11 +77,13 @@ class ClipCache:
         mouth : array, shape (video_frames, 88, 88), uint8
         valid : array, shape (video_frames,), bool
         """
+        if utterance.video is None:
+            raise AvseError(f"{utterance.place or utterance.id}: {utterance.id!r} has no video.")
         target = self._path(utterance.video, self._crops)
         if not target.is_file():
             from avse.media import read_clip
 
-            clip = read_clip(utterance.clean or utterance.noisy, video=utterance.video, tracker=self.tracker)
+            clip = read_clip(utterance.audio, video=utterance.video, tracker=self.tracker)
             with atomic_path(target) as path:
                 np.savez(path, mouth=clip.mouth, valid=clip.valid)
         with np.load(target) as arrays:
@@ -100,7 +103,7 @@ class ClipCache:
         ---------
         utterances : sequence of Utterance
         video : bool
-            False: only the sound.
+            False: only the audio.
         progress : bool
             Show a progress bar.
         """
@@ -115,8 +118,7 @@ class ClipCache:
                 self.mouth(utterance)
 
     def _is_filled(self, utterance: Utterance, video: bool) -> bool:
-        source = utterance.clean or utterance.noise or utterance.noisy
-        if not self._path(source, "sound.npy").is_file():
+        if not self._path(utterance.audio, "sound.npy").is_file():
             return False
         return not video or utterance.video is None or self._path(utterance.video, self._crops).is_file()
 
@@ -125,5 +127,24 @@ class ClipCache:
             state = source.stat()
         except OSError as error:
             raise AvseError(f"{source}: cannot be read ({error.strerror}). Check the manifest's paths.") from error
-        name = hashlib.sha1(f"{source.resolve()}|{state.st_size}|{state.st_mtime_ns}".encode()).hexdigest()
-        return self.folder / name[:2] / f"{name}.{kind}"
+        key = f"{source.resolve()}|{state.st_size}|{state.st_mtime_ns}"
+        if key not in self._names:
+            self._names[key] = _content_name(source, state.st_size)
+        name = self._names[key]
+        path = self.folder / name[:2] / f"{name}.{kind}"
+        if path.is_file():
+            return path
+        # The last release named arrays by path, size and time of the file.
+        old = hashlib.sha1(key.encode()).hexdigest()
+        old_path = self.folder / old[:2] / f"{old}.{kind}"
+        return old_path if old_path.is_file() else path
+
+
+def _content_name(source: Path, size: int) -> str:
+    """A name for what a file holds: of its size, and of blocks at its start, middle and end."""
+    digest = hashlib.sha1(str(size).encode())
+    with open(source, "rb") as file:
+        for start in (0, max(0, size // 2 - _BLOCK // 2), max(0, size - _BLOCK)):
+            file.seek(start)
+            digest.update(file.read(_BLOCK))
+    return digest.hexdigest()

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from avse.errors import AvseError
 from avse.files import atomic_path
@@ -161,7 +162,7 @@ def unpack(archive: str | Path, folder: str | Path) -> None:
         ) from error
 
 
-def _open(url: str, headers: dict[str, str] | None = None):
+def _open(url: str, headers: dict[str, str] | None = None) -> Any:
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise AvseError(f"{url}: give an address that begins with http:// or https://.")
     return urllib.request.urlopen(

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from avse.errors import AvseError
-from avse.files import atomic_path
+from avse.files import write_csv
 
 SPLITS = ("train", "dev", "test")
 _PATHS = ("clean", "noisy", "noise", "video")
@@ -65,6 +65,11 @@ class Utterance:
         Other columns, as text.
     place : str
         `file:line` of the row, for messages.
+
+    Attributes
+    ----------
+    audio : Path
+        Its clean speech, else its noise, else its noisy speech.
     """
 
     id: str
@@ -83,6 +88,13 @@ class Utterance:
     snr: float | None = None
     extra: dict[str, str] = field(default_factory=dict, hash=False)
     place: str = field(default="", compare=False)
+
+    @property
+    def audio(self) -> Path:
+        path = self.clean or self.noise or self.noisy
+        if path is None:
+            raise AvseError(f"{self.place or self.id}: {self.id!r} names no audio file.")
+        return path
 
 
 def read_manifest(
@@ -121,7 +133,7 @@ def read_manifest(
     >>> utterance.id, utterance.speaker, utterance.clean.name
     ('a', 'bob', 'a.wav')
     """
-    if isinstance(path, (list, tuple)):
+    if not isinstance(path, str | Path):
         return [utterance for one in path for utterance in read_manifest(one, splits, kinds)]
     path = Path(path)
     problems: list[str] = []
@@ -221,12 +233,11 @@ def write_manifest(utterances: Iterable[Utterance], path: str | Path) -> None:
         twice = next(name for name in ids if ids.count(name) > 1)
         raise AvseError(f"{path}: two rows would have the id {twice!r}. Give each utterance its own id.")
     folder = path.parent.resolve()
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*_COLUMNS, *extras])
-        for one in listed:
-            cells = [_cell(getattr(one, name), folder) for name in _COLUMNS]
-            writer.writerow(cells + [one.extra.get(key, "") for key in extras])
+    cells = (
+        [_cell(getattr(one, name), folder) for name in _COLUMNS] + [one.extra.get(key, "") for key in extras]
+        for one in listed
+    )
+    write_csv(path, [[*_COLUMNS, *extras], *cells])
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from avse.data.noises import COLOURS, coloured_noise, cut_or_loop
 from avse.data.rooms import reverberate, room_response
 from avse.data.scenes import Scene, audio_path, read_scenes
 from avse.errors import AvseError
-from avse.files import atomic_path
+from avse.files import write_csv
 
 MANIFEST, MIXTURES = "manifest.csv", "mixtures.csv"
 _COLUMNS = ["id", "mixture", "talkers", "clean", "video", "speaker", "sexes", "snr"]
@@ -140,12 +141,12 @@ def render_scenes(
     audio = lru_cache(maxsize=256)(lambda name: read_audio(audio_path(utterances[name])))
     several = len(scenes[0].targets) > 1
 
-    def render(scene: Scene) -> Utterance | list[str]:
-        clean, noise, noisy = render_scene(scene, audio)
-        write = _write_several if several else _write_one
-        return write(scene, utterances, out_dir, clean, noise, noisy)
+    write = _write_several if several else _write_one
 
-    rows = []
+    def render(scene: Scene) -> Any:
+        return write(scene, utterances, out_dir, *render_scene(scene, audio))
+
+    rows: list[Any] = []
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         try:
             for row in pool.map(render, scenes):
@@ -156,10 +157,9 @@ def render_scenes(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     if not several:
-        write_manifest([row for row in rows if isinstance(row, Utterance)], out_dir / MANIFEST)
+        write_manifest(rows, out_dir / MANIFEST)
         return out_dir / MANIFEST
-    with atomic_path(out_dir / MIXTURES) as path, open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *rows])
+    write_csv(out_dir / MIXTURES, [_COLUMNS, *rows])
     return out_dir / MIXTURES
 
 
@@ -273,7 +273,9 @@ def _write_one(
     recording = utterances[scene.sources[0].ids[0]] if scene.condition == "recorded" else None
     return Utterance(
         scene.id,
-        **files,
+        clean=files["clean"],
+        noise=files["noise"],
+        noisy=files["noisy"],
         video=target.video,
         speaker=target.speaker,
         text=target.text,

@@ -43,6 +43,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ from avse.data.audio import read_audio
 from avse.data.manifest import SPLITS, Utterance, is_left_out, read_manifest
 from avse.data.noises import COLOURS, draw_offset
 from avse.errors import AvseError
-from avse.files import atomic_path
+from avse.files import write_csv
 
 VERSION = 1
 _ONE = ("# avse-scenes ", ["id", "target", "condition", "snr", "sources", "seed", "rt60", "direct"])
@@ -281,17 +282,15 @@ def write_scenes(scenes: Iterable[Scene], path: str | Path, *, split: str = "tes
     several = any(len(scene.targets) > 1 for scene in scenes)
     mark, columns = _SEVERAL if several else _ONE
     header = {"version": VERSION, "split": split, "seed": seed, "sample_rate": 16000}
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        file.write(mark + json.dumps(header) + "\n")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for scene in scenes:
-            snr, sources = _number(scene.snr), _pack(scene.sources)
-            if several:
-                writer.writerow([scene.id, " | ".join(scene.targets), scene.sexes, sources, snr])
-            else:
-                room = [_number(scene.rt60), _number(scene.direct)]
-                writer.writerow([scene.id, scene.target, scene.condition, snr, sources, scene.seed, *room])
+    rows: list[list[Any]] = [columns]
+    for scene in scenes:
+        snr, sources = _number(scene.snr), _pack(scene.sources)
+        if several:
+            rows.append([scene.id, " | ".join(scene.targets), scene.sexes, sources, snr])
+        else:
+            room = [_number(scene.rt60), _number(scene.direct)]
+            rows.append([scene.id, scene.target, scene.condition, snr, sources, scene.seed, *room])
+    write_csv(path, rows, mark + json.dumps(header) + "\n")
 
 
 def read_scenes(path: str | Path) -> tuple[list[Scene], dict]:

@@ -78,7 +78,7 @@ class SeparationSet(ItemSet):
                 f"the manifest has {len(speakers)}. Shorten `interfering_speakers`, or add speakers."
             )
         self.weights = weights / weights.sum()
-        self.level_difference, self.noise_share, self.snr = level_difference, noise_share, tuple(snr)
+        self.level_difference, self.noise_share, self.snr = level_difference, noise_share, (snr[0], snr[1])
         self.utterances, self.use_video = self.speech.utterances + noises, use_video
 
     def make_item(self, rng: np.random.Generator) -> list[TrainingItem]:

@@ -130,7 +130,7 @@ class SpeechSet(ItemSet):
     ) -> None:
         super().__init__(size, seed)
         self.cache = cache
-        self.speed = None if speed is None else tuple(speed)
+        self.speed = None if speed is None else (speed[0], speed[1])
         self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
         self.degradation, self.use_video = degradation, use_video
         self.utterances = [

@@ -85,7 +85,7 @@ class VideoDegradation:
         if self.augment:
             mouth = _augment(mouth, rng)
         if len(self.corruptions) and rng.random() < self.corrupt:
-            corruption = self.corruptions[rng.integers(len(self.corruptions))].with_other(other)
+            corruption = self.corruptions[int(rng.integers(len(self.corruptions)))].with_other(other)
             if self.severities is not None:
                 corruption = copy.copy(corruption)
                 corruption.severity = int(rng.integers(self.severities[0], self.severities[1] + 1))
@@ -256,7 +256,7 @@ class MixtureSet(ItemSet):
         self.noise = NoiseSource(
             self.speech, noises, conditions, interfering_speakers, rival_share, babble_without_video
         )
-        self.snr, self.as_recorded = tuple(snr), as_recorded
+        self.snr, self.as_recorded = (snr[0], snr[1]), as_recorded
         self.utterances, self.use_video = self.speech.utterances + noises, use_video
 
     def make_item(self, rng: np.random.Generator) -> TrainingItem:

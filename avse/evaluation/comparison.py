@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from avse.evaluation.scoring import Row
 from avse.evaluation.statistics import LEVEL, RESAMPLES, bootstrap_means, wilcoxon_p
 from avse.evaluation.summary import group_key, group_keys
 from avse.evaluation.tables import read_summary
-from avse.files import atomic_path
+from avse.files import write_json
 
 _SAME_INPUT = 1e-3  # relative; scores.csv keeps six digits
 
@@ -90,8 +89,7 @@ def compare(
         from avse.evaluation.plots.figure import save
         from avse.evaluation.plots.scores import plot_comparison
 
-        with atomic_path(Path(out) / "compare.json") as path:
-            path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(Path(out) / "compare.json", result)
         save(plot_comparison(result), Path(out) / "compare.png")
     return result
 
@@ -163,8 +161,8 @@ def _check_inputs(runs: Sequence[str | Path], tables: list[dict[str, Row]], ids:
     """One id must mean one mixture: the scores of the noisy sounds must agree."""
     column = next((f"{name}_input" for name in metrics if all(f"{name}_input" in t[ids[0]] for t in tables)), None)
     for run, table in zip(runs[1:], tables[1:]):
-        for name in ids if column else ():
-            one, two = tables[0][name][column], table[name][column]
+        for name in ids:
+            one, two = (None, None) if column is None else (tables[0][name][column], table[name][column])
             if one is not None and two is not None and abs(one - two) > _SAME_INPUT * max(1.0, abs(one)):
                 raise AvseError(
                     f"{name}: the noisy sound scores {column} {one:g} in {runs[0]} and {two:g} in {run}, so that the "

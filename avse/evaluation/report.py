@@ -19,7 +19,7 @@ from avse.evaluation.plots.figure import to_bytes
 from avse.evaluation.plots.spectrograms import plot_estimate
 from avse.evaluation.scoring import NO_VIDEO, Row
 from avse.evaluation.tables import condition_grid, number, scored_both, with_interval
-from avse.files import atomic_path
+from avse.files import write_text
 
 _LISTED = 8
 _LONGEST = 30  # seconds of a sound that is put into the report
@@ -67,8 +67,7 @@ def write_report(
         noted=[row for row in rows if row["note"]],
         sweep=_sweep(summary) if "corruptions" in summary else None,
     )
-    with atomic_path(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_text(path, html)
 
 
 def _main_metric(summary: Mapping[str, Any]) -> str:
@@ -182,11 +181,8 @@ def _picks(ranked: Sequence[Row]) -> list[tuple[str, Row]]:
 
 
 def _sounds(utterance: Utterance, folder: Path) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray | None]:
-    sounds: dict[str, Any] = {
-        "noisy": read_sound(utterance.noisy)[0],
-        "enhanced": read_sound(find_estimate(folder, utterance))[0],
-        "clean": read_sound(utterance.clean)[0],
-    }
+    files = {"noisy": utterance.noisy, "enhanced": find_estimate(folder, utterance), "clean": utterance.clean}
+    sounds: dict[str, Any] = {name: read_sound(path)[0] for name, path in files.items() if path is not None}
     video = file_below(folder, utterance.id, ".npz")
     if not video.is_file():
         return sounds, None, None

@@ -19,7 +19,7 @@ from avse.evaluation.conditions import CLEAN_VIDEO, items_of, one_condition, swe
 from avse.evaluation.rows import cells, read_rows, row_writer, write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, Condition, Item, Row, Scorer, Task, build_metrics, columns, video_of
 from avse.evaluation.separation import MIXTURE_METRICS, group_means, separation_table
-from avse.files import atomic_path
+from avse.files import write_json, write_text
 from avse.workers import run_all
 
 METRICS = ("si_sdr", "si_sdr_improvement", "pesq_wb", "stoi", "estoi")
@@ -154,7 +154,7 @@ def evaluate(
         )
     if severities is not None and not swept:
         raise AvseError("severities are those of corruptions, of which none is named.")
-    conditions = sweep(corruptions, severities) if swept else [one_condition(use_video, corrupt)]
+    conditions = sweep(corruptions, severities) if corruptions is not None else [one_condition(use_video, corrupt)]
     if overrides and not isinstance(model, str | Path):
         raise AvseError(f"{', '.join(f'--{key}' for key in overrides)}: only the recipe of a model can be changed.")
     built = build_metrics(names)
@@ -228,10 +228,8 @@ def evaluate(
         for about in summary["metrics"].values():
             about["relative_to_noisy"] = False  # there is no score of the noisy audio beside any of them
         summary |= {"label": label, "groups": group_means(rows, list(built), seed)}
-        with atomic_path(out / "table.md") as temporary:
-            temporary.write_text(separation_table([summary]), encoding="utf-8")
-    with atomic_path(out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(out / "table.md", separation_table([summary]))
+    write_json(out / "summary.json", summary)
     if not several:
         from avse.evaluation.report import write_report
 
@@ -328,8 +326,7 @@ def _resume(
         raise AvseError(
             "\n  ".join([f"{out}: holds scores of other settings. Give another --output or --overwrite."] + differ)
         )
-    with atomic_path(out / "settings.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "settings.json", settings)
     if not path.is_file():
         return {}
     found = read_rows(path)

@@ -144,7 +144,7 @@ class Scorer:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.metrics = build_metrics(task.metrics)
-        self.model = UNSEPARATED if task.model == "mixture" else task.model
+        self.model: Any = UNSEPARATED if task.model == "mixture" else task.model
         if isinstance(self.model, str | Path):
             from avse.model import load
 
@@ -175,13 +175,14 @@ class Scorer:
         for row, reference in zip(rows, clean):
             row["duration"] = reference.size / SAMPLE_RATE
         several = len(rows) > 1
-        estimate = None
-        if self.model is None:
+        estimate: Estimate | None = None
+        speech: Sequence[np.ndarray]
+        if self.task.estimates is not None:
             audio, note = read_sound(find_estimate(self.task.estimates, item.mixture.first))
             speech, notes = [audio], [*notes, note]
         else:
             estimate = self._enhance(item, noisy, rows)
-            speech = _array(estimate.speech).reshape(len(rows), -1)
+            speech = list(_array(estimate.speech).reshape(len(rows), -1))
         bad = sum(int(one.size - np.isfinite(one).sum()) for one in speech)
         if bad:
             raise AvseError(f"the estimate holds {bad} NaN or infinite samples of {sum(one.size for one in speech)}")
@@ -189,7 +190,7 @@ class Scorer:
             sounds, note = cut_to_common({"estimate": speech[place], "clean": clean[place], "noisy": noisy})
             row["note"] = "; ".join(filter(None, [*notes, note]))
             self._measure(row, sounds, inputs=not several)
-        if several:
+        if several and estimate is not None:
             samples = min(map(len, [noisy, *speech, *clean]))
             together = separation_scores(*(np.stack([one[:samples] for one in signals]) for signals in (speech, clean)))
             for place, row in enumerate(rows):
@@ -264,7 +265,7 @@ class Scorer:
         return Clip(noisy, mouth, valid, name, utterance.speaker), corrupted
 
     def _mouth(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
-        video = video_of(utterance)
+        video = video_of(utterance) or Path()
         if video not in self._tracked:
             for old in list(self._tracked)[: 1 - _TRACKED]:
                 del self._tracked[old]
@@ -279,7 +280,7 @@ class Scorer:
             return ClipCache(self.task.crops, self.task.tracker).mouth(utterance)
         from avse.media import read_clip
 
-        clip = read_clip(utterance.noisy, video=utterance.video, tracker=self.task.tracker)
+        clip = read_clip(utterance.noisy or utterance.audio, video=utterance.video, tracker=self.task.tracker)
         return clip.mouth, clip.valid
 
     def _enhance(self, item: Item, noisy: np.ndarray, rows: list[Row]) -> Estimate:
@@ -301,7 +302,7 @@ class Scorer:
                 for name, frames in zip(FRAMES, (clip.valid & ~harmed, clip.valid & harmed)):
                     row[name] = trust[frames]
         if self.task.keep is not None and item.condition == self.task.kept and np.isfinite(speech).all():
-            self._keep(item.mixture, speech.reshape(len(rows), -1), reliability[0], clips[0].valid)
+            self._keep(self.task.keep, item.mixture, speech.reshape(len(rows), -1), reliability[0], clips[0].valid)
         return estimate
 
     def _separate(self, clips: Sequence[Clip]) -> Estimate:
@@ -311,18 +312,19 @@ class Scorer:
         names = {"blind": [], "oracle": [clip.speaker for clip in clips]}.get(told, [told] * len(clips))
         return self.model.separate_clips(clips, names)
 
-    def _keep(self, mixture: Mixture, speech: np.ndarray, reliability: np.ndarray, valid: np.ndarray) -> None:
+    @staticmethod
+    def _keep(folder: Path, mixture: Mixture, speech: np.ndarray, reliability: np.ndarray, valid: np.ndarray) -> None:
         from avse.data.audio import write_audio
         from avse.files import atomic_path
 
         if len(speech) > 1:
             for utterance, one in zip(mixture.utterances, speech):
-                write_audio(file_below(self.task.keep, utterance.id, ".wav"), one)
+                write_audio(file_below(folder, utterance.id, ".wav"), one)
             return
         peak = float(np.abs(speech).max(initial=0.0))
-        write_audio(file_below(self.task.keep, mixture.id, ".flac"), speech[0] / max(peak, 1.0))
+        write_audio(file_below(folder, mixture.id, ".flac"), speech[0] / max(peak, 1.0))
         if valid.any():
-            with atomic_path(file_below(self.task.keep, mixture.id, ".npz")) as path:
+            with atomic_path(file_below(folder, mixture.id, ".npz")) as path:
                 np.savez_compressed(path, reliability=reliability.astype(np.float16), valid=valid)
 
 

@@ -50,7 +50,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ClipCache]:
             path, video = folder / f"{speaker}{clip}.wav", folder / f"{speaker}{clip}.mp4"
             write_audio(path, 0.05 * audio * (1 + np.sin(2 * np.pi * (3 + clip) * time)))
             if speaker < "e":
-                video.touch()
+                video.write_text(video.name)
                 target = cache._path(video, cache._crops)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 frames = samples // 640 + 1

@@ -27,7 +27,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Utterance], C
         video = folder / f"{name}.mp4" if name.startswith("face") else None
         utterances.append(Utterance(name, clean=path, video=video, speaker=name.rstrip("12")))
         if video is not None:
-            video.touch()
+            video.write_text(video.name)
             target = cache._path(video, cache._crops)
             target.parent.mkdir(parents=True, exist_ok=True)
             np.savez(target, mouth=np.full((13, 88, 88), hertz % 251, np.uint8), valid=np.ones(13, bool))

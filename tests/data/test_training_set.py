@@ -30,7 +30,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Utterance], C
             Utterance(name, **kind, video=video, speaker=name, kind="noise" if name == "noise" else "speech")
         )
         if video is not None:
-            video.touch()
+            video.write_text(video.name)
             target = cache._path(video, cache._crops)
             target.parent.mkdir(parents=True, exist_ok=True)
             mouth = np.repeat(np.arange(38, dtype=np.uint8), 88 * 88).reshape(38, 88, 88)
@@ -217,3 +217,23 @@ def test_crops_of_each_tracker_are_kept_apart(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         np.savez(path, mouth=np.full((1, 88, 88), mark), valid=np.ones(1, bool))
     assert [int(cache.mouth(face)[0].max()) for cache in caches] == [0, 1, 2, 3, 4]
+
+
+def test_crops_belong_to_what_a_file_holds_not_to_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import avse.media
+    from avse.contracts.types import Clip
+
+    tracked: list[Path] = []
+
+    def read_clip(path: Path, video: Path, tracker: object) -> Clip:
+        tracked.append(video)
+        return Clip(np.zeros(640), np.full((1, 88, 88), len(tracked), np.uint8))
+
+    monkeypatch.setattr(avse.media, "read_clip", read_clip)
+    for name, content in (("one", "first"), ("other", "second"), ("copy", "first")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "clip.mp4").write_text(content)
+    utterances = [Utterance("clip", clean=tmp_path / name / "clip.mp4", video=tmp_path / name / "clip.mp4")
+                  for name in ("one", "other", "copy")]  # fmt: skip
+    seen = [int(ClipCache(tmp_path / "cache").mouth(utterance)[0].max()) for utterance in utterances]
+    assert seen == [1, 2, 1] and len(tracked) == 2

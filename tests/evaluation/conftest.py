@@ -32,7 +32,7 @@ def make_mixtures(tmp_path: Path) -> Callable[..., Path]:
         for target in range(targets):
             clean = voice(target, seconds)
             if video:
-                (folder / f"face{target}.mp4").write_bytes(b"not decoded in these tests")
+                (folder / f"face{target}.mp4").write_text(f"face {target}: not decoded in these tests")
             for snr in snrs:
                 name = f"t{target}_{snr:g}"
                 noise = np.random.default_rng([target, int(snr) + 100]).standard_normal(clean.size)

@@ -1,4 +1,4 @@
-"""Who is who: the faces with their names, over the spectrograms of their voices."""
+"""The faces of the speakers with their names, over the spectrograms of their speech."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.evaluation.plots.figure import COLOURS, INPUT, save, styled
-from avse.evaluation.plots.spectrograms import decibels
+from avse.evaluation.plots.spectrograms import decibels, draw_spectrogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,96 +18,81 @@ if TYPE_CHECKING:
 
     from avse.media import Speaker
 
-_LONGEST = 120 * SAMPLE_RATE  # a picture of more is unreadable
+_LONGEST = 120 * SAMPLE_RATE  # a longer plot is unreadable
 
 
+@styled
 def plot_separation(
     path: str | Path | None,
     mixture: np.ndarray,
     found: Estimate,
-    talkers: Sequence[Speaker],
+    speakers: Sequence[Speaker],
     title: str | None = None,
 ) -> Figure:
-    """Pictures of the talkers with a frame around each face, and below them the spectrograms on one scale.
+    """Pictures of the speakers with a frame around each face, and below them the spectrograms on one scale.
 
     Arguments
     ---------
     path : path or None
-        Where to write the picture (`.png`, `.pdf`, `.svg`). None: only return it.
+        Where to write the plot (`.png`, `.pdf`, `.svg`). None: only return it.
     mixture : array, shape (samples,)
-        At 16 kHz; of a long one the first two minutes.
+        At 16 kHz; the first two minutes of a longer one.
     found : Estimate
         Of one clip.
-    talkers : sequence of Speaker
-        In the order of the voices.
+    speakers : sequence of Speaker
+        In the order of the estimates.
     title : str, optional
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure = _plot(mixture, found, talkers, title)
+    from matplotlib.figure import Figure
+
+    samples = min(len(mixture), _LONGEST)
+    seconds = samples / SAMPLE_RATE
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(speakers))]
+    rows = [("mixture", mixture[:samples], "black")]
+    rows += [(one.name, found.speech[place, :samples].numpy(), colours[place]) for place, one in enumerate(speakers)]
+    rows.append(("rest", found.noise[:samples].numpy(), INPUT))
+    pictures: dict[str, np.ndarray] = {}
+    faces: dict[str, list[tuple[Speaker, str]]] = {}
+    for speaker, colour in zip(speakers, colours):
+        if speaker.picture is not None:
+            pictures[str(speaker.video)] = speaker.picture
+            faces.setdefault(str(speaker.video), []).append((speaker, colour))
+    height = 2.6 if pictures else 0.0
+    figure = Figure(figsize=(8.0, height + 1.35 * len(rows) + 0.7), layout="constrained")
+    figure.suptitle(title or "")
+    ratios = [height] * bool(pictures) + [1.35] * len(rows)
+    grid = figure.add_gridspec(len(ratios), max(1, len(pictures)), height_ratios=ratios)
+    for column, (video, picture) in enumerate(pictures.items()):
+        axes = figure.add_subplot(grid[0, column])
+        axes.imshow(picture)
+        axes.set_axis_off()
+        for speaker, colour in faces[video]:
+            _frame(axes, speaker, picture, colour)
+    spectra = [decibels(np.asarray(audio, np.float32), seconds) for _, audio, _ in rows]
+    top = max(float(np.quantile(spectrum, 0.999)) for spectrum in spectra)
+    above = None
+    for row, ((name, _, colour), spectrum) in enumerate(zip(rows, spectra)):
+        above = axes = figure.add_subplot(grid[row + bool(pictures), :], sharex=above)
+        draw_spectrogram(axes, spectrum, seconds, top)
+        axes.set_title(name, loc="left", color=colour, fontweight="bold" if name not in ("mixture", "rest") else None)
+        axes.tick_params(labelbottom=row == len(rows) - 1)
+    axes.set_xlabel("seconds")
     if path is not None:
         save(figure, path)
     return figure
 
 
-@styled
-def _plot(mixture: np.ndarray, found: Estimate, talkers: Sequence[Speaker], title: str | None) -> Figure:
-    from matplotlib.figure import Figure
-
-    samples = min(len(mixture), _LONGEST)
-    seconds = samples / SAMPLE_RATE
-    sounds = [("mixture", mixture[:samples], "black")]
-    for place, one in enumerate(talkers):
-        sounds.append((one.name, found.speech[place, :samples].numpy(), COLOURS[place % len(COLOURS)]))
-    sounds.append(("rest", found.noise[:samples].numpy(), INPUT))
-    videos: dict[str, list[int]] = {}
-    for place, one in enumerate(talkers):
-        if one.picture is not None:
-            videos.setdefault(str(one.video), []).append(place)
-    faces = 2.6 if videos else 0.0
-    figure = Figure(figsize=(8.0, faces + 1.35 * len(sounds) + 0.7), layout="constrained")
-    figure.suptitle(title or "")
-    grid = figure.add_gridspec(
-        len(sounds) + bool(videos), max(1, len(videos)), height_ratios=[faces] * bool(videos) + [1.35] * len(sounds)
-    )
-    for column, places in enumerate(videos.values()):
-        axes = figure.add_subplot(grid[0, column])
-        axes.imshow(talkers[places[0]].picture)
-        axes.set_axis_off()
-        for place in places:
-            _frame(axes, talkers[place], COLOURS[place % len(COLOURS)])
-    spectra = [decibels(np.asarray(sound, np.float32), seconds) for _, sound, _ in sounds]
-    top = max(float(np.quantile(one, 0.999)) for one in spectra)
-    above = None
-    for row, ((name, _, colour), spectrum) in enumerate(zip(sounds, spectra)):
-        axes = figure.add_subplot(grid[row + bool(videos), :], sharex=above)
-        above = axes
-        axes.imshow(
-            spectrum,
-            origin="lower",
-            aspect="auto",
-            extent=(0, seconds, 0, SAMPLE_RATE / 2000),
-            vmin=top - 70,
-            vmax=top,
-            cmap="magma",
-        )
-        axes.set_title(name, loc="left", color=colour, fontweight="bold" if name not in ("mixture", "rest") else None)
-        axes.set_ylabel("kHz")
-        axes.tick_params(labelbottom=row == len(sounds) - 1)
-        axes.grid(False)
-    axes.set_xlabel("seconds")
-    return figure
-
-
-def _frame(axes: Axes, talker: Speaker, colour: str) -> None:
+def _frame(axes: Axes, speaker: Speaker, picture: np.ndarray, colour: str) -> None:
     from matplotlib.patches import Rectangle
 
-    height, width = talker.picture.shape[:2]
-    x, y, wide, high = talker.box if talker.box is not None else (0.0, 0.0, float(width - 1), float(height - 1))
+    height, width = picture.shape[:2]
+    x, y, wide, high = speaker.box if speaker.box is not None else (0.0, 0.0, float(width - 1), float(height - 1))
     axes.add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor=colour, linewidth=2.5))
     axes.text(
-        x, max(y, 0.0), talker.name, color="white", va="bottom" if y > 0.12 * height else "top", fontsize=9,
+        x, max(y, 0.0), speaker.name, color="white", va="bottom" if y > 0.12 * height else "top", fontsize=9,
         bbox={"facecolor": colour, "edgecolor": "none", "pad": 2},
     )  # fmt: skip

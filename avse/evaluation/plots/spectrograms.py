@@ -14,6 +14,7 @@ from avse.evaluation.plots.figure import COLOURS, save, styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _RANGE_DB = 70.0
 _COLUMNS = 2400
@@ -54,26 +55,23 @@ def plot_estimate(
     ['noisy', 'enhanced', 'reliability of the video']
     """
     sounds = {"noisy": noisy, "enhanced": enhanced} | ({} if clean is None else {"clean": clean})
-    figure = _plot_sounds(sounds, reliability, valid, title)
-    if path is not None:
-        save(figure, path)
-    return figure
+    return plot_sounds(path, sounds, title, reliability, valid)
 
 
-def plot_sounds(path: str | Path | None, sounds: Mapping[str, np.ndarray], title: str | None = None) -> Figure:
-    """Spectrograms of sounds, one above the other on one scale.
+@styled
+def plot_sounds(
+    path: str | Path | None,
+    sounds: Mapping[str, np.ndarray],
+    title: str | None = None,
+    reliability: np.ndarray | None = None,
+    valid: np.ndarray | None = None,
+) -> Figure:
+    """Spectrograms of audio, one above the other on one scale; arguments as in `plot_estimate`.
 
     Arguments
     ---------
-    path : path or None
-        Where to write the picture (`.png`, `.pdf`, `.svg`). None: only return it.
     sounds : mapping of str to array, shape (samples,)
         At 16 kHz, by name.
-    title : str, optional
-
-    Returns
-    -------
-    matplotlib.figure.Figure
 
     Example
     -------
@@ -81,19 +79,6 @@ def plot_sounds(path: str | Path | None, sounds: Mapping[str, np.ndarray], title
     >>> figure.axes[0].get_title(loc="left")
     'drawn'
     """
-    figure = _plot_sounds(sounds, None, None, title)
-    if path is not None:
-        save(figure, path)
-    return figure
-
-
-@styled
-def _plot_sounds(
-    sounds: Mapping[str, np.ndarray],
-    reliability: np.ndarray | None,
-    valid: np.ndarray | None,
-    title: str | None,
-) -> Figure:
     from matplotlib.ticker import MultipleLocator
 
     duration = max(len(sound) for sound in sounds.values()) / SAMPLE_RATE
@@ -102,19 +87,9 @@ def _plot_sounds(
     heights = [1.15] * len(sounds) + ([0.55] if reliability is not None else [])
     figure, rows, bar_axes = _stack(heights, len(sounds), title)
     for axes, (name, sound) in zip(rows, sounds.items()):
-        image = axes.imshow(
-            spectra[name],
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            vmin=top - _RANGE_DB,
-            vmax=top,
-            extent=(0, len(sound) / SAMPLE_RATE, 0, SAMPLE_RATE / 2000),
-            interpolation="bilinear",
-        )
-        axes.set(title=name, ylabel="kHz", facecolor="black")
+        image = draw_spectrogram(axes, spectra[name], len(sound) / SAMPLE_RATE, top)
+        axes.set(title=name, facecolor="black")
         axes.yaxis.set_major_locator(MultipleLocator(2))
-        axes.grid(False)
     bar = figure.colorbar(image, cax=bar_axes, label="level (dB)")
     ticks = np.arange(0, _RANGE_DB + 1, 20)
     bar.set_ticks(list(top - ticks), labels=[f"{-tick:.0f}" if tick else "0" for tick in ticks])
@@ -125,6 +100,8 @@ def _plot_sounds(
         axes.set_xlim(0, duration)
         axes.tick_params(labelbottom=axes is rows[-1])
     rows[-1].set_xlabel("seconds")
+    if path is not None:
+        save(figure, path)
     return figure
 
 
@@ -162,6 +139,22 @@ def _draw_reliability(axes: Axes, reliability: np.ndarray, valid: np.ndarray | N
             axes.axvspan(start, stop, facecolor="#f0f1f2", edgecolor="#b9bec3", hatch="////", linewidth=0, label=label)
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), borderaxespad=0)
     axes.set(title="reliability of the video", ylim=(0, 1.04), yticks=(0, 0.5, 1))
+
+
+def draw_spectrogram(axes: Axes, spectrum: np.ndarray, seconds: float, top: float) -> AxesImage:
+    """A power spectrum in dB over time and frequency, 70 dB down from `top`."""
+    axes.set_ylabel("kHz")
+    axes.grid(False)
+    return axes.imshow(
+        spectrum,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=top - _RANGE_DB,
+        vmax=top,
+        extent=(0, seconds, 0, SAMPLE_RATE / 2000),
+        interpolation="bilinear",
+    )
 
 
 def decibels(sound: np.ndarray, duration: float) -> np.ndarray:

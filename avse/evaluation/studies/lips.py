@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance, read_manifest
 from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
-from avse.files import atomic_path
+from avse.files import write_csv, write_json
 from avse.model import load
 from avse.priors.diffusion.generation import diffusion_prior, draw_speech
 
@@ -124,7 +122,8 @@ def measure_lips(
             if progress is not None:
                 progress(len(rows), total)
     summary = _summary(rows, seed)
-    _write(out, rows, summary)
+    write_csv(out / "lips.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
+    write_json(out / "lips.json", summary)
     return summary
 
 
@@ -227,12 +226,3 @@ def _summary(rows: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
         "scores": {name: vars(interval) for name, interval in zip(names, intervals)},
         "meaning": {name: _SCORES[name] for name in names},
     }
-
-
-def _write(out: Path, rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> None:
-    with atomic_path(out / "lips.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    with atomic_path(out / "lips.json") as path:
-        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

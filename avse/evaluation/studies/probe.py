@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance, read_manifest
 from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
-from avse.files import atomic_path
+from avse.files import write_csv, write_json
 from avse.model import Model, load
 from avse.priors.diffusion.generation import diffusion_prior
 
@@ -176,7 +174,14 @@ def measure_probe(
         "places": {kind: one.mean(axis=0).tolist() for kind, one in right.items()},
         "meaning": FEATURES | {"chance": "the most frequent word of each place"},
     }
-    _write(out, chosen["test"], told["test"], right, summary)
+    header = ["id", "place", "word", *right]
+    cells = [
+        [clip.id, place, word, *(int(hits[row, place]) for hits in right.values())]
+        for row, clip in enumerate(chosen["test"])
+        for place, word in enumerate(told["test"][row])
+    ]
+    write_csv(out / "probe.csv", [header, *cells])
+    write_json(out / "probe.json", summary)
     return summary
 
 
@@ -213,16 +218,3 @@ def _features(model: Model, clip: Clip) -> Iterator[tuple[str, np.ndarray]]:
 def _most_frequent(words: np.ndarray) -> str:
     kinds, counts = np.unique(words, return_counts=True)
     return str(kinds[counts.argmax()])
-
-
-def _write(
-    out: Path, clips: Sequence[Utterance], words: np.ndarray, right: dict[str, np.ndarray], summary: dict[str, Any]
-) -> None:
-    with atomic_path(out / "probe.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "place", "word", *right])
-        for row, clip in enumerate(clips):
-            for place, word in enumerate(words[row]):
-                writer.writerow([clip.id, place, word, *[int(one[row, place]) for one in right.values()]])
-    with atomic_path(out / "probe.json") as path:
-        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

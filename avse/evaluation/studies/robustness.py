@@ -22,7 +22,7 @@ from avse.evaluation.scoring import CLEAN, FRAMES, NO_VIDEO, Condition, Row
 from avse.evaluation.statistics import bootstrap_means, calibration, expected_calibration_error, roc_auc
 from avse.evaluation.summary import group_key, group_keys
 from avse.evaluation.tables import new_table, number, read_summary, with_interval
-from avse.files import atomic_path
+from avse.files import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,8 +87,7 @@ def write_sweep(out: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> N
         ]
         table += [_flat(cell, condition, snr) for cell in _cells(chosen, metrics, seed)]
     write_rows(out / "corruptions.csv", table, list(table[0]))
-    with atomic_path(out / "corruptions.md") as path:
-        path.write_text(robustness_report(summary), encoding="utf-8")
+    write_text(out / "corruptions.md", robustness_report(summary))
 
 
 def robustness_markdown(summary: str | Path | Mapping[str, Any], metric: str = "si_sdr", interval: bool = True) -> str:
