@@ -1,4 +1,4 @@
-"""Kind `mouth_tracker`: finds faces, and the mouth in each, in one picture."""
+"""Kind `mouth_tracker`: detects faces, and the mouth in each, in one frame."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Face:
-    """One face in one picture. Points are (x, y) in pixels, x to the right, y down; "left" is left in the picture.
+    """One face in one frame. Points are (x, y) in pixels, x to the right, y down; "left" is left in the frame.
 
     Arguments
     ---------
     box : tuple of float
         (x, y, width, height) of the face.
     mouth_left, mouth_right, eye_left, eye_right : (x, y), or None
-        Corners of the mouth and centres of the eyes. None where the tracker does not know: the mouth is then placed
-        by the proportions of the box.
+        Corners of the mouth and centres of the eyes. None if the tracker does not detect them: they then follow from
+        the box.
     score : float
-        How sure the tracker is, in [0, 1].
+        Confidence of the detection, in [0, 1].
     landmarks : array, shape (points, 3), or None
-        Points all over the face, as (x, y, depth) in pixels, depth away from the camera; for trackers that find them.
-        Not looked at when faces are compared.
+        Points of the whole face, as (x, y, depth) in pixels, depth away from the camera, if the tracker gives them.
+        Ignored in comparisons of faces.
 
     Example
     -------
@@ -56,11 +56,11 @@ class Face:
         return float(np.sqrt(max(self.box[2], 0.0) * max(self.box[3], 0.0)))
 
     def scaled(self, factor: float) -> Face:
-        """The same face in the picture resized by `factor`."""
+        """The same face in the frame resized by `factor`."""
         return self._changed(factor, (0.0, 0.0))
 
     def moved(self, right: float, down: float) -> Face:
-        """The same face, that many pixels away."""
+        """The same face, shifted by so many pixels."""
         return self._changed(1.0, (right, down))
 
     def _changed(self, factor: float, shift: Point) -> Face:
@@ -81,14 +81,14 @@ class Face:
 
 @dataclass(frozen=True)
 class Warp:
-    """How the crop of one frame is cut, other than as a square of the picture.
+    """How to cut the crop of one frame, if not as a square.
 
     Arguments
     ---------
     offsets : array, shape (88, 88, 2)
-        Where each pixel of the crop lies in the picture, from the midpoint of the mouth's corners: (x, y) in pixels.
+        Position of each pixel of the crop in the frame, from the midpoint of the mouth's corners: (x, y) in pixels.
     confidence : float
-        How far the crop can be trusted, in [0, 1]. Zero: the frame is not valid.
+        Confidence in the crop, in [0, 1]. Zero: the frame is not valid.
     """
 
     offsets: np.ndarray
@@ -96,11 +96,11 @@ class Warp:
 
 
 class MouthTracker(Plugin, ABC):
-    """Finds the faces of one picture.
+    """Detects the faces of one frame.
 
-    A tracker looks at one picture at a time and remembers nothing: which face to follow, smoothing over time and
-    the cropping are done by `avse.media.faces.crop`, the same way for every tracker. One that knows how the head is
-    turned can say how the crop is bent (`warp`).
+    A tracker takes one frame at a time and keeps no state: `avse.media.faces.crop` chooses the face, smooths its
+    position over time and cuts the crop, for all trackers. A tracker that estimates the head pose can warp the crop
+    (`warp`).
 
     Example
     -------
@@ -111,36 +111,36 @@ class MouthTracker(Plugin, ABC):
 
     @abstractmethod
     def detect(self, frame: np.ndarray, min_size: float = 0.0) -> list[Face]:
-        """Find every face.
+        """Detect every face.
 
         Arguments
         ---------
         frame : array, shape (height, width, 3), uint8
-            A picture, red first. The caller has reduced large pictures.
+            RGB. The caller reduces large frames.
         min_size : float
-            The caller looks for no face with a box smaller than this many pixels: a hint that saves time.
+            The caller ignores faces with a smaller box, in pixels: a hint that saves time.
 
         Returns
         -------
         list of Face
-            In any order; empty where there is none.
+            In any order; empty if there is none.
         """
 
     def warp(self, faces: Sequence[tuple[int, Face]], index: int) -> Warp | None:
-        """How the crop at frame `index` is bent; here not at all.
+        """How to warp the crop at frame `index`; by default not at all.
 
         Arguments
         ---------
         faces : sequence of (int, Face)
-            The followed face wherever it was found around that frame, with the frames' numbers, rising; between two of
-            them nothing was missed. The landmarks are in pixels of the picture that crops are cut from.
+            The detections of the followed face around that frame, with increasing frame numbers and no missed detection
+            between them. Landmarks are in pixels of the frame that is cropped.
         index : int
             From the first to the last of those numbers.
 
         Returns
         -------
         Warp or None
-            Offsets of shape (88, 88, 2) and a confidence; None: a square of the picture, turned so that it is level.
+            Offsets of shape (88, 88, 2) and a confidence; None: a square, rotated so that the mouth is level.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""Mouth crops as if the face looked into the camera."""
+"""Frontal mouth crops of turned heads."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from avse import plugins
 from avse.contracts.mouth_tracker import Face, MouthTracker, Warp
 from avse.contracts.types import MOUTH_SIZE
 from avse.errors import AvseError
-from avse.media.faces.head_pose import Fit, confidence, fit, smooth
+from avse.media.faces.head_pose import PoseFit, confidence, fit, smooth
 from avse.media.faces.shape_model import ShapeModel
 from avse.plugins import register
 
 _SIDE_OF_CROP = 1.7  # in distances from eyes to mouth, as every crop's
 _EYE_TO_MOUTH = 1.15  # that distance, in distances between the eyes, of a common face
-_COARSE = 22  # grid on which the depth of a crop is found; divides its side
+_COARSE = 22  # side of the grid for the depth of a crop; divides its side
 _SMOOTHING = 2e-3  # of the surface through the landmarks, in squared distances from eyes to mouth
 _TURN_SPREAD, _SIZE_SPREAD = 3.0, 12.0  # standard deviations of the smoothing over time, in frames
-_REACH = 0.65  # how far from the middle of the crop landmarks count for its surface, in sides of it
-# Least size of a pixel in the picture that counts as seen, in sizes of one of a face not turned; and beside the lips.
+_REACH = 0.65  # landmarks for the surface: largest distance from the middle of the crop, in sides of it
+# Smallest size of a visible pixel in the frame, relative to a frontal face; and beside the lips.
 _THINNEST, _STEEP = 0.15, 0.3
-# In pixels of the crop: what is left out along a border, over how many rows it is smoothed, and where lips may be.
+# In pixels of the crop: margin along a border, rows over which it is smoothed, and reach of the lips.
 _MARGIN, _BORDER, _LIPS = 4, 9, 24
-_ROUNDS = 12  # of the alignment; more move the head by less than a tenth of a degree
-_KEPT = 64  # faces whose fit is remembered
+_ROUNDS = 12  # iterations of the alignment; more change the rotation by less than a tenth of a degree
+_KEPT = 64  # faces in the cache of fits
 
 
 @register("mouth_tracker", "frontalization")
 class Frontalization(MouthTracker):
-    """Turns the mouth of a turned head back to the front, whatever landmarks the faces come with.
+    """Shows the mouth of a turned head from the front, for any three-dimensional landmarks.
 
-    Three-dimensional landmarks are aligned with a deformable face that looks into the camera: rotation, scale and
-    translation, and the coefficients of the shape, under errors of a generalised Student-t distribution, which gives
-    landmarks that are off a small weight. A Kalman smoother ties the coefficients over time. Each pixel of the crop is
-    then laid on the face's surface, turned as the head is, and looked up in the picture: the head's pose goes, what the
-    lips do stays, since only the rotation is undone. Where the head hides a side of the face, the other is mirrored.
+    Landmarks are aligned with a deformable frontal face: rotation, scale and translation, and the coefficients of the
+    shape, with errors of a generalised Student-t distribution, in which outliers have a small weight. A Kalman smoother
+    filters the coefficients over time. Each pixel of the crop is mapped on the surface of the face, rotated with the
+    head, and read from the frame: this removes the rotation of the head and keeps the motion of the lips. If the head
+    hides one side of the face, the other side is mirrored.
 
     Arguments
     ---------
     source : MouthTracker or None
-        Finds faces with landmarks; it has an attribute `shape`, the `avse.media.faces.shape_model.ShapeModel` of those
+        Detects faces with landmarks; its attribute `shape` is the `avse.media.faces.shape_model.ShapeModel` of these
         landmarks. None: `face_mesh`, of the package in `plugins/avse_face_mesh`.
     shape : str or None
         File of another shape model (`ShapeModel.save`). None: that of the source.
     min_confidence : float
-        A frame whose landmarks of the mouth have a lower mean weight is not valid, in [0, 1].
+        Smallest mean weight of the landmarks of the mouth in a valid frame, in [0, 1].
     mu, nu : float
         Of the distribution: see `avse.media.faces.head_pose.fit`.
 
@@ -89,11 +89,11 @@ class Frontalization(MouthTracker):
                 "theirs. Use `face_mesh`, or give shape=FILE that `ShapeModel.save` wrote."
             )
         self._model = model
-        self._fits: OrderedDict[int, tuple[Face, Fit, float]] = OrderedDict()
+        self._fits: OrderedDict[int, tuple[Face, PoseFit, float]] = OrderedDict()
         self._smoothed: tuple[list[Face], np.ndarray, dict[int, tuple[np.ndarray, float]]] | None = None
 
     def detect(self, frame: np.ndarray, min_size: float = 0.0) -> list[Face]:
-        """Find every face; see `MouthTracker.detect`: a picture (height, width, 3) in, a list of `Face` out."""
+        """Find every face; see `MouthTracker.detect`: a frame (height, width, 3) in, a list of `Face` out."""
         return self.source.detect(frame, min_size)
 
     def warp(self, faces: Sequence[tuple[int, Face]], index: int) -> Warp | None:
@@ -114,8 +114,8 @@ class Frontalization(MouthTracker):
         depth, side = self._surface([faces[number][1] for number in usable], fits, frames, index)
         return Warp(size * _offsets(depth, side, left @ right), trust)
 
-    def _fit(self, face: Face) -> tuple[Fit, float]:
-        """Pose and shape of one face, and how sure they are; remembered, since a face serves many frames."""
+    def _fit(self, face: Face) -> tuple[PoseFit, float]:
+        """Pose and shape of one face, and their confidence; cached, since many frames use one face."""
         kept = self._fits.get(id(face))
         if kept is None or kept[0] is not face:
             landmarks = np.full_like(self._model.mean, np.nan) if face.landmarks is None else face.landmarks
@@ -131,11 +131,15 @@ class Frontalization(MouthTracker):
                 self._fits.popitem(last=False)
         return kept[1], kept[2]
 
-    def _surface(self, faces: list[Face], fits: list[Fit], frames: np.ndarray, index: int) -> tuple[np.ndarray, float]:
-        """Depth of the frontal face on a coarse grid over the crop, and the crop's side, at a frame."""
+    def _surface(
+        self, faces: list[Face], fits: list[PoseFit], frames: np.ndarray, index: int
+    ) -> tuple[np.ndarray, float]:
+        """Depth of the frontal face on a coarse grid over the crop, and the side of the crop, at a frame."""
         known = self._smoothed
         if known is None or len(known[0]) != len(faces) or any(a is not b for a, b in zip(known[0], faces)):
-            joined = Fit(*(np.concatenate([getattr(one, name) for one in fits]) for name in Fit.__dataclass_fields__))
+            joined = PoseFit(
+                *(np.concatenate([getattr(one, name) for one in fits]) for name in PoseFit.__dataclass_fields__)
+            )
             known = self._smoothed = faces, self._model.shapes(smooth(joined, self._model, frames)), {}
         _, shapes, surfaces = known
         after = int(np.clip(np.searchsorted(frames, index), 0, len(frames) - 1))
@@ -190,7 +194,7 @@ def _surface(shape: np.ndarray, model: ShapeModel) -> tuple[np.ndarray, float]:
 
 
 def _offsets(depth: np.ndarray, side: float, rotation: np.ndarray) -> np.ndarray:
-    """Where the crop's pixels lie in the picture, shape (88, 88, 2), for a face at scale one."""
+    """Positions of the pixels of the crop in the frame, shape (88, 88, 2), for a face at scale one."""
     import cv2
 
     depth = cv2.resize(depth, (MOUTH_SIZE, MOUTH_SIZE), interpolation=cv2.INTER_CUBIC)
@@ -206,16 +210,16 @@ def _offsets(depth: np.ndarray, side: float, rotation: np.ndarray) -> np.ndarray
 
 
 def _hidden(places: np.ndarray, width: float) -> np.ndarray:
-    """Which pixels lie behind others: from where on, away from the middle, places in a row hardly rise.
+    """Hidden pixels: those from which on, away from the middle, positions in a row hardly increase.
 
-    Beside the mouth a little more is taken, and the border is smooth from row to row, so that it runs through skin and
-    not along the edge of the face in the picture.
+    A margin is added beside the mouth, and the border is smoothed over rows, so that it runs through skin and not along
+    the edge of the face.
 
     Arguments
     ---------
     places : array, shape (88, 88)
     width : float
-        By which places of a face that is not turned rise from pixel to pixel.
+        Distance between neighbouring pixels on a frontal face.
     """
     import cv2
 
@@ -234,12 +238,12 @@ def _hidden(places: np.ndarray, width: float) -> np.ndarray:
 
 
 def _until(stops: np.ndarray) -> np.ndarray:
-    """Entries of each row before the first that stops it."""
+    """Number of entries of each row before the first true one."""
     return np.where(stops.any(axis=1), np.argmax(stops, axis=1), stops.shape[1])
 
 
 def _rising(places: np.ndarray, least: float) -> np.ndarray:
-    """Places that rise by at least so much from row to row, away from the middle: what is hidden is stretched over."""
+    """Positions that increase by at least `least` from row to row, away from the middle; hidden rows are stretched."""
     steps = np.maximum(np.diff(places, axis=0), least)
     middle = len(places) // 2
     below = places[middle - 1] - np.cumsum(steps[: middle - 1][::-1], axis=0)[::-1]

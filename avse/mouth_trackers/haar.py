@@ -9,7 +9,7 @@ import numpy as np
 from avse.contracts.mouth_tracker import Face, MouthTracker
 from avse.plugins import register
 
-# Where eyes and mouth corners lie in the (square) box of the frontal-face cascade, as shares of its side.
+# Eyes and mouth corners in the (square) box of the frontal-face cascade, as shares of its side.
 _EYES = np.array([[0.31, 0.39], [0.69, 0.39]])
 _MOUTH_BELOW_EYES = 1.12  # distance between the eyes' line and the mouth, in distances between the eyes
 _MOUTH_WIDTH = 0.8
@@ -17,16 +17,16 @@ _MOUTH_WIDTH = 0.8
 
 @register("mouth_tracker", "haar")
 class Haar(MouthTracker):
-    """Frontal faces by boosted Haar features; the mouth is placed by the proportions of a face below its eyes.
+    """Frontal faces by boosted Haar features; the mouth follows from the positions of the eyes.
 
-    Cheap, needs no network, and does not see the mouth itself. The cascades come with OpenCV 4.
+    It is fast, needs no network, and does not detect the mouth itself. The cascades come with OpenCV 4.
 
     Arguments
     ---------
     min_face : float
-        Smallest face to look for, as a share of the picture's shorter side.
+        Smallest face to detect, as a share of the frame's shorter side.
     neighbours : int
-        Overlapping detections that a face needs; more means fewer false faces and more missed ones.
+        Overlapping detections that a face needs; more give fewer false and more missed faces.
 
     Example
     -------
@@ -55,23 +55,25 @@ class Haar(MouthTracker):
         boxes, _, weights = faces.detectMultiScale3(
             grey, 1.1, self.neighbours, minSize=(smallest, smallest), outputRejectLevels=True
         )
-        found = []
+        detections = []
         for (x, y, width, height), weight in zip(boxes, np.ravel(weights)):
             top = grey[y : y + int(0.6 * height), x : x + width]
             side = max(8, width // 6)
-            seen = eyes.detectMultiScale(top, 1.1, 3, minSize=(side, side), maxSize=(width // 2, width // 2))
-            pair = _eyes(np.array([x, y], dtype=float), width, seen)
-            # Reject levels grow with certainty from about 0 to 10 here; squashed, they serve as a score.
-            found.append(_face((float(x), float(y), float(width), float(height)), pair, 1 - float(np.exp(-weight / 3))))
-        return found
+            boxes_of_eyes = eyes.detectMultiScale(top, 1.1, 3, minSize=(side, side), maxSize=(width // 2, width // 2))
+            pair = _eyes(np.array([x, y], dtype=float), width, boxes_of_eyes)
+            # Reject levels grow with the confidence from about 0 to 10.
+            detections.append(
+                _face((float(x), float(y), float(width), float(height)), pair, 1 - float(np.exp(-weight / 3)))
+            )
+        return detections
 
 
-def _eyes(corner: np.ndarray, side: float, seen: Any) -> np.ndarray:
-    """The two eyes: seen where a detection lies near the expected place on both sides, else expected."""
+def _eyes(corner: np.ndarray, side: float, boxes_of_eyes: Any) -> np.ndarray:
+    """The two eyes: detections near the expected positions if there are two, else the expected positions."""
     expected = corner + _EYES * side
     pair = expected.copy()
     for index, place in enumerate(expected):
-        centres = [corner + (ex + ew / 2, ey + eh / 2) for ex, ey, ew, eh in seen]
+        centres = [corner + (ex + ew / 2, ey + eh / 2) for ex, ey, ew, eh in boxes_of_eyes]
         near = [centre for centre in centres if np.hypot(*(centre - place)) < 0.12 * side]
         if not near:
             return expected

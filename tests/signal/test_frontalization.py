@@ -10,7 +10,7 @@ import pytest
 from posed_faces import angle_between, face_model, opening, turn
 
 from avse.errors import AvseError
-from avse.media.faces.head_pose import Fit, confidence, fit, procrustes, smooth
+from avse.media.faces.head_pose import PoseFit, confidence, fit, procrustes, smooth
 from avse.media.faces.shape_model import ShapeModel
 
 MODEL = face_model()
@@ -35,7 +35,7 @@ class Scene:
         away = self.scale[:, None, None] * ([0.9, 0.5, -0.6] + 0.3 * rng.standard_normal(clean.shape))
         self.landmarks = clean + noise + np.where(self.wrong[..., None], away, 0.0)
 
-    def errors(self, found: Fit) -> tuple[float, float]:
+    def errors(self, found: PoseFit) -> tuple[float, float]:
         """Median angle of the rotation's error in degrees, and mean distance of the shape's landmarks from the true."""
         shape = np.linalg.norm(MODEL.shapes(found.coefficients) - self.shapes, axis=2).mean()
         return float(np.median(angle_between(found.rotation, self.rotation))), float(shape)
@@ -205,7 +205,7 @@ def test_a_shape_model_goes_through_a_file(tmp_path: Path) -> None:
     assert read.parts == MODEL.parts and read.noise == pytest.approx(MODEL.noise)
     (tmp_path / "none.npz").write_bytes(b"nothing")
     for wrong in ("none.npz", "missing.npz"):
-        with pytest.raises(AvseError, match="is no shape model"):
+        with pytest.raises(AvseError, match="is not a shape model"):
             ShapeModel.load(tmp_path / wrong)
 
 

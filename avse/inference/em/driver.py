@@ -10,7 +10,6 @@ from functools import partial
 from typing import cast
 
 import torch
-from torch.nn import functional as F
 
 from avse.contracts.inference import Inference
 from avse.contracts.noise_model import NoiseModel
@@ -23,7 +22,7 @@ from avse.inference.em.state import EmState, SpeechModel, SufficientStatistics
 from avse.signal.levels import level_scale
 from avse.signal.markov import MarkovChain
 from avse.signal.random import clip_generators
-from avse.signal.stft import length_mask
+from avse.signal.stft import length_mask, pool_to_video_frames
 
 _PATIENCE = 3  # iterations in a row with hardly a change, after which a clip stops
 # Values of a tensor of the E-step up to which more clips at once are faster; beyond, they leave the processor's cache.
@@ -503,9 +502,7 @@ def _reliability(state: EmState) -> torch.Tensor:
 
 def _by_video_frame(values: torch.Tensor, video_frames: int, ratio: int) -> torch.Tensor:
     """Means over each video frame: (batch, sources, frames, any) to (batch, sources, video_frames, any)."""
-    missing = max(0, video_frames * ratio - values.shape[2])
-    padded = F.pad(values, (0, 0, 0, missing))[:, :, : video_frames * ratio]
-    return padded.unflatten(2, (video_frames, ratio)).mean(dim=3)
+    return pool_to_video_frames(values.mT, video_frames, ratio).mT
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
-"""Head pose and face shape from three-dimensional landmarks, robust to landmarks that are wrong.
+"""Head pose and face shape from three-dimensional landmarks, robust to outliers.
 
-Coordinates of landmarks are those of the picture: x to the right, y down, depth away from the camera, in pixels. A
-`ShapeModel` says how a face that looks into the camera is shaped; `fit` finds how it was turned, moved, scaled and
-deformed; `smooth` makes the deformation follow its dynamics over time.
+Coordinates of landmarks are those of the frame: x to the right, y down, depth away from the camera, in pixels. A
+`ShapeModel` describes frontal faces; `fit` estimates rotation, translation, scale and deformation; `smooth` applies the
+dynamics of the deformation over time.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from avse.media.faces.shape_model import ShapeModel
 
 _LEAST_POINTS = 4
-_ALTERNATING = 6  # rounds in which pose and shape take turns
-_MOTIONS = 7  # a rigid body's: three shifts, three turns, and its growth
-_FLAT = 1e-5  # landmarks whose second extent is that share of their first lie on a line
+_ALTERNATING = 6  # first iterations, which alternate between pose and shape
+_MOTIONS = 7  # degrees of freedom of the pose: translation, rotation, and scale
+_FLAT = 1e-5  # landmarks on a line: largest ratio of their second to their first extent
 _ROUND = 30.0  # largest ratio between the variances of an error along two directions
-_SETTLED = 1e-4  # change of a landmark between two rounds that ends them, as a share of the face's radius
+_SETTLED = 1e-4  # change of a landmark that ends the iterations, as a share of the face's radius
 
 
 @dataclass(frozen=True)
-class Fit:
+class PoseFit:
     """Pose and shape, frame by frame: `landmarks = scale * rotation @ shape + translation + error`.
 
     Arguments
@@ -33,15 +33,15 @@ class Fit:
     coefficients : array, shape (video_frames, modes)
         Of the shape model.
     weights : array, shape (video_frames, points), in [0, 1]
-        How far each landmark was believed; one where it is just where the model says, zero where it was not seen.
+        Weight of each landmark: one if it agrees with the model, zero if it is missing.
     covariance : array, shape (video_frames, 3, 3)
-        Of a good landmark's error.
+        Of the error of an inlier.
     usable : array, shape (video_frames,), bool
-        False where too few landmarks were seen, or all on a line; the pose is then none, the shape the mean.
+        False if too few landmarks are given, or all on a line; the pose is then the identity, the shape the mean.
     precision : array, shape (video_frames, modes, modes)
-        What a frame alone says of the coefficients: the inverse of their covariance, zero where it says nothing.
+        Inverse covariance of the coefficients given this frame alone; zero if it has no information.
     evidence : array, shape (video_frames, modes)
-        `precision` times the coefficients that the frame alone would give.
+        `precision` times the coefficients given this frame alone.
     """
 
     rotation: np.ndarray
@@ -55,7 +55,7 @@ class Fit:
     evidence: np.ndarray
 
     def frontal(self, landmarks: np.ndarray) -> np.ndarray:
-        """Landmarks, shape (video_frames, points, 3), moved and turned back to the pose and size of the shape model."""
+        """Landmarks, shape (video_frames, points, 3), in the pose and size of the shape model."""
         moved = np.asarray(landmarks, dtype=float) - self.translation[:, None]
         return moved @ self.rotation / self.scale[:, None, None]
 
@@ -63,7 +63,7 @@ class Fit:
 def procrustes(
     shapes: np.ndarray, landmarks: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scale, rotation and translation that bring shapes nearest to landmarks, in weighted least squares.
+    """Weighted least-squares scale, rotation and translation from shapes to landmarks.
 
     Arguments
     ---------
@@ -107,32 +107,31 @@ def fit(
     nu: float = 1.5,
     iterations: int = 25,
     robust: bool = True,
-) -> Fit:
+) -> PoseFit:
     """Pose and shape of each frame by itself, with errors that follow a generalised Student-t distribution.
 
-    Expectation-maximisation: each landmark's weight is `(mu + 3/2) / (nu + d/2)`, where `d` is its squared distance
-    from the model under the errors' covariance; then come pose, shape and covariance. In the first rounds the
-    covariance is a sphere, and pose (by `procrustes`) and shape (a linear system) follow in turn. That is slow where a
-    deformation looks like a turn of the head; later rounds take one Gauss-Newton step in both at once, under a full
-    covariance.
+    Expectation-maximisation: each landmark's weight is `(mu + 3/2) / (nu + d/2)`, where `d` is its squared Mahalanobis
+    distance from the model; pose, shape and covariance follow. The first iterations have an isotropic covariance and
+    alternate between pose (`procrustes`) and shape (a linear system). They converge slowly if a deformation resembles a
+    rotation; later iterations take one Gauss-Newton step in both at once, with a full covariance.
 
     Arguments
     ---------
     landmarks : array, shape (video_frames, points, 3)
-        NaN where a landmark was not seen.
+        NaN if a landmark is missing.
     model : ShapeModel
     coefficients : array, shape (video_frames, modes), or None
-        The shape where it is known, e.g. from `smooth`; only pose and errors are then found.
+        The shape if it is known, e.g. from `smooth`; only pose and errors are then estimated.
     mu, nu : float
-        Of the gamma distribution of a landmark's weight. The smaller `mu`, the heavier the tails; where both are equal,
-        this is the Student-t distribution with `2 mu` degrees of freedom.
+        Parameters of the gamma prior of a landmark's weight. The smaller `mu`, the heavier the tails; equal values give
+        the Student-t distribution with `2 mu` degrees of freedom.
     iterations : int
     robust : bool
-        False: all weights stay one, which is least squares.
+        False: all weights are one (least squares).
 
     Returns
     -------
-    Fit
+    PoseFit
 
     Raises
     ------
@@ -146,10 +145,10 @@ def fit(
     >>> parts = dict(eye_left=[0], eye_right=[1], mouth_left=[2], mouth_right=[3], mouth=[2, 3])
     >>> face = np.random.default_rng(0).standard_normal((20, 3))
     >>> model = ShapeModel(face, np.zeros((0, 20, 3)), np.zeros(0), np.zeros(0), 0.05, parts)
-    >>> seen = 3 * face[None] + 5.0
-    >>> seen[0, 7] += 50.0
-    >>> found = fit(seen, model)
-    >>> bool(np.allclose(found.scale, 3, atol=0.01)), int(found.weights[0].argmin())
+    >>> landmarks = 3 * face[None] + 5.0
+    >>> landmarks[0, 7] += 50.0
+    >>> pose = fit(landmarks, model)
+    >>> bool(np.allclose(pose.scale, 3, atol=0.01)), int(pose.weights[0].argmin())
     (True, 7)
     """
     landmarks = np.asarray(landmarks, dtype=float)
@@ -176,7 +175,7 @@ def fit(
             rotation, scale, translation = procrustes(shapes, y, weights)
         size = np.where(scale > 0, scale, 1.0)[:, None, None]
         if free or joint:
-            # One step of weighted least squares, in the coordinates of the model.
+            # One step of weighted least squares in the coordinates of the model.
             columns = np.broadcast_to(model.basis[:free], (frames, free, points, 3))
             if joint:
                 columns = np.concatenate([columns, _motions(shapes)], axis=1)
@@ -199,7 +198,7 @@ def fit(
                 rotation, scale = rotation @ _rotation(turned), scale * np.exp(grown[:, 0])
         error = np.where(seen[..., None], y - scale[:, None, None] * (shapes @ rotation.mT) - translation[:, None], 0.0)
         covariance, metric = _bounded(
-            (weights[..., None] * error).mT @ error / count, size * model.noise, round=not joint
+            (weights[..., None] * error).mT @ error / count, size * model.noise, isotropic=not joint
         )
         distance = ((error @ metric) * error).sum(axis=2)
         if robust:
@@ -209,7 +208,7 @@ def fit(
             break
     believed = seen * nu / (nu + distance / 2)
     usable = usable & (scale > 0) & np.isfinite(scale)
-    return Fit(
+    return PoseFit(
         np.where(usable[:, None, None], rotation, np.eye(3)),
         np.where(usable, scale, 1.0),
         np.where(usable[:, None], translation, 0.0),
@@ -222,18 +221,18 @@ def fit(
     )
 
 
-def smooth(found: Fit, model: ShapeModel, steps: np.ndarray | None = None) -> np.ndarray:
-    """Coefficients that follow their dynamics over time: a Kalman filter forwards, Rauch-Tung-Striebel backwards.
+def smooth(pose: PoseFit, model: ShapeModel, indices: np.ndarray | None = None) -> np.ndarray:
+    """Coefficients smoothed over time: a Kalman filter forwards, Rauch-Tung-Striebel backwards.
 
-    Each coefficient forgets with its `memory` and is stirred by as much noise as keeps its variance. Frames that say
-    nothing are bridged.
+    Each coefficient is a stationary first-order autoregressive process with correlation `memory`. Frames without
+    information are interpolated.
 
     Arguments
     ---------
-    found : Fit
+    pose : PoseFit
     model : ShapeModel
-    steps : array, shape (video_frames,), or None
-        Number of each frame in the video, rising; None: one after the other.
+    indices : array, shape (video_frames,), or None
+        Number of each frame in the video, increasing; None: consecutive.
 
     Returns
     -------
@@ -245,45 +244,45 @@ def smooth(found: Fit, model: ShapeModel, steps: np.ndarray | None = None) -> np
     >>> rng = np.random.default_rng(0)
     >>> face, mode = rng.standard_normal((20, 3)), rng.standard_normal((1, 20, 3))
     >>> model = ShapeModel(face, mode, np.ones(1), np.full(1, 0.9), 0.05, parts)
-    >>> seen = np.repeat(model.shapes(np.ones((1, 1))), 5, axis=0)
-    >>> seen[2] = np.nan
-    >>> smooth(fit(seen, model), model).round(1).ravel().tolist()
+    >>> landmarks = np.repeat(model.shapes(np.ones((1, 1))), 5, axis=0)
+    >>> landmarks[2] = np.nan
+    >>> smooth(fit(landmarks, model), model).round(1).ravel().tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
-    frames, modes = found.evidence.shape
-    steps = np.arange(frames) if steps is None else np.asarray(steps)
-    kept = model.memory ** np.diff(steps, prepend=steps[:1])[:, None]  # (video_frames, modes)
+    frames, modes = pose.evidence.shape
+    indices = np.arange(frames) if indices is None else np.asarray(indices)
+    decay = model.memory ** np.diff(indices, prepend=indices[:1])[:, None]  # (video_frames, modes)
     prior = np.diag(model.variance)
-    means, spreads = np.zeros((frames, modes)), np.zeros((frames, modes, modes))
-    expected, doubts = means.copy(), spreads.copy()
+    means, covariances = np.zeros((frames, modes)), np.zeros((frames, modes, modes))
+    expected, predicted = means.copy(), covariances.copy()
     for t in range(frames):
         if t == 0:
-            doubts[t] = prior
+            predicted[t] = prior
         else:
-            expected[t] = kept[t] * means[t - 1]
-            doubts[t] = kept[t][:, None] * spreads[t - 1] * kept[t] + (1 - np.square(kept[t])) * prior
-        # Solved without the inverse of the doubt, which loses rank where the memory is long.
-        gain = np.eye(modes) + doubts[t] @ found.precision[t]
-        spreads[t] = np.linalg.solve(gain, doubts[t])
-        spreads[t] = (spreads[t] + spreads[t].T) / 2
-        means[t] = expected[t] + spreads[t] @ (found.evidence[t] - found.precision[t] @ expected[t])
+            expected[t] = decay[t] * means[t - 1]
+            predicted[t] = decay[t][:, None] * covariances[t - 1] * decay[t] + (1 - np.square(decay[t])) * prior
+        # Without the inverse of the predicted covariance, which loses rank if the memory is long.
+        gain = np.eye(modes) + predicted[t] @ pose.precision[t]
+        covariances[t] = np.linalg.solve(gain, predicted[t])
+        covariances[t] = (covariances[t] + covariances[t].T) / 2
+        means[t] = expected[t] + covariances[t] @ (pose.evidence[t] - pose.precision[t] @ expected[t])
     for t in range(frames - 2, -1, -1):
-        back = np.linalg.solve(doubts[t + 1], kept[t + 1][:, None] * spreads[t]).T
+        back = np.linalg.solve(predicted[t + 1], decay[t + 1][:, None] * covariances[t]).T
         means[t] += back @ (means[t + 1] - expected[t + 1])
     return means
 
 
 def confidence(
-    found: Fit, landmarks: np.ndarray, model: ShapeModel, part: str = "mouth", nu: float = 1.5
+    pose: PoseFit, landmarks: np.ndarray, model: ShapeModel, part: str = "mouth", nu: float = 1.5
 ) -> np.ndarray:
-    """How far the landmarks of a part lie where good landmarks lie.
+    """Agreement of the landmarks of a part with the model.
 
-    The weights of `Fit` compare landmarks of one frame with each other; here they are compared with the noise that the
-    model expects, so that a frame in which all of them are wrong gets little.
+    The weights of `PoseFit` are relative to the other landmarks of a frame; these are relative to the noise of the
+    model, so that they are small in a frame in which all landmarks are wrong.
 
     Arguments
     ---------
-    found : Fit
+    pose : PoseFit
     landmarks : array, shape (video_frames, points, 3)
     model : ShapeModel
     part : str
@@ -294,17 +293,17 @@ def confidence(
     Returns
     -------
     array, shape (video_frames,), in [0, 1]
-        Mean weight; about one half for errors as large as the noise, and zero where the fit is not usable.
+        Mean weight; about one half for errors as large as the noise, zero if the fit is not usable.
     """
     chosen = list(model.parts[part])
-    error = found.frontal(landmarks)[:, chosen] - model.shapes(found.coefficients)[:, chosen]
+    error = pose.frontal(landmarks)[:, chosen] - model.shapes(pose.coefficients)[:, chosen]
     distance = np.square(error / model.noise).sum(axis=2)
     weights = nu / (nu + np.where(np.isfinite(distance), distance, np.inf) / 2)
-    return np.where(found.usable, weights.mean(axis=1), 0.0)
+    return np.where(pose.usable, weights.mean(axis=1), 0.0)
 
 
 def _has_extent(landmarks: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Whether enough landmarks were seen, and not all on a line."""
+    """Whether there are enough landmarks, not all on a line."""
     share = seen / np.maximum(seen.sum(axis=1, keepdims=True), 1)
     y = np.where(seen[..., None], landmarks, 0.0)
     y = np.where(seen[..., None], y - share[:, None] @ y, 0.0)
@@ -315,14 +314,14 @@ def _has_extent(landmarks: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def _motions(shapes: np.ndarray) -> np.ndarray:
-    """How faces (video_frames, points, 3) move when shifted, turned, or grown: shape (video_frames, 7, points, 3)."""
+    """Derivatives of faces (video_frames, points, 3) by translation, rotation, scale: (video_frames, 7, points, 3)."""
     shifts = np.broadcast_to(np.eye(3)[:, None], (len(shapes), 3, shapes.shape[1], 3))
     turns = np.cross(np.eye(3)[:, None], shapes[:, None])
     return np.concatenate([shifts, turns, shapes[:, None]], axis=1)
 
 
 def _of_shape(normal: np.ndarray, right: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a step's least squares say of the coefficients, whatever the pose: precision, and precision times them."""
+    """Precision of the coefficients with the pose marginalised, and precision times coefficients."""
     modes = coefficients.shape[1]
     precision, pull = normal[:, :modes, :modes], right[:, :modes]
     if normal.shape[1] > modes:
@@ -334,7 +333,7 @@ def _of_shape(normal: np.ndarray, right: np.ndarray, coefficients: np.ndarray) -
 
 
 def _solvable(normal: np.ndarray, penalty: np.ndarray | float = 0.0) -> np.ndarray:
-    """What to add to normal equations: a penalty, and what makes those of frames without landmarks regular."""
+    """Diagonal to add to normal equations: a penalty, and a small value that keeps them regular without landmarks."""
     size = np.trace(normal, axis1=1, axis2=2)[:, None]
     return (penalty + np.where(size > 0, 1e-12 * size, 1.0))[..., None] * np.eye(normal.shape[1])
 
@@ -346,7 +345,7 @@ def _rotation(turns: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sinc(angle / np.pi) * cross + np.square(np.sinc(angle / 2 / np.pi)) / 2 * cross @ cross
 
 
-def _bounded(covariance: np.ndarray, least: np.ndarray, round: bool) -> tuple[np.ndarray, np.ndarray]:
+def _bounded(covariance: np.ndarray, least: np.ndarray, isotropic: bool) -> tuple[np.ndarray, np.ndarray]:
     """A covariance that can be inverted, and its inverse, each of shape (video_frames, 3, 3).
 
     Arguments
@@ -354,11 +353,11 @@ def _bounded(covariance: np.ndarray, least: np.ndarray, round: bool) -> tuple[np
     covariance : array, shape (video_frames, 3, 3)
     least : array, shape (video_frames, 1, 1)
         Standard deviation.
-    round : bool
-        Whether it is made a sphere; else its axes are kept from being too different.
+    isotropic : bool
+        Whether it is made isotropic; else the ratio of its eigenvalues is bounded.
     """
     floor = np.maximum(np.square(least), 1e-300)
-    if round:
+    if isotropic:
         values = np.maximum(np.trace(covariance, axis1=1, axis2=2)[:, None, None] / 3, floor)
         return values * np.eye(3), np.eye(3) / values
     values, axes = np.linalg.eigh(covariance)

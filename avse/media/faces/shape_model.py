@@ -1,6 +1,6 @@
-"""The shape of a face that looks into the camera, and how it can change.
+"""The shape of a frontal face and its deformations.
 
-Coordinates of landmarks are those of a picture: x to the right, y down, depth away from the camera.
+Coordinates of landmarks are those of a frame: x to the right, y down, depth away from the camera.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ PARTS = ("eye_left", "eye_right", "mouth_left", "mouth_right", "mouth")
 
 @dataclass(frozen=True)
 class ShapeModel:
-    """A deformable face that looks into the camera: `mean + sum_k coefficient_k basis_k`.
+    """A deformable frontal face: `mean + sum_k coefficient_k basis_k`.
 
     Arguments
     ---------
     mean : array, shape (points, 3)
-        In any unit: (x, y, depth), as in a picture.
+        (x, y, depth) in any unit.
     basis : array, shape (modes, points, 3)
     variance : array, shape (modes,)
         Of each coefficient over people and time; their mean is zero.
     memory : array, shape (modes,)
         Correlation of each coefficient between neighbouring video frames, in [0, 1).
     noise : float
-        Standard deviation of what the modes leave of a coordinate of a good landmark, in the unit of `mean`; no
-        landmark is taken to be better than that.
+        Standard deviation of the error of a coordinate of an inlier, in the unit of `mean`; the smallest in a fit.
     parts : mapping from str to sequence of int
-        Landmarks of the parts named in `PARTS`; "left" is left in the picture, `mouth` is all that moves in speech.
+        Landmarks of the parts named in `PARTS`; "left" is left in the frame, `mouth` is all that moves in speech.
 
     Raises
     ------
@@ -71,7 +70,7 @@ class ShapeModel:
             raise AvseError("shape model: variance and noise must be above 0, memory from 0 to below 1.")
         missing = [name for name in PARTS if not len(self.parts.get(name, ()))]
         if missing:
-            raise AvseError(f"shape model: does not say which landmarks are {', '.join(missing)}.")
+            raise AvseError(f"shape model: has no landmarks for {', '.join(missing)}.")
         parts = {name: tuple(int(index) for index in self.parts[name]) for name in PARTS}
         if not all(0 <= index < points for part in parts.values() for index in part):
             raise AvseError(f"shape model: parts must be indices of its {points} landmarks.")
@@ -94,12 +93,12 @@ class ShapeModel:
 
     @classmethod
     def load(cls, path: str | Path) -> ShapeModel:
-        """Read what `save` wrote.
+        """Read a file of `save`.
 
         Raises
         ------
         AvseError
-            If the file is missing or is no shape model.
+            If the file is missing or not a shape model.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -107,4 +106,4 @@ class ShapeModel:
                 mean, basis, variance, memory = (arrays[name] for name in ("mean", "basis", "variance", "memory"))
                 return cls(mean, basis, variance, memory, float(arrays["noise"]), parts)
         except (OSError, KeyError, ValueError) as error:
-            raise AvseError(f"{path}: is no shape model that `ShapeModel.save` wrote ({error}).") from error
+            raise AvseError(f"{path}: is not a shape model of `ShapeModel.save` ({error}).") from error
