@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from avse.contracts.noise_model import NoiseModel, State
 from avse.errors import AvseError
@@ -30,7 +31,7 @@ class FrozenNMF(NoiseModel):
     rank : int
         Number of spectra.
     fft_size, hop : int
-        Of the prior's transform, in samples.
+        Of the transform that the dictionary is learned with, in samples.
     exponent : float
         Of the multiplicative updates.
     seed : int
@@ -41,7 +42,8 @@ class FrozenNMF(NoiseModel):
     dictionary : tensor, shape (rank, bins)
         Each spectrum sums to one.
 
-    State: `gains` (batch, frames, rank).
+    State: `gains` (batch, frames, rank); for a prior with another number of bins also `dictionary` (batch, rank, bins),
+    interpolated over frequency.
 
     Example
     -------
@@ -76,23 +78,25 @@ class FrozenNMF(NoiseModel):
 
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """All spectra have one gain, at the level of each frame; see `NoiseModel.initial_state`."""
-        if power.shape[-1] != self.dictionary.shape[1]:
-            raise AvseError(
-                f"nmf_frozen was made for {self.dictionary.shape[1]} frequency bins, the prior has {power.shape[-1]}: "
-                f"set fft_size to {2 * (power.shape[-1] - 1)}."
-            )
         level = power.sum(dim=-1, keepdim=True) + _FLOOR
-        return {"gains": (level / self.rank).expand(-1, -1, self.rank).clone()}
+        state = {"gains": (level / self.rank).expand(-1, -1, self.rank).clone()}
+        if power.shape[-1] != self.dictionary.shape[1]:
+            resampled = F.interpolate(self.dictionary[None], power.shape[-1], mode="linear", align_corners=True)
+            state["dictionary"] = (resampled / resampled.sum(dim=-1, keepdim=True)).expand(len(power), -1, -1)
+        return state
 
     def variance(self, state: State) -> torch.Tensor:
         """See `NoiseModel.variance`: shape (batch, frames, bins)."""
-        return (state["gains"] @ self.dictionary.to(state["gains"])).clamp(min=_FLOOR)
+        return (state["gains"] @ self._spectra(state)).clamp(min=_FLOOR)
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
         """See `NoiseModel.update`."""
-        dictionary = self.dictionary.to(numerator)
+        dictionary = self._spectra(state)
         ratio = update_ratio(numerator @ dictionary.mT, denominator @ dictionary.mT, self.exponent)
-        return {"gains": (state["gains"] * ratio).clamp(min=_FLOOR)}
+        return state | {"gains": (state["gains"] * ratio).clamp(min=_FLOOR)}
+
+    def _spectra(self, state: State) -> torch.Tensor:
+        return state.get("dictionary", self.dictionary).to(state["gains"])
 
     def learn(self, recordings: Iterable[np.ndarray], iterations: int = 100) -> FrozenNMF:
         """Learn the dictionary from noise.

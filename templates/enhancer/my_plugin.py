@@ -1,4 +1,4 @@
-"""Enhancer `my_plugin`: a network from noisy sound and video to the voice.
+"""Enhancer `my_plugin`: a network from noisy speech and video to clean speech.
 
 A comment with CHANGE stands where your idea goes; one with KEEP tells what the
 checks hold you to.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import torch
 from avse.contracts.enhancer import Enhancer
-from avse.contracts.fusion import Fusion
-from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
+from avse.contracts.fusion import Fusion, FusionFactory
+from avse.contracts.types import Batch, Estimate
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.nnet.video_input import VideoInput
 from avse.plugins import register
-from avse.signal.stft import istft, length_mask, repeat_to_frames, stft, stft_frames
+from avse.signal.stft import istft, length_mask, stft
 from torch import nn
 
 # KEEP powers above this, so that silence has a logarithm.
@@ -27,11 +28,10 @@ class MyPlugin(Enhancer):
     ---------
     visual_frontend : VisualFrontend or None
         Mouth crops to features. None: audio only.
-    fusion : Fusion or None
-        Its `audio_dim` must be `channels`, its `video_dim` the front-end's
-        `output_dim`.
+    fusion : Fusion, callable that builds one, or None
+        How video enters.
     channels : int
-        Features per step.
+        Features per frame.
     fft_size, hop : int
         Of the transform, in samples. `hop` divides a video frame (640 samples).
 
@@ -57,30 +57,24 @@ class MyPlugin(Enhancer):
     def __init__(
         self,
         visual_frontend: VisualFrontend | None = None,
-        fusion: Fusion | None = None,
+        fusion: Fusion | FusionFactory | None = None,
         channels: int = 64,
         fft_size: int = 640,
         hop: int = 320,
     ) -> None:
         super().__init__()
-        if (visual_frontend is None) != (fusion is None):
-            raise ValueError("give both visual_frontend and fusion, or neither.")
-        if SAMPLES_PER_FRAME % hop or fft_size % (2 * hop):
-            raise ValueError(f"hop must divide 640 and fft_size / 2, got {hop}.")
-        if fusion is not None:
-            wanted = (channels, visual_frontend.output_dim)
-            given = (fusion.audio_dim, fusion.video_dim)
-            if given != wanted:
-                raise ValueError(f"fusion has {given}, but needs {wanted} features.")
-        self.visual_frontend, self.fusion = visual_frontend, fusion
+        if fft_size % (2 * hop):
+            raise ValueError(f"hop must divide fft_size / 2, got {hop}.")
+        # KEEP: the video enters here. It builds the fusion, and lets nothing of an
+        # invalid frame pass.
+        video_input = VideoInput(visual_frontend, fusion, channels, fft_size, hop)
+        self.video_input = video_input
         self.fft_size, self.hop = fft_size, hop
-        # KEEP `causal` true only while no step looks at later steps; `latency` is
+        # KEEP `causal` true only while no frame looks at later frames; `latency` is
         # then how many samples the result lags behind: one window of the transform.
-        parts = [part for part in (visual_frontend, fusion) if part is not None]
-        self.causal = all(part.causal for part in parts)
-        self.latency = fft_size
-        # CHANGE where each step looks at all others (attention over the whole clip):
-        # self.growth = "quadratic"
+        self.causal, self.latency = video_input.causal, fft_size
+        # CHANGE to "quadratic" where each frame looks at all others (attention).
+        self.complexity = video_input.complexity
         bins = fft_size // 2 + 1
         self.encoder = nn.Linear(bins, channels)
         self.network = nn.GRU(channels, channels, batch_first=True)
@@ -100,35 +94,17 @@ class MyPlugin(Enhancer):
     def forward(self, batch: Batch) -> Estimate:
         """See `Enhancer.forward`."""
         spectrum = stft(batch.noisy, self.fft_size, self.hop)
-        # CHANGE: the network. What looks over steps (attention, normalisation) must
+        # CHANGE: the network. What looks over frames (attention, normalisation) must
         # leave out those beyond each clip's end; no statistics over the batch.
-        loudness = (spectrum.abs().square() + FLOOR).log()
-        hidden = self.encoder(loudness / 10)
-        hidden, reliability = self._fuse(hidden, batch)
+        level = (spectrum.abs().square() + FLOOR).log()
+        hidden = self.encoder(level / 10)
+        context = self.video_input.context(batch)
+        hidden, weights = self.video_input.fuse(hidden, context)
         hidden, _ = self.network(hidden)
         estimate = spectrum * torch.sigmoid(self.decoder(hidden))
         # KEEP: speech is zero beyond each clip's end, and speech + noise is the input.
         samples = batch.noisy.shape[1]
         speech = istft(estimate, self.fft_size, self.hop, samples)
         speech = speech * length_mask(batch.lengths, samples)
+        reliability = self.video_input.by_video_frame(weights, batch)
         return Estimate(speech, batch.noisy - speech, reliability, batch.lengths)
-
-    def _fuse(
-        self,
-        hidden: torch.Tensor,
-        batch: Batch,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden features (batch, frames, channels) with the video, and its weight."""
-        # KEEP: the video enters through a front-end and a fusion only. They let
-        # nothing of an invalid frame pass.
-        if self.fusion is None or not bool(batch.valid.any()):
-            return hidden, hidden.new_zeros(batch.valid.shape)
-        steps, ratio = hidden.shape[1], SAMPLES_PER_FRAME // self.hop
-        mask = length_mask(stft_frames(batch.lengths, self.fft_size, self.hop), steps)
-        video = self.visual_frontend(batch.mouth, batch.valid).to(hidden.dtype)
-        valid = repeat_to_frames(batch.valid, steps, ratio) & mask
-        video = repeat_to_frames(video, steps, ratio)
-        hidden, weights = self.fusion(hidden, video, valid)
-        # From steps back to video frames.
-        weights = weights[:, : batch.valid.shape[1] * ratio]
-        return hidden, weights.unflatten(1, (-1, ratio)).mean(dim=2)

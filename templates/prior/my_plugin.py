@@ -1,4 +1,4 @@
-"""Prior `my_plugin`: what clean speech looks like, learned by an auto-encoder.
+"""Prior `my_plugin`: a model of clean speech, learned by an auto-encoder.
 
 A comment with CHANGE stands where your idea goes; one with KEEP tells what the
 checks hold you to.
@@ -7,10 +7,11 @@ checks hold you to.
 from __future__ import annotations
 
 import torch
-from avse.contracts.fusion import Fusion
+from avse.contracts.fusion import Fusion, FusionFactory
 from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import Batch
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.nnet.video_input import VideoInput
 from avse.plugins import register
 from torch import nn
 
@@ -22,18 +23,17 @@ FLOOR = 1e-6
 class MyPlugin(LatentPrior):
     """A variational auto-encoder with one hidden layer on either side.
 
-    Speech s at each step is complex Gaussian with a variance that a network reads
+    Speech s in each frame is complex Gaussian with a variance that a network reads
     from a latent z, standard normal, and from the video.
 
     Arguments
     ---------
     visual_frontend : VisualFrontend or None
         Mouth crops to features. None: audio only.
-    fusion : Fusion or None
-        How video enters the decoder. Its `audio_dim` must be `hidden_dim`, its
-        `video_dim` the front-end's `output_dim`.
+    fusion : Fusion, callable that builds one, or None
+        How video enters the decoder.
     latent_dim : int
-        Features of z per step.
+        Features of z per frame.
     hidden_dim : int
         Width of the hidden layers.
     fft_size, hop : int
@@ -56,16 +56,15 @@ class MyPlugin(LatentPrior):
     def __init__(
         self,
         visual_frontend: VisualFrontend | None = None,
-        fusion: Fusion | None = None,
+        fusion: Fusion | FusionFactory | None = None,
         latent_dim: int = 16,
         hidden_dim: int = 128,
         fft_size: int = 640,
         hop: int = 320,
     ) -> None:
         super().__init__(fft_size, hop)
-        if (visual_frontend is None) != (fusion is None):
-            raise ValueError("give both visual_frontend and fusion, or neither.")
-        self.visual_frontend, self.fusion = visual_frontend, fusion
+        video = (visual_frontend, fusion)
+        self.video_input = VideoInput(*video, hidden_dim, fft_size, hop)
         self.latent_dim = latent_dim
         self.encoder = nn.Sequential(
             nn.Linear(self.bins, hidden_dim),
@@ -89,9 +88,7 @@ class MyPlugin(LatentPrior):
 
     def visual_features(self, batch: Batch) -> torch.Tensor | None:
         """See `Prior.visual_features`: shape (batch, video_frames, output_dim)."""
-        if self.visual_frontend is None:
-            return None
-        return self.visual_frontend(batch.mouth, batch.valid)
+        return self.video_input.features(batch)
 
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
         """See `LatentPrior.encode`: shape (batch, frames, latent_dim)."""
@@ -103,17 +100,15 @@ class MyPlugin(LatentPrior):
     def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """See `LatentPrior.decode`: shape (batch, frames, bins)."""
         # CHANGE: any network from z to the log-variance of speech. KEEP the video out
-        # where none is valid: a fusion does, context.video is None without any.
+        # where none is valid: `fuse` does, and context.video is None without any.
         hidden = torch.tanh(self.from_latent(latent))
-        if self.fusion is not None and context.video is not None:
-            video = context.video.to(hidden.dtype)
-            hidden, _ = self.fusion(hidden, video, context.valid)
+        hidden, _ = self.video_input.fuse(hidden, context)
         return self.to_log_variance(hidden).clamp(-20.0, 20.0)
 
     def prior(self, latent: torch.Tensor, context: Context) -> Gaussian:
         """See `LatentPrior.prior`: shape (batch, frames, latent_dim)."""
         # CHANGE: a network from context.video, for p(z | video); or from `latent`
-        # before each step, for a dynamical model.
+        # before each frame, for a dynamical model.
         zeros = torch.zeros_like(latent)
         return Gaussian(zeros, zeros)
 
@@ -126,7 +121,7 @@ class MyPlugin(LatentPrior):
         log_variance = self.decode(latent, context)
         nll = ((power + FLOOR) * (-log_variance).exp() + log_variance).sum(dim=2)
         divergence = posterior.divergence(self.prior(latent, context))
-        # KEEP: steps beyond a clip's end do not count.
+        # KEEP: frames beyond a clip's end do not count.
         nll = nll[context.mask].mean() / self.bins
         divergence = divergence[context.mask].mean() / self.bins
         loss = nll + divergence

@@ -142,9 +142,18 @@ def test_frozen_dictionary_is_learned_from_a_manifest(tmp_path: Path) -> None:
         list(noise_recordings(manifest, splits=["dev"]))
 
 
+def test_a_dictionary_is_interpolated_to_the_bins_of_the_prior() -> None:
+    model, mask = FrozenNMF(rank=2, fft_size=640), torch.ones(3, 4, dtype=torch.bool)
+    state = model.initial_state(torch.ones(3, 4, BINS), mask)
+    spectra = state["dictionary"][0]
+    assert spectra.sum(dim=1).tolist() == pytest.approx([1.0, 1.0])
+    places = [one.argmax(dim=1) / (one.shape[1] - 1) for one in (spectra, model.dictionary)]
+    assert torch.allclose(*places, atol=1.0 / BINS)
+    updated = model.update(state, torch.ones(3, 4, BINS), torch.full((3, 4, BINS), 4.0))
+    assert bool((model.variance(updated) < model.variance(state)).all()) and len(updated["dictionary"]) == 3
+
+
 def test_mistakes_are_said() -> None:
-    with pytest.raises(AvseError, match="set fft_size to 12"):
-        FrozenNMF(fft_size=640).initial_state(torch.ones(1, 4, BINS), torch.ones(1, 4, dtype=torch.bool))
     with pytest.raises(AvseError, match="no noise to learn from"):
         FrozenNMF(fft_size=640).learn([np.zeros(3200)])
     for wrong in (lambda: NMF(rank=0), lambda: NMF(exponent=2.0), lambda: Stationary(quantile=1.0)):

@@ -19,7 +19,8 @@ from avse.new import MAX_NAME, create
 
 ROOT = Path(__file__).resolve().parents[2]
 RUFF = Path(sys.executable).with_name("ruff")
-SMALL = "--channels 16 --video_dim 8 --model.blocks 2 --model.fusion_block 1 --visual_frontend.channels [4]"
+MODEL = "--model.channels 16 --model.blocks 2 --model.fusion_block 1"
+SMALL = f"{MODEL} --visual_frontend.output_dim 8 --visual_frontend.channels [4]"
 TINY = f"{SMALL} --batch_size 2 --train_set.seconds 0.6 --valid_set.seconds 0.6 --valid_size 2 --steps_per_epoch 2"
 
 
@@ -76,7 +77,9 @@ def test_the_printed_command_swaps_a_part_of_a_recipe(kind: str, tmp_path: Path,
     words = shlex.split(dict(created.commands)["Use it"])
     assert words[:3] == ["avse", "train", "RECIPE"]
     recipe = ROOT / "recipes" / "Synthetic" / "hparams" / "tf_masker.yaml"
-    done = avse_command("recipe", "check", recipe, *words[3:], "--channels", 16, "--video_dim", 8)
+    done = avse_command(
+        "recipe", "check", recipe, *words[3:], "--model.channels", 16, "--visual_frontend.output_dim", 8
+    )
     assert done.status == 0, done.err
     assert "no gradient" not in done.out
 
@@ -85,7 +88,7 @@ def test_the_printed_command_trains_a_prior(tmp_path: Path, avse_command: Callab
     created = create("prior", "my_prior", tmp_path)
     words = shlex.split(dict(created.commands)["Use it"])[3:]
     recipe = ROOT / "recipes" / "Synthetic" / "hparams" / "av_vae.yaml"
-    done = avse_command("recipe", "check", recipe, *words, "--hidden_dim", 16, "--video_dim", 8)
+    done = avse_command("recipe", "check", recipe, *words, "--model.hidden_dim", 16)
     assert done.status == 0, done.err
 
 
