@@ -21,11 +21,6 @@ from avse.model import Model, load
 ROOT = Path(__file__).resolve().parents[2]
 VIDEO = {"visual_frontend.output_dim": 8, "visual_frontend.channels": [4]}
 SMALL = {**VIDEO, "model.size": "tiny", "inference.sampler.steps": 2}
-    "model.size": "tiny",
-    "visual_frontend.output_dim": 8,
-    "visual_frontend.channels": [4],
-    "inference.sampler.steps": 2,
-}
 
 
 @pytest.fixture(scope="module")
