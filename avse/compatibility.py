@@ -70,6 +70,7 @@ MODULES = {
 }
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {
+    "avse.data.synthetic.recording.write_film": "avse.data.synthetic.recording.write_video",
     "avse.media.Talker": "avse.media.Speaker",
     "avse.media.find_talkers": "avse.media.find_speakers",
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
@@ -107,7 +108,7 @@ WEIGHTS = {
         (r"(^|\.)faces\.", r"\1gallery."),
         (r"(^|\.)meetings\.", r"\1exchanges."),
         (r"(^|\.)recognition\.", r"\1noisy_encoder."),
-        (r"(^|\.)visual_frontend\.", r"\1video_input.visual_frontend."),
+        (r"(^|(?<!video_input)\.)visual_frontend\.", r"\1video_input.visual_frontend."),
         (r"^fusion\.", r"video_input.fusions.main."),
         (r"(^|\.)(encoder|decoder)_fusion\.", r"\1video_input.fusions.\2."),
         (r"(^|\.)noisy_encoder\.fusion\.", r"\1video_input.fusions.noisy_encoder."),
