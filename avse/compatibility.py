@@ -107,7 +107,7 @@ WEIGHTS = {
         (r"(^|\.)faces\.", r"\1gallery."),
         (r"(^|\.)meetings\.", r"\1exchanges."),
         (r"(^|\.)recognition\.", r"\1noisy_encoder."),
-        (r"(^|\.)visual_frontend\.", r"\1video_input.visual_frontend."),
+        (r"(^|(?<!video_input)\.)visual_frontend\.", r"\1video_input.visual_frontend."),
         (r"^fusion\.", r"video_input.fusions.main."),
         (r"(^|\.)(encoder|decoder)_fusion\.", r"\1video_input.fusions.\2."),
         (r"(^|\.)noisy_encoder\.fusion\.", r"\1video_input.fusions.noisy_encoder."),

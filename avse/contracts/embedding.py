@@ -1,4 +1,4 @@
-"""Kind `embedding`: text, pictures, video or sound to one vector in a common space."""
+"""Kind `embedding`: text, images, video or audio to one vector in a common space."""
 
 from __future__ import annotations
 

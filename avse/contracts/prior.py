@@ -95,8 +95,8 @@ class Gaussian:
     def divergence(self, other: Gaussian) -> torch.Tensor:
         """Kullback-Leibler divergence to another, summed over dim; shape (batch, frames).
 
-        >>> one = Gaussian(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
-        >>> one.divergence(Gaussian(torch.ones(1, 2, 3), torch.zeros(1, 2, 3)))
+        >>> standard = Gaussian(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
+        >>> standard.divergence(Gaussian(torch.ones(1, 2, 3), torch.zeros(1, 2, 3)))
         tensor([[1.5000, 1.5000]])
         """
         return self.divergence_by_unit(other).sum(dim=-1)
@@ -112,7 +112,7 @@ class Prior(nn.Module, Plugin):
     """A generative model of clean speech in a time-frequency domain of its own.
 
     A prior is trained on clean speech alone. What an inference needs depends on the family: `LatentPrior` (variational
-    auto-encoders), `ScorePrior` (diffusion) or `SwitchingPrior` (a choice among latent priors, step by step).
+    auto-encoders), `ScorePrior` (diffusion) or `SwitchingPrior` (a choice among latent priors, frame by frame).
 
     Arguments
     ---------
@@ -155,7 +155,7 @@ class Prior(nn.Module, Plugin):
         return self.loss(batch)
 
     def analyse(self, audio: torch.Tensor) -> torch.Tensor:
-        """Sound to the prior's domain: (batch, samples) to complex (batch, frames, bins)."""
+        """Audio to the prior's domain: (batch, samples) to complex (batch, frames, bins)."""
         return stft(audio, self.fft_size, self.hop)
 
     def synthesise(self, spectrum: torch.Tensor, samples: int) -> torch.Tensor:
@@ -198,16 +198,16 @@ class LatentPrior(Prior):
     """p(z | video) and p(s | z, video) with s complex Gaussian: a variational auto-encoder of any structure.
 
     Models that look over time (recurrent, transformer) are latent priors as well: every method takes whole sequences,
-    and what it gives for a step may depend on other steps of the same clip inside `context.mask`.
+    and its result for a frame may depend on other frames of the same clip inside `context.mask`.
 
     Attributes
     ----------
     latent_dim : int
-        Features of z per step.
+        Features of z in a frame.
     dynamical : bool
         Whether `prior` looks at `latent`. False: it depends on the context alone, and may be asked once for many draws.
     encodes_noisy : bool
-        Whether it has `encode_noisy`, q(z | x, V, video). False: an inference encodes its estimate of the voice.
+        Whether it has `encode_noisy`, q(z | x, V, video). False: an inference encodes its estimate of speech.
     """
 
     latent_dim: int
@@ -251,7 +251,7 @@ class LatentPrior(Prior):
 
     @abstractmethod
     def prior(self, latent: torch.Tensor, context: Context) -> Gaussian:
-        """p(z | video); for a dynamical model step t may depend on `latent` before t.
+        """p(z | video); for a dynamical model frame t may depend on `latent` before t.
 
         Arguments
         ---------
@@ -264,12 +264,12 @@ class LatentPrior(Prior):
         """
 
     def encode_noisy(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
-        """q(z | x, V, video): z of the voice in noise of a known variance.
+        """q(z | x, V, video): z of speech in noise of a known variance.
 
         Arguments
         ---------
         power : tensor, shape (batch, frames, bins)
-            |x|^2 of the noisy sound.
+            |x|^2 of the noisy audio.
         variance : tensor, shape (batch, frames, bins)
             V of the noise.
         context : Context
@@ -324,7 +324,7 @@ class ScorePrior(Prior):
 
     @abstractmethod
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """p_t(state | speech) is Gaussian with mean `scale * speech` and deviation `std`.
+        """p_t(state | speech) is Gaussian with mean `scale * speech` and standard deviation `std`.
 
         Returns
         -------
@@ -356,7 +356,7 @@ class ScorePrior(Prior):
         return mean, (std / scale).square().expand(mean.shape)
 
     def spectrum_of(self, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and variance of speech in the domain, as those of its short-time Fourier transform, where sounds add up.
+        """Mean and variance in the domain, as those of the short-time Fourier transform, where signals add up.
 
         A prior whose domain is that transform need not say more.
 
@@ -383,15 +383,15 @@ class ScorePrior(Prior):
 
 
 class SwitchingPrior(Prior):
-    """A Markov chain over steps that chooses among latent priors: audio or audio-visual, or one per speaker.
+    """A Markov chain over frames that chooses among latent priors: audio or audio-visual, or one per speaker.
 
     Attributes
     ----------
     components : torch.nn.ModuleList of LatentPrior
         All in one domain.
     fallbacks : sequence of (int or None)
-        For each component that looks at video, the one that takes its place at steps where no mouth is seen; None for a
-        component that needs none. A stand-in has none itself. Empty: none of the components needs one.
+        For each component with video, the component that replaces it in frames where no mouth is seen; None for a
+        component that needs none. A fallback has none itself. Empty: none of the components needs one.
     memory : bool
         Whether the next choice depends on the last. False: all rows of the transition are the same.
     """
@@ -412,7 +412,7 @@ class SwitchingPrior(Prior):
         """
 
     def switch_of(self, contexts: Sequence[Context]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same for each clip, where what is seen makes some choices likelier; by default `switch` for all.
+        """The same for each clip, where the video makes some choices likelier; by default `switch` for all.
 
         Arguments
         ---------

@@ -20,7 +20,7 @@ class Sampler(Plugin):
     """Moves a state from one time to an earlier one; a few dozen moves lead from noise to speech.
 
     A subclass implements `move`, which says where a state goes next as a Gaussian, and if it wants to, `correct`, which
-    draws anew at the same time. An inference adds what it knows of a noisy sound between the two.
+    draws anew at the same time. An inference uses the noisy audio between the two.
 
     Arguments
     ---------
@@ -30,7 +30,7 @@ class Sampler(Plugin):
     Attributes
     ----------
     stochastic : bool
-        Whether moves draw at random. False: all chance is in the state at time 1.
+        Whether moves draw at random. False: only the state at time 1 is random.
     evaluations : int
         How often a step asks for the expected speech.
 
@@ -87,7 +87,7 @@ class Sampler(Plugin):
         -------
         mean : tensor, shape (batch, frames, bins), complex
         std : tensor, shape (batch,)
-            Deviation of the next state around it; zero for a sampler that is not stochastic.
+            Standard deviation of the next state around it; zero for a sampler that is not stochastic.
         """
 
     def correct(

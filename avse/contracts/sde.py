@@ -13,8 +13,8 @@ class Sde(Plugin):
     """A linear equation ds = -decay(t) s dt + diffusion(t) dw, from speech at time 0 to noise at time 1.
 
     States are complex, and so is the Wiener process w, with E |dw|^2 = dt: variances are those of real and imaginary
-    part together. A state at time t, given speech s, is Gaussian with mean `scale(t) * s` and deviation `std(t)`. A
-    subclass says both, and the coefficients that lead to them; it holds numbers only, and nothing is learned.
+    part together. A state at time t, given speech s, is Gaussian with mean `scale(t) * s` and standard deviation
+    `std(t)`. A subclass gives both, and the coefficients of the equation; it holds numbers only, nothing is learned.
 
     Arguments
     ---------
@@ -42,7 +42,7 @@ class Sde(Plugin):
 
     @abstractmethod
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scale and deviation of a state, given speech.
+        """Scale and standard deviation of a state, given speech.
 
         Arguments
         ---------
@@ -68,7 +68,7 @@ class Sde(Plugin):
         """
 
     def ratio(self, time: torch.Tensor) -> torch.Tensor:
-        """Deviation of the noise relative to the scale of speech: how noisy a state is, whatever the equation.
+        """Standard deviation of the noise relative to the scale of speech: how noisy a state is.
 
         Arguments
         ---------
@@ -90,6 +90,6 @@ class Sde(Plugin):
 
         Returns
         -------
-        tensor, shape (frames + 1,)
+        tensor, shape (steps + 1,)
         """
         return torch.linspace(1.0, self.first_time, steps + 1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Sound files of a corpus: read as mono at 16 kHz, written as lossless FLAC."""
+"""Audio files of a corpus: read as mono at 16 kHz, written as lossless FLAC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avse.files import atomic_path
 
 
 def read_audio(path: str | Path) -> np.ndarray:
-    """A sound file as mono at 16 kHz: wav, flac, ogg and opus by libsndfile, others by FFmpeg.
+    """An audio file as mono at 16 kHz: wav, flac, ogg and opus by libsndfile, others by FFmpeg.
 
     Arguments
     ---------
@@ -60,7 +60,7 @@ def _by_ffmpeg(path: str | Path) -> np.ndarray:
 
 
 def write_audio(path: str | Path, samples: np.ndarray) -> None:
-    """Write mono sound at 16 kHz: 24-bit for `.flac`, 32-bit float for `.wav`; nothing half-written is left.
+    """Write mono audio at 16 kHz: 24-bit for `.flac`, 32-bit float for `.wav`; nothing half-written is left.
 
     Arguments
     ---------

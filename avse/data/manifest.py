@@ -4,14 +4,14 @@
 column    meaning
 ========= =====================================================================================================
 id        a name that no other row has
-clean     the voice alone
-noisy     the voice in noise, for corpora that are already mixed
+clean     clean speech
+noisy     the speech in noise, for corpora that are already mixed
 noise     the noise alone
-video     the talking face (a video file; its sound is not used)
+video     the speaker's face (a video file; its audio is not used)
 speaker   who talks; splits must not share speakers
 text      what is said
 split     `train`, `dev` or `test`; a manifest without this column is all `test`
-kind      `speech` or `noise`; without this column a row is `noise` if `noise` is its only sound
+kind      `speech` or `noise`; without this column a row is `noise` if `noise` is its only audio
 label     class of a noise
 recording where a noise was cut from; splits must not share recordings
 dataset   name of the corpus
@@ -19,8 +19,8 @@ duration  seconds (also `duration_s`)
 snr       signal-to-noise ratio of `noisy` in dB
 ========= =====================================================================================================
 
-Only `id` and one sound column are required. Instead of `clean` and `noise`, a manifest may have `kind` and `audio`:
-`audio` is the voice where `kind` is `speech` or `av_speech` (speech with a face) and the sound itself otherwise. Paths
+Only `id` and one audio column are required. Instead of `clean` and `noise`, a manifest may have `kind` and `audio`:
+`audio` is clean speech where `kind` is `speech` or `av_speech` (speech with a video) and noise otherwise. Paths
 are relative to the manifest's folder. Any other column is kept in `Utterance.extra`.
 """
 
@@ -121,7 +121,7 @@ def read_manifest(
     Raises
     ------
     AvseError
-        If anything is wrong: all problems together, each with its line. Files are looked for in kept rows only.
+        If anything is wrong: all problems together, each with its line. Files are looked for in these rows only.
 
     Example
     -------
@@ -137,8 +137,8 @@ def read_manifest(
         return [utterance for one in path for utterance in read_manifest(one, splits, kinds)]
     path = Path(path)
     problems: list[str] = []
-    seen: dict[str, int] = {}
-    kept = []
+    places: dict[str, int] = {}
+    utterances = []
     wanted = ("speech", "noise") if kinds is None else tuple(kinds)
     for name in splits or ():
         if name not in SPLITS:
@@ -146,17 +146,17 @@ def read_manifest(
     for line, row in _rows(path):
         place = f"{path}:{line}"
         utterance = _utterance(row, path.parent, place, problems)
-        if utterance.id in seen:
-            problems.append(f"{place}: id {utterance.id!r} is already used in line {seen[utterance.id]}.")
-        seen.setdefault(utterance.id, line)
+        if utterance.id in places:
+            problems.append(f"{place}: id {utterance.id!r} is already used in line {places[utterance.id]}.")
+        places.setdefault(utterance.id, line)
         asked = utterance.kind in wanted or ("av_speech" in wanted and _is_av_speech(utterance))
         if asked and (splits is None or utterance.split in splits):
-            kept.append(utterance)
-    if not seen:
+            utterances.append(utterance)
+    if not places:
         raise AvseError(f"{path}: has no rows below its header. Write one line for each utterance.")
-    problems += _missing_files(kept)
+    problems += _missing_files(utterances)
     _raise_together(f"{path}: this manifest cannot be used.", problems)
-    return kept
+    return utterances
 
 
 def is_left_out(name: str, every: int) -> bool:
@@ -298,9 +298,9 @@ def _utterance(row: dict[str, str], folder: Path, place: str, problems: list[str
     if row["kind"] == "av_speech":
         row["kind"] = "speech"
     if row["kind"] == "speech" and not (row.get("clean") or row.get("noisy")):
-        problems.append(f"{place}: speech {name!r} names no sound (clean or noisy).")
+        problems.append(f"{place}: speech {name!r} names no audio (clean or noisy).")
     if row["kind"] == "noise" and not row.get("noise"):
-        problems.append(f"{place}: noise {name!r} names no sound.")
+        problems.append(f"{place}: noise {name!r} names no audio.")
     fields: dict[str, Any] = {column: _path(folder, row[column]) if row.get(column) else None for column in _PATHS}
     fields |= {column: row.get(column, "") for column in _TEXTS}
     row = {key: cell for key, cell in row.items() if key not in fields}

@@ -196,7 +196,7 @@ def read_mixtures(path: str | Path, splits: Collection[str] | None = None) -> li
         utterances = read_manifest(path, splits=splits, kinds=["speech"])
         if not any(row.noisy for row in utterances):
             raise AvseError(
-                f"{path}: no row names a noisy sound, so there is nothing to enhance. Mix one with a scene file "
+                f"{path}: no row names noisy audio, so there is nothing to enhance. Mix one with a scene file "
                 "(`avse scenes`, `avse mix`), or add a column `noisy`."
             )
         return [Mixture(row.id, (row,)) for row in utterances]
@@ -250,7 +250,7 @@ def _check(
         interfering = [utterances[name] for name in names[len(scene.targets) :] if utterances[name].kind != "noise"]
         if any(row.speaker in speakers for row in interfering):
             speaker = utterances[scene.target].speaker
-            problems.append(f"{scene_file}:{line}: the babble holds the voice of its target, {speaker!r}.")
+            problems.append(f"{scene_file}:{line}: the babble holds speech of its target, {speaker!r}.")
     if problems:
         more = [f"... and {len(problems) - 10} more."] if len(problems) > 10 else []
         raise AvseError("\n  ".join([f"{scene_file}: does not fit {manifest}.", *problems[:10], *more]))

@@ -16,7 +16,7 @@ def room_response(rt60: float, direct_db: float, rng: np.random.Generator) -> np
     Arguments
     ---------
     rt60 : float
-        Seconds in which the sound of the room falls by 60 dB.
+        Seconds in which the reverberation falls by 60 dB.
     direct_db : float
         Energy of the direct path over that of all reflections, in dB.
     rng : numpy.random.Generator

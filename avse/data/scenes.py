@@ -363,7 +363,7 @@ def _scene(row: dict) -> Scene:
         condition = "recorded" if sources else ""
         scene = Scene(row["id"], tuple(row["talkers"].split(" | ")), condition, snr, sources, sexes=row["sexes"])
         if len(scene.targets) < 2 or (not sources) != (snr is None):
-            raise ValueError("it needs two talkers, and an SNR with noise and only then")
+            raise ValueError("it needs two speakers, and an SNR if there is noise")
         return scene
     scene = Scene(
         id=row["id"],

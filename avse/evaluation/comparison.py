@@ -158,13 +158,13 @@ def _check_ids(runs: Sequence[str | Path], tables: list[dict[str, Row]], ids: li
 
 
 def _check_inputs(runs: Sequence[str | Path], tables: list[dict[str, Row]], ids: list[str], metrics: list[str]) -> None:
-    """One id must mean one mixture: the scores of the noisy sounds must agree."""
+    """One id must mean one mixture: the scores of the noisy audio must agree."""
     column = next((f"{name}_input" for name in metrics if all(f"{name}_input" in t[ids[0]] for t in tables)), None)
     for run, table in zip(runs[1:], tables[1:]):
         for name in ids:
             one, two = (None, None) if column is None else (tables[0][name][column], table[name][column])
             if one is not None and two is not None and abs(one - two) > _SAME_INPUT * max(1.0, abs(one)):
                 raise AvseError(
-                    f"{name}: the noisy sound scores {column} {one:g} in {runs[0]} and {two:g} in {run}, so that the "
+                    f"{name}: the noisy audio scores {column} {one:g} in {runs[0]} and {two:g} in {run}, so that the "
                     "mixtures differ. Evaluate both on the same files."
                 )

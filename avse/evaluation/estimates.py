@@ -53,11 +53,11 @@ def find_estimate(folder: Path, utterance: Utterance) -> Path:
         names.append(utterance.noisy.stem)
     for name in dict.fromkeys(names):
         paths = [file_below(folder, name, mark + suffix) for mark in ("", ".enhanced") for suffix in _AUDIO + _VIDEO]
-        found = [path for path in paths if path.is_file()]
-        if len(found) > 1:
-            raise AvseError(f"more than one estimate: {', '.join(path.name for path in found)}; keep one")
-        if found:
-            return found[0]
+        files = [path for path in paths if path.is_file()]
+        if len(files) > 1:
+            raise AvseError(f"more than one estimate: {', '.join(path.name for path in files)}; keep one")
+        if files:
+            return files[0]
     raise AvseError(f"no estimate {folder / utterance.id}.wav (or .flac, .enhanced.wav, ...)")
 
 
@@ -66,7 +66,7 @@ def read_sound(path: Path) -> tuple[np.ndarray, str]:
 
     Returns
     -------
-    sound : array, shape (samples,), float32
+    audio : array, shape (samples,), float32
     note : str
         Says from which rate it was resampled; empty if it was not.
     """
@@ -78,9 +78,9 @@ def read_sound(path: Path) -> tuple[np.ndarray, str]:
 
     from avse.data.audio import read_audio
 
-    sound = read_audio(path)
+    audio = read_audio(path)
     rate = soundfile.info(str(path)).samplerate
-    return sound, "" if rate == SAMPLE_RATE else f"{path.name} resampled from {rate} to {SAMPLE_RATE} Hz"
+    return audio, "" if rate == SAMPLE_RATE else f"{path.name} resampled from {rate} to {SAMPLE_RATE} Hz"
 
 
 def is_video(path: Path) -> bool:
@@ -88,16 +88,16 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in _VIDEO
 
 
-def cut_to_common(sounds: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """Cut sounds that start together to the shortest.
+def cut_to_common(signals: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """Cut signals that start together to the shortest.
 
     Arguments
     ---------
-    sounds : dict of arrays, shape (samples,)
+    signals : dict of arrays, shape (samples,)
 
     Returns
     -------
-    sounds : dict of arrays, shape (samples,)
+    signals : dict of arrays, shape (samples,)
     note : str
         Says what was cut; empty if nothing was.
 
@@ -111,10 +111,10 @@ def cut_to_common(sounds: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray],
     >>> cut_to_common({"estimate": np.zeros(100), "clean": np.zeros(90)})[1]
     'estimate 100, clean 90 samples: cut to 90'
     """
-    sizes = {name: sound.size for name, sound in sounds.items()}
+    sizes = {name: audio.size for name, audio in signals.items()}
     shortest, longest = min(sizes.values()), max(sizes.values())
     listed = ", ".join(f"{name} {size}" for name, size in sizes.items()) + " samples"
     if longest - shortest > LENGTH_TOLERANCE:
         raise AvseError(f"lengths differ by more than {LENGTH_TOLERANCE / SAMPLE_RATE:g} s: {listed}")
     note = "" if longest == shortest else f"{listed}: cut to {shortest}"
-    return {name: sound[:shortest] for name, sound in sounds.items()}, note
+    return {name: audio[:shortest] for name, audio in signals.items()}, note

@@ -1,4 +1,4 @@
-"""`report.html`: one file with tables, plots, spectrograms and sounds, that needs nothing beside it."""
+"""`report.html`: one file with tables, plots, spectrograms and audio, which needs no other file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from avse.evaluation.tables import condition_grid, number, scored_both, with_int
 from avse.files import write_text
 
 _LISTED = 8
-_LONGEST = 30  # seconds of a sound that is put into the report
+_LONGEST = 30  # seconds of audio that is put into the report
 
 
 def write_report(
@@ -43,7 +43,7 @@ def write_report(
         From `read_scores`.
     utterances : dict of Utterance by id, optional
     estimates : path, optional
-        Folder of the enhanced sounds. With both, the report shows and plays some of the best and worst.
+        Folder of the enhanced audio. With both, the report shows and plays some of the best and worst.
     """
     from jinja2 import Environment, PackageLoader
 
@@ -75,27 +75,27 @@ def _main_metric(summary: Mapping[str, Any]) -> str:
 
 
 def _ranked(rows: Sequence[Row], metric: str, higher_is_better: bool) -> list[Row]:
-    """Scored rows with `gain`, worst first; the gain is over the noisy sound where that is scored."""
-    found = [
+    """Scored rows with `gain`, worst first; the gain is over the noisy audio where that is scored."""
+    scored = [
         {**row, "gain": row[metric] - (row.get(f"{metric}_input") or 0.0)}
         for row in rows
         if row.get(metric) is not None
     ]
-    return sorted(found, key=lambda row: row["gain"], reverse=not higher_is_better)
+    return sorted(scored, key=lambda row: row["gain"], reverse=not higher_is_better)
 
 
 def _plots(summary: Mapping[str, Any], rows: Sequence[Row], metric: str) -> list[tuple[str, str, str]]:
     """Heading, explanation and picture (a data URI) of each plot."""
     both = scored_both(summary)
-    found = [
+    figures = [
         ("Scores by SNR", "Before (grey) and after; bars are 95 % bootstrap intervals.", plots.plot_scores(summary))
     ]
     if metric in both:
-        found.append(("Improvement", "Points below zero got worse.", plots.plot_improvement(rows, summary, metric)))
-    found.append(("Distributions", "Dashed lines are means.", plots.plot_distributions(rows, summary)))
+        figures.append(("Improvement", "Points below zero got worse.", plots.plot_improvement(rows, summary, metric)))
+    figures.append(("Distributions", "Dashed lines are means.", plots.plot_distributions(rows, summary)))
     if metric in both and len(summary["scores"]["by_label"]) > 1:
-        found.append(("By noise", "Mean improvement with its interval.", plots.plot_labels(summary, metric)))
-    return [(title, text, _uri(to_bytes(figure), "image/png")) for title, text, figure in found]
+        figures.append(("By noise", "Mean improvement with its interval.", plots.plot_labels(summary, metric)))
+    return [(title, text, _uri(to_bytes(figure), "image/png")) for title, text, figure in figures]
 
 
 def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,8 +141,8 @@ def _examples(
     utterances: Mapping[str, Utterance],
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """The worst two, the middle one and the best two, with spectrograms and sounds."""
-    found = []
+    """The worst two, the middle one and the best two, with spectrograms and audio."""
+    examples = []
     for rank, row in _picks(ranked):
         try:
             sounds, reliability, valid = _sounds(utterances[row["id"]], folder)
@@ -151,7 +151,7 @@ def _examples(
         name = summary["metrics"][metric]["name"]
         unit = summary["metrics"][metric]["unit"]
         figure = plot_estimate(None, **sounds, reliability=reliability, valid=valid)
-        found.append(
+        examples.append(
             {
                 "row": row,
                 "rank": rank,
@@ -164,7 +164,7 @@ def _examples(
                 },
             }
         )
-    return found
+    return examples
 
 
 def _picks(ranked: Sequence[Row]) -> list[tuple[str, Row]]:

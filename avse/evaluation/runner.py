@@ -233,8 +233,8 @@ def evaluate(
     if not several:
         from avse.evaluation.report import write_report
 
-        kept = out / _KEPT if estimates is None else Path(estimates)
-        write_report(out / "report.html", summary, rows, {one.id: one.first for one in chosen}, kept)
+        estimates_folder = out / _KEPT if estimates is None else Path(estimates)
+        write_report(out / "report.html", summary, rows, {one.id: one.first for one in chosen}, estimates_folder)
     noted = sum(bool(row["note"]) for row in rows)
     if noted:
         warnings.warn(f"{noted} utterances were cut or resampled; column `note` of {out / 'scores.csv'}", stacklevel=2)
@@ -329,9 +329,9 @@ def _resume(
     write_json(out / "settings.json", settings)
     if not path.is_file():
         return {}
-    found = read_rows(path)
-    write_rows(path, found, header)
-    return _by_item(found, only)
+    rows = read_rows(path)
+    write_rows(path, rows, header)
+    return _by_item(rows, only)
 
 
 def _by_item(rows: Sequence[Row], only: Condition = CLEAN_VIDEO) -> dict[Key, list[Row]]:
@@ -340,7 +340,7 @@ def _by_item(rows: Sequence[Row], only: Condition = CLEAN_VIDEO) -> dict[Key, li
         condition = Condition(row["video"], row["severity"]) if "video" in row else only
         items.setdefault((row["id"], condition), []).append(row)
     # A run that was killed may have left some of the rows of a mixture.
-    return {key: found for key, found in items.items() if len(found) == (found[0].get("talkers") or 1)}
+    return {key: group for key, group in items.items() if len(group) == (group[0].get("talkers") or 1)}
 
 
 def _key(item: Item) -> Key:

@@ -187,9 +187,9 @@ class Scorer:
         if bad:
             raise AvseError(f"the estimate holds {bad} NaN or infinite samples of {sum(one.size for one in speech)}")
         for place, row in enumerate(rows):
-            sounds, note = cut_to_common({"estimate": speech[place], "clean": clean[place], "noisy": noisy})
+            signals, note = cut_to_common({"estimate": speech[place], "clean": clean[place], "noisy": noisy})
             row["note"] = "; ".join(filter(None, [*notes, note]))
-            self._measure(row, sounds, inputs=not several)
+            self._measure(row, signals, inputs=not several)
         if several and estimate is not None:
             samples = min(map(len, [noisy, *speech, *clean]))
             together = separation_scores(*(np.stack([one[:samples] for one in signals]) for signals in (speech, clean)))
@@ -198,14 +198,14 @@ class Scorer:
                     together[place], switch_accuracy=switch_accuracy(estimate, place, row["speaker"], clean[place])
                 )
 
-    def _measure(self, row: Row, sounds: dict[str, np.ndarray], inputs: bool) -> None:
+    def _measure(self, row: Row, signals: dict[str, np.ndarray], inputs: bool) -> None:
         """Scores of one estimate, with `inputs` those of the noisy audio too."""
         problems = {}
         for name, metric in self.metrics.items():
             both = inputs and not getattr(metric, "relative_to_noisy", False)
             for column, score in ([(f"{name}_input", self._input_score)] if both else []) + [(name, _score_of)]:
                 try:
-                    row[column] = score(name, metric, sounds)
+                    row[column] = score(name, metric, signals)
                 except Exception as error:
                     kind = "" if isinstance(error, AvseError) else f"{type(error).__name__}: "
                     problems[column] = f"{kind}{error}"
@@ -221,19 +221,19 @@ class Scorer:
         if self._read_last is None or self._read_last[0] is not mixture:
             clean_files = [utterance.clean for utterance in mixture.utterances]
             if mixture.first.noisy is None or None in clean_files:
-                raise AvseError(f"the manifest names no {'noisy' if mixture.first.noisy is None else 'clean'} sound")
+                raise AvseError(f"the manifest names no {'noisy' if mixture.first.noisy is None else 'clean'} audio")
             clean, clean_notes = zip(*(read_sound(path) for path in clean_files if path is not None))
             noisy, noisy_note = read_sound(mixture.first.noisy)
             self._read_last = (mixture, noisy, list(clean), [*clean_notes, noisy_note])
             self._inputs.clear()
         return self._read_last[1:]
 
-    def _input_score(self, name: str, metric: Any, sounds: dict[str, np.ndarray]) -> float:
+    def _input_score(self, name: str, metric: Any, signals: dict[str, np.ndarray]) -> float:
         """Score of the noisy audio, measured once for all conditions of an utterance."""
-        key = (name, sounds["clean"].size)
+        key = (name, signals["clean"].size)
         if key not in self._inputs:
             try:
-                self._inputs[key] = _score_of(name, metric, {**sounds, "estimate": sounds["noisy"]})
+                self._inputs[key] = _score_of(name, metric, {**signals, "estimate": signals["noisy"]})
             except Exception as error:
                 self._inputs[key] = error
         score = self._inputs[key]
@@ -355,8 +355,8 @@ def _about(item: Item, utterance: Utterance) -> Row:
     return row
 
 
-def _score_of(name: str, metric: Any, sounds: dict[str, np.ndarray]) -> float:
-    score = float(metric(sounds["estimate"], sounds["clean"], sounds["noisy"]))
+def _score_of(name: str, metric: Any, signals: dict[str, np.ndarray]) -> float:
+    score = float(metric(signals["estimate"], signals["clean"], signals["noisy"]))
     if not np.isfinite(score):
         raise AvseError(f"is {score}")
     return score

@@ -87,8 +87,8 @@ def separation_scores(estimates: np.ndarray, clean: np.ndarray) -> list[dict[str
 
     from avse.signal.metrics import si_sdr
 
-    found, truth = torch.from_numpy(estimates).double(), torch.from_numpy(clean).double()
-    near = si_sdr(found[:, None].expand(-1, len(clean), -1), truth.expand(len(clean), -1, -1))
+    estimated, truth = torch.from_numpy(estimates).double(), torch.from_numpy(clean).double()
+    near = si_sdr(estimated[:, None].expand(-1, len(clean), -1), truth.expand(len(clean), -1, -1))
     ratios = zip(*bss_ratios(np.asarray(estimates, np.float64), clean))
     return [
         {

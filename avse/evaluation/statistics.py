@@ -82,20 +82,20 @@ def bootstrap_means(
         weights = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
         with np.errstate(invalid="ignore"):
             means.append((weights @ sums) / (weights @ counts))
-    found = []
+    intervals = []
     for column in range(values.shape[1]):
         n = int(present[:, column].sum())
         if not n:
-            found.append(Interval(None, None, None, 0))
+            intervals.append(Interval(None, None, None, 0))
             continue
         mean = float(values[present[:, column], column].mean())
         if (counts[:, column] > 0).sum() < 2:
-            found.append(Interval(mean, None, None, n))
+            intervals.append(Interval(mean, None, None, n))
             continue
         draws = np.concatenate([chunk[:, column] for chunk in means])
         low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
-        found.append(Interval(mean, float(low), float(high), n))
-    return found
+        intervals.append(Interval(mean, float(low), float(high), n))
+    return intervals
 
 
 def wilcoxon_p(differences: np.ndarray) -> float | None:

@@ -1,7 +1,7 @@
 """From rows of scores to `summary.json`.
 
 `summary["scores"]` holds cells under `overall`, `by_snr`, `by_condition`, `by_label` and `by_condition_snr`; a cell is
-`{metric: {"input": ..., "output": ..., "improvement": ...}}`, each `{"mean", "low", "high", "n"}`: the noisy sound, the
+`{metric: {"input": ..., "output": ..., "improvement": ...}}`, each `{"mean", "low", "high", "n"}`: the noisy audio, the
 estimate, and the difference of the two by utterance.
 """
 
@@ -23,7 +23,7 @@ from avse.workers import cores, threads_per_job
 DEFINITIONS = {
     "SNR": "10 log10 of the power of the speech over that of the noise, both over speech-active samples (within 40 dB "
     "of the loudest 20 ms of the speech), as the manifest states it.",
-    "RTF": "Real-time factor: wall time of enhancement over the duration of the sound; loading the model, decoding and "
+    "RTF": "Real-time factor: wall time of enhancement over the duration of the audio; loading the model, decoding and "
     "tracking the mouth apart. Below 1 is faster than real time.",
     "interval": f"{LEVEL:.0%} percentile bootstrap of the mean, {RESAMPLES} resamples of targets: a target is a clean "
     "utterance with all its mixtures. n counts mixtures.",
@@ -118,21 +118,21 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that scores depend on."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return packages
 
 
 def _cell(rows: list[Row], metrics: dict[str, Any], seed: int) -> dict[str, Any]:
     scores = []
     for name in metrics:
-        given = np.array([_number(row.get(f"{name}_input")) for row in rows])
-        found = np.array([_number(row.get(name)) for row in rows])
-        scores += [given, found, found - given]
+        inputs = np.array([_number(row.get(f"{name}_input")) for row in rows])
+        outputs = np.array([_number(row.get(name)) for row in rows])
+        scores += [inputs, outputs, outputs - inputs]
     intervals = bootstrap_means(np.stack(scores, axis=1), [row["target"] for row in rows], seed=seed)
     cells = {}
     for index, name in enumerate(metrics):
@@ -176,8 +176,8 @@ def _mean(rows: list[Row], name: str) -> float | None:
 
 def group_keys(values: Iterable[Any]) -> list[str]:
     """Names of the groups among values, numbers by size; empty and None are no group."""
-    found = {value for value in values if value is not None and value != ""}
-    return [group_key(value) for value in sorted(found)]
+    groups = {value for value in values if value is not None and value != ""}
+    return [group_key(value) for value in sorted(groups)]
 
 
 def group_key(value: Any) -> str:

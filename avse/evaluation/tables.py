@@ -28,9 +28,15 @@ def read_summary(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     path = Path(source)
     path = path / "summary.json" if path.is_dir() else path
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        summary = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise AvseError(f"{path}: is no summary of an evaluation ({error}). Run `avse evaluate` first.") from None
+    for cell in summary.get("corruptions", {}).get("cells", ()):
+        if cell["video"] == "intact":  # as the last release wrote it
+            cell["video"] = "clean"
+        if "spoiled" in cell:
+            cell["corrupted"] = cell.pop("spoiled")
+    return summary
 
 
 def number(value: float | None, unit: str = "", sign: bool = False, finer: int = 0) -> str:
@@ -58,7 +64,7 @@ def with_interval(cell: Mapping[str, Any] | None, unit: str = "", sign: bool = F
 
 
 def scored_both(summary: Mapping[str, Any]) -> list[str]:
-    """Metrics that score the noisy sound as well as the estimate; all where none does."""
+    """Metrics that score the noisy audio as well as the estimate; all where none does."""
     metrics = summary["metrics"]
     return [name for name, about in metrics.items() if not about.get("relative_to_noisy")] or list(metrics)
 
@@ -113,7 +119,7 @@ def markdown_table(
     interval : bool
         Write the bootstrap interval after the mean.
     noisy : bool
-        First a row with the score of the noisy sound, with `value="output"`.
+        First a row with the score of the noisy audio, with `value="output"`.
 
     Returns
     -------
@@ -268,8 +274,8 @@ def _places(scores: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _snrs(cells: Sequence[Mapping[str, Any]], wanted: Sequence[float] | None) -> list[str]:
     if wanted is not None:
         return [f"{snr:g}" for snr in wanted]
-    found = {snr for cell in cells for snr in cell}
-    return sorted(found, key=lambda snr: float(snr or 0))
+    levels = {snr for cell in cells for snr in cell}
+    return sorted(levels, key=lambda snr: float(snr or 0))
 
 
 def _escape(text: str) -> str:

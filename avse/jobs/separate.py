@@ -1,4 +1,4 @@
-"""Separating files: a sound file for each talker, and one for the rest."""
+"""Separating files: an audio file for each speaker, and one for the rest."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from avse.model import Model, load
 from avse.overlap import CHUNK_SECONDS
 
 REST = "rest"
-_STEPS = 32_767  # of 16-bit sound
+_STEPS = 32_767  # of 16-bit audio
 
 
 @dataclass
 class Voice:
-    """What was found of one talker.
+    """What was found of one speaker.
 
     Arguments
     ---------
     name, output : str
     video : str or None
-        Where they are seen.
+        The video that shows the speaker.
     box : list of float or None
-        Their face in a picture of this video: x, y, width, height, as shares of its width and height.
+        The face in a frame of this video: x, y, width, height, relative to its width and height.
     valid_share : float
-        Share of frames in which their mouth was seen.
+        Share of frames in which the mouth was seen.
     reliability : list of float
         By video frame (25 per second): how far the video was trusted.
     voices : dict
-        Where the model chooses among known speakers: the share of time of each, those of more than 1 %.
+        Where the model chooses among known speakers: their mean responsibility, where it is above 1 %.
     """
 
     name: str
@@ -59,7 +59,7 @@ class SeparationReport:
     Arguments
     ---------
     input, rest : str
-        The mixture, and the file of what belongs to no talker.
+        The mixture, and the file of what belongs to no speaker.
     model : str
     seconds : float
     talkers : list of Voice
@@ -93,28 +93,28 @@ def separate_file(
     overrides: dict[str, Any] | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
 ) -> SeparationReport:
-    """Separate the talkers of a file.
+    """Separate the speakers of a file.
 
-    Sounds are written at 16 kHz with 16 bits. The rest is the mixture as it was read, less all voices as they were
-    written, so that the files add up to it sample by sample.
+    Audio is written at 16 kHz with 16 bits. The rest is the mixture as it was read, less all speech as it was written,
+    so that the files add up to it sample by sample.
 
     Arguments
     ---------
     source : path
-        The mixture: sound alone, or a video with sound.
+        The mixture: audio alone, or a video with audio.
     videos : sequence of path
-        One of each talker, or one that shows several faces; none: the pictures of `source`.
+        One of each speaker, or one that shows several faces; none: the video of `source`.
     output : path, optional
-        Folder of the sounds. Default: `<name>.separated` beside the source.
+        Folder of the audio files. Default: `<name>.separated` beside the source.
     others : int
-        How many more talk whom no video shows.
+        How many more speakers there are whom no video shows.
     speakers : sequence of str
-        Names of the talkers for a prior that knows speakers, in the order of the voices; "" for one unknown.
+        Names of the speakers for a prior that knows them, in the order of the videos; "" for one unknown.
     model : str, path or Model
     roi, tracker : str
         See `avse.media.read_clip`.
     plot : path, optional
-        Picture of who is who over the spectrograms.
+        Plot of the faces with names over the spectrograms.
     json_path : path, optional
         Where to write the report.
     device : str
@@ -130,54 +130,54 @@ def separate_file(
     Raises
     ------
     AvseError
-        If a file cannot be read or written, or nobody is seen; nothing half-written is left.
+        If a file cannot be read or written, or no face is found; nothing half-written is left.
     """
     source = Path(source)
     folder = source.with_name(f"{source.stem}.separated") if output is None else Path(output)
     if folder.exists() and not folder.is_dir():
-        raise AvseError(f"{folder}: is a file; --output names a folder, which gets a sound for each talker.")
+        raise AvseError(f"{folder}: is a file; --output names a folder, which gets an audio file for each speaker.")
     began = time.perf_counter()
-    talkers = find_speakers(source, videos, others=others, roi=roi, tracker=tracker)
+    visible = find_speakers(source, videos, others=others, roi=roi, tracker=tracker)
     read = time.perf_counter()
     used = load(model, device, overrides) if not isinstance(model, Model) else model
-    found = used.separate_clips(
-        [one.clip for one in talkers], [name or None for name in speakers], chunk_seconds=chunk_seconds
+    estimate = used.separate_clips(
+        [one.clip for one in visible], [name or None for name in speakers], chunk_seconds=chunk_seconds
     )
     separated = time.perf_counter()
-    mixture = talkers[0].clip.audio
-    names = [_file_name(one.name) for one in talkers]
+    mixture = visible[0].clip.audio
+    names = [_file_name(one.name) for one in visible]
     files = [folder / f"{source.stem}.{name}.wav" for name in [*names, REST]]
     report = SeparationReport(
         input=str(source),
         rest=str(files[-1]),
         model=used.name,
         seconds=len(mixture) / SAMPLE_RATE,
-        talkers=[_voice(one, found, place, files[place]) for place, one in enumerate(talkers)],
+        talkers=[_voice(one, estimate, place, files[place]) for place, one in enumerate(visible)],
         timings={"read": round(read - began, 4), "separate": round(separated - read, 4)},
-        warnings=_warnings(talkers),
+        warnings=_warnings(visible),
     )
     with ExitStack() as stack:
         paths = [stack.enter_context(atomic_path(file)) for file in files]
         report_path = None if json_path is None else stack.enter_context(atomic_path(json_path))
-        for path, sound in zip(paths, quantised(mixture, found.speech.numpy())):
-            _write(path, sound)
+        for path, audio in zip(paths, quantised(mixture, estimate.speech.numpy())):
+            _write(path, audio)
         report.timings["write"] = round(time.perf_counter() - separated, 4)
         if report_path is not None:
             report_path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
         if plot is not None:
             from avse.evaluation.plots.separation import plot_separation
 
-            plot_separation(plot, mixture, found, talkers, title=source.name)
+            plot_separation(plot, mixture, estimate, visible, title=source.name)
     return report
 
 
-def quantised(mixture: np.ndarray, voices: np.ndarray) -> np.ndarray:
-    """Voices and rest in 16 bits, which add up to the mixture in 16 bits wherever the rest is within full scale.
+def quantised(mixture: np.ndarray, speech: np.ndarray) -> np.ndarray:
+    """Speech and rest in 16 bits, which add up to the mixture in 16 bits wherever the rest is within full scale.
 
     Arguments
     ---------
     mixture : array, shape (samples,)
-    voices : array, shape (sources, samples)
+    speech : array, shape (sources, samples)
 
     Returns
     -------
@@ -188,56 +188,56 @@ def quantised(mixture: np.ndarray, voices: np.ndarray) -> np.ndarray:
     >>> quantised(np.array([0.5]), np.array([[0.2], [0.1]])).tolist()
     [[6553], [3277], [6554]]
     """
-    steps = np.rint(np.clip(np.vstack([mixture[None], voices]) * _STEPS, -_STEPS, _STEPS)).astype(np.int64)
+    steps = np.rint(np.clip(np.vstack([mixture[None], speech]) * _STEPS, -_STEPS, _STEPS)).astype(np.int64)
     rest = np.clip(steps[0] - steps[1:].sum(axis=0), -_STEPS, _STEPS)
     return np.vstack([steps[1:], rest[None]]).astype(np.int16)
 
 
-def _write(path: Path, sound: np.ndarray) -> None:
+def _write(path: Path, audio: np.ndarray) -> None:
     import soundfile
 
     try:
-        soundfile.write(path, sound, SAMPLE_RATE, subtype="PCM_16")
+        soundfile.write(path, audio, SAMPLE_RATE, subtype="PCM_16")
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AvseError(f"{path.name}: writing failed ({error}). Nothing was left behind.") from error
 
 
-def _voice(talker: Speaker, found: Estimate, place: int, file: Path) -> Voice:
+def _voice(speaker: Speaker, estimate: Estimate, place: int, file: Path) -> Voice:
     box = None
-    if talker.box is not None and talker.picture is not None:
-        height, width = talker.picture.shape[:2]
-        box = [round(value / side, 4) for value, side in zip(talker.box, (width, height, width, height))]
-    shares: dict[str, float] = {}
-    if found.responsibility is not None:
-        mean = found.responsibility[place].mean(dim=0).tolist()
-        shares = {name: round(share, 3) for name, share in zip(found.states, mean) if share > 0.01}
+    if speaker.box is not None and speaker.picture is not None:
+        height, width = speaker.picture.shape[:2]
+        box = [round(value / side, 4) for value, side in zip(speaker.box, (width, height, width, height))]
+    posterior: dict[str, float] = {}
+    if estimate.responsibility is not None:
+        mean = estimate.responsibility[place].mean(dim=0).tolist()
+        posterior = {name: round(value, 3) for name, value in zip(estimate.states, mean) if value > 0.01}
     return Voice(
-        name=talker.name,
+        name=speaker.name,
         output=str(file),
-        video=None if talker.video is None else str(talker.video),
+        video=None if speaker.video is None else str(speaker.video),
         box=box,
-        valid_share=round(float(np.mean(talker.clip.valid)), 4),
-        reliability=[round(value, 4) for value in found.reliability[place].tolist()],
-        voices=dict(sorted(shares.items(), key=lambda one: -one[1])),
+        valid_share=round(float(np.mean(speaker.clip.valid)), 4),
+        reliability=[round(value, 4) for value in estimate.reliability[place].tolist()],
+        voices=dict(sorted(posterior.items(), key=lambda item: -item[1])),
     )
 
 
-def _warnings(talkers: Sequence[Speaker]) -> list[str]:
-    told = []
-    if not any(one.clip.valid.any() for one in talkers):
-        told.append(
-            "No mouth is seen anywhere. The voices are told apart by their sound alone, and who is who is unknown."
+def _warnings(speakers: Sequence[Speaker]) -> list[str]:
+    messages = []
+    if not any(one.clip.valid.any() for one in speakers):
+        messages.append(
+            "No mouth is seen anywhere. The speakers are told apart by audio alone, and who is who is unknown."
         )
     else:
-        told += [
-            f"{one.name}: no mouth is seen in {one.video}; this voice is one of the others."
-            for one in talkers
+        messages += [
+            f"{one.name}: no mouth is seen in {one.video}; this speaker is one of the others."
+            for one in speakers
             if one.video is not None and not one.clip.valid.any()
         ]
-    unseen = sum(not one.clip.valid.any() for one in talkers)
-    if 1 < unseen < len(talkers):
-        told.append(f"{unseen} talkers are not seen: who of them is who is unknown.")
-    return told
+    unseen = sum(not one.clip.valid.any() for one in speakers)
+    if 1 < unseen < len(speakers):
+        messages.append(f"{unseen} speakers are not seen: who of them is who is unknown.")
+    return messages
 
 
 def _file_name(name: str) -> str:

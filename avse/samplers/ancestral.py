@@ -11,13 +11,13 @@ from avse.plugins import register
 
 @register("sampler", "ancestral")
 class Ancestral(Sampler):
-    """Draws the next state from p(next state | state, speech), with the expected speech in the place of speech.
+    """Draws the next state from p(next state | state, speech), with the expected speech in place of speech.
 
     With y = s / scale and r = std / scale, before and after (') the move, that is
 
         y'  ~  N_c( D + (r'/r)^2 (y - D),  r'^2 (r^2 - r'^2) / r^2 ),     D = E[speech | state]
 
-    It takes longer steps than Euler and Maruyama's. States are complex (batch, frames, bins).
+    It allows longer steps than that of Euler and Maruyama. States are complex (batch, frames, bins).
 
     Arguments
     ---------
@@ -45,6 +45,6 @@ class Ancestral(Sampler):
         scale, after = sde.marginal(time)[0], sde.marginal(following)[0]
         ratio, later = sde.ratio(time), sde.ratio(following)
         shrink = (later / ratio).square()
-        found = expected(state, time)
-        mean = found + shrink[:, None, None] * (state / scale[:, None, None] - found)
+        speech = expected(state, time)
+        mean = speech + shrink[:, None, None] * (state / scale[:, None, None] - speech)
         return after[:, None, None] * mean, after * later * (1 - shrink).clamp(min=0).sqrt()

@@ -1,4 +1,4 @@
-"""Sampler `dpm_solver`: few steps of second order that remember the one before."""
+"""Sampler `dpm_solver`: few steps of second order, each with the evaluation of the last one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class DPMSolver(Sampler):
 
         y' = (r'/r) y + (1 - r'/r) (D + (D - D_before) h / (2 h_before)),     h = log(r / r')
 
-    With y = s / scale, r = std / scale and D = E[speech | state]. All chance is in the first state. States are complex
+    With y = s / scale, r = std / scale and D = E[speech | state]. Only the first state is random. States are complex
     (batch, frames, bins).
 
     Arguments
@@ -45,11 +45,11 @@ class DPMSolver(Sampler):
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
-        scale, after = (sde.marginal(one)[0][:, None, None] for one in (time, following))
+        scale, after = (sde.marginal(moment)[0][:, None, None] for moment in (time, following))
         shrink = (sde.ratio(following) / sde.ratio(time))[:, None, None]
-        found, length = expected(state, time), -shrink.log()
-        ahead = found
-        if "found" in memory:
-            ahead = found + (found - memory["found"]) * (0.5 * length / memory["length"])
-        memory.update(found=found, length=length)
+        speech, length = expected(state, time), -shrink.log()
+        ahead = speech
+        if "speech" in memory:
+            ahead = speech + (speech - memory["speech"]) * (0.5 * length / memory["length"])
+        memory.update(speech=speech, length=length)
         return after * (shrink * state / scale + (1 - shrink) * ahead), 0 * time

@@ -13,7 +13,7 @@ from avse.plugins import register
 class Euler(Sampler):
     """The ordinary equation that has the same marginals, dy / dr = (y - D) / r, in steps of Euler.
 
-    y = s / scale and r = std / scale; D = E[speech | state]. All chance is in the first state. States are complex
+    y = s / scale and r = std / scale; D = E[speech | state]. Only the first state is random. States are complex
     (batch, frames, bins).
 
     Arguments
@@ -41,8 +41,8 @@ class Euler(Sampler):
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
-        scale, after = (sde.marginal(one)[0][:, None, None] for one in (time, following))
-        ratio, later = (sde.ratio(one)[:, None, None] for one in (time, following))
+        scale, after = (sde.marginal(moment)[0][:, None, None] for moment in (time, following))
+        ratio, later = (sde.ratio(moment)[:, None, None] for moment in (time, following))
         noisy = state / scale
         gradient = (noisy - expected(state, time)) / ratio
         moved = noisy + (later - ratio) * gradient
@@ -54,7 +54,7 @@ class Euler(Sampler):
 
 @register("sampler", "heun")
 class Heun(Euler):
-    """As `euler`, with the mean of the slopes at both ends of each step: second order, twice the work.
+    """As `euler`, with the mean of the gradients at both ends of each step: second order, twice the work.
 
     States are complex (batch, frames, bins).
 

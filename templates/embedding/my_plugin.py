@@ -18,14 +18,14 @@ FFT_SIZE = 512
 
 @register("embedding", "my_plugin")
 class MyPlugin(Embedding):
-    """The average spectrum of a sound, in bands, without its level.
+    """The average spectrum of audio, in bands, without its level.
 
     Arguments
     ---------
     bands : int
         Bands of equal width up to 8 kHz.
 
-    Takes sounds, each of shape (samples,) at 16 kHz; returns
+    Takes audio clips, each of shape (samples,) at 16 kHz; returns
     (batch, output_dim) with `output_dim = bands + 1`, each vector of length one.
 
     Example
@@ -57,9 +57,9 @@ class MyPlugin(Embedding):
         vectors = torch.nn.functional.pad(vectors, (0, 1), value=1.0)
         return torch.nn.functional.normalize(vectors, dim=1)
 
-    def _spectrum(self, sound: Any) -> torch.Tensor:
-        """Log-power by band around its mean, shape (bands,), of sound (samples,)."""
-        samples = torch.as_tensor(sound, dtype=torch.float32)
+    def _spectrum(self, audio: Any) -> torch.Tensor:
+        """Log-power by band around its mean, shape (bands,), of audio (samples,)."""
+        samples = torch.as_tensor(audio, dtype=torch.float32)
         samples = torch.nn.functional.pad(samples, (0, max(0, FFT_SIZE - len(samples))))
         frames = samples.unfold(0, FFT_SIZE, FFT_SIZE // 2)
         window = torch.hann_window(FFT_SIZE, device=frames.device)

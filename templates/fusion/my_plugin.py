@@ -1,4 +1,4 @@
-"""Fusion `my_plugin`: says what to add to the sound, and how far to trust it.
+"""Fusion `my_plugin`: says what to add to the audio, and how far to trust it.
 
 A comment with CHANGE stands where your idea goes; one with KEEP tells what the
 checks hold you to.
@@ -21,7 +21,7 @@ class MyPlugin(Fusion):
     Arguments
     ---------
     audio_dim, video_dim : int
-        Features per step of either stream.
+        Features of either stream.
     hidden_dim : int
         Width of the hidden layer.
 
@@ -40,11 +40,11 @@ class MyPlugin(Fusion):
 
     # CHANGE: where the method comes from, such as "Doe et al., A fusion, 2026".
     paper = ""
-    # KEEP true only while no step looks at later steps, as here; or take `causal` in
+    # KEEP true only while no frame looks at later frames, as here; or take `causal` in
     # the constructor and set `self.causal`; both are checked.
     causal = True
-    # CHANGE where each step looks at all others (attention over the whole clip):
-    # growth = "quadratic"
+    # CHANGE where each frame looks at all others (attention over the whole clip):
+    # complexity = "quadratic"
 
     # KEEP audio_dim and video_dim: recipes set them. CHANGE what follows them.
     def __init__(self, audio_dim: int, video_dim: int, hidden_dim: int = 64) -> None:
@@ -59,8 +59,8 @@ class MyPlugin(Fusion):
         # KEEP it small: the checks build the plugin with these.
         return {"audio_dim": 8, "video_dim": 6, "hidden_dim": 4}
 
-    # KEEP `forward` of the base class. It blanks the video of invalid steps before
-    # `delta` sees it, and lets the sound of those steps pass as it came.
+    # KEEP `forward` of the base class. It blanks the video of invalid frames before
+    # `delta` sees it, and lets the audio of those frames pass as it came.
     def delta(
         self,
         audio: torch.Tensor,
@@ -68,7 +68,7 @@ class MyPlugin(Fusion):
         valid: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Fusion.delta`: shapes (batch, frames, audio_dim) and (batch, frames)."""
-        # CHANGE: a function of both streams. What looks over steps (attention, means,
+        # CHANGE: a function of both streams. What looks over frames (attention, means,
         # recurrence) must leave out those where `valid` is false.
         hidden = torch.cat([self.norm(audio), video], dim=2)
         hidden = nn.functional.silu(self.hidden(hidden))

@@ -43,7 +43,7 @@ class MyPlugin(Sampler):
         if not 0.0 <= share < 1.0:
             raise ValueError(f"share must be at least 0 and below 1, got {share}.")
         self.share = share
-        # KEEP false only while `move` gives a deviation of zero.
+        # KEEP false only while `move` gives a standard deviation of zero.
         self.stochastic = share > 0
 
     def move(
@@ -60,8 +60,8 @@ class MyPlugin(Sampler):
         # and what the next move must know in `memory`.
         scale, after = sde.marginal(time)[0], sde.marginal(following)[0]
         ratio, later = sde.ratio(time), sde.ratio(following)
-        found = expected(state, time)
-        kept = (1 - self.share**2) ** 0.5 * later / ratio
+        speech = expected(state, time)
+        shrink = (1 - self.share**2) ** 0.5 * later / ratio
         noisy = state / scale[:, None, None]
-        mean = found + kept[:, None, None] * (noisy - found)
+        mean = speech + shrink[:, None, None] * (noisy - speech)
         return after[:, None, None] * mean, after * later * self.share

@@ -13,14 +13,14 @@ from avse.plugins import register
 
 @register("sde", "my_plugin")
 class MyPlugin(Sde):
-    """Noise whose deviation grows in proportion to time; speech stays as it is.
+    """Noise whose standard deviation grows with time; speech stays as it is.
 
-    Times of shape (batch,) give scales and deviations of shape (batch,).
+    Times of shape (batch,) give scales and standard deviations of shape (batch,).
 
     Arguments
     ---------
     std_max : float
-        Deviation of the noise at time 1.
+        Standard deviation of the noise at time 1.
     first_time : float
         See `Sde`.
 

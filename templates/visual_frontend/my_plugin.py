@@ -40,7 +40,7 @@ class MyPlugin(VisualFrontend):
     # the constructor and set `self.causal`; both are checked.
     causal = True
     # CHANGE where each frame looks at all others (attention over the whole clip):
-    # growth = "quadratic"
+    # complexity = "quadratic"
 
     # KEEP output_dim: recipes set it, and the fusion reads it. CHANGE the rest.
     def __init__(self, output_dim: int = 64, width: int = 8) -> None:

@@ -65,7 +65,7 @@ def test_layout_with_kind_and_audio(tmp_path):
         ("id,clean,split\na,a.wav,dev\na,a.wav,dev\n", "manifest.csv:3", "already used in line 2"),
         ("id,clean,split\na,a.wav,dev,more\n", "manifest.csv:2", "4 cells where the header has 3"),
         ("id,clean,split\n,a.wav,dev\n", "manifest.csv:2", "id is empty"),
-        ("id,clean,noise,kind\na,,a.wav,speech\n", "manifest.csv:2", "names no sound"),
+        ("id,clean,noise,kind\na,,a.wav,speech\n", "manifest.csv:2", "names no audio"),
         ("id,clean,snr\na,a.wav,loud\n", "manifest.csv:2", "snr 'loud'"),
         ("id,clean\na,b.wav\n", "manifest.csv:2", "does not exist"),
     ],

@@ -141,7 +141,7 @@ def test_scenes_that_do_not_fit_the_manifest_are_refused(corpus, tmp_path):
     with pytest.raises(AvseError) as caught:
         render_scenes(tmp_path / "s.csv", corpus, tmp_path / "out")
     assert "s.csv:3: " in str(caught.value) and "'nobody'" in str(caught.value)
-    assert "s.csv:4: the babble holds the voice of its target" in str(caught.value)
+    assert "s.csv:4: the babble holds speech of its target" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 

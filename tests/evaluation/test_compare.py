@@ -110,7 +110,7 @@ def test_runs_that_cannot_be_compared(make_run, tmp_path: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    with pytest.raises(AvseError, match=r"u3: the noisy sound scores si_sdr_input -5 .* and 1\.5 .* mixtures differ"):
+    with pytest.raises(AvseError, match=r"u3: the noisy audio scores si_sdr_input -5 .* and 1\.5 .* mixtures differ"):
         compare([base, other])
 
 

@@ -280,7 +280,7 @@ def test_a_manifest_without_mixtures_says_so(make_mixtures, tmp_path: Path) -> N
         writer = csv.DictWriter(file, ["id", "clean"], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    with pytest.raises(AvseError, match="no row names a noisy sound"):
+    with pytest.raises(AvseError, match="no row names noisy audio"):
         evaluate(manifest, tmp_path / "out", model=Smoother())
 
 

@@ -180,6 +180,29 @@ def test_sweeps_that_cannot_be(make_mixtures, tmp_path: Path, arguments: dict, m
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("undrawn", "tracked")
+def test_names_of_the_last_release_are_read(make_mixtures, tmp_path: Path) -> None:
+    for path in (Path(__file__).parents[2] / "recipes" / "Manifest" / "robustness").glob("*.csv"):
+        rows = read_rows(path)
+        assert rows[1]["video"] == "clean" and "corrupted_frames" in rows[0] and rows[-1]["severity"] in (5.0, "mean")
+    manifest, out = make_mixtures(targets=2, snrs=(0.0,), video=True), tmp_path / "out"
+    summary = evaluate(manifest, out, model=Smoother(), corruptions="null", severities=[2], **QUICK)
+    table = robustness_markdown(out)
+    for name in ("corrupted.csv", "summary.json"):
+        old = (
+            (out / name)
+            .read_text()
+            .replace("clean_frames", "intact_frames")
+            .replace("corrupted_frames", "spoiled_frames")
+        )
+        old = old.replace(",clean,", ",intact,").replace('"clean"', '"intact"').replace('"corrupted":', '"spoiled":')
+        (out / name).write_text(old)
+    assert robustness_markdown(out) == table
+    again = Smoother()
+    assert evaluate(manifest, out, model=again, corruptions="null", severities=[2], **QUICK) == summary
+    assert again.clips == []
+
+
 def test_another_speaker_is_chosen_by_name(make_mixtures) -> None:
     from avse.data.rendering import read_mixtures
 

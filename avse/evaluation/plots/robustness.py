@@ -63,8 +63,8 @@ def plot_robustness(summary: Mapping[str, Any]) -> Figure:
 def _draw_differences(axes: Axes, summary: Mapping[str, Any], metric: str, cells: list[list[Any]]) -> None:
     about = summary["metrics"][metric]
     means = [[None if cell is None else cell["scores"][metric]["difference"]["mean"] for cell in row] for row in cells]
-    found = [abs(value) for row in means for value in row if value is not None]
-    reach = max([*found, _NOTICED.get(about["unit"], 0.1)])
+    sizes = [abs(value) for row in means for value in row if value is not None]
+    reach = max([*sizes, _NOTICED.get(about["unit"], 0.1)])
     finer = int(about["unit"] == "dB")
     texts = [["" if value is None else number(value, about["unit"], True, finer) for value in row] for row in means]
     clear = [[bool(judged(cell, summary, metric)) for cell in row] for row in cells]

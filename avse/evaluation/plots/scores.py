@@ -111,17 +111,17 @@ def plot_labels(summary: Mapping[str, Any], metric: str = "si_sdr", most: int = 
     from matplotlib.figure import Figure
 
     about = summary["metrics"][metric]
-    found = {label: cell[metric]["improvement"] for label, cell in summary["scores"]["by_label"].items()}
-    found = {label: cell for label, cell in found.items() if cell}
-    kept = sorted(found, key=lambda label: -found[label]["n"])[:most]
-    kept.sort(key=lambda label: found[label]["mean"])
-    cells = [found[label] for label in kept]
-    figure = Figure(figsize=(8.5, 0.8 + 0.24 * len(kept)))
+    improvements = {label: cell[metric]["improvement"] for label, cell in summary["scores"]["by_label"].items()}
+    improvements = {label: cell for label, cell in improvements.items() if cell}
+    labels = sorted(improvements, key=lambda label: -improvements[label]["n"])[:most]
+    labels.sort(key=lambda label: improvements[label]["mean"])
+    cells = [improvements[label] for label in labels]
+    figure = Figure(figsize=(8.5, 0.8 + 0.24 * len(labels)))
     axes = figure.subplots()
     _draw_forest(axes, cells, COLOURS[0])
-    axes.set_yticks(range(len(kept)), [f"{label}  (n={cell['n']})" for label, cell in zip(kept, cells)])
+    axes.set_yticks(range(len(labels)), [f"{label}  (n={cell['n']})" for label, cell in zip(labels, cells)])
     unit = f" ({about['unit']})" if about["unit"] else ""
-    axes.set(title=f"{about['name']} improvement{unit} by noise", ylim=(-0.7, len(kept) - 0.3))
+    axes.set(title=f"{about['name']} improvement{unit} by noise", ylim=(-0.7, len(labels) - 0.3))
     return figure
 
 
@@ -174,7 +174,7 @@ def plot_distributions(rows: Sequence[Row], summary: Mapping[str, Any]) -> Figur
 
 @styled
 def plot_improvement(rows: Sequence[Row], summary: Mapping[str, Any], metric: str = "si_sdr") -> Figure:
-    """Improvement of every mixture over the score of its noisy sound, coloured by condition.
+    """Improvement of every mixture over the score of its noisy audio, coloured by condition.
 
     Arguments
     ---------
@@ -199,7 +199,7 @@ def plot_improvement(rows: Sequence[Row], summary: Mapping[str, Any], metric: st
         )
     axes.axhline(0, color="#555b61", linewidth=0.9)
     unit = f" ({about['unit']})" if about["unit"] else ""
-    axes.set(xlabel=f"{about['name']} of the noisy sound{unit}", ylabel=f"improvement{unit}", title="Every mixture")
+    axes.set(xlabel=f"{about['name']} of the noisy audio{unit}", ylabel=f"improvement{unit}", title="Every mixture")
     if conditions != [None]:
         figure.legend(loc="outside upper right", ncols=min(6, len(conditions)))
     return figure

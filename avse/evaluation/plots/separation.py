@@ -25,7 +25,7 @@ _LONGEST = 120 * SAMPLE_RATE  # a longer plot is unreadable
 def plot_separation(
     path: str | Path | None,
     mixture: np.ndarray,
-    found: Estimate,
+    estimate: Estimate,
     speakers: Sequence[Speaker],
     title: str | None = None,
 ) -> Figure:
@@ -37,7 +37,7 @@ def plot_separation(
         Where to write the plot (`.png`, `.pdf`, `.svg`). None: only return it.
     mixture : array, shape (samples,)
         At 16 kHz; the first two minutes of a longer one.
-    found : Estimate
+    estimate : Estimate
         Of one clip.
     speakers : sequence of Speaker
         In the order of the estimates.
@@ -53,8 +53,8 @@ def plot_separation(
     seconds = samples / SAMPLE_RATE
     colours = [COLOURS[place % len(COLOURS)] for place in range(len(speakers))]
     rows = [("mixture", mixture[:samples], "black")]
-    rows += [(one.name, found.speech[place, :samples].numpy(), colours[place]) for place, one in enumerate(speakers)]
-    rows.append(("rest", found.noise[:samples].numpy(), INPUT))
+    rows += [(one.name, estimate.speech[place, :samples].numpy(), colours[place]) for place, one in enumerate(speakers)]
+    rows.append(("rest", estimate.noise[:samples].numpy(), INPUT))
     pictures: dict[str, np.ndarray] = {}
     faces: dict[str, list[tuple[Speaker, str]]] = {}
     for speaker, colour in zip(speakers, colours):

@@ -34,9 +34,9 @@ def plot_estimate(
     Arguments
     ---------
     path : path or None
-        Where to write the picture (`.png`, `.pdf`, `.svg`). None: only return it.
+        Where to write the plot (`.png`, `.pdf`, `.svg`). None: only return it.
     noisy, enhanced, clean : array, shape (samples,)
-        At 16 kHz. The enhanced and clean sounds may be of another length than the noisy one.
+        At 16 kHz. The enhanced and clean audio may have another length than the noisy one.
     reliability : array, shape (video_frames,), optional
         In [0, 1], 25 per second.
     valid : array, shape (video_frames,), bool, optional
@@ -81,13 +81,13 @@ def plot_sounds(
     """
     from matplotlib.ticker import MultipleLocator
 
-    duration = max(len(sound) for sound in sounds.values()) / SAMPLE_RATE
-    spectra = {name: decibels(np.asarray(sound, np.float32), duration) for name, sound in sounds.items()}
+    duration = max(len(audio) for audio in sounds.values()) / SAMPLE_RATE
+    spectra = {name: decibels(np.asarray(audio, np.float32), duration) for name, audio in sounds.items()}
     top = max(float(np.quantile(spectrum, 0.999)) for spectrum in spectra.values())
     heights = [1.15] * len(sounds) + ([0.55] if reliability is not None else [])
     figure, rows, bar_axes = _stack(heights, len(sounds), title)
-    for axes, (name, sound) in zip(rows, sounds.items()):
-        image = draw_spectrogram(axes, spectra[name], len(sound) / SAMPLE_RATE, top)
+    for axes, (name, audio) in zip(rows, sounds.items()):
+        image = draw_spectrogram(axes, spectra[name], len(audio) / SAMPLE_RATE, top)
         axes.set(title=name, facecolor="black")
         axes.yaxis.set_major_locator(MultipleLocator(2))
     bar = figure.colorbar(image, cax=bar_axes, label="level (dB)")
@@ -157,11 +157,11 @@ def draw_spectrogram(axes: Axes, spectrum: np.ndarray, seconds: float, top: floa
     )
 
 
-def decibels(sound: np.ndarray, duration: float) -> np.ndarray:
-    """Power spectrum in dB, shape (bins, columns); columns lie further apart on long sounds."""
+def decibels(audio: np.ndarray, duration: float) -> np.ndarray:
+    """Power spectrum in dB, shape (bins, columns); columns lie further apart for long audio."""
     size = 512
     hop = max(80, int(duration * SAMPLE_RATE / _COLUMNS))
-    padded = np.pad(sound, (size // 2, size // 2 + 1))
+    padded = np.pad(audio, (size // 2, size // 2 + 1))
     windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     power = np.abs(np.fft.rfft(windows * np.hanning(size + 1)[:-1].astype(np.float32), axis=1)) ** 2
     return 10 * np.log10(power.T + 1e-8)

@@ -59,14 +59,14 @@ def calibrate(model: str | Path, sweep: str | Path, out: str | Path) -> dict[str
     scale, shift = fit_log_odds(reliability, truth)
     system: Any = loaded.system  # an enhancer or an inference
     system.calibrate(scale, shift)
-    found = {"scale": scale, "shift": shift}
+    result = {"scale": scale, "shift": shift}
     moved = 1 / (1 + np.exp(-(scale * _log_odds(reliability) + shift)))
-    found["before"], found["after"] = (
+    result["before"], result["after"] = (
         expected_calibration_error(calibration(one, truth)) or 0.0 for one in (reliability, moved)
     )
-    kept = {key: value for key, value in (loaded.description or {}).items() if key not in _WRITTEN_ANEW}
-    loaded.save(out, description={**kept, "reliability": found})
-    return found
+    facts = {key: value for key, value in (loaded.description or {}).items() if key not in _WRITTEN_ANEW}
+    loaded.save(out, description={**facts, "reliability": result})
+    return result
 
 
 def fit_log_odds(probability: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -93,13 +93,13 @@ def fit_log_odds(probability: np.ndarray, truth: np.ndarray) -> tuple[float, flo
 
     odds, sign = _log_odds(probability), np.where(truth, 1.0, -1.0)
 
-    def unlikely(found: np.ndarray) -> float:
-        return -float(log_expit(sign * (found[0] * odds + found[1])).mean())
+    def negative_log_likelihood(parameters: np.ndarray) -> float:
+        return -float(log_expit(sign * (parameters[0] * odds + parameters[1])).mean())
 
-    scale, shift = minimize(unlikely, [1.0, 0.0], method="BFGS").x
+    scale, shift = minimize(negative_log_likelihood, [1.0, 0.0], method="BFGS").x
     return float(scale), float(shift)
 
 
 def _log_odds(probability: np.ndarray) -> np.ndarray:
-    kept = np.clip(probability, _SURE, 1 - _SURE)
-    return np.log(kept / (1 - kept))
+    clipped = np.clip(probability, _SURE, 1 - _SURE)
+    return np.log(clipped / (1 - clipped))

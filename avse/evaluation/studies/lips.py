@@ -136,14 +136,14 @@ def lips_table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def envelope(sound: np.ndarray) -> np.ndarray:
+def envelope(audio: np.ndarray) -> np.ndarray:
     """Level of each video frame, in dB, no lower than 50 dB below the loudest.
 
     >>> envelope(np.concatenate([np.full(640, 0.1), np.full(640, 1.0)])).round(3).tolist()
     [-20.0, 0.0]
     """
-    frames = len(sound) // SAMPLES_PER_FRAME
-    power = np.square(np.asarray(sound[: frames * SAMPLES_PER_FRAME], np.float64)).reshape(frames, -1).mean(axis=1)
+    frames = len(audio) // SAMPLES_PER_FRAME
+    power = np.square(np.asarray(audio[: frames * SAMPLES_PER_FRAME], np.float64)).reshape(frames, -1).mean(axis=1)
     return 10 * np.log10(np.maximum(power, max(power.max(initial=0.0) * 1e-5, 1e-20)))
 
 
@@ -169,8 +169,8 @@ def _middles(
 
 
 def _groups(owners: Sequence[str], least: int) -> list[list[int]]:
-    found = [[place for place, owner in enumerate(owners) if owner == one] for one in dict.fromkeys(owners)]
-    return [group for group in found if len(group) >= least]
+    groups = [[place for place, owner in enumerate(owners) if owner == one] for one in dict.fromkeys(owners)]
+    return [group for group in groups if len(group) >= least]
 
 
 def _denoising(
@@ -183,9 +183,9 @@ def _denoising(
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
-    seen = lambda sound, mouth: Clip(clips[sound].audio, clips[mouth].mouth, clips[mouth].valid)
+    shown = lambda audio, mouth: Clip(clips[audio].audio, clips[mouth].mouth, clips[mouth].valid)
     candidates = [index, *rivals]
-    pairs = [seen(one, index) for one in candidates] + [seen(index, wrong)]
+    pairs = [shown(one, index) for one in candidates] + [shown(index, wrong)]
     batch = Batch.from_clips(pairs, [pair.audio for pair in pairs]).to(device)
     with torch.no_grad():
         with_video = prior.denoising_losses(batch, draws, seed).double().cpu().numpy()
@@ -203,12 +203,12 @@ def _denoising(
 
 def _envelopes(prior: Any, clip: Clip, sampler: Any, samples: int, seed: int, device: torch.device) -> dict[str, float]:
     true = envelope(clip.audio)
-    found = {}
+    correlations = {}
     for name, given in (("envelope_right", clip), ("envelope_null", clip.without_video())):
         batch = Batch.from_clips([given]).to(device)
-        sounds = [draw_speech(prior, batch, sampler, seed + number)[0].cpu().numpy() for number in range(samples)]
-        found[name] = float(np.mean([_correlation(true, envelope(sound)) for sound in sounds]))
-    return found
+        drawn = [draw_speech(prior, batch, sampler, seed + number)[0].cpu().numpy() for number in range(samples)]
+        correlations[name] = float(np.mean([_correlation(true, envelope(audio)) for audio in drawn]))
+    return correlations
 
 
 def _correlation(one: np.ndarray, two: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""What do features hold? Words of a fixed grammar, told by linear probes from features of sound and mouth."""
+"""Linear probes: how many words of a fixed grammar features of audio and mouth tell."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from avse.priors.diffusion.generation import diffusion_prior
 _RIDGES = np.logspace(-4, 3, 15)  # relative to the mean power of the centred features
 
 FEATURES = {
-    "both": "the network's, of sound and mouth",
-    "sound": "the network's, of the sound alone",
+    "both": "the network's, of audio and mouth",
+    "sound": "the network's, of the audio alone",
     "mouth": "the network's, of the mouth and silence",
     "front-end": "the visual front-end's, of the mouth",
 }
@@ -198,8 +198,8 @@ def probe_table(summary: dict[str, Any]) -> str:
 
 def _sentences(manifest: str | Path, splits: Sequence[str], words: int, limit: int | None) -> list[Utterance]:
     rows = read_manifest(manifest, splits=list(splits))
-    found = [one for one in rows if one.clean is not None and one.video is not None and len(_words(one)) == words]
-    return found[:limit]
+    sentences = [one for one in rows if one.clean is not None and one.video is not None and len(_words(one)) == words]
+    return sentences[:limit]
 
 
 def _words(utterance: Utterance) -> list[str]:
@@ -207,12 +207,12 @@ def _words(utterance: Utterance) -> list[str]:
 
 
 def _features(model: Model, clip: Clip) -> Iterator[tuple[str, np.ndarray]]:
-    found = model.embed(clip)
-    yield "both", found["features"]
+    features = model.embed(clip)
+    yield "both", features["features"]
     yield "sound", model.embed(clip, use_video=False)["features"]
     silent = Clip(np.zeros_like(clip.audio), clip.mouth, clip.valid)
     yield "mouth", model.embed(silent)["features"]
-    yield "front-end", found["visual"]
+    yield "front-end", features["visual"]
 
 
 def _most_frequent(words: np.ndarray) -> str:

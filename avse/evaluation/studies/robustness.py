@@ -156,8 +156,8 @@ def robustness_table(summary: Mapping[str, Any]) -> Table:
                 judged(row.get(severity), summary, metric),
             )
             texts.append(f"[{'green' if verdict > 0 else 'red'}]{text}[/]" if verdict else text)
-        found = [cell_text(row.get(None), summary, name, False) for name in ("auc", "ece")]
-        table.add_row(video.replace("_", " "), *texts, *found)
+        qualities = [cell_text(row.get(None), summary, name, False) for name in ("auc", "ece")]
+        table.add_row(video.replace("_", " "), *texts, *qualities)
     table.caption = "AUC, ECE: of the reliability, telling clean from corrupted frames"
     return table
 
@@ -192,10 +192,10 @@ def cell_text(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric
 
 def judged(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric: str) -> int:
     """1 or -1 where a difference is clearly for the better or the worse: where its interval leaves zero out."""
-    found = cell and cell["scores"][metric]["difference"]
-    if not found or found["low"] is None or found["low"] <= 0 <= found["high"]:
+    difference = cell and cell["scores"][metric]["difference"]
+    if not difference or difference["low"] is None or difference["low"] <= 0 <= difference["high"]:
         return 0
-    return 1 if (found["mean"] > 0) == summary["metrics"][metric]["higher_is_better"] else -1
+    return 1 if (difference["mean"] > 0) == summary["metrics"][metric]["higher_is_better"] else -1
 
 
 def _cells(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> list[dict[str, Any]]:

@@ -334,10 +334,10 @@ def divergence_with_free_bits(
 
     Example
     -------
-    >>> one = Gaussian(torch.ones(1, 2, 3, requires_grad=True), torch.zeros(1, 2, 3))
+    >>> shifted = Gaussian(torch.ones(1, 2, 3, requires_grad=True), torch.zeros(1, 2, 3))
     >>> zero = Gaussian(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
-    >>> value = divergence_with_free_bits(one, zero, torch.ones(1, 2, dtype=torch.bool), free_bits=0.6)
-    >>> value.item(), torch.autograd.grad(value, one.mean)[0].abs().sum().item()
+    >>> value = divergence_with_free_bits(shifted, zero, torch.ones(1, 2, dtype=torch.bool), free_bits=0.6)
+    >>> value.item(), torch.autograd.grad(value, shifted.mean)[0].abs().sum().item()
     (1.5, 0.0)
     """
     pressed = posterior.divergence_by_unit(prior)[mask].mean(dim=0)

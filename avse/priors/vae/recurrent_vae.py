@@ -28,7 +28,7 @@ class RecurrentVAE(VariationalPrior):
     latent_dim : int
         Features of z in a frame.
     decoder : str
-        Which frames of z the decoder looks at: `none` but its own, `forward` (the past), or `both`.
+        Which frames of z the decoder looks at: `none` (its own alone), `forward` (the past), or `both`.
     common :
         Further arguments: see `VariationalPrior`. In the prior video is added to the features.
 

@@ -28,7 +28,7 @@ class SwitchingVariationalPrior(SwitchingPrior):
     fallbacks : sequence of (int or None)
         See `SwitchingPrior`.
     stay : float or None
-        Probability, to begin with, that the next choice is the last one. None: the choice has no memory.
+        Initial probability that the next choice is the last one. None: the choice has no memory.
 
     Raises
     ------

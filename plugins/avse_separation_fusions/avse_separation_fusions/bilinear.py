@@ -1,4 +1,4 @@
-"""Fusion `bilinear`: every product of a feature of the sound and one of the video, at the price of two layers."""
+"""Fusion `bilinear`: every product of a feature of the audio and one of the video, at the price of two layers."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ _EPSILON = 1e-6
 
 @register("fusion", "bilinear")
 class Bilinear(Fusion):
-    """Multimodal factorised bilinear pooling: z[i] = a^T M_i v with matrices M_i of low rank, step by step.
+    """Multimodal factorised bilinear pooling: z[i] = a^T M_i v with matrices M_i of low rank, frame by frame.
 
-    With audio a (batch, frames, audio_dim) and video v (batch, frames, video_dim), for each step:
+    With audio a (batch, frames, audio_dim) and video v (batch, frames, video_dim), for each frame:
 
         z[i]   = sum_k (U LN(a))[i, k] * (V LN(v))[i, k]         M_i = sum_k u_ik v_ik^T, of rank `rank`
         p      = sign(z) * (sqrt(|z| + eps) - sqrt(eps))         power normalisation, with a finite slope at zero
         p      = sqrt(dim) * p / (|p| + eps)                     length normalisation
         fused  = a + r * (W p + c),   r = sigmoid(w . p + b)
 
-    A product is large only where both streams have something to say, and its sign tells whether they agree; sums and
-    concatenations cannot tell that without a further layer. The paper has no r and no normalisations of a and v (it
+    A product is large only where both factors are, and its sign shows whether they agree; sums and concatenations need
+    a further layer for that. The paper has no r and no normalisations of a and v (it
     gets features of one scale), and drops some products out while it trains.
 
     Arguments
     ---------
     audio_dim, video_dim : int
-        Features per step of either stream.
+        Features of either stream.
     dim : int
         Bilinear forms z[i].
     rank : int
         Products that are summed in each.
 
-    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, steps,
+    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
     audio_dim), and reliability (batch, frames).
 
     Example

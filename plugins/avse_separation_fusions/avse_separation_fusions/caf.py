@@ -14,10 +14,10 @@ from avse.plugins import register
 class CAF(Fusion):
     """Cross-dimensional attention fusion of RTFS-Net, on frames: an attended and a gated path, added.
 
-    With audio a (batch, frames, audio_dim), video v, and n the number of valid steps, for each step t and feature c:
+    With audio a (batch, frames, audio_dim), video v, and n the number of valid frames, for each frame t and feature c:
 
         e[t]       = mean_h LN(W_e v[t])[h]             heads of audio_dim features, one normalisation over all
-        attention  = n * softmax_t(e)                   over the valid steps, feature by feature; 1 on average
+        attention  = n * softmax_t(e)                   over the valid frames, feature by feature; 1 on average
         attended   = attention * LN_value(a)
         agreement  = ReLU(LN_gate(a)) * LN(W_k v)
         fused      = a + r * (attended + agreement),    r[t] = sigmoid(w . agreement[t] + b)
@@ -30,13 +30,13 @@ class CAF(Fusion):
     Arguments
     ---------
     audio_dim, video_dim : int
-        Features per step of either stream.
+        Features of either stream.
     heads : int
         Attentions that are averaged.
     causal : bool
-        True: the softmax runs over the steps so far, and n counts those.
+        True: the softmax runs over the frames so far, and n counts those.
 
-    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, steps,
+    Shapes as in `Fusion.forward`: (batch, frames, audio_dim) and (batch, frames, video_dim) to (batch, frames,
     audio_dim), and reliability (batch, frames).
 
     Example
@@ -67,7 +67,7 @@ class CAF(Fusion):
         return attended + agreement, torch.sigmoid(self.trust(agreement)[..., 0])
 
     def _attention(self, energy: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Softmax over the valid steps times their number, shape (batch, frames, audio_dim); any value elsewhere."""
+        """Softmax over the valid frames times their number, shape (batch, frames, audio_dim); any value elsewhere."""
         # Far below all others, but finite: the contract blanks what comes out where nothing is valid.
         energy = energy.masked_fill(~valid[..., None], torch.finfo(energy.dtype).min / 2)
         if self.causal:
