@@ -73,7 +73,7 @@ def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo
     from avse.data.audio import write_audio
     from avse.data.mixing import mix_at_snr
     from avse.data.synthetic.noises import make_noise
-    from avse.data.synthetic.recording import write_film
+    from avse.data.synthetic.recording import write_video
     from avse.datasets.synthetic import synthesize_clip
     from avse.evaluation.plots.spectrograms import plot_estimate
     from avse.jobs.enhance import enhance_file
@@ -90,7 +90,7 @@ def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo
     scale = np.float32(0.9 / np.abs(noisy).max())
     clean, noisy = scale * clean, scale * noisy
     write_audio(files["clean.wav"], clean)
-    write_film(files["noisy.mp4"], frames, noisy)
+    write_video(files["noisy.mp4"], frames, noisy)
 
     report = enhance_file(loaded, files["noisy.mp4"], files["enhanced.mp4"])
 

@@ -98,6 +98,12 @@ class Argument:
     meaning: str
 
 
+def described_by(cls: type) -> list[type]:
+    """The classes whose docstrings describe a class's arguments, the class itself last: also `Plugin.passes_to`."""
+    parts = [part for base in cls.__mro__ if (part := vars(base).get("passes_to"))]
+    return [*parts, *reversed(cls.__mro__)]
+
+
 def arguments_of(cls: type) -> list[Argument]:
     """The arguments of a class's constructor; what a base takes is described where the base describes it.
 
@@ -115,8 +121,7 @@ def arguments_of(cls: type) -> list[Argument]:
     [Argument(name='rank', type='int', default=3, meaning='Columns.')]
     """
     described: dict[str, tuple[str, str]] = {}
-    parts = [part for base in cls.__mro__ if (part := vars(base).get("passes_to"))]  # see `Plugin.passes_to`
-    for base in [*parts, *reversed(cls.__mro__)]:
+    for base in described_by(cls):
         for name, (kind, meaning) in docstring_of(base).arguments.items():
             described[name] = (kind, meaning or described.get(name, ("", ""))[1])
     arguments = []

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from avse import plugins
-from avse.data.synthetic.recording import write_film
+from avse.data.synthetic.recording import write_video
 from avse.media import read_clip
 from avse.media.faces.crop import Frame, MouthCropper
 
@@ -130,7 +130,9 @@ def speed(clip: tuple[Path, Path]) -> None:
         scale = 1080 / frames[0].shape[0]
         fitted = [cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) for frame in frames]
         side = 1920 - fitted[0].shape[1]
-        write_film(large, np.stack([np.pad(f, ((0, 0), (side // 2, side - side // 2), (0, 0))) for f in fitted]), audio)
+        write_video(
+            large, np.stack([np.pad(f, ((0, 0), (side // 2, side - side // 2), (0, 0))) for f in fitted]), audio
+        )
         print("\n| picture | tracker | times real time (wall clock) | times real time (CPU) |")
         print("|---|---|---|---|")
         for name, path in ((f"{frames[0].shape[1]}x{frames[0].shape[0]}", video), ("1920x1080", large)):

@@ -62,12 +62,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic talking face with sound, 1.2 s, H.264 and AAC. Copy it before changing anything."""
-    from avse.data.synthetic.recording import write_film
+    from avse.data.synthetic.recording import write_video
     from avse.datasets.synthetic import synthesize_clip
 
     audio, frames, _ = synthesize_clip(seed=5, speaker=12, seconds=1.2)
     path = tmp_path_factory.mktemp("talk") / "talk.mp4"
-    write_film(path, frames, audio)
+    write_video(path, frames, audio)
     return path
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from avse.conformance.core import Check, CheckFailed, NotApplicable, build, contract_methods, expect
 from avse.contracts.plugin import Plugin
+from avse.docstrings import arguments_of, described_by
 
 
 def documented(cls: type[Any]) -> None:
@@ -21,11 +22,8 @@ def documented(cls: type[Any]) -> None:
     An argument may be named in the docstring of a base class that states it.
     """
     expect(inspect.getdoc(cls) if cls.__doc__ else "", "the class has no docstring of its own")
-    stated = [base for base in cls.__mro__ if issubclass(base, Plugin)]
-    stated += [base.passes_to for base in stated if base.passes_to is not None]
-    text = "\n".join(base.__doc__ or "" for base in stated)
-    parameters = inspect.signature(cls).parameters.values()
-    names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    text = "\n".join(base.__doc__ or "" for base in described_by(cls) if issubclass(base, Plugin))
+    names = [argument.name for argument in arguments_of(cls)]
     missing = [name for name in names if not re.search(rf"\b{re.escape(name)}\b", text)]
     expect(not missing, f"the docstring does not name the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
     for name in contract_methods(cls):

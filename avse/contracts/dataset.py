@@ -11,16 +11,16 @@ from avse.errors import AvseError
 
 
 class Dataset(Plugin):
-    """Two verbs, the same for each corpus: `download` it where it is public, `prepare` its manifest.
+    """A corpus that can be downloaded, if it is public, and whose manifest can be prepared.
 
-    Options (which speakers, which seed) are constructor arguments; folders are arguments of the verbs.
+    Options (speakers, seed) are constructor arguments; folders are arguments of `download` and `prepare`.
 
     Attributes
     ----------
     licence : str
         The terms of the corpus, in a few words.
     source : str
-        Where it is published.
+        Where the corpus is published.
 
     Example
     -------
@@ -39,39 +39,39 @@ class Dataset(Plugin):
 
     @abstractmethod
     def prepare(self, folder: str | Path, manifest: str | Path | None = None) -> Path:
-        """Write the manifest of a corpus that lies in `folder`; a corpus made by code is written there first.
+        """Write the manifest of the corpus in `folder`; a generated corpus is written there first.
 
         Arguments
         ---------
         folder : path
-            Where the corpus is.
+            The folder of the corpus.
         manifest : path, optional
-            The file to write; `folder/manifest.csv` where it is not given.
+            The file to write; by default `folder/manifest.csv`.
 
         Returns
         -------
         path
-            The manifest: a CSV file with the columns of `avse.data.manifest`, files relative to it. Written whole or
-            not at all; the same corpus gives the same bytes.
+            The manifest: a CSV file with the columns of `avse.data.manifest`, files relative to it. It is
+            written completely or not at all; the same corpus gives the same bytes.
 
         Raises
         ------
         AvseError
-            If the folder does not hold the corpus; says what was looked for.
+            If the corpus is not in the folder, with the names of the expected files.
         """
 
     def download(self, folder: str | Path) -> Path:
-        """Fetch the corpus into `folder`, go on where an earlier call stopped, and check it.
+        """Download the corpus into `folder`, continuing an interrupted download, and check it.
 
         Returns
         -------
         path
-            The folder to give to `prepare`.
+            The folder for `prepare`.
 
         Raises
         ------
         AvseError
-            If the corpus cannot be fetched by a program; says where to get it.
+            If the corpus cannot be downloaded by a program, with its source.
         """
         where = f" from {self.source}" if self.source else ""
         raise AvseError(f"{self.plugin_name}: get the corpus{where} by hand, then prepare its folder.")
@@ -80,5 +80,5 @@ class Dataset(Plugin):
     def write_example(cls, folder: Path) -> None:
         """Write a tiny corpus with the layout of the real one into `folder`, for conformance checks.
 
-        A corpus made by code needs none: `prepare` of `cls.example()` makes it.
+        A generated corpus needs none: `prepare` of `cls.example()` writes it.
         """

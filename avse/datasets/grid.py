@@ -28,7 +28,7 @@ SPEAKERS = tuple(f"s{number}" for number in range(1, 35) if number != 21)
 """The speakers whose video is published (that of s21 is not)."""
 
 _VIDEOS = {".mpg", ".mpeg", ".mp4", ".mov", ".avi", ".mkv"}
-_SOUNDS = (".flac", ".wav", ".opus", ".ogg")
+_AUDIO = (".flac", ".wav", ".opus", ".ogg")
 _SPEAKER = re.compile(r"([a-z]\d+)(_processed)?")
 _GRAMMAR = (
     {"b": "bin", "l": "lay", "p": "place", "s": "set"},
@@ -48,10 +48,10 @@ class Grid(Dataset):
 
     `download` fetches speakers from the public record. `prepare` takes any folder with one video file for each
     sentence in a folder for each speaker, such as `s1/bbaf2n.mpg`, `video/mpg_6000/s1/bbaf2n.mpg` or
-    `grid/s1/bbaf2n.mp4`; the sound is that of a file beside it (`bbaf2n.flac`, `.wav`, `.opus`), else the video's own,
-    else a file of the same speaker and name elsewhere in the folder if it lasts as long as the video. The corpus's
-    separate 25 kHz sound is cut at the ends of the speech and off the video's clock, so it is not used where it is
-    shorter. Words come from `.align` files, else from the file name.
+    `grid/s1/bbaf2n.mp4`. The audio is that of a file beside it (`bbaf2n.flac`, `.wav`, `.opus`), else that of the
+    video, else a file of the same speaker and name elsewhere in the folder with the length of the video: the separate
+    25 kHz audio of the corpus is cut at the ends of the speech and not synchronous. Words come from `.align` files,
+    else from the file name.
 
     Arguments
     ---------
@@ -92,17 +92,17 @@ class Grid(Dataset):
 
     @classmethod
     def write_example(cls, folder: Path) -> None:
-        from avse.data.synthetic.recording import write_film
+        from avse.data.synthetic.recording import write_video
 
         rng = np.random.default_rng(0)
         for speaker in ("s1", "s2", "s3"):
             frames = rng.integers(0, 255, (10, 48, 64, 3), dtype=np.uint8)
-            write_film(folder / speaker / "bbaf2n.mp4", frames, 0.1 * rng.standard_normal(6400))
+            write_video(folder / speaker / "bbaf2n.mp4", frames, 0.1 * rng.standard_normal(6400))
 
     def prepare(self, folder: str | Path, manifest: str | Path | None = None) -> Path:
-        """Write the manifest, and the sound of the videos as `audio_16k/<speaker>/<sentence>.flac` beside it.
+        """Write the manifest, and the audio of the videos as `audio_16k/<speaker>/<sentence>.flac` beside it.
 
-        Sound that is already there is kept. Clips that cannot be read are left out and named in a warning.
+        Existing audio files stay. Clips that cannot be read are omitted, with a warning.
         See `avse.contracts.dataset.Dataset.prepare`.
         """
         folder = Path(folder)
@@ -111,17 +111,19 @@ class Grid(Dataset):
         splits = self._splits(sorted({speaker for speaker, _ in videos}))
         target = Path(manifest) if manifest is not None else folder / "manifest.csv"
         aligned = _index(files, folder, {".align"})
-        sounds = _index(files, folder, set(_SOUNDS))
+        audio_files = _index(files, folder, set(_AUDIO))
 
         def row(item: tuple[tuple[str, str], Path]) -> Utterance | str:
             (speaker, name), video = item
             try:
-                sound, seconds = self._sound(video, sounds.get((speaker, name)), target.parent / _WRITTEN / speaker)
+                audio, seconds = self._audio(
+                    video, audio_files.get((speaker, name)), target.parent / _WRITTEN / speaker
+                )
             except AvseError as error:
                 return str(error)
             return Utterance(
                 f"{speaker}/{name}",
-                clean=sound,
+                clean=audio,
                 video=video,
                 speaker=f"grid_{speaker}",
                 text=_words(aligned.get((speaker, name)), name),
@@ -134,7 +136,7 @@ class Grid(Dataset):
         from rich.progress import track
 
         with ThreadPoolExecutor(4) as pool:
-            found = list(
+            results = list(
                 track(
                     pool.map(row, sorted(videos.items())),
                     description="GRID",
@@ -144,10 +146,10 @@ class Grid(Dataset):
                     disable=not sys.stderr.isatty(),
                 )
             )
-        rows = [one for one in found if isinstance(one, Utterance)]
-        problems = [one for one in found if isinstance(one, str)]
+        rows = [result for result in results if isinstance(result, Utterance)]
+        problems = [result for result in results if isinstance(result, str)]
         if problems:
-            text = "\n  ".join([f"grid: {len(problems)} of {len(found)} clips cannot be used.", *problems[:5]])
+            text = "\n  ".join([f"grid: {len(problems)} of {len(results)} clips cannot be used.", *problems[:5]])
             if not rows:
                 raise AvseError(text)
             logging.getLogger("avse").warning("%s", text)
@@ -157,8 +159,8 @@ class Grid(Dataset):
     def download(self, folder: str | Path) -> Path:
         """Fetch the videos of `speakers` (default: all 33) and the alignments, about 480 MB a speaker.
 
-        Takes up a broken download where it stopped, checks each archive against the record's checksum, unpacks it, and
-        removes it. Returns the folder to give to `prepare`.
+        Continues an interrupted download, checks each archive against the checksum of the record, unpacks it, and
+        removes it. Returns the folder for `prepare`.
         """
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -167,7 +169,7 @@ class Grid(Dataset):
 
         folder = Path(folder)
         speakers = list(SPEAKERS if self.speakers is None else self.speakers)
-        unknown = [one for one in speakers if one not in SPEAKERS]
+        unknown = [speaker for speaker in speakers if speaker not in SPEAKERS]
         if unknown:
             raise AvseError(f"grid: the record has no video of {', '.join(unknown)}; it has {', '.join(SPEAKERS)}.")
         record = list_record(self.base_url)
@@ -195,9 +197,9 @@ class Grid(Dataset):
         videos = _index(files, folder, _VIDEOS)
         if self.speakers is not None:
             there = {speaker for speaker, _ in videos}
-            gone = [one for one in self.speakers if one not in there]
-            if gone and videos:
-                raise AvseError(f"{folder}: has no clips of {', '.join(gone)}; it has {', '.join(sorted(there))}.")
+            missing = [speaker for speaker in self.speakers if speaker not in there]
+            if missing and videos:
+                raise AvseError(f"{folder}: has no clips of {', '.join(missing)}; it has {', '.join(sorted(there))}.")
             videos = {key: path for key, path in videos.items() if key[0] in self.speakers}
         if not videos:
             raise AvseError(
@@ -207,7 +209,7 @@ class Grid(Dataset):
         return videos
 
     def _splits(self, speakers: list[str]) -> dict[str, str]:
-        named = {one: "dev" for one in self.dev or ()} | {one: "test" for one in self.test or ()}
+        named = dict.fromkeys(self.dev or (), "dev") | dict.fromkeys(self.test or (), "test")
         unknown = sorted(set(named) - set(speakers))
         if unknown:
             raise AvseError(f"grid: {', '.join(unknown)} (dev, test) is not among the speakers {', '.join(speakers)}.")
@@ -216,33 +218,33 @@ class Grid(Dataset):
                 f"grid: splits that share no speaker need three speakers; there is {', '.join(speakers)}. "
                 "Download more, or say dev=[] and test=[] to use all for training."
             )
-        free = sorted((one for one in speakers if one not in named), key=_shuffled)
+        free = sorted((speaker for speaker in speakers if speaker not in named), key=_shuffled)
         part = max(1, len(speakers) // 5)
-        for split, given in (("test", self.test), ("dev", self.dev)):
-            if given is None:
-                named |= {one: split for one in free[:part]}
+        for split, chosen in (("test", self.test), ("dev", self.dev)):
+            if chosen is None:
+                named |= dict.fromkeys(free[:part], split)
                 free = free[part:]
-        return {one: named.get(one, "train") for one in speakers}
+        return {speaker: named.get(speaker, "train") for speaker in speakers}
 
-    def _sound(self, video: Path, elsewhere: Path | None, out: Path) -> tuple[Path, float]:
-        """The sound file of a video, and its seconds."""
-        for suffix in _SOUNDS:
+    def _audio(self, video: Path, elsewhere: Path | None, out: Path) -> tuple[Path, float]:
+        """The audio file of a video, and its length in seconds."""
+        for suffix in _AUDIO:
             beside = video.with_suffix(suffix)
             if beside.is_file():
                 return beside, _seconds(beside)
         target = out / f"{video.stem}.flac"
         if target.is_file() and target.stat().st_mtime >= video.stat().st_mtime:
             return target, _seconds(target)
-        sound, seconds = _film_sound(video)
-        if sound is None and elsewhere is not None:
-            sound = read_audio(elsewhere)
-            if abs(len(sound) / SAMPLE_RATE - seconds) > _SLACK:
-                raise AvseError(f"{elsewhere}: lasts {len(sound) / SAMPLE_RATE:.2f} s, {video} {seconds:.2f} s.")
-        if sound is None:
-            raise AvseError(f"{video}: has no sound, and none lies beside it.")
+        audio, seconds = _audio_of(video)
+        if audio is None and elsewhere is not None:
+            audio = read_audio(elsewhere)
+            if abs(len(audio) / SAMPLE_RATE - seconds) > _SLACK:
+                raise AvseError(f"{elsewhere}: lasts {len(audio) / SAMPLE_RATE:.2f} s, {video} {seconds:.2f} s.")
+        if audio is None:
+            raise AvseError(f"{video}: has no audio, and there is no audio file beside it.")
         samples = round(seconds * SAMPLE_RATE)
-        sound = np.pad(sound[:samples], (0, max(0, samples - len(sound))))
-        write_audio(target, sound)
+        audio = np.pad(audio[:samples], (0, max(0, samples - len(audio))))
+        write_audio(target, audio)
         return target, samples / SAMPLE_RATE
 
 
@@ -251,25 +253,25 @@ def _show(progress: Any, task: Any, have: int) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files of the corpus, sorted; not those that `prepare` wrote."""
-    found = []
+    """All files of the corpus, sorted, without those of `prepare`."""
+    files: list[Path] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != _WRITTEN and not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(found)
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(files)
 
 
 def _index(files: list[Path], folder: Path, suffixes: set[str]) -> dict[tuple[str, str], Path]:
     """Files by speaker (the nearest folder with a speaker's name, else the nearest folder) and name."""
-    found: dict[tuple[str, str], Path] = {}
+    files_by_name: dict[tuple[str, str], Path] = {}
     for path in files:
         if path.suffix.lower() not in suffixes:
             continue
         parents = path.relative_to(folder).parts[:-1]
         named = [match[1] for part in reversed(parents) if (match := _SPEAKER.fullmatch(part))]
         speaker = named[0] if named else (parents[-1] if parents else folder.name)
-        found.setdefault((speaker, path.stem), path)
-    return found
+        files_by_name.setdefault((speaker, path.stem), path)
+    return files_by_name
 
 
 def _shuffled(speaker: str) -> str:
@@ -277,7 +279,7 @@ def _shuffled(speaker: str) -> str:
 
 
 def _words(align: Path | None, name: str) -> str:
-    """What is said: from lines `start end word`, else from the six letters of the name."""
+    """The words: from lines `start end word`, else from the six letters of the name."""
     if align is not None:
         try:
             words = [line.split()[-1] for line in align.read_text(encoding="ascii").splitlines() if line.strip()]
@@ -295,27 +297,29 @@ def _seconds(path: Path) -> float:
     try:
         return round(soundfile.info(str(path)).duration, 6)
     except soundfile.SoundFileError as error:
-        raise AvseError(f"{path}: cannot be read as sound ({error}).") from error
+        raise AvseError(f"{path}: cannot be read as audio ({error}).") from error
 
 
-def _film_sound(path: Path) -> tuple[np.ndarray | None, float]:
-    """The sound of a film at 16 kHz from its first picture on, or None; and the seconds that its pictures last."""
+def _audio_of(path: Path) -> tuple[np.ndarray | None, float]:
+    """The audio of a video at 16 kHz from its first frame on, or None; and the length of the video in seconds."""
     import av
 
     try:
-        with open_container(path) as film:
-            picture = video_stream(film)
-            stamps = [] if picture is None else [one.pts for one in film.demux(picture) if one.pts is not None]
-            if picture is None or not stamps or not picture.average_rate:
-                raise AvseError(f"{path}: has no pictures.")
-            start = float(min(stamps) * picture.time_base)
-            seconds = float(len(stamps) / picture.average_rate)
-            if not film.streams.audio:
+        with open_container(path) as container:
+            stream = video_stream(container)
+            stamps = (
+                [] if stream is None else [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+            )
+            if stream is None or not stamps or not stream.average_rate:
+                raise AvseError(f"{path}: has no video frames.")
+            start = float(min(stamps) * stream.time_base)
+            seconds = float(len(stamps) / stream.average_rate)
+            if not container.streams.audio:
                 return None, seconds
     except av.FFmpegError as error:
-        raise AvseError(f"{path}: cannot be read as a film ({error}).") from error
+        raise AvseError(f"{path}: cannot be read as a video ({error}).") from error
     source = AudioSource(path)
     with source.container:
-        sound = np.concatenate(list(source.blocks()))
+        audio = np.concatenate(list(source.blocks()))
     late = round((source.start - start) * SAMPLE_RATE)
-    return (np.pad(sound, (late, 0)) if late > 0 else sound[-late:]), seconds
+    return (np.pad(audio, (late, 0)) if late > 0 else audio[-late:]), seconds

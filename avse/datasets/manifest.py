@@ -1,4 +1,4 @@
-"""Dataset `manifest`: any corpus described by a manifest, no code needed."""
+"""Dataset `manifest`: any corpus with a manifest, without code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from avse.plugins import register
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What one split holds.
+    """Contents of one split.
 
     Arguments
     ---------
@@ -42,41 +42,41 @@ class SplitSummary:
 
 
 def summarize(utterances: Sequence[Utterance]) -> list[SplitSummary]:
-    """Hours, speakers and noise classes of each split that is there.
+    """Hours, speakers and noise classes of each split of the utterances.
 
     Example
     -------
     >>> summarize([Utterance("a", speaker="bob", split="train", duration=1800.0)])[0].speech_hours
     0.5
     """
-    found = []
+    summaries = []
     for split in SPLITS:
-        mask = [one for one in utterances if one.split == split]
-        noises = [one for one in mask if one.kind == "noise"]
-        speech = [one for one in mask if one.kind == "speech"]
-        if mask:
-            found.append(
+        rows = [row for row in utterances if row.split == split]
+        noises = [row for row in rows if row.kind == "noise"]
+        speech = [row for row in rows if row.kind == "speech"]
+        if rows:
+            summaries.append(
                 SplitSummary(
                     split=split,
                     speech=len(speech),
-                    talking_faces=sum(one.video is not None for one in speech),
+                    talking_faces=sum(row.video is not None for row in speech),
                     noises=len(noises),
                     speech_hours=sum(map(_seconds, speech)) / 3600,
                     noise_hours=sum(map(_seconds, noises)) / 3600,
-                    speakers=len({one.speaker for one in speech if one.speaker}),
-                    classes=len({one.label for one in noises if one.label}),
-                    recordings=len({one.recording for one in noises if one.recording}),
+                    speakers=len({row.speaker for row in speech} - {"", None}),
+                    classes=len({row.label for row in noises} - {"", None}),
+                    recordings=len({row.recording for row in noises} - {"", None}),
                 )
             )
-    return found
+    return summaries
 
 
 @register("dataset", "manifest")
 class Manifest(Dataset):
-    """A corpus described by a manifest CSV (columns: see `avse.data.manifest`), which it checks.
+    """A corpus with a manifest, a CSV file with the columns of `avse.data.manifest`.
 
-    `prepare` reads `folder/<file>` (or `folder` itself, if that is a CSV file), refuses what is wrong in it, and
-    returns it; where another manifest is asked for, it writes that one with paths relative to it.
+    `prepare` checks `folder/<file>` (or `folder` itself, if it is a CSV file) and returns it, or writes it to another
+    file with paths relative to that one.
 
     Arguments
     ---------
@@ -114,7 +114,7 @@ class Manifest(Dataset):
         write_manifest(rows, folder / "manifest.csv")
 
     def prepare(self, folder: str | Path, manifest: str | Path | None = None) -> Path:
-        """Check the manifest, and write it anew where `manifest` names another file.
+        """Check the manifest, and write it to `manifest` if that is another file.
 
         See `avse.contracts.dataset.Dataset.prepare`.
         """
@@ -132,9 +132,9 @@ class Manifest(Dataset):
         rows = summarize(read_manifest(self.prepare(folder)))
         head = ("split", "speech", "with face", "hours", "speakers", "noises", "hours", "classes", "recordings")
         table = [head] + [
-            (one.split, f"{one.speech}", f"{one.talking_faces}", f"{one.speech_hours:.2f}", f"{one.speakers}")
-            + (f"{one.noises}", f"{one.noise_hours:.2f}", f"{one.classes}", f"{one.recordings}")
-            for one in rows
+            (row.split, f"{row.speech}", f"{row.talking_faces}", f"{row.speech_hours:.2f}", f"{row.speakers}")
+            + (f"{row.noises}", f"{row.noise_hours:.2f}", f"{row.classes}", f"{row.recordings}")
+            for row in rows
         ]
         widths = [max(map(len, column)) for column in zip(*table)]
         return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in table)
@@ -149,4 +149,4 @@ def _seconds(utterance: Utterance) -> float:
     try:
         return soundfile.info(str(path)).duration
     except (soundfile.SoundFileError, OSError) as error:
-        raise AvseError(f"{utterance.place or utterance.id}: {path} cannot be read as sound ({error}).") from error
+        raise AvseError(f"{utterance.place or utterance.id}: {path} cannot be read as audio ({error}).") from error

@@ -10,7 +10,7 @@ import pytest
 
 from avse.data.audio import write_audio
 from avse.data.manifest import check_splits, read_manifest, write_manifest
-from avse.data.synthetic.recording import write_film
+from avse.data.synthetic.recording import write_video
 from avse.datasets.grid import Grid
 from avse.datasets.manifest import Manifest
 from avse.errors import AvseError
@@ -20,8 +20,8 @@ from avse.errors import AvseError
 def films(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films")
     frames = np.random.default_rng(0).integers(0, 255, (10, 48, 64, 3), dtype=np.uint8)
-    write_film(folder / "sound.mpg", frames, 0.1 * np.random.default_rng(0).standard_normal(6400))
-    write_film(folder / "silent.mpg", frames)
+    write_video(folder / "sound.mpg", frames, 0.1 * np.random.default_rng(0).standard_normal(6400))
+    write_video(folder / "silent.mpg", frames)
     return folder
 
 
@@ -51,7 +51,7 @@ def test_sound_beside_and_elsewhere(films, tmp_path, caplog):
         rows = read_manifest(Grid(dev=["s1"], test=["s2"]).prepare(tmp_path))
     assert [row.id for row in rows] == ["s1/a", "s2/a"]
     assert rows[0].clean == tmp_path / "s1" / "a.flac" and rows[1].duration == 0.4
-    assert "2 of 4 clips" in caplog.text and "lasts 0.19 s" in caplog.text and "has no sound" in caplog.text
+    assert "2 of 4 clips" in caplog.text and "lasts 0.19 s" in caplog.text and "has no audio" in caplog.text
 
 
 def test_grid_refuses(films, tmp_path):

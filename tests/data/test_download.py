@@ -16,7 +16,7 @@ import soundfile
 
 from avse.data.download import RecordFile, fetch, list_record, unpack
 from avse.data.manifest import read_manifest
-from avse.data.synthetic.recording import write_film
+from avse.data.synthetic.recording import write_video
 from avse.datasets.grid import Grid
 from avse.errors import AvseError
 
@@ -110,7 +110,7 @@ def grid(record, tmp_path):
     for speaker in ("s1", "s2", "s3"):
         film = tmp_path / "source" / f"{speaker}.mpg"
         frames = np.repeat(rng.integers(0, 255, (1, 48, 64, 3), dtype=np.uint8), 25, axis=0)
-        write_film(film, frames, 0.3 * np.sin(2 * np.pi * 440 * time) * (time > 0.5))
+        write_video(film, frames, 0.3 * np.sin(2 * np.pi * 440 * time) * (time > 0.5))
         record.files[f"{speaker}.zip"] = zipped(
             {f"{speaker}/bbaf2n.mpg": film.read_bytes(), f"{speaker}/.DS_Store": b"x"}
         )

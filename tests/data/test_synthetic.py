@@ -15,7 +15,7 @@ from scipy.signal import welch
 from avse.data.manifest import check_splits, read_manifest
 from avse.data.synthetic.articulation import PHONES, WORDS, Tracks, articulate
 from avse.data.synthetic.noises import NOISES, make_noise
-from avse.data.synthetic.voice import Voice, speak
+from avse.data.synthetic.voice import VoiceCharacter, speak
 from avse.datasets.synthetic import Synthetic, synthesize_clip
 from avse.errors import AvseError
 
@@ -41,7 +41,7 @@ def test_lips_open_when_the_voice_is_loud():
     for seed in range(12):
         rng = np.random.default_rng(seed)
         tracks, _ = articulate(3.0, rng)
-        audio = speak(tracks, Voice.draw(rng, seed % 2 == 1), rng)
+        audio = speak(tracks, VoiceCharacter.draw(rng, seed % 2 == 1), rng)
         loud = np.log(1e-3 + np.sqrt((audio.reshape(75, -1) ** 2).mean(axis=1)))
         opening = tracks.opening.reshape(75, -1).mean(axis=1)
         together.append(np.corrcoef(opening, loud)[0, 1])
@@ -51,9 +51,9 @@ def test_lips_open_when_the_voice_is_loud():
 
 def test_the_drawn_mouth_follows_the_articulation():
     """Dark pixels between the lips, at the drawn place of the mouth, against the opening that was asked for."""
-    from avse.data.synthetic.face import Face, _Painter
+    from avse.data.synthetic.face import FaceAppearance, _Painter
 
-    painter = _Painter(Face.draw(np.random.default_rng(0), female=False))
+    painter = _Painter(FaceAppearance.draw(np.random.default_rng(0), female=False))
     still = np.array([0, 0, 0, 1.0])
     dark = []
     for opening in (0.0, 0.4, 0.6, 0.8, 1.0):
@@ -81,7 +81,7 @@ def test_voices_have_their_pitch_and_formants():
     kept = {name: steady[name] for name in Tracks.__dataclass_fields__ if name in steady}
     tracks = Tracks(formants=formants, stress=np.full(count, 0.6), **kept)
     for female in (False, True):
-        voice = replace(Voice.draw(np.random.default_rng(5), female), range=0.0, breathiness=0.02, tilt=0.0)
+        voice = replace(VoiceCharacter.draw(np.random.default_rng(5), female), range=0.0, breathiness=0.02, tilt=0.0)
         audio = speak(tracks, voice, np.random.default_rng(1))[4000:12000].astype(float)
         correlation = np.correlate(audio, audio, "full")[len(audio) - 1 :]
         period = round(16000 / voice.pitch)
@@ -99,7 +99,7 @@ def test_high_frequencies_are_as_strong_as_in_speech(female: bool, share: float)
     found = []
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        voice = Voice.draw(rng, female)
+        voice = VoiceCharacter.draw(rng, female)
         audio = speak(articulate(2.5, rng, voice.rate)[0], voice, rng)
         frequency, power = welch(audio, 16000, nperseg=512)
         found.append(10 * np.log10(power[frequency >= 6000].sum() / power.sum()))

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 import avse
-from avse.data.synthetic.recording import write_film
+from avse.data.synthetic.recording import write_video
 from avse.errors import AvseError
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def test_film_cut_short_in_the_middle(tiny_model: Path, talk: Path, tmp_path: Pa
 
 def test_sound_longer_than_its_film(tiny_model: Path, talk: Path, tmp_path: Path, avse_command: Callable) -> None:
     source, report = tmp_path / "long.mp4", tmp_path / "report.json"
-    write_film(source, _face_frames(25, talk), _tone(2.0))
+    write_video(source, _face_frames(25, talk), _tone(2.0))
     outcome = avse_command("enhance", source, "-o", tmp_path / "voice.mp4", "--model", tiny_model, "--json", report)
     found = _report(outcome, report)
     assert found["seconds"] == pytest.approx(2.0, abs=0.1)
@@ -193,7 +193,7 @@ def test_face_that_leaves(tiny_model: Path, talk: Path, tmp_path: Path, avse_com
     frames = _face_frames(50, talk)
     frames[20:] = 90
     source, report = tmp_path / "leaves.mp4", tmp_path / "report.json"
-    write_film(source, frames, _tone(2.0))
+    write_video(source, frames, _tone(2.0))
     outcome = avse_command("enhance", source, "-o", tmp_path / "voice.mp4", "--model", tiny_model, "--json", report)
     found = _report(outcome, report)
     assert 0.3 < found["valid_share"] < 0.6
@@ -203,7 +203,7 @@ def test_face_that_leaves(tiny_model: Path, talk: Path, tmp_path: Path, avse_com
 def test_two_faces(tiny_model: Path, talk: Path, tmp_path: Path, avse_command: Callable) -> None:
     frames = _face_frames(15, talk)
     source, out = tmp_path / "two.mp4", tmp_path / "voice.mp4"
-    write_film(source, np.concatenate([frames, frames], axis=2), _tone(0.6))
+    write_video(source, np.concatenate([frames, frames], axis=2), _tone(0.6))
     for face in ("largest", "0", "1", "256,0,256,256"):
         outcome = avse_command("enhance", source, "-o", out, "--model", tiny_model, "--face", face)
         assert outcome.status == 0, outcome.err
@@ -224,14 +224,14 @@ def test_frames_of_3840_by_2160(tiny_model: Path, talk: Path, tmp_path: Path, av
     large = np.stack([cv2.resize(frame, (2160, 2160)) for frame in _face_frames(3, talk)])
     frames = np.pad(large, ((0, 0), (0, 0), (840, 840), (0, 0)), constant_values=60)
     source, out = tmp_path / "large.mp4", tmp_path / "voice.mp4"
-    write_film(source, frames, _tone(0.12))
+    write_video(source, frames, _tone(0.12))
     outcome = avse_command("enhance", source, "-o", out, "--model", tiny_model)
     assert outcome.status == 0 and _seen(outcome) >= 75, outcome.err
 
 
 def test_no_face_at_all_is_audio_only(tiny_model: Path, tmp_path: Path, avse_command: Callable) -> None:
     source, with_video, without = tmp_path / "wall.mp4", tmp_path / "a.wav", tmp_path / "b.wav"
-    write_film(source, np.full((25, 256, 256, 3), 120, np.uint8), _tone(1.0))
+    write_video(source, np.full((25, 256, 256, 3), 120, np.uint8), _tone(1.0))
     outcome = avse_command("enhance", source, "-o", with_video, "--model", tiny_model)
     assert outcome.status == 0 and "mouth seen in 0%" in outcome.out, outcome.err
     assert avse_command("enhance", source, "-o", without, "--model", tiny_model, "--no-video").status == 0

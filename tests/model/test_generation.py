@@ -164,11 +164,11 @@ def test_envelopes_are_levels_of_frames() -> None:
 
 
 def test_a_film_without_sound_will_do(folder: Path, talk: Path, tmp_path: Path) -> None:
-    from avse.data.synthetic.recording import write_film
+    from avse.data.synthetic.recording import write_video
     from avse.datasets.synthetic import synthesize_clip
 
     mute = tmp_path / "mute.mp4"
-    write_film(mute, synthesize_clip(seed=5, speaker=12, seconds=1.2)[1])  # the pictures of `talk`
+    write_video(mute, synthesize_clip(seed=5, speaker=12, seconds=1.2)[1])  # the pictures of `talk`
     model = avse.load(folder)
     drawn = model.generate(mute, steps=2)
     heard = model.generate(talk, steps=2)

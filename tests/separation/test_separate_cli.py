@@ -17,7 +17,7 @@ from avse.contracts.types import Clip, Estimate
 from avse.data.mixing import speakers_at_one_level
 from avse.data.rendering import read_mixtures
 from avse.data.scenes import read_scenes
-from avse.data.synthetic.recording import write_film
+from avse.data.synthetic.recording import write_video
 from avse.datasets.synthetic import synthesize_clip
 from avse.errors import AvseError
 from avse.evaluation.separation import METRICS, separation_scores, switch_accuracy
@@ -65,9 +65,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     sound = made["ann"][0] + made["bob"][0]
     files = {name: folder / f"{name}.mp4" for name in ("ann", "bob", "both")}
     for name, (audio, frames, _) in made.items():
-        write_film(files[name], frames, audio)
+        write_video(files[name], frames, audio)
     count = min(len(one[1]) for one in made.values())
-    write_film(files["both"], np.concatenate([one[1][:count] for one in made.values()], axis=2), sound)
+    write_video(files["both"], np.concatenate([one[1][:count] for one in made.values()], axis=2), sound)
     soundfile.write(folder / "mix.wav", sound, 16_000)
     return {**files, "mix": folder / "mix.wav"}
 

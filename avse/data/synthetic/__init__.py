@@ -1,1 +1,1 @@
-"""Talking faces made by code: words to articulation, articulation to voice and to a drawn face."""
+"""Generated talking faces: words to articulation, articulation to speech and to a drawn face."""

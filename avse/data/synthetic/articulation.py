@@ -1,6 +1,6 @@
-"""What mouth and voice do over time: words become phones, phones become smooth tracks.
+"""Articulation over time: words become phones, phones become smooth tracks.
 
-One set of tracks drives both the sound (`voice`) and the picture (`face`), so that what is seen fits what is heard.
+One set of tracks drives both the audio (`voice`) and the video (`face`), so that the two agree.
 Formants are those of G. Peterson and H. Barney, Control methods used in a study of the vowels, JASA 1952.
 """
 
@@ -33,7 +33,7 @@ class Phone:
     closed : bool
         The lips touch.
     teeth : float, in [0, 1]
-        How much of the upper teeth shows.
+        Visibility of the upper teeth.
     bandwidth : float
         Widens the formants (nasals).
     """
@@ -149,7 +149,7 @@ WORDS: dict[str, str] = {
     "take": "T EY K", "three": "TH R IY", "tomato": "T AH M AA T OW", "under": "AH N D ER", "voice": "V OY S",
     "water": "W AO T ER", "white": "W AY T", "window": "W IH N D OW", "yellow": "Y EH L OW", "zebra": "Z IY B R AH",
 }  # fmt: skip
-"""The words that the talkers say, in ARPAbet."""
+"""The vocabulary, in ARPAbet."""
 
 
 @dataclass(frozen=True)
@@ -173,12 +173,12 @@ class Tracks:
 
 
 def articulate(seconds: float, rng: np.random.Generator, rate: float = 1.0) -> tuple[Tracks, str]:
-    """Say random words for a time.
+    """Articulate random words.
 
     Arguments
     ---------
     seconds : float
-        Length; there is silence at both ends, and pauses.
+        Length, with silence at both ends and pauses.
     rng : numpy.random.Generator
     rate : float
         Speaking rate; 1 is about four syllables a second.

@@ -1,7 +1,7 @@
 """A drawn face whose mouth follows an articulation.
 
-The head is painted once for a talker; for each frame the mouth and the eyelids are painted on it, the jaw is moved, and
-the head is turned a little in front of its background.
+The head is painted once for a speaker; for each frame, the mouth and the eyelids are painted on it, the jaw moves, and
+the head rotates a little in front of its background.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _IRISES = [(70, 46, 30), (88, 66, 40), (70, 96, 110), (84, 104, 72)]
 
 
 @dataclass(frozen=True)
-class Face:
-    """How a talker looks; lengths in pixels of a `SIZE` frame, colours as red, green, blue in 0 to 255."""
+class FaceAppearance:
+    """The appearance of a speaker; lengths in pixels of a `SIZE` frame, colours as red, green, blue in 0 to 255."""
 
     skin: tuple[int, int, int]
     hair: tuple[int, int, int]
@@ -46,8 +46,8 @@ class Face:
     texture_seed: int
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, female: bool) -> Face:
-        """A random talker."""
+    def draw(cls, rng: np.random.Generator, female: bool) -> FaceAppearance:
+        """That of a random speaker."""
         skin = np.array(_SKINS[rng.integers(len(_SKINS))]) + rng.integers(-6, 7, 3)
         lips = skin * np.array([0.86, 0.58, 0.58]) + (np.array([14, -4, 0]) if female else 0)
         return cls(
@@ -70,15 +70,15 @@ class Face:
         )
 
 
-def film(tracks: Tracks, face: Face, rng: np.random.Generator) -> np.ndarray:
-    """The picture of an articulation.
+def draw_face(tracks: Tracks, face: FaceAppearance, rng: np.random.Generator) -> np.ndarray:
+    """Draw the video of an articulation.
 
     Arguments
     ---------
     tracks : Tracks
-    face : Face
+    face : FaceAppearance
     rng : numpy.random.Generator
-        Of the head's motion, the blinks and the camera's noise.
+        For the motion of the head, the blinks and the noise of the camera.
 
     Returns
     -------
@@ -93,12 +93,12 @@ def film(tracks: Tracks, face: Face, rng: np.random.Generator) -> np.ndarray:
     motion = _motion(frames, rng)
     lids = _blinks(frames, rng)
     grain = rng.normal(0, 2.0, (8, SIZE, SIZE, 1)).astype(np.float32)
-    film = np.empty((frames, SIZE, SIZE, 3), dtype=np.uint8)
+    video = np.empty((frames, SIZE, SIZE, 3), dtype=np.uint8)
     for index in range(frames):
         opening, width, teeth = (float(track[index]) for track in mouth)
-        picture = painter.frame(opening, width, teeth, float(lids[index]), motion[index])
-        film[index] = np.clip(picture + grain[rng.integers(len(grain))], 0, 255)
-    return film
+        image = painter.frame(opening, width, teeth, float(lids[index]), motion[index])
+        video[index] = np.clip(image + grain[rng.integers(len(grain))], 0, 255)
+    return video
 
 
 def _motion(frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -109,7 +109,7 @@ def _motion(frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blinks(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """How far the eyes are closed, shape (video_frames,)."""
+    """Closure of the eyes, from 0 to 1, shape (video_frames,)."""
     lids = np.zeros(frames)
     moment = float(rng.exponential(60))
     while moment < frames:
@@ -119,9 +119,9 @@ def _blinks(frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class _Painter:
-    """Paints one talker. Positions are relative to the middle of the frame, y downwards."""
+    """Paints one speaker. Positions are relative to the middle of the frame, y downwards."""
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, face: FaceAppearance) -> None:
         self.face = face
         self.centre = np.array([SIZE / 2, SIZE / 2 + 2])
         self.eyes_y = -0.14 * face.half_height
@@ -162,13 +162,13 @@ class _Painter:
         return np.clip(wall, 0, 255)
 
     def _head(self) -> tuple[np.ndarray, np.ndarray]:
-        """The head without mouth and lids, and where it is."""
+        """The head without mouth and lids, and its opacity."""
         face, w, h = self.face, self.face.half_width, self.face.half_height
-        picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+        image = np.zeros((SIZE, SIZE, 3), np.uint8)
         alpha = np.zeros((SIZE, SIZE), np.uint8)
 
         def both(points: np.ndarray, colour: tuple[int, int, int]) -> None:
-            self._fill(picture, points, colour)
+            self._fill(image, points, colour)
             self._fill(alpha, points, 255)
 
         hair_back = 1.28 if face.long_hair else 1.1
@@ -182,24 +182,24 @@ class _Painter:
             both(_ellipse(side * 1.0 * w, 0.02 * h, 7, 14), _shade(face.skin, 0.9))
         outline = self._outline()
         both(outline, face.skin)
-        picture = self._shaded(picture, outline)
-        self._features(picture)
+        image = self._shaded(image, outline)
+        self._features(image)
         fringe = [(-1.02 * w, 0.05 * h), (-1.0 * w, -0.5 * h), (-0.55 * w, -0.98 * h), (0.5 * w, -1.0 * h),
                   (1.0 * w, -0.5 * h), (1.02 * w, 0.05 * h), (0.9 * w, -0.3 * h), (0.62 * w, -0.6 * h),
                   (-0.2 * w, -0.66 * h), (-0.72 * w, -0.52 * h), (-0.9 * w, -0.3 * h)]  # fmt: skip
         both(_smooth_polygon(fringe), face.hair)
         edge = cv2.GaussianBlur(cv2.erode(alpha, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
-        return picture, edge.astype(np.float32) / 255
+        return image, edge.astype(np.float32) / 255
 
     def _outline(self) -> np.ndarray:
-        """The edge of the face: a wide forehead and a narrower chin."""
+        """The outline of the face: a wide forehead and a narrower chin."""
         angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
         x, y = np.sin(angle), -np.cos(angle)
         narrow = np.where(y > 0, 1 - 0.2 * np.clip(y, 0, 1) ** 2, 1.0)
         return np.stack([self.face.half_width * x * narrow, self.face.half_height * y], axis=1)
 
-    def _shaded(self, picture: np.ndarray, outline: np.ndarray) -> np.ndarray:
-        """Light from one side, darker towards the edge, sockets, cheeks, and the grain of skin."""
+    def _shaded(self, image: np.ndarray, outline: np.ndarray) -> np.ndarray:
+        """Light from one side, shadows at the edge and the eye sockets, cheeks, and the texture of skin."""
         face, h = self.face, self.face.half_height
         mask: np.ndarray = np.zeros((SIZE, SIZE), np.uint8)
         self._fill(mask, outline, 255)
@@ -217,9 +217,9 @@ class _Painter:
         rng = np.random.default_rng(face.texture_seed + 1)
         light += 0.25 * cv2.GaussianBlur(rng.normal(0, 0.25, (SIZE, SIZE)), (0, 0), 2.0)
         light = np.where(mask > 0, light, 0.92 + 0.12 * face.light * x / SIZE)
-        return np.clip(picture * light[..., None], 0, 255).astype(np.uint8)
+        return np.clip(image * light[..., None], 0, 255).astype(np.uint8)
 
-    def _features(self, picture: np.ndarray) -> None:
+    def _features(self, image: np.ndarray) -> None:
         face = self.face
         dark = _shade(face.skin, 0.5)
         for side in (-1, 1):
@@ -227,14 +227,14 @@ class _Painter:
             top = np.array([(-14, -3), (-5, -6.5), (6, -7), (15, -1.5)])
             bottom = np.array([(6, -7 + face.brow), (-5, -6.5 + face.brow), (-14, -1 + face.brow / 2)])
             brow = np.concatenate([top, bottom]) * [side, 1] + [x, self.eyes_y - 11]
-            self._fill(picture, _smooth_polygon(brow), _mix(face.hair, face.skin, 0.25))
-            self._fill(picture, _ellipse(side * 4.6, self.nose_y + 0.5, 2.6, 1.5), dark)
+            self._fill(image, _smooth_polygon(brow), _mix(face.hair, face.skin, 0.25))
+            self._fill(image, _ellipse(side * 4.6, self.nose_y + 0.5, 2.6, 1.5), dark)
             wing = [(side * 8.2, self.nose_y - 6), (side * 10.2, self.nose_y - 1), (side * 7.5, self.nose_y + 2.4)]
-            self._line(picture, np.array(wing), _shade(face.skin, 0.68))
+            self._line(image, np.array(wing), _shade(face.skin, 0.68))
         under = [(-6, self.nose_y + 2.2), (0, self.nose_y + 3.8), (6, self.nose_y + 2.2)]
-        self._line(picture, np.array(under), _shade(face.skin, 0.66))
-        self._fill(picture, _ellipse(0, self.nose_y - 4, 3.2, 2.6), _shade(face.skin, 1.1))
-        picture[:] = cv2.GaussianBlur(picture, (0, 0), 0.9)
+        self._line(image, np.array(under), _shade(face.skin, 0.66))
+        self._fill(image, _ellipse(0, self.nose_y - 4, 3.2, 2.6), _shade(face.skin, 1.1))
+        image[:] = cv2.GaussianBlur(image, (0, 0), 0.9)
 
     def _eye(self, head: np.ndarray, side: int, lid: float) -> None:
         face, x, y = self.face, side * self.face.eye_distance, self.eyes_y
@@ -292,11 +292,11 @@ class _Painter:
         if gap <= 1.5:
             self._line(head, np.stack([x, (top_inner + low_inner) / 2], 1), _shade(face.lips, 0.45))
 
-    def _fill(self, picture: np.ndarray, points: np.ndarray, colour: tuple[int, int, int] | int) -> None:
-        cv2.fillPoly(picture, [self._fixed(points)], colour, cv2.LINE_AA, _SHIFT)
+    def _fill(self, image: np.ndarray, points: np.ndarray, colour: tuple[int, int, int] | int) -> None:
+        cv2.fillPoly(image, [self._fixed(points)], colour, cv2.LINE_AA, _SHIFT)
 
-    def _line(self, picture: np.ndarray, points: np.ndarray, colour: tuple[int, int, int], width: int = 1) -> None:
-        cv2.polylines(picture, [self._fixed(points)], False, colour, width, cv2.LINE_AA, _SHIFT)
+    def _line(self, image: np.ndarray, points: np.ndarray, colour: tuple[int, int, int], width: int = 1) -> None:
+        cv2.polylines(image, [self._fixed(points)], False, colour, width, cv2.LINE_AA, _SHIFT)
 
     def _fixed(self, points: np.ndarray) -> np.ndarray:
         return np.round((np.asarray(points) + self.centre) * 2**_SHIFT).astype(np.int32)
@@ -334,5 +334,5 @@ def _shade(colour: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
 
 
 def _mix(first: tuple[int, int, int], second: tuple[int, int, int], share: float) -> tuple[int, int, int]:
-    """`share` of the second colour."""
+    """A mixture with `share` of the second colour."""
     return _colour((1 - share) * np.array(first) + share * np.array(second))

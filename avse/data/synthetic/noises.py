@@ -1,4 +1,4 @@
-"""Noises made by code, each from its own seed."""
+"""Generated noises."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ NOISES = (*COLOURS, "surf", "engine", "chirps", "ticks", "alarm")
 
 
 def make_noise(label: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """A noise of a class, different for each state of `rng`.
+    """A random noise of a class.
 
     Arguments
     ---------
     label : str
-        One of `NOISES`: coloured noise; `surf` that swells and fades; an `engine` whose speed wanders; bird-like
+        One of `NOISES`: coloured noise; `surf` of slowly varying loudness; an `engine` of varying speed; bird-like
         `chirps`; irregular `ticks`; a two-tone `alarm`.
     seconds : float
     rng : numpy.random.Generator
@@ -72,7 +72,7 @@ def make_noise(label: str, seconds: float, rng: np.random.Generator) -> np.ndarr
 
 
 def _swell(samples: int, per_second: float, size: float, rng: np.random.Generator) -> np.ndarray:
-    """A slow random loudness around 1."""
+    """A slow random gain around 1."""
     points = 50 * samples // SAMPLE_RATE + 2
     width = 12 / per_second
     slow = gaussian_filter1d(rng.standard_normal(points + 400), width)[200:-200] * np.sqrt(2 * width * np.sqrt(np.pi))

@@ -1,4 +1,4 @@
-"""Pictures and sound into a film file."""
+"""Video frames and audio into a video file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from avse import compatibility
 from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.files import atomic_path
 
 _CODECS = {".mp4": ("libx264", "aac"), ".mpg": ("mpeg1video", "mp2")}
 
 
-def write_film(path: str | Path, frames: np.ndarray, audio: np.ndarray | None = None) -> None:
-    """Write a film: H.264 and AAC in `.mp4`, MPEG-1 and MP2 in `.mpg`.
+def write_video(path: str | Path, frames: np.ndarray, audio: np.ndarray | None = None) -> None:
+    """Write a video file: H.264 and AAC in `.mp4`, MPEG-1 and MP2 in `.mpg`.
 
     Arguments
     ---------
@@ -36,26 +37,29 @@ def write_film(path: str | Path, frames: np.ndarray, audio: np.ndarray | None = 
         video.thread_count = 1
         if video_codec == "mpeg1video":
             video.bit_rate = 1_000_000
-        sound: Any = None
+        stream: Any = None
         if audio is not None:
-            sound = container.add_stream(audio_codec, rate=SAMPLE_RATE, layout="mono")
-            sound.bit_rate = 96_000
+            stream = container.add_stream(audio_codec, rate=SAMPLE_RATE, layout="mono")
+            stream.bit_rate = 96_000
         for index, pixels in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            picture.pts, picture.time_base = index, Fraction(1, VIDEO_RATE)
-            container.mux(video.encode(picture))
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, VIDEO_RATE)
+            container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        if sound is not None:
-            _write_sound(container, sound, np.asarray(audio, dtype=np.float32))
+        if stream is not None:
+            _write_audio(container, stream, np.asarray(audio, dtype=np.float32))
 
 
-def _write_sound(container: Any, sound: Any, audio: np.ndarray) -> None:
+def _write_audio(container: Any, stream: Any, audio: np.ndarray) -> None:
     import av
 
-    resampler = av.AudioResampler(format=sound.format, layout="mono", rate=sound.rate)
+    resampler = av.AudioResampler(format=stream.format, layout="mono", rate=stream.rate)
     for start in range(0, len(audio), SAMPLE_RATE):
         block = av.AudioFrame.from_ndarray(audio[None, start : start + SAMPLE_RATE], format="fltp", layout="mono")
         block.sample_rate, block.pts, block.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
         for frame in resampler.resample(block):
-            container.mux(sound.encode(frame))
-    container.mux(sound.encode(None))
+            container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+__getattr__ = compatibility.old_names(__name__)

@@ -1,4 +1,4 @@
-"""A source-filter voice: harmonics and noise through formants that move.
+"""Source-filter speech synthesis: harmonics and noise through moving formants.
 
 The classic model of G. Fant, Acoustic theory of speech production, 1960, with a cascade of resonators as in D. Klatt,
 Software for a cascade/parallel formant synthesizer, JASA 1980; here the filters act on short overlapping frames.
@@ -23,21 +23,21 @@ _ROOM_DB = -60.0
 
 
 @dataclass(frozen=True)
-class Voice:
-    """How a talker sounds.
+class VoiceCharacter:
+    """The voice of a speaker.
 
     Arguments
     ---------
     pitch : float
         Mean fundamental frequency in Hz.
     range : float
-        Size of pitch movements; 1 is lively.
+        Size of pitch movements, around 1.
     tract : float
-        Formants times this (1: an average man; women about 1.16, children more).
+        Factor of all formants (1: average man; about 1.16: average woman).
     tilt : float
-        dB per octave that the voice loses above 500 Hz, beyond the usual.
+        Additional spectral tilt above 500 Hz, in dB per octave.
     breathiness : float
-        Noise in the voice; women's have more (D. Klatt, L. Klatt, JASA 87, 1990).
+        Noise in the voice; larger for women (D. Klatt, L. Klatt, JASA 87, 1990).
     rate : float
         Speaking rate.
     level : float
@@ -53,8 +53,8 @@ class Voice:
     level: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, female: bool) -> Voice:
-        """A random talker."""
+    def draw(cls, rng: np.random.Generator, female: bool) -> VoiceCharacter:
+        """That of a random speaker."""
         return cls(
             pitch=float(rng.uniform(170, 245) if female else rng.uniform(88, 145)),
             range=float(rng.uniform(0.6, 1.4)),
@@ -66,13 +66,13 @@ class Voice:
         )
 
 
-def speak(tracks: Tracks, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """The sound of an articulation.
+def speak(tracks: Tracks, voice: VoiceCharacter, rng: np.random.Generator) -> np.ndarray:
+    """Synthesise the speech of an articulation.
 
     Arguments
     ---------
     tracks : Tracks
-    voice : Voice
+    voice : VoiceCharacter
     rng : numpy.random.Generator
 
     Returns
@@ -84,7 +84,7 @@ def speak(tracks: Tracks, voice: Voice, rng: np.random.Generator) -> np.ndarray:
     -------
     >>> from avse.data.synthetic.articulation import articulate
     >>> rng = np.random.default_rng(0)
-    >>> speak(articulate(1.0, rng)[0], Voice.draw(rng, female=True), rng).shape
+    >>> speak(articulate(1.0, rng)[0], VoiceCharacter.draw(rng, female=True), rng).shape
     (16000,)
     """
     points = len(tracks.opening)
@@ -97,21 +97,21 @@ def speak(tracks: Tracks, voice: Voice, rng: np.random.Generator) -> np.ndarray:
     through_tract = _stretch(tracks.voicing) * (glottis + voice.breathiness * puffs * noise)
     through_tract += 0.5 * _stretch(tracks.breath) * noise
     at_narrowing = _stretch(tracks.hiss) * rng.standard_normal(samples)
-    sound = _filter(through_tract, _tract(tracks, voice)) + 0.7 * _filter(at_narrowing, _narrowing(tracks, voice))
-    power = float((sound[active_samples(sound)] ** 2).mean())
-    sound = sound / np.sqrt(max(power, 1e-12)) + 10 ** (_ROOM_DB / 20) * rng.standard_normal(samples)
-    sound *= 10 ** (voice.level / 20)
-    return np.clip(sound, -0.99, 0.99).astype(np.float32)
+    audio = _filter(through_tract, _tract(tracks, voice)) + 0.7 * _filter(at_narrowing, _narrowing(tracks, voice))
+    power = float((audio[active_samples(audio)] ** 2).mean())
+    audio = audio / np.sqrt(max(power, 1e-12)) + 10 ** (_ROOM_DB / 20) * rng.standard_normal(samples)
+    audio *= 10 ** (voice.level / 20)
+    return np.clip(audio, -0.99, 0.99).astype(np.float32)
 
 
 def _stretch(track: np.ndarray) -> np.ndarray:
-    """A track at the rate of the samples."""
+    """A track interpolated to the audio rate."""
     points = len(track)
     return np.interp((np.arange(points * _HOP) + 0.5) / _HOP - 0.5, np.arange(points), track)
 
 
-def _pitch(tracks: Tracks, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """Accents, a falling line, slow drift and jitter."""
+def _pitch(tracks: Tracks, voice: VoiceCharacter, rng: np.random.Generator) -> np.ndarray:
+    """Fundamental frequency: accents, a falling line, slow drift and jitter."""
     points = len(tracks.stress)
     line = np.linspace(0.1, -0.14, points)
     accent = 0.28 * (gaussian_filter1d(tracks.stress, 8) - 0.6)
@@ -120,7 +120,7 @@ def _pitch(tracks: Tracks, voice: Voice, rng: np.random.Generator) -> np.ndarray
     return voice.pitch * np.exp(voice.range * (line + accent + drift) + jitter)
 
 
-def _harmonics(phase: np.ndarray, pitch: np.ndarray, voice: Voice) -> np.ndarray:
+def _harmonics(phase: np.ndarray, pitch: np.ndarray, voice: VoiceCharacter) -> np.ndarray:
     """The glottal source: harmonics up to `_TOP_HZ` that fall by 6 dB per octave (lips included) and the tilt."""
     angle = (2 * np.pi * (phase % 1.0)).astype(np.float32)
     pitch = pitch.astype(np.float32)
@@ -133,7 +133,7 @@ def _harmonics(phase: np.ndarray, pitch: np.ndarray, voice: Voice) -> np.ndarray
     return total.astype(float)
 
 
-def _tract(tracks: Tracks, voice: Voice) -> np.ndarray:
+def _tract(tracks: Tracks, voice: VoiceCharacter) -> np.ndarray:
     """Response of the formants at each point, shape (points, bins), complex."""
     points = len(tracks.formants)
     upper = np.broadcast_to([3500.0, 4500.0, 5500.0, 6500.0, 7500.0], (points, 5))
@@ -142,8 +142,7 @@ def _tract(tracks: Tracks, voice: Voice) -> np.ndarray:
     widths = np.where(formants > _TOP_HZ - 300, 2500.0, widths)
     z = np.exp(-2j * np.pi * np.fft.rfftfreq(_FFT))
     response = np.ones((points, len(z)), dtype=complex)
-    # Of the eight, a short tract has fewer within the band. One beyond it has no resonator: held below the top of the
-    # band it would add up to 25 dB there.
+    # Formants of a short vocal tract beyond the band have no resonator: at the top of the band they would add 25 dB.
     mask = formants.max(axis=0) < SAMPLE_RATE / 2
     for hz, width in zip(formants.T[mask], widths.T[mask]):
         radius = np.exp(-np.pi * width / SAMPLE_RATE)
@@ -153,22 +152,22 @@ def _tract(tracks: Tracks, voice: Voice) -> np.ndarray:
     return response
 
 
-def _narrowing(tracks: Tracks, voice: Voice) -> np.ndarray:
+def _narrowing(tracks: Tracks, voice: VoiceCharacter) -> np.ndarray:
     """Response of the noise source at each point, shape (points, bins); the cavity before it scales with the tract."""
     frequency = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE) / voice.tract
     off_centre = (frequency - tracks.hiss_hz[:, None]) / tracks.hiss_width[:, None]
     return np.exp(-0.5 * off_centre**2) + 0.03 * (frequency > 300)
 
 
-def _filter(sound: np.ndarray, response: np.ndarray) -> np.ndarray:
+def _filter(audio: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Overlap-add of frames filtered by the response at their centre."""
     window = np.hanning(_WINDOW + 1)[:-1] / 2
     points = len(response)
-    padded = np.pad(sound, (_WINDOW, _WINDOW))
+    padded = np.pad(audio, (_WINDOW, _WINDOW))
     starts = _WINDOW // 2 + _HOP // 2 + _HOP * np.arange(points)
     frames = padded[starts[:, None] + np.arange(_WINDOW)] * window
     filtered = np.fft.irfft(np.fft.rfft(frames, _FFT) * response, _FFT)
     output = np.zeros(len(padded) + _FFT)
     for start, frame in zip(starts, filtered):
         output[start : start + _FFT] += frame
-    return output[_WINDOW : _WINDOW + len(sound)]
+    return output[_WINDOW : _WINDOW + len(audio)]
