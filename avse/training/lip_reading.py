@@ -14,8 +14,8 @@ from avse.training.losses import clean_of
 class LipToSpectrum(nn.Module):
     """A visual front-end with a linear head that predicts the band levels of speech for each video frame.
 
-    The network learns when each part of the spectrum has power, and how much; an enhancer needs the same of a mouth. Only
-    clean talking clips are used, and no mixture is seen.
+    The network learns when each part of the spectrum has power, and how much; an enhancer needs the same of a mouth. It
+    is trained on clean clips, without mixtures.
 
     Arguments
     ---------
