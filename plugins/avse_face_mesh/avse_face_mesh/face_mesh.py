@@ -77,7 +77,7 @@ class FaceMesh(MouthTracker):
     min_face : float
         Smallest face to detect, as a share of the image's shorter side. Halving it costs about four times more.
     passes : int
-        How often the mesh is estimated, each time in the crop that follows from the previous one. More than one corrects
+        How often the mesh is estimated, each time in the crop that follows from the previous one. A second one corrects
         a bad box; crops of clean video do not improve.
     min_score : float
         Smallest score of a face by the second network, in [0, 1].
