@@ -43,7 +43,7 @@ lint: install  ## check style and layout
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: install  ## check the types of the public API
+types: install  ## check types with mypy
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs  ## build the documentation and run its tutorials; writes docs/_build/html
