@@ -15,6 +15,7 @@ from avse.contracts.types import SAMPLES_PER_FRAME, Clip, Estimate
 from avse.data.mixing import active_samples
 from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
+from avse.evaluation.tables import in_unit, markdown
 
 FACTS = ("id", "talkers", "speaker", "sexes", "snr")
 METRICS = ("si_sdr_improvement", "sdr", "sir", "sar", "pesq_wb", "estoi", "wrong_speaker", "switch_accuracy")
@@ -191,13 +192,13 @@ def separation_table(summaries: Sequence[Mapping[str, Any]]) -> str:
     metrics = summaries[0]["metrics"]
     shares = [name for name in metrics if name in ("wrong_speaker", "switch_accuracy")]
     units = {name: "%" if name in shares else about["unit"] for name, about in metrics.items()}
-    titles = [metrics[name]["name"] + (f" ({unit})" if unit in ("dB", "%") else "") for name, unit in units.items()]
-    lines = ["| system | mixtures | " + " | ".join(titles) + " |", "|---" * (len(metrics) + 2) + "|"]
-    for summary in summaries:
-        for name, scores in summary["groups"].items():
-            cells = [_cell(scores[metric], 100.0 if metric in shares else 1.0) for metric in metrics]
-            lines.append(f"| {summary['label']} | {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    titles = [in_unit(metrics[name]["name"], unit if unit in ("dB", "%") else "") for name, unit in units.items()]
+    rows = [
+        [summary["label"], name, *(_cell(scores[metric], 100.0 if metric in shares else 1.0) for metric in metrics)]
+        for summary in summaries
+        for name, scores in summary["groups"].items()
+    ]
+    return markdown(["system", "mixtures", *titles], rows) + "\n"
 
 
 def _cell(score: Mapping[str, Any], scale: float) -> str:

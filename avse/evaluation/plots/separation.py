@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE, Estimate
-from avse.evaluation.plots.figure import COLOURS, INPUT, save, styled
+from avse.evaluation.plots.figure import INPUT, colour_of, save, styled
 from avse.evaluation.plots.spectrograms import decibels, draw_spectrogram
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def plot_separation(
 
     samples = min(len(mixture), _LONGEST)
     seconds = samples / SAMPLE_RATE
-    colours = [COLOURS[place % len(COLOURS)] for place in range(len(speakers))]
+    colours = [colour_of(place) for place in range(len(speakers))]
     rows = [("mixture", mixture[:samples], "black")]
     rows += [(one.name, estimate.speech[place, :samples].numpy(), colours[place]) for place, one in enumerate(speakers)]
     rows.append(("rest", estimate.noise[:samples].numpy(), INPUT))

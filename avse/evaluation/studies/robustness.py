@@ -21,7 +21,7 @@ from avse.evaluation.rows import write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, NO_VIDEO, Condition, Row
 from avse.evaluation.statistics import bootstrap_means, calibration, expected_calibration_error, roc_auc
 from avse.evaluation.summary import group_key, group_keys
-from avse.evaluation.tables import new_table, number, read_summary, with_interval
+from avse.evaluation.tables import in_unit, markdown, new_table, number, read_summary, with_interval
 from avse.files import write_text
 
 if TYPE_CHECKING:
@@ -40,21 +40,10 @@ DEFINITIONS = {
 
 
 def summarise_sweep(rows: Sequence[Row], metrics: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
-    """What `summary.json` holds of a sweep.
+    """What `summary.json` holds of a sweep, from the rows of `corrupted.csv`.
 
-    Arguments
-    ---------
-    rows : sequence of dict
-        From `corrupted.csv`.
-    metrics : sequence of str
-    seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    dict
-        `cells` (see above), `calibration` (bins of reliability over all corruptions), `failures` of corrupted clips and
-        clips without video, `definitions`.
+    `cells` (see above), `calibration` (bins of reliability over all corruptions), `failures` of corrupted clips and
+    clips without video, and `definitions`. `seed` is that of the bootstrap.
     """
     return {
         "cells": _cells(rows, metrics, seed),
@@ -69,16 +58,7 @@ def summarise_sweep(rows: Sequence[Row], metrics: Sequence[str], *, seed: int = 
 
 
 def write_sweep(out: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """Write `corruptions.csv` (cells in all, by condition, by SNR, and by both) and `corruptions.md` to a folder.
-
-    Arguments
-    ---------
-    out : path
-    summary : dict
-        With the key `corruptions`.
-    rows : sequence of dict
-        From `corrupted.csv`.
-    """
+    """Write `corruptions.csv` (cells in all, by condition, by SNR, and by both) and `corruptions.md` to a folder."""
     metrics, seed = list(summary["metrics"]), summary["bootstrap"]["seed"]
     table = [_flat(cell, "", "") for cell in summary["corruptions"]["cells"]]
     for condition, snr in _places(rows):
@@ -111,16 +91,16 @@ def robustness_markdown(summary: str | Path | Mapping[str, Any], metric: str = "
     severities = severities_of(read)
     if metric in read["metrics"]:
         about = read["metrics"][metric]
-        head = f"{about['name']}, difference to no video" + (f" ({about['unit']})" if about["unit"] == "dB" else "")
+        head = in_unit(f"{about['name']}, difference to no video", about["unit"] if about["unit"] == "dB" else "")
     else:
         head = {"auc": "reliability: AUC", "ece": "reliability: calibration error"}[metric]
-    lines = [f"| {' | '.join([head, *map(str, severities), 'mean'])} |", "|" + "---|" * (len(severities) + 2)]
+    rows = []
     for video, row in grid.items():
         if video == NO_VIDEO or (video == CLEAN and metric not in read["metrics"]):
             continue
         texts = [cell_text(row.get(severity), read, metric, interval) for severity in (*severities, None)]
-        lines.append(f"| {' | '.join([video.replace('_', ' '), *texts])} |")
-    return "\n".join(lines)
+        rows.append([video.replace("_", " "), *texts])
+    return markdown([head, *map(str, severities), "mean"], rows)
 
 
 def robustness_report(summary: Mapping[str, Any]) -> str:
@@ -128,10 +108,8 @@ def robustness_report(summary: Mapping[str, Any]) -> str:
     cells = {cell["video"]: cell for cell in summary["corruptions"]["cells"] if cell["severity"] is None}
     lines = [f"# {summary['system']}: how robust to bad video", ""]
     for name, about in summary["metrics"].items():
-        means = [
-            f"{number(cells[one.video]['scores'][name]['mean'], about['unit'])}" for one in (WITHOUT_VIDEO, CLEAN_VIDEO)
-        ]
-        lines.append(f"- {about['name']}: {means[0]} without video, {means[1]} with clean video")
+        without, clean = (number(cells[one]["scores"][name]["mean"], about["unit"]) for one in (NO_VIDEO, CLEAN))
+        lines.append(f"- {about['name']}: {without} without video, {clean} with clean video")
     lines += ["", f"{summary['n']} mixtures of {summary['targets']} clean utterances.", ""]
     for metric in [*summary["metrics"], "auc", "ece"]:
         lines += [robustness_markdown(summary, metric), ""]
@@ -143,7 +121,7 @@ def robustness_table(summary: Mapping[str, Any]) -> Table:
     """A sweep for the terminal: the main metric's difference to no video; green is better, red worse."""
     metric = next(iter(summary["metrics"]))
     about, severities = summary["metrics"][metric], severities_of(summary)
-    table = new_table(f"{about['name']}{' (' + about['unit'] + ')' if about['unit'] else ''}, difference to no video")
+    table = new_table(f"{in_unit(about['name'], about['unit'])}, difference to no video")
     for name in ("video", *map(str, severities), "mean", "AUC", "ECE"):
         table.add_column(name, justify="left" if name == "video" else "right")
     for video, row in cell_grid(summary).items():
@@ -151,10 +129,8 @@ def robustness_table(summary: Mapping[str, Any]) -> Table:
             continue
         texts = []
         for severity in (*severities, None):
-            text, verdict = (
-                cell_text(row.get(severity), summary, metric, False),
-                judged(row.get(severity), summary, metric),
-            )
+            text = cell_text(row.get(severity), summary, metric, False)
+            verdict = judged(row.get(severity), summary, metric)
             texts.append(f"[{'green' if verdict > 0 else 'red'}]{text}[/]" if verdict else text)
         qualities = [cell_text(row.get(None), summary, name, False) for name in ("auc", "ece")]
         table.add_row(video.replace("_", " "), *texts, *qualities)
