@@ -140,13 +140,10 @@ def noise_recordings(
 
     Arguments
     ---------
-    manifest : path
-    splits : sequence of str
     recordings : int
         At most this number, chosen at random.
     seconds : float
         Length that is taken of each, from a random place on.
-    seed : int
 
     Yields
     ------

@@ -329,16 +329,13 @@ def _resume(
     elif (out / _SCORES).is_file() or (out / _SWEEP).is_file():
         raise AvseError(f"{out}: holds scores but no settings.json. Give another --output or --overwrite.")
     # A manifest may have moved, a system have another name, and a sweep be widened.
-    free = {"manifest", "system", "estimates"} | (
-        {"corruptions"} if "corruptions" in settings.keys() & earlier else set()
-    )
-    keys = [key for key in dict.fromkeys([*settings, *earlier]) if key not in free]
-    differ = [f"{key}: {earlier.get(key)} there, {settings.get(key)} now" for key in keys if earlier]
-    differ = [line for key, line in zip(keys, differ) if earlier.get(key) != settings.get(key)]
+    free = {"manifest", "system", "estimates", *({"corruptions"} & settings.keys() & earlier.keys())}
+    keys = [key for key in dict.fromkeys([*settings, *earlier]) if key not in free and earlier]
+    differ = [key for key in keys if earlier.get(key) != settings.get(key)]
     if differ:
-        raise AvseError(
-            "\n  ".join([f"{out}: holds scores of other settings. Give another --output or --overwrite."] + differ)
-        )
+        title = f"{out}: holds scores of other settings. Give another --output or --overwrite."
+        lines = [f"{key}: {earlier.get(key)} there, {settings.get(key)} now" for key in differ]
+        raise AvseError("\n  ".join([title, *lines]))
     write_json(out / "settings.json", settings)
     if not path.is_file():
         return {}
@@ -370,14 +367,8 @@ def _run(
         return {}
     done: list[Row] = []
     fresh, failed = not path.is_file(), 0
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
+    shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*shown, console=Console(stderr=True), disable=not progress)
     try:
         with open(path, "a", newline="", encoding="utf-8") as file, bar:
             writer = row_writer(file, header)
@@ -396,9 +387,7 @@ def _run(
 
 
 def _name(model: Any) -> str:
-    if isinstance(model, str | Path):
-        return str(model)
-    return str(getattr(model, "name", type(model).__name__))
+    return str(model if isinstance(model, str | Path) else getattr(model, "name", type(model).__name__))
 
 
 def _label(model: Any, estimates: str | Path | None, speakers: str) -> str:

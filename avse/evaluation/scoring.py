@@ -104,13 +104,7 @@ class Task:
 
 
 def build_metrics(names: Sequence[str]) -> dict[str, Any]:
-    """Metrics by name.
-
-    Raises
-    ------
-    AvseError
-        If there is no such metric (lists those there are), or its extra is not installed.
-    """
+    """Metrics by name; an `AvseError` says where there is no such metric, or its extra is not installed."""
     from avse import plugins
 
     return {name: plugins.get("metric", name)() for name in names}
@@ -133,13 +127,7 @@ def columns(metrics: dict[str, Any], several: bool = False) -> list[str]:
 
 
 class Scorer:
-    """Carries out a `Task`. Loads the model and the metrics once.
-
-    Raises
-    ------
-    AvseError
-        If the model or a metric cannot be had.
-    """
+    """Carries out a `Task`. Loads the model and the metrics once."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
