@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,9 @@ def evaluate(
     complete = {key for key, rows in done.items() if all(row["status"] != "failed" for row in rows)}
     todo = [item for item in items if _key(item) not in complete]
     keep = out / ("voices" if several else _KEPT)
-    with _crops(crops, swept) as folder:
+    # The processes of a sweep share what they track.
+    shared = tempfile.TemporaryDirectory(prefix="avse-crops-") if swept and crops is None else nullcontext(crops)
+    with shared as folder:
         task = Task(
             metrics=names,
             model=model,
@@ -201,7 +203,7 @@ def evaluate(
             keep=keep if keep_estimates and estimates is None else None,
             kept=conditions[0],
             tracker=tracker,
-            crops=folder,
+            crops=None if folder is None else Path(folder),
             overrides=overrides,
         )
         done.update(_run(task, todo, jobs, path, written, progress, label))
@@ -294,16 +296,6 @@ def _check_arguments(
         raise AvseError(f"jobs ({jobs}) and limit ({limit}) must be at least 1.")
     if corrupt is not None and (estimates is not None or not use_video):
         raise AvseError(f"corrupt={corrupt!r} changes the video; it needs a model that gets the video.")
-
-
-@contextmanager
-def _crops(folder: str | Path | None, shared: bool) -> Iterator[Path | None]:
-    """Where tracked mouths are kept; with `shared` there is such a place, which all processes use, in any case."""
-    if folder is not None or not shared:
-        yield None if folder is None else Path(folder)
-        return
-    with tempfile.TemporaryDirectory(prefix="avse-crops-") as temporary:
-        yield Path(temporary)
 
 
 def _resume(

@@ -17,7 +17,7 @@ from avse.data.manifest import Utterance
 from avse.data.rendering import Mixture
 from avse.errors import AvseError
 from avse.evaluation.estimates import cut_to_common, file_below, find_estimate, is_video, read_sound
-from avse.evaluation.separation import FACTS, METRICS, MIXTURE_METRICS, UNSEPARATED, separation_scores, switch_accuracy
+from avse.evaluation.separation import FACTS, METRICS, MIXTURE_METRICS, Unseparated, separation_scores, switch_accuracy
 
 Row = dict[str, Any]
 ABOUT = ("id", "status", "reason", "note", "target", "speaker", "snr", "condition", "label", "duration")
@@ -132,7 +132,7 @@ class Scorer:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.metrics = build_metrics(task.metrics)
-        self.model: Any = UNSEPARATED if task.model == "mixture" else task.model
+        self.model: Any = Unseparated() if task.model == "mixture" else task.model
         if isinstance(self.model, str | Path):
             from avse.model import load
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from avse.evaluation.conditions import CLEAN_VIDEO, WITHOUT_VIDEO
 from avse.evaluation.rows import write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, NO_VIDEO, Condition, Row
 from avse.evaluation.statistics import bootstrap_means, calibration, expected_calibration_error, roc_auc
-from avse.evaluation.summary import group_key, group_keys
+from avse.evaluation.summary import group_keys, in_group
 from avse.evaluation.tables import in_unit, markdown, new_table, number, read_summary, with_interval
 from avse.files import write_text
 
@@ -62,9 +63,8 @@ def write_sweep(out: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> N
     metrics, seed = list(summary["metrics"]), summary["bootstrap"]["seed"]
     table = [_flat(cell, "", "") for cell in summary["corruptions"]["cells"]]
     for condition, snr in _places(rows):
-        chosen = [
-            row for row in rows if condition in ("", group_key(row["condition"])) and snr in ("", group_key(row["snr"]))
-        ]
+        wanted = {name: key for name, key in (("condition", condition), ("snr", snr)) if key}
+        chosen = [row for row in rows if in_group(row, wanted)]
         table += [_flat(cell, condition, snr) for cell in _cells(chosen, metrics, seed)]
     write_rows(out / "corruptions.csv", table, list(table[0]))
     write_text(out / "corruptions.md", robustness_report(summary))
@@ -178,27 +178,25 @@ def _cells(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> list[dict[
     groups = _groups(rows)
     scores = _scores(rows, metrics)
     targets = {row["id"]: row["target"] for row in rows}
-    ids = list(targets)
     columns = []
     for group in groups.values():
         means = np.mean([scores[condition] for condition in group], axis=0)  # NaN where one lacks
         columns += [means, means - scores[WITHOUT_VIDEO]]
-    intervals = bootstrap_means(np.concatenate(columns, axis=1), [targets[one] for one in ids], seed=seed)
+    intervals = iter(bootstrap_means(np.concatenate(columns, axis=1), list(targets.values()), seed=seed))
     cells = []
-    for index, ((video, severity), group) in enumerate(groups.items()):
-        here = intervals[2 * index * len(metrics) : 2 * (index + 1) * len(metrics)]
-        found = {
-            metric: {"mean": here[at].mean, "difference": asdict(here[len(metrics) + at])}
-            for at, metric in enumerate(metrics)
-        }
+    for (video, severity), group in groups.items():
+        means, differences = ([next(intervals) for _ in metrics] for _ in range(2))
         clean, corrupted = _frames(rows, group)
         bins = _bins(clean, corrupted)
         cells.append(
             {
                 "video": video,
                 "severity": severity,
-                "n": max(one.n for one in here[: len(metrics)]),
-                "scores": found,
+                "n": max(mean.n for mean in means),
+                "scores": {
+                    metric: {"mean": mean.mean, "difference": asdict(difference)}
+                    for metric, mean, difference in zip(metrics, means, differences)
+                },
                 "auc": roc_auc(clean, corrupted),
                 "ece": expected_calibration_error(bins) if len(corrupted) else None,
                 "corrupted": len(corrupted),
@@ -211,13 +209,12 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[str, int | None], list[Condition]
     """Conditions that a cell is made of, by its video and severity."""
     swept = sorted({(row["video"], int(row["severity"])) for row in rows if row["severity"] is not None})
     groups: dict[tuple[str, int | None], list[Condition]] = {
-        (one.video, None): [one] for one in (WITHOUT_VIDEO, CLEAN_VIDEO)
+        (condition.video, None): [condition] for condition in (WITHOUT_VIDEO, CLEAN_VIDEO)
     }
     for video in dict.fromkeys(video for video, _ in swept):
-        levels = [severity for one, severity in swept if one == video]
-        groups |= {(video, severity): [Condition(video, severity)] for severity in levels}
-        groups[video, None] = [Condition(video, severity) for severity in levels]
-    groups[ANY, None] = [Condition(*one) for one in swept]
+        groups |= {cell: [Condition(*cell)] for cell in swept if cell[0] == video}
+        groups[video, None] = [Condition(*cell) for cell in swept if cell[0] == video]
+    groups[ANY, None] = [Condition(*cell) for cell in swept]
     return groups
 
 
@@ -250,11 +247,9 @@ def _bins(clean: np.ndarray, corrupted: np.ndarray) -> list[tuple[float, float, 
 
 def _places(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Conditions and SNRs to tell apart; none of a kind of which there is one."""
-    conditions, snrs = (group_keys(row[name] for row in rows) for name in ("condition", "snr"))
-    alone = [[*ones] if len(ones) > 1 else [] for ones in (conditions, snrs)]
-    return (
-        [(one, "") for one in alone[0]] + [("", one) for one in alone[1]] + [(a, b) for a in alone[0] for b in alone[1]]
-    )
+    groups = [group_keys(row[name] for row in rows) for name in ("condition", "snr")]
+    conditions, snrs = (names if len(names) > 1 else [] for names in groups)
+    return [*product(conditions, [""]), *product([""], snrs), *product(conditions, snrs)]
 
 
 def _flat(cell: Mapping[str, Any], condition: str, snr: str) -> dict[str, Any]:
@@ -265,8 +260,5 @@ def _flat(cell: Mapping[str, Any], condition: str, snr: str) -> dict[str, Any]:
         difference = found["difference"]
         line |= {metric: found["mean"], f"{metric}_difference": difference["mean"]}
         line |= {f"{metric}_difference_{end}": difference[end] for end in ("low", "high")}
-    return line | {
-        "reliability_auc": cell["auc"],
-        "reliability_ece": cell["ece"],
-        "corrupted_frames": cell["corrupted"],
-    }
+    names = {"auc": "reliability_auc", "ece": "reliability_ece", "corrupted": "corrupted_frames"}
+    return line | {column: cell[name] for name, column in names.items()}
