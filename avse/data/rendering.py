@@ -170,12 +170,16 @@ def read_mixtures(path: str | Path, splits: Collection[str] | None = None) -> li
     AvseError
         If the file cannot be read, or lists no mixture.
     """
-    path = mixture_list(path)
+    path, several = mixture_list(path), False
+    mixtures: list[Mixture] = []
     try:
-        with open(path, encoding="utf-8") as file:
-            several = file.readline().strip() == ",".join(_COLUMNS)
-    except (OSError, UnicodeDecodeError):
-        several = False
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            several = reader.fieldnames == _COLUMNS
+            mixtures = [_mixture(row, path.parent) for row in reader] if several else []
+    except (OSError, csv.Error, ValueError, AttributeError, TypeError) as error:
+        if several:
+            raise AvseError(f"{path}: cannot be read as a list of mixtures ({error}).") from error
     if not several:
         utterances = read_manifest(path, splits=splits, kinds=["speech"])
         if not any(row.noisy for row in utterances):
@@ -184,11 +188,6 @@ def read_mixtures(path: str | Path, splits: Collection[str] | None = None) -> li
                 "(`avse scenes`, `avse mix`), or add a column `noisy`."
             )
         return [Mixture(row.id, (row,)) for row in utterances]
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            mixtures = [_mixture(row, path.parent) for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError, AttributeError, TypeError) as error:
-        raise AvseError(f"{path}: cannot be read as a list of mixtures ({error}).") from error
     if not mixtures:
         raise AvseError(f"{path}: lists no mixture.")
     return mixtures

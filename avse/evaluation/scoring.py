@@ -139,7 +139,7 @@ class Scorer:
             self.model = load(self.model, task.device, task.overrides)
         self._tracked: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
         self._read_last: tuple[Mixture, np.ndarray, list[np.ndarray], list[str]] | None = None
-        self._inputs: dict[tuple[str, int], float | Exception] = {}
+        self._inputs: dict[tuple[str, int], float | str] = {}
 
     def __call__(self, items: Sequence[Item]) -> list[list[Row]]:
         """Rows of each item. Items of one mixture, and mixtures of one video, should follow each other."""
@@ -151,9 +151,8 @@ class Scorer:
         try:
             self._score(item, rows)
         except Exception as error:
-            reason = str(error) if isinstance(error, AvseError) else f"{type(error).__name__}: {error}"
             for row in rows:
-                row.update(status="failed", reason=reason)
+                row.update(status="failed", reason=_reason(error))
         for row in rows:
             row["reason"] = " ".join(row["reason"].split())
         return rows
@@ -171,37 +170,38 @@ class Scorer:
         else:
             estimate = self._enhance(item, noisy, rows)
             speech = list(_array(estimate.speech).reshape(len(rows), -1))
-        bad = sum(int(one.size - np.isfinite(one).sum()) for one in speech)
-        if bad:
-            raise AvseError(f"the estimate holds {bad} NaN or infinite samples of {sum(one.size for one in speech)}")
+        samples = np.concatenate(speech)
+        if bad := int((~np.isfinite(samples)).sum()):
+            raise AvseError(f"the estimate holds {bad} NaN or infinite samples of {samples.size}")
         for place, row in enumerate(rows):
             signals, note = cut_to_common({"estimate": speech[place], "clean": clean[place], "noisy": noisy})
             row["note"] = "; ".join(filter(None, [*notes, note]))
             self._measure(row, signals, inputs=not several)
         if several and estimate is not None:
-            samples = min(map(len, [noisy, *speech, *clean]))
-            together = separation_scores(*(np.stack([one[:samples] for one in signals]) for signals in (speech, clean)))
-            for place, row in enumerate(rows):
-                row.update(
-                    together[place], switch_accuracy=switch_accuracy(estimate, place, row["speaker"], clean[place])
-                )
+            shortest = min(map(len, [noisy, *speech, *clean]))
+            cut = (np.stack([audio[:shortest] for audio in audios]) for audios in (speech, clean))
+            for place, (row, scores) in enumerate(zip(rows, separation_scores(*cut))):
+                accuracy = switch_accuracy(estimate, place, row["speaker"], clean[place])
+                row.update(scores, switch_accuracy=accuracy)
 
     def _measure(self, row: Row, signals: dict[str, np.ndarray], inputs: bool) -> None:
         """Scores of one estimate, with `inputs` those of the noisy audio too."""
-        problems = {}
+        scores: dict[str, float | str] = {}
         for name, metric in self.metrics.items():
-            both = inputs and not getattr(metric, "relative_to_noisy", False)
-            for column, score in ([(f"{name}_input", self._input_score)] if both else []) + [(name, _score_of)]:
-                try:
-                    row[column] = score(name, metric, signals)
-                except Exception as error:
-                    kind = "" if isinstance(error, AvseError) else f"{type(error).__name__}: "
-                    problems[column] = f"{kind}{error}"
-        if problems:
+            if inputs and not getattr(metric, "relative_to_noisy", False):
+                key = name, signals["clean"].size
+                if key not in self._inputs:  # the same under all conditions of an utterance
+                    self._inputs[key] = _score_of(metric, {**signals, "estimate": signals["noisy"]})
+                scores[f"{name}_input"] = self._inputs[key]
+            scores[name] = _score_of(metric, signals)
+        reasons: dict[str, list[str]] = {}
+        for column, score in scores.items():
+            if isinstance(score, str):
+                reasons.setdefault(score, []).append(column)
+            else:
+                row[column] = score
+        if reasons:
             row["status"] = "partial" if any(name in row for name in self.metrics) else "failed"
-            reasons: dict[str, list[str]] = {}
-            for column, reason in problems.items():
-                reasons.setdefault(reason, []).append(column)
             row["reason"] = "; ".join(f"{reason} ({', '.join(which)})" for reason, which in reasons.items())
 
     def _read(self, mixture: Mixture) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
@@ -215,19 +215,6 @@ class Scorer:
             self._read_last = (mixture, noisy, list(clean), [*clean_notes, noisy_note])
             self._inputs.clear()
         return self._read_last[1:]
-
-    def _input_score(self, name: str, metric: Any, signals: dict[str, np.ndarray]) -> float:
-        """Score of the noisy audio, measured once for all conditions of an utterance."""
-        key = (name, signals["clean"].size)
-        if key not in self._inputs:
-            try:
-                self._inputs[key] = _score_of(name, metric, {**signals, "estimate": signals["noisy"]})
-            except Exception as error:
-                self._inputs[key] = error
-        score = self._inputs[key]
-        if isinstance(score, Exception):
-            raise score
-        return score
 
     def _clip(self, item: Item, place: int, noisy: np.ndarray) -> tuple[Clip, np.ndarray]:
         """What the model gets of a speaker, and which frames of it are corrupted, shape (video_frames,)."""
@@ -343,11 +330,17 @@ def _about(item: Item, utterance: Utterance) -> Row:
     return row
 
 
-def _score_of(name: str, metric: Any, signals: dict[str, np.ndarray]) -> float:
-    score = float(metric(signals["estimate"], signals["clean"], signals["noisy"]))
-    if not np.isfinite(score):
-        raise AvseError(f"is {score}")
-    return score
+def _score_of(metric: Any, signals: dict[str, np.ndarray]) -> float | str:
+    """A score, or why there is none."""
+    try:
+        score = float(metric(signals["estimate"], signals["clean"], signals["noisy"]))
+    except Exception as error:
+        return _reason(error)
+    return score if np.isfinite(score) else f"is {score}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, AvseError) else f"{type(error).__name__}: {error}"
 
 
 def _target(utterance: Utterance) -> str:
