@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
@@ -16,7 +17,7 @@ from avse.data.rendering import mixture_list, read_mixtures
 from avse.devices import find_device
 from avse.errors import AvseError
 from avse.evaluation.conditions import CLEAN_VIDEO, items_of, one_condition, sweep
-from avse.evaluation.rows import cells, read_rows, row_writer, write_rows
+from avse.evaluation.rows import cells, read_rows, write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, Condition, Item, Row, Scorer, Task, build_metrics, columns, video_of
 from avse.evaluation.separation import MIXTURE_METRICS, group_means, separation_table
 from avse.files import write_json, write_text
@@ -363,13 +364,13 @@ def _run(
     bar = Progress(*shown, console=Console(stderr=True), disable=not progress)
     try:
         with open(path, "a", newline="", encoding="utf-8") as file, bar:
-            writer = row_writer(file, header)
+            writer = csv.writer(file, lineterminator="\n")
             if fresh:
-                writer.writeheader()
+                writer.writerow(header)
             bar_id = bar.add_task(f"Scoring {label}", total=len(todo))
             for rows in _score_all(task, todo, jobs):
                 done += rows
-                writer.writerows(cells(row) for row in rows)
+                writer.writerows(cells(row, header) for row in rows)
                 file.flush()
                 failed += any(row["status"] != "ok" for row in rows)
                 bar.update(bar_id, advance=1, description=f"Scoring {label}" + f", {failed} failed" * bool(failed))

@@ -31,21 +31,8 @@ def plot_separation(
 ) -> Figure:
     """Pictures of the speakers with a frame around each face, and below them the spectrograms on one scale.
 
-    Arguments
-    ---------
-    path : path or None
-        Where to write the plot (`.png`, `.pdf`, `.svg`). None: only return it.
-    mixture : array, shape (samples,)
-        At 16 kHz; the first two minutes of a longer one.
-    estimate : Estimate
-        Of one clip.
-    speakers : sequence of Speaker
-        In the order of the estimates.
-    title : str, optional
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    The mixture has shape (samples,); the first two minutes of a longer one are drawn. The speakers are in the order of
+    the estimates. Written to `path`, if that is given.
     """
     from matplotlib.figure import Figure
 
