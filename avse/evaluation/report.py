@@ -17,7 +17,7 @@ from avse.evaluation.estimates import file_below, find_estimate, read_sound
 from avse.evaluation.plots import scores as plots
 from avse.evaluation.plots.figure import to_bytes
 from avse.evaluation.plots.spectrograms import plot_estimate
-from avse.evaluation.scoring import CLEAN, NO_VIDEO, Row
+from avse.evaluation.scoring import NO_VIDEO, Row
 from avse.evaluation.tables import condition_grid, in_unit, number, scored_both, with_interval
 from avse.files import write_text
 
@@ -86,37 +86,19 @@ def _plots(summary: Mapping[str, Any], rows: Sequence[Row], metric: str) -> list
 
 
 def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Pictures of a sweep over corruptions, and for each metric a table of texts and whether they are good or bad."""
+    """Pictures of a sweep over corruptions, and what its tables are made of."""
     from avse.evaluation.plots import robustness as robustness_plots
     from avse.evaluation.studies import robustness
 
-    severities = [*robustness.severities_of(summary), None]
-    grid = {video: row for video, row in robustness.cell_grid(summary).items() if video != NO_VIDEO}
-
-    def table(metric: str) -> dict[str, list[tuple[str, str]]]:
-        scored = metric in summary["metrics"]
-        rows = {video: [row.get(severity) for severity in severities] for video, row in grid.items()}
-        return {
-            video: [
-                (
-                    robustness.cell_text(cell, summary, metric),
-                    ("", "good", "bad")[robustness.judged(cell, summary, metric) if scored else 0],
-                )
-                for cell in cells
-            ]
-            for video, cells in rows.items()
-            if scored or video != CLEAN
-        }
-
-    tables = {in_unit(about["name"], about["unit"]): table(metric) for metric, about in summary["metrics"].items()}
-    tables |= {"Reliability: AUC": table("auc"), "Reliability: calibration error": table("ece")}
+    tables = {metric: in_unit(about["name"], about["unit"]) for metric, about in summary["metrics"].items()}
     pictures = (robustness_plots.plot_robustness(summary), robustness_plots.plot_calibration(summary))
     return {
-        "severities": [*map(str, severities[:-1]), "mean"],
-        "tables": tables,
+        "severities": [*robustness.severities_of(summary), None],
+        "grid": {video: row for video, row in robustness.cell_grid(summary).items() if video != NO_VIDEO},
+        "tables": tables | {"auc": "Reliability: AUC", "ece": "Reliability: calibration error"},
+        "text": robustness.cell_text,
+        "judged": robustness.judged,
         "pictures": [_uri(to_bytes(figure), "image/png") for figure in pictures],
-        "failures": summary["corruptions"]["failures"],
-        "definitions": summary["corruptions"]["definitions"],
     }
 
 

@@ -168,7 +168,7 @@ def cell_text(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric
 
 def judged(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric: str) -> int:
     """1 or -1 where a difference is clearly for the better or the worse: where its interval leaves zero out."""
-    difference = cell and cell["scores"][metric]["difference"]
+    difference = cell and cell["scores"].get(metric, {}).get("difference")
     if not difference or difference["low"] is None or difference["low"] <= 0 <= difference["high"]:
         return 0
     return 1 if (difference["mean"] > 0) == summary["metrics"][metric]["higher_is_better"] else -1
