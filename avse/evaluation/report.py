@@ -103,11 +103,7 @@ def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _examples(
-    ranked: Sequence[Row],
-    metric: str,
-    summary: Mapping[str, Any],
-    utterances: Mapping[str, Utterance],
-    folder: Path,
+    ranked: Sequence[Row], metric: str, summary: Mapping[str, Any], utterances: Mapping[str, Utterance], folder: Path
 ) -> list[dict[str, Any]]:
     """The worst two, the middle one and the best two, with spectrograms and audio."""
     examples = []

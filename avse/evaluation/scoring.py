@@ -29,15 +29,7 @@ _TRACKED = 4  # videos whose mouths are kept in memory
 
 @dataclass(frozen=True)
 class Condition:
-    """What is done to the video before the model gets it.
-
-    Arguments
-    ---------
-    video : str
-        `clean`, `no_video`, or the name of a corruption.
-    severity : int, optional
-        Of the corruption.
-    """
+    """What is done to the video before the model gets it: `clean`, `no_video`, or a corruption with its severity."""
 
     video: str = CLEAN
     severity: float | None = None
@@ -52,12 +44,7 @@ class Condition:
 class Item:
     """One mixture to enhance or to separate under one condition, and to score.
 
-    Arguments
-    ---------
-    mixture : Mixture
-    condition : Condition
-    others : tuple of (Utterance or None)
-        For each speaker, whose mouth a corruption may show instead; empty where none is needed.
+    `others` says for each speaker whose mouth a corruption may show instead; it is empty where none is needed.
     """
 
     mixture: Mixture
