@@ -71,6 +71,7 @@ MODULES = {
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {
     "avse.data.synthetic.recording.write_film": "avse.data.synthetic.recording.write_video",
+    "avse.jobs.separate.Voice": "avse.jobs.separate.SeparatedSpeaker",
     "avse.media.Talker": "avse.media.Speaker",
     "avse.media.find_talkers": "avse.media.find_speakers",
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,10 +34,8 @@ Crops = Annotated[
     Path | None, typer.Option("--crops", help="Folder that keeps tracked mouth crops for the next evaluation.")
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write a report to this file.")]
-Split = Annotated[list[str] | None, typer.Option("--split", help="Use this split only (may be given again).")]
-Metric = Annotated[list[str] | None, typer.Option("--metric", help="Compute this metric (may be given again).")]
+Splits = Annotated[list[str] | None, typer.Option("--split", help="Use this split only (may be given again).")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only this many rows, the first ones.")]
-Label = Annotated[str | None, typer.Option("--label", help="Name of the system in tables.")]
 Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are already there.")]
 
@@ -50,16 +49,25 @@ OLD_OPTIONS: dict[str, dict[str, str]] = {
     "prepare": {"--manifest": "--output"},
     "robustness": {"--out": "--output", "--corruptions": "--corruption,", "--severities": "--severity,"},
     "evaluate": {"--out": "--output", "--voices": "--speakers"},
-    **{
-        verb: {"--out": "--output"}
-        for verb in (
-            *("compare", "calibrate", "calibration", "lips", "probe"),
-            *("scenes", "mix", "new"),
-        )
-    },
+    **dict.fromkeys(
+        ("compare", "calibrate", "calibration", "lips", "probe", "scenes", "mix", "new"), {"--out": "--output"}
+    ),
 }
 OLD_VERBS = {"lips": ("study", "lips"), "probe": ("study", "probe"), "evaluate-separation": ("evaluate",)}
 _SWEEP = ("--corruptions", "--severities")  # of `evaluate`, which became a study
+
+
+def with_options_of(shared: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator of a verb: the options of the function `shared` stand where the verb takes `**`."""
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own, more = (inspect.signature(function, eval_str=True) for function in (verb, shared))
+        parameters = [*list(own.parameters.values())[:-1], *more.parameters.values()]
+        verb.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        verb.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return verb
+
+    return decorate
 
 
 class Verb(TyperCommand):

@@ -13,7 +13,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from avse import plugins
 from avse.errors import AvseError
 from avse.recipe.renamed import override_name
-from avse.recipe.rules import accepted_arguments, locate
+from avse.recipe.rules import accepted_arguments, locate, plugin_of
 from avse.recipe.tree import Tree, child, children, dotted, parse_node, plain_type, set_child, tag, where, with_tag
 
 _COMPONENT = re.compile(r"(!new:|!name:|!apply:)(.+)")
@@ -87,17 +87,10 @@ def _flatten(prefix: str, overrides: Mapping[str, Any]) -> list[tuple[str, Any]]
 
 def _value_node(key: str, value: Any) -> Node:
     option = f"--{key}"
-    if isinstance(value, Path):
-        text = json.dumps(str(value))
-    elif isinstance(value, str):
-        text = value
-    else:
-        try:
-            text = json.dumps(value)
-        except TypeError:
-            raise AvseError(
-                f"{option}: {value!r} cannot be written in a recipe; give a number, text or list."
-            ) from None
+    try:
+        text = value if isinstance(value, str) else json.dumps(str(value) if isinstance(value, Path) else value)
+    except TypeError:
+        raise AvseError(f"{option}: {value!r} cannot be written in a recipe; give a number, text or list.") from None
     try:
         node = parse_node(text, option)
     except AvseError:
@@ -144,31 +137,26 @@ def _apply(tree: Tree, path: list[str], value: Node) -> None:
 
 def _names_plugin(name: str, value: ScalarNode) -> bool:
     """Whether what YAML takes for nothing is the name of a plugin: the corruption `null`."""
-    parts = name.split(".")
-    known = plugins.names(parts[2]) if len(parts) == 4 and parts[:2] == ["avse", "plugins"] else ()
-    return value.value in known
+    plugin = plugin_of(name)
+    return plugin is not None and value.value in plugins.names(plugin[0])
 
 
 def _replacement(option: str, old: Node, prefix: str, old_name: str, value: ScalarNode) -> Node:
     """The component that a name stands for, with the arguments that both take."""
-    parts = old_name.split(".")
-    if len(parts) == 4 and parts[:2] == ["avse", "plugins"]:
-        kind, name = parts[2], value.value.rpartition(".")[2].rpartition("/")[2]
+    if plugin := plugin_of(old_name):
+        name = value.value.rpartition(".")[2].rpartition("/")[2]
         try:
-            plugins.get(kind, name)
+            plugins.get(plugin[0], name)
         except AvseError as error:
             raise AvseError(f"{option}: {error}") from None
-        new_name = f"avse.plugins.{kind}.{name}"
+        new_name = f"avse.plugins.{plugin[0]}.{name}"
     else:
-        new_name = value.value if "." in value.value else ".".join([*parts[:-1], value.value])
-        found = locate(new_name)
-        if isinstance(found, str):
+        new_name = value.value if "." in value.value else f"{old_name.rpartition('.')[0]}.{value.value}"
+        if isinstance(found := locate(new_name), str):
             raise AvseError(f"{option}: {found}")
-    if not isinstance(old, MappingNode):
-        kept = []
-    else:
-        takes = accepted_arguments(new_name)
-        kept = [(k, v) for k, v in old.value if takes is None or k.value in takes]
+    takes = accepted_arguments(new_name)
+    arguments = old.value if isinstance(old, MappingNode) else []
+    kept = [(key, argument) for key, argument in arguments if takes is None or key.value in takes]
     made = with_tag(old, f"{prefix}{new_name}", kept)
     made.start_mark = value.start_mark
     return made

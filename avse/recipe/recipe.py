@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from ruamel.yaml.nodes import MappingNode, ScalarNode
 
 from avse import plugins as registry
+from avse.compatibility import OldName
 from avse.errors import AvseError
 from avse.recipe.build import load_tree
 from avse.recipe.files import find_recipe, plugin_paths, read_tree
@@ -22,9 +24,9 @@ from avse.recipe.tree import (
     children,
     copy_node,
     dotted,
-    message,
     read_text,
     references,
+    refuse,
     split_reference,
     where,
 )
@@ -111,10 +113,8 @@ class Recipe:
             If a placeholder was not given, a key is missing, or a constructor refuses its arguments.
         """
         tree = self.tree if not keys else Tree(self._needed(keys), self.tree.name)
-        missing = placeholders(tree)
-        if missing:
-            given = "\n".join(f"  {where(node)}: {dotted(path)}: give --{dotted(path)} VALUE" for path, node in missing)
-            raise AvseError(f"{self.path}: values are missing:\n{given}")
+        missing = [f"{where(node)}: {dotted(path)}: give --{dotted(path)} VALUE" for path, node in placeholders(tree)]
+        refuse(f"{self.path}: values are missing", missing)
         values = load_tree(tree, self._trusted_only)
         return {key: values[key] for key in keys} if keys else values
 
@@ -154,9 +154,7 @@ class Recipe:
             video_dim: 2
         """
         tree = Tree(self._needed([key]), self.tree.name)
-        faults = untrusted(tree)
-        if faults:
-            raise AvseError(message(f"{self.path}: {key} cannot be stored as a model", faults))
+        refuse(f"{self.path}: {key} cannot be stored as a model", untrusted(tree))
         return tree.dump()
 
     def _needed(self, keys: Sequence[str]) -> MappingNode:
@@ -225,9 +223,7 @@ def load_recipe(
             tree.root.value += Tree.parse("plugins: []", "--plugins").root.value
         apply_overrides(tree, {"plugins": list(dict.fromkeys([*given, *named]))})
     apply_overrides(tree, overrides or {})
-    faults = find_faults(tree)
-    if faults:
-        raise AvseError(message(str(path), faults))
+    refuse(str(path), find_faults(tree))
     return Recipe(tree, path)
 
 
@@ -251,11 +247,12 @@ def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None, *
     text = read_text(path)
     check_trusted(text, path)
     tree = Tree.parse(text, str(path))
-    put_right(tree, quiet=old)
+    with warnings.catch_warnings():
+        if old:
+            warnings.simplefilter("ignore", OldName)
+        put_right(tree)
     apply_overrides(tree, overrides or {})
-    faults = untrusted(tree) or find_faults(tree)
-    if faults:
-        raise AvseError(message(str(path), faults))
+    refuse(str(path), untrusted(tree) or find_faults(tree))
     return Recipe(tree, path, trusted_only=True)
 
 
@@ -291,5 +288,4 @@ def check_trusted(text: str, path: str | Path) -> None:
             f"{path}: needs plugins that are not there: {', '.join(dict.fromkeys(missing))}. Load the file that has "
             "them with --plugins FILE, or install its package. `avse plugins` says what went wrong with others."
         )
-    if faults:
-        raise AvseError(message(f"{path}: this recipe is not safe to run", faults))
+    refuse(f"{path}: this recipe is not safe to run", faults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from avse import plugins as registry
@@ -44,10 +45,7 @@ def explain(recipe: Recipe) -> dict[str, Any]:
         ]
         described.append(
             {
-                "key": one.key,
-                "kind": one.kind,
-                "name": one.name,
-                "place": one.place,
+                **asdict(one),
                 "summary": summary_of(locate(name)),
                 "arguments": rows,
                 "alternatives": [n for n in registry.names(one.kind) if n != one.name] if one.kind else [],

@@ -193,9 +193,10 @@ def dotted(path: Path_) -> str:
     return ".".join(path)
 
 
-def message(title: str, faults: Sequence[str]) -> str:
-    """One message for all faults of a file."""
-    return f"{title}:\n" + "\n".join(f"  {fault}" for fault in faults)
+def refuse(title: str, faults: Sequence[str]) -> None:
+    """Raise one `AvseError` for all faults of a file, if there are any."""
+    if faults:
+        raise AvseError("\n  ".join([f"{title}:", *faults]))
 
 
 def references(node: Node) -> list[str]:
