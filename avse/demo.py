@@ -80,8 +80,8 @@ def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo
     from avse.media import read_clip
     from avse.model import load
 
-    out = Path(out)
-    files = {name: out / name for name in ("noisy.mp4", "enhanced.mp4", "clean.wav", "demo.png")}
+    names = ("noisy.mp4", "enhanced.mp4", "clean.wav", "demo.png")
+    noisy_file, enhanced_file, clean_file, plot_file = (Path(out, name) for name in names)
     loaded = load(model)
     clean, frames, _ = synthesize_clip(_SEED, _SPEAKER, _SECONDS)
     frames[_HIDDEN] = 40
@@ -89,22 +89,21 @@ def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo
     noisy, _ = mix_at_snr(clean, noise, _SNR)
     scale = np.float32(0.9 / np.abs(noisy).max())
     clean, noisy = scale * clean, scale * noisy
-    write_audio(files["clean.wav"], clean)
-    write_video(files["noisy.mp4"], frames, noisy)
+    write_audio(clean_file, clean)
+    write_video(noisy_file, frames, noisy)
 
-    report = enhance_file(loaded, files["noisy.mp4"], files["enhanced.mp4"])
+    report = enhance_file(loaded, noisy_file, enhanced_file)
 
     # The audio of the files is scored, with its lossy coding, as a listener would hear it.
-    noisy, enhanced = (
-        _as_long_as(read_clip(files[name], use_video=False).audio, len(clean)) for name in ("noisy.mp4", "enhanced.mp4")
-    )
+    noisy, enhanced = (read_clip(file, use_video=False).audio[: len(clean)] for file in (noisy_file, enhanced_file))
+    noisy, enhanced = (np.pad(audio, (0, len(clean) - len(audio))) for audio in (noisy, enhanced))
     metrics = {name: plugins.get("metric", name)() for name in METRICS}
-    plot_estimate(files["demo.png"], noisy, enhanced, clean, np.asarray(report.reliability[: len(frames)]))
+    plot_estimate(plot_file, noisy, enhanced, clean, np.asarray(report.reliability[: len(frames)]))
     return Demo(
-        files["noisy.mp4"],
-        files["enhanced.mp4"],
-        files["clean.wav"],
-        files["demo.png"],
+        noisy_file,
+        enhanced_file,
+        clean_file,
+        plot_file,
         before={name: metric(noisy, clean, noisy) for name, metric in metrics.items()},
         after={name: metric(enhanced, clean, noisy) for name, metric in metrics.items()},
         report=report,
@@ -120,21 +119,13 @@ def score_table(demo: Demo) -> Table:
     table = Table(f"{_NOISE} noise at {_SNR:g} dB", "noisy", "enhanced")
     for name in METRICS:
         metric = plugins.get("metric", name)
-        table.add_row(
-            f"{metric.name} {metric.unit}".strip(),
-            *(f"{scores[name]:.2f}" for scores in (demo.before, demo.after)),
-        )
+        table.add_row(f"{metric.name} {metric.unit}".strip(), f"{demo.before[name]:.2f}", f"{demo.after[name]:.2f}")
     return table
-
-
-def _as_long_as(audio: np.ndarray, samples: int) -> np.ndarray:
-    """Audio cut or padded to a length: lossy coders pad the end."""
-    return np.pad(audio[:samples], (0, max(0, samples - len(audio))))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    from rich.console import Console
+    from avse.cli.printing import print_table
 
     parser = argparse.ArgumentParser(prog="python -m avse.demo", description=__doc__.splitlines()[0].split(": ")[1])
     parser.add_argument("-o", "--output", default="demo", help="folder to write (default: demo)")
@@ -145,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     except AvseError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    Console().print(score_table(demo))
+    print_table(score_table(demo))
     print(
         f"{demo.report.seconds:.1f} s enhanced in {sum(demo.report.timings.values()):.2f} s. "
         f"Watch {demo.enhanced} beside {demo.noisy}; look at {demo.picture}."

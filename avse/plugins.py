@@ -12,7 +12,6 @@ import difflib
 import functools
 import hashlib
 import importlib
-import importlib.util
 import keyword
 import pkgutil
 import sys
@@ -51,20 +50,10 @@ T = TypeVar("T", bound=type)
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a plugin.
+    """Something wrong with a plugin, and what to do."""
 
-    Arguments
-    ---------
-    subject : str
-        `kind/name` of the plugin, or the module that does not import.
-    place : str
-        `file:line`.
-    reason : str
-        What is wrong and what to do.
-    """
-
-    subject: str
-    place: str
+    subject: str  # `kind/name` of the plugin, or the module that does not import
+    place: str  # `file:line`
     reason: str
 
     def __str__(self) -> str:
@@ -147,9 +136,7 @@ def get(kind: str, name: str) -> type[Any]:
         name = new
     if name not in _REGISTRY[kind] and name.isidentifier():
         # Most plugins live in a file of their name: no need to import the others.
-        for module in _modules(kind):
-            if module.endswith(f".{name}"):
-                _import(module)
+        _import_package(kind, f".{name}")
     if name not in _REGISTRY[kind]:
         _discover(kind)
     if name in _REGISTRY[kind]:
@@ -157,7 +144,7 @@ def get(kind: str, name: str) -> type[Any]:
     message = unknown(f"{kind} plugin", name, _REGISTRY[kind]) + " For one of your own: --plugins FILE_OR_FOLDER."
     for problem in _PROBLEMS:
         # A module's file is mostly called like its plugin.
-        if problem.subject == f"{kind}/{name}" or name in (Path(problem.place.rpartition(":")[0]).stem,):
+        if problem.subject == f"{kind}/{name}" or name == Path(problem.place.rpartition(":")[0]).stem:
             message += f"\nA plugin of that name was found but cannot be used: {problem}"
     raise AvseError(message)
 
@@ -221,18 +208,17 @@ def load_path(path: str | Path) -> list[Problem]:
         If there is no such file or folder, or nothing in it to import.
     """
     path = Path(path).expanduser().resolve()
-    if path.is_dir():
-        found = [path] if (path / "__init__.py").is_file() else sorted(filter(_is_plugin_file, path.iterdir()))
-        if not found:
-            raise AvseError(f"{path}: holds no Python file to load plugins from.")
-    elif path.is_file() and path.suffix == ".py":
-        found = [path]
-    else:
+    files = [path]
+    if not path.is_dir() and not (path.is_file() and path.suffix == ".py"):
         what = "is not a Python file" if path.exists() else "no such file or folder"
         raise AvseError(f"{path}: {what}. Plugins are loaded from a .py file or a folder of them.")
-    for one in found:
-        _load_file(one)
-    return [p for p in _PROBLEMS if _inside(p.place.rpartition(":")[0], found)]
+    if path.is_dir() and not (path / "__init__.py").is_file():
+        files = sorted(filter(_is_plugin_file, path.iterdir()))
+    if not files:
+        raise AvseError(f"{path}: holds no Python file to load plugins from.")
+    for file in files:
+        _load_file(file)
+    return [problem for problem in _PROBLEMS if _inside(problem.place.rpartition(":")[0], files)]
 
 
 def loaded_files() -> list[Path]:
@@ -299,9 +285,12 @@ def _discover(kind: str) -> None:
     _import_entry_points()
 
 
-def _import_package(kind: str) -> None:
+def _import_package(kind: str, ending: str = "") -> None:
+    """Import the modules of a kind once, those of such an ending; keep what goes wrong."""
     for module in _modules(kind):
-        _import(module)
+        if module.endswith(ending) and module not in _TRIED and module not in sys.modules:
+            _TRIED.add(module)
+            _guarded(module, partial(importlib.import_module, module), module)
 
 
 @functools.cache
@@ -310,14 +299,6 @@ def _modules(kind: str) -> list[str]:
     folder = Path(__file__).parent / KINDS[kind].rpartition(".")[2]
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.py") if path.stem != "__init__")
     return [".".join([KINDS[kind], *path.with_suffix("").parts]) for path in files]
-
-
-def _import(module: str) -> None:
-    """Import a module of the package once, if it exists; keep what goes wrong."""
-    if module in _TRIED or module in sys.modules or importlib.util.find_spec(module) is None:
-        return
-    _TRIED.add(module)
-    _guarded(module, lambda: importlib.import_module(module), module)
 
 
 @functools.lru_cache(maxsize=4)
@@ -361,7 +342,7 @@ def _load_file(path: Path) -> None:
         _forget_module(module)
     _LOADED_FILES[path] = stamp
     importlib.invalidate_caches()
-    _guarded(path.name, lambda: importlib.import_module(module), module)
+    _guarded(path.name, partial(importlib.import_module, module), module)
     if path.is_dir() and module in sys.modules:
         for part in pkgutil.iter_modules([str(path)], f"{module}."):
             _guarded(f"{path.name}.{part.name}", partial(importlib.import_module, part.name), part.name)
