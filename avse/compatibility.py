@@ -114,26 +114,13 @@ class OldName(FutureWarning):
 
 
 def warn(old: str, new: str, place: str = "") -> None:
-    """Say that a name is old.
-
-    Arguments
-    ---------
-    old, new : str
-    place : str
-        Where it stands: `file:line`.
-    """
+    """Say that a name is old, and where it stands (`file:line`)."""
     at = f"{place}: " if place else ""
     warnings.warn(f"{at}{old} is now called {new}. The old name works until the next release.", OldName, 3)
 
 
 def old_names(module: str) -> Callable[[str], Any]:
-    """A module's `__getattr__` that serves the names its functions and classes had before.
-
-    Arguments
-    ---------
-    module : str
-        Its `__name__`.
-    """
+    """A `__getattr__` for the module of this name: serves the names that its functions and classes had before."""
 
     def getattribute(name: str) -> Any:
         new = NAMES.get(f"{module}.{name}")
@@ -165,12 +152,7 @@ def dotted_name(name: str) -> str:
 def weight_name(name: str, known: Container[str] = (), written_format: int = 1) -> str:
     """What a weight of a model folder of an older format is called today.
 
-    Arguments
-    ---------
-    name : str
-    known : container of str
-        Names of today; one of them stays, such as that of a plugin outside the package.
-    written_format : int
+    A name that is among the `known` names of today stays, such as that of a plugin outside the package.
 
     Example
     -------
@@ -179,10 +161,8 @@ def weight_name(name: str, known: Container[str] = (), written_format: int = 1) 
     """
     if name in known:
         return name
-    for number in sorted(WEIGHTS):
-        if number >= written_format:
-            for pattern, new in WEIGHTS[number]:
-                name = re.sub(pattern, new, name)
+    for pattern, new in [pair for number in sorted(WEIGHTS) if number >= written_format for pair in WEIGHTS[number]]:
+        name = re.sub(pattern, new, name)
     return name
 
 

@@ -125,7 +125,7 @@ def score_table(demo: Demo) -> Table:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    from avse.cli.printing import print_table
+    from rich.console import Console
 
     parser = argparse.ArgumentParser(prog="python -m avse.demo", description=__doc__.splitlines()[0].split(": ")[1])
     parser.add_argument("-o", "--output", default="demo", help="folder to write (default: demo)")
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     except AvseError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    print_table(score_table(demo))
+    Console().print(score_table(demo))
     print(
         f"{demo.report.seconds:.1f} s enhanced in {sum(demo.report.timings.values()):.2f} s. "
         f"Watch {demo.enhanced} beside {demo.noisy}; look at {demo.picture}."

@@ -41,18 +41,10 @@ _USES = {
 
 @dataclass(frozen=True)
 class Created:
-    """What `create` wrote.
+    """What `create` wrote."""
 
-    Arguments
-    ---------
-    path : Path
-        The file, or the folder of a package or a recipe.
-    commands : list of (str, str)
-        The next steps: what each does, and its command.
-    """
-
-    path: Path
-    commands: list[tuple[str, str]]
+    path: Path  # the file, or the folder of a package or a recipe
+    commands: list[tuple[str, str]]  # the next steps: what each does, and its command
 
 
 def create(kind: str, name: str, out: str | Path = ".", *, package: bool = False, force: bool = False) -> Created:

@@ -130,15 +130,15 @@ def get(kind: str, name: str) -> type[Any]:
         If there is none: names the nearest, all there are, and what went wrong with a plugin of that name.
     """
     _known_kind(kind)
-    if name in compatibility.PLUGINS.get(kind, {}):
-        new = compatibility.PLUGINS[kind][name]
+    if new := compatibility.PLUGINS.get(kind, {}).get(name):
         compatibility.warn(name, new)
         name = new
     if name not in _REGISTRY[kind] and name.isidentifier():
         # Most plugins live in a file of their name: no need to import the others.
         _import_package(kind, f".{name}")
     if name not in _REGISTRY[kind]:
-        _discover(kind)
+        _import_package(kind)
+        _import_entry_points()
     if name in _REGISTRY[kind]:
         return _REGISTRY[kind][name].cls
     message = unknown(f"{kind} plugin", name, _REGISTRY[kind]) + " For one of your own: --plugins FILE_OR_FOLDER."
@@ -158,7 +158,8 @@ def names(kind: str) -> list[str]:
     True
     """
     _known_kind(kind)
-    _discover(kind)
+    _import_package(kind)
+    _import_entry_points()
     return sorted(_REGISTRY[kind])
 
 
@@ -278,11 +279,6 @@ def _why_not(kind: str, name: str, entry: _Entry) -> str:
 def _known_kind(kind: str) -> None:
     if kind not in KINDS:
         raise AvseError(unknown("kind of plugin", kind, KINDS))
-
-
-def _discover(kind: str) -> None:
-    _import_package(kind)
-    _import_entry_points()
 
 
 def _import_package(kind: str, ending: str = "") -> None:
@@ -409,10 +405,7 @@ class _Kind:
         return f"<{self._kind} plugins: {', '.join(names(self._kind))}>"
 
 
-_NAMESPACES = {kind: _Kind(kind) for kind in KINDS}
-
-
 def __getattr__(name: str) -> _Kind:
-    if name in _NAMESPACES:
-        return _NAMESPACES[name]
+    if name in KINDS:
+        return _Kind(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,12 @@ def apply_overrides(tree: Tree, overrides: Mapping[str, Any]) -> None:
     AvseError
         For every override that fits nowhere: one message for all.
     """
-    flat = dict(_flatten("", overrides))
-    faults = []
-    for key in sorted(flat, key=lambda key: key.count(".")):
-        try:
-            name, value = override_name(key, flat[key], tree)
-            _apply(tree, name.split("."), _value_node(name, value))
-        except AvseError as error:
-            faults.append(str(error))
-    if faults:
-        raise AvseError("\n".join(faults))
+
+    def apply(key: str, given: Any) -> None:
+        name, value = override_name(key, given, tree)
+        _apply(tree, name.split("."), _value_node(name, value))
+
+    _change_each(dict(_flatten("", overrides)), apply)
 
 
 def extend(tree: Tree, more: Tree) -> None:
@@ -64,14 +60,22 @@ def extend(tree: Tree, more: Tree) -> None:
     AvseError
         For every key that fits nowhere: one message for all.
     """
+
+    def add(name: str, pair: tuple[Node, Node]) -> None:
+        if "." not in name and child(tree.root, name) is None:
+            tree.root.value.append(pair)
+        else:
+            _apply(tree, name.split("."), pair[1])
+
+    _change_each({pair[0].value: pair for pair in more.root.value}, add)
+
+
+def _change_each(changes: Mapping[str, Any], change: Callable[[str, Any], None]) -> None:
+    """Make changes by dotted key, those of components before those of their arguments; tell all faults at once."""
     faults = []
-    for key, value in sorted(more.root.value, key=lambda pair: pair[0].value.count(".")):
-        path = key.value.split(".")
+    for key in sorted(changes, key=lambda key: key.count(".")):
         try:
-            if len(path) == 1 and child(tree.root, key.value) is None:
-                tree.root.value.append((key, value))
-            else:
-                _apply(tree, path, value)
+            change(key, changes[key])
         except AvseError as error:
             faults.append(str(error))
     if faults:

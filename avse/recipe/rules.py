@@ -26,7 +26,6 @@ from avse.recipe.tree import (
     child,
     children,
     dotted,
-    is_quoted,
     plain_type,
     references,
     split_reference,
@@ -196,14 +195,17 @@ def _one_node(tree: Tree, path: Path_, node: Node) -> Iterator[str]:
     elif own and not own.startswith(("tag:", *_TAGS)):
         yield f"{place}: {plugins.unknown('tag', own, _TAGS)}"
     parent = tree.find(path[:-1])
-    if plain_type(node) == "str" and (parent is None or parent is tree.root or not component(parent)):
+    if parent is None or parent is tree.root or not component(parent):
         yield from _word(place, node)
 
 
+def _meant(node: Node) -> str | None:
+    """What text such as `no`, `off` and `None` means, where it stands neither in quotes nor in a block."""
+    return _MEANT.get(node.value.lower()) if plain_type(node) == "str" and not getattr(node, "style", None) else None
+
+
 def _word(place: str, node: Node) -> Iterator[str]:
-    """`no`, `off`, `None` without quotes, where nothing says that text is wanted."""
-    meant = None if is_quoted(node) else _MEANT.get(node.value.lower())
-    if meant:
+    if meant := _meant(node):
         yield f'{place}: {node.value} is text in YAML. Write {meant}; or "{node.value}" in quotes if the text is meant.'
 
 
@@ -266,7 +268,7 @@ def _value(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Iterat
     place = f"{where(node)}: {dotted(path)}{via}"
     kind, allowed = plain_type(target), _allowed(hint)
     if allowed is None:
-        if kind == "str" and target is node:
+        if target is node:
             yield from _word(place, target)
         return
     text = target.value if isinstance(target, ScalarNode) else kind
@@ -280,8 +282,7 @@ def _value(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Iterat
         return
     if kind not in _FITTING:
         return
-    word = target.value.lower() if kind == "str" and not is_quoted(target) else ""
-    meant = _MEANT.get(word)
+    meant = _meant(target)
     if (meant in ("true", "false") and bool in allowed) or (meant == "null" and type(None) in allowed):
         quoted = f' (or "{text}" in quotes if the text is meant)' if str in allowed else ""
         yield f"{place}: {text} is text in YAML. Write {meant}{quoted}."

@@ -64,17 +64,11 @@ class Tree:
             raise AvseError("\n".join(faults))
         return cls(root, name)
 
-    def keys(self) -> list[str]:
-        """Top-level keys, in order."""
-        return [key.value for key, _ in self.root.value]
-
     def find(self, path: Path_) -> Node | None:
         """The node at a path of keys (and indices of lists), or None."""
         node: Node | None = self.root
         for part in path:
             node = child(node, part)
-            if node is None:
-                return None
         return node
 
     def walk(self) -> Iterator[tuple[Path_, Node]]:
@@ -157,11 +151,6 @@ def plain_type(node: Node) -> str:
     if tag(node):
         return ""
     return str(node.tag).removeprefix(STANDARD).removeprefix("!")
-
-
-def is_quoted(node: Node) -> bool:
-    """Whether text stands in quotes or in a block."""
-    return bool(getattr(node, "style", None))
 
 
 def children(node: Node) -> list[tuple[str, Node]]:
