@@ -27,27 +27,15 @@ _HIDDEN = slice(50, 66)  # video frames that show nothing
 
 @dataclass
 class Demo:
-    """What `run_demo` made.
-
-    Arguments
-    ---------
-    noisy, enhanced, clean : Path
-        The noisy and the enhanced video, and the clean audio.
-    picture : Path
-        Spectrograms over the reliability of the video.
-    before, after : dict
-        Scores of the audio of the two videos by name of the metric.
-    report : Report
-        The report of `avse enhance`.
-    """
+    """What `run_demo` made: two videos, audio, spectrograms over the reliability of the video, and scores."""
 
     noisy: Path
     enhanced: Path
     clean: Path
     picture: Path
-    before: dict[str, float]
-    after: dict[str, float]
-    report: Report
+    before: dict[str, float]  # scores of the audio of the noisy video, by name of the metric
+    after: dict[str, float]  # scores of the audio of the enhanced video
+    report: Report  # of `avse enhance`
 
 
 def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo:

@@ -67,13 +67,7 @@ def write(folder: Path, content: Content, card: str | None = None, half: bool = 
 
 
 def find(name_or_folder: str | Path) -> Path:
-    """The folder of a model that `avse` carries, or a folder itself.
-
-    Raises
-    ------
-    AvseError
-        If there is none.
-    """
+    """The folder of a model that `avse` carries, or a folder itself."""
     for folder in (PRETRAINED / str(name_or_folder), Path(name_or_folder), Path(name_or_folder) / "model"):
         if (folder / DESCRIPTION).is_file():
             return folder

@@ -122,16 +122,7 @@ def renewed_verb(words: Sequence[str]) -> list[str]:
 
 
 def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Split free arguments into words and options.
-
-    Arguments
-    ---------
-    words : sequence of str
-
-    Raises
-    ------
-    AvseError
-        If an option has no value or is given twice.
+    """Split free arguments into words and options; each option has a value and is given once.
 
     Example
     -------
@@ -161,12 +152,9 @@ def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def overrides(context: typer.Context, arguments: Sequence[str], about_words: str = "") -> tuple[list[str], dict]:
-    """Words, and changes of a model's recipe, from arguments that are no option of the verb.
+    """Words, and changes of a model's recipe, from arguments that are no option of the verb, nor nearly one.
 
-    Raises
-    ------
-    AvseError
-        If an argument is nearly an option of the verb; or if there are words, and `about_words` says why none may be.
+    There may be no words where `about_words` says why.
     """
     options = [option for parameter in context.command.params for option in parameter.opts if option.startswith("--")]
     for argument in arguments:

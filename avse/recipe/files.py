@@ -26,10 +26,6 @@ def read_tree(path: Path) -> Tree:
     `avse`. They are read in order, the file itself last, and each adds to and changes what was read before: see
     `avse.recipe.overrides.extend`. Every node keeps the file and line it was read from.
 
-    Arguments
-    ---------
-    path : Path
-
     Raises
     ------
     AvseError
@@ -95,13 +91,7 @@ def recipes_folder() -> Path:
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file of a recipe: a path, or the name of a recipe that comes with `avse`.
-
-    Raises
-    ------
-    AvseError
-        If there is no such file and no such recipe: names the nearest.
-    """
+    """The file of a recipe: a path, or the name of a recipe that comes with `avse`."""
     path = Path(name).expanduser()
     if path.exists() or path.suffix in (".yaml", ".yml"):
         return path

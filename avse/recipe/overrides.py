@@ -20,20 +20,11 @@ _COMPONENT = re.compile(r"(!new:|!name:|!apply:)(.+)")
 
 
 def apply_overrides(tree: Tree, overrides: Mapping[str, Any]) -> None:
-    """Change a tree in place.
+    """Change a tree in place; one `AvseError` tells every override that fits nowhere.
 
-    Arguments
-    ---------
-    tree : Tree
-    overrides : mapping
-        From a key, dotted below a component, to its value: a string is read as YAML, other values are taken as they
-        are. A name for a component replaces it and keeps the arguments that both take; its arguments are never merged
-        with those of another class. Components are replaced before arguments are set.
-
-    Raises
-    ------
-    AvseError
-        For every override that fits nowhere: one message for all.
+    An override maps a key, dotted below a component, to its value: a string is read as YAML, other values are taken as
+    they are. A name for a component replaces it and keeps the arguments that both take; its arguments are never merged
+    with those of another class. Components are replaced before arguments are set.
     """
 
     def apply(key: str, given: Any) -> None:
@@ -44,21 +35,10 @@ def apply_overrides(tree: Tree, overrides: Mapping[str, Any]) -> None:
 
 
 def extend(tree: Tree, more: Tree) -> None:
-    """Add the keys of a recipe to what it includes, in place.
+    """Add the keys of a recipe to what it includes, `tree`, in place; one `AvseError` tells all that fit nowhere.
 
     A new key is added. A key that is there already is read like an override: a name replaces a component and keeps the
     arguments that both take, a mapping without a tag sets arguments, and so does a dotted key.
-
-    Arguments
-    ---------
-    tree : Tree
-        What is included; changed in place.
-    more : Tree
-
-    Raises
-    ------
-    AvseError
-        For every key that fits nowhere: one message for all.
     """
 
     def add(name: str, pair: tuple[Node, Node]) -> None:
@@ -107,7 +87,7 @@ def _value_node(key: str, value: Any) -> Node:
 
 
 def _apply(tree: Tree, path: list[str], value: Node) -> None:
-    option = f"--{dotted(tuple(path))}" if where(value).startswith("--") else f"{where(value)}: {dotted(tuple(path))}"
+    option = f"--{dotted(path)}" if where(value).startswith("--") else f"{where(value)}: {dotted(path)}"
     trail: list[Node] = [tree.root]
     for depth, part in enumerate(path[:-1]):
         below = child(trail[-1], part)
@@ -115,12 +95,11 @@ def _apply(tree: Tree, path: list[str], value: Node) -> None:
             raise AvseError(_no_such_key(option, path[: depth + 1], trail[-1]))
         if tag(below) in ("!ref", "!copy"):
             target = below.value.strip("<>")
-            rest = dotted((target, *path[depth + 1 :]))
-            rest = f"--{rest}" if option.startswith("--") else rest
-            raise AvseError(f"{option}: {dotted(tuple(path[: depth + 1]))} refers to <{target}>; give {rest} instead.")
+            rest = "--" * option.startswith("--") + dotted([target, *path[depth + 1 :]])
+            raise AvseError(f"{option}: {dotted(path[: depth + 1])} refers to <{target}>; give {rest} instead.")
         if not isinstance(below, MappingNode) and not _COMPONENT.match(tag(below)) and not children(below):
             raise AvseError(
-                f"{option}: {dotted(tuple(path[: depth + 1]))} ({where(below)}) is a plain value and holds no keys."
+                f"{option}: {dotted(path[: depth + 1])} ({where(below)}) is a plain value and holds no keys."
             )
         trail.append(below)
     parent, name = trail[-1], path[-1]
@@ -168,4 +147,4 @@ def _replacement(option: str, old: Node, prefix: str, old_name: str, value: Scal
 
 def _no_such_key(option: str, path: list[str], parent: Node) -> str:
     names = [dotted((*path[:-1], name)) for name, _ in children(parent)]
-    return f"{option}: {plugins.unknown('key', dotted(tuple(path)), names)}"
+    return f"{option}: {plugins.unknown('key', dotted(path), names)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,21 +69,17 @@ class Recipe:
     """
 
     def __init__(self, tree: Tree, path: Path, trusted_only: bool = False) -> None:
-        self.path = path
-        self.tree, self._trusted_only = tree, trusted_only
-        self._values: dict[str, Any] | None = None
+        self.path, self.tree, self._trusted_only = path, tree, trusted_only
 
     @property
     def text(self) -> str:
         """The recipe as YAML text, overrides included; loads again to the same."""
         return self.tree.dump()
 
-    @property
+    @functools.cached_property
     def values(self) -> dict[str, Any]:
         """What the keys stand for, built when first asked for."""
-        if self._values is None:
-            self._values = self.build()
-        return self._values
+        return self.build()
 
     @property
     def keys(self) -> list[str]:
@@ -230,18 +227,8 @@ def load_recipe(
 def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None, *, old: bool = False) -> Recipe:
     """Read a recipe from elsewhere (a downloaded model): only registered plugins, plain values and references.
 
-    Arguments
-    ---------
-    path : path
-    overrides : mapping, optional
-        As in `load_recipe`, held to the same rules as the recipe.
-    old : bool
-        Whether an older version wrote it: its old names are then not warned of.
-
-    Raises
-    ------
-    AvseError
-        See `check_trusted`; and for mistakes as in `load_recipe`.
+    Overrides are held to the same rules; see `check_trusted`, and `load_recipe` for the rest. Old names are not warned
+    of in a recipe that an older version wrote (`old`).
     """
     path = Path(path)
     text = read_text(path)
@@ -257,18 +244,7 @@ def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None, *
 
 
 def check_trusted(text: str, path: str | Path) -> None:
-    """Refuse a recipe that could do anything but build registered plugins. Runs nothing of it.
-
-    Arguments
-    ---------
-    text : str
-    path : path
-        What messages call the file.
-
-    Raises
-    ------
-    AvseError
-        Names every line that is refused.
+    """Refuse a recipe that could do anything but build registered plugins: names every line. Runs nothing of it.
 
     Example
     -------

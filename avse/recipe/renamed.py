@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.nodes import MappingNode, ScalarNode
 from ruamel.yaml.tag import Tag
 
 from avse import compatibility
@@ -18,11 +18,16 @@ def put_right(tree: Tree) -> None:
     """Write today's names of keys, components and arguments into a tree, in place."""
     _keys(tree)
     for _, node in list(tree.walk()):
-        _component(node)
-        called = component(node)
-        if called and isinstance(node, MappingNode):
-            for key, _ in node.value:
-                key.value = _argument(called[1], key.value, where(key))
+        if not (called := component(node)):
+            continue
+        kind, name = plugin_of(called[1]) or ("", "")
+        new = compatibility.PLUGINS.get(kind, {}).get(name)
+        new_name = f"avse.plugins.{kind}.{new}" if new else compatibility.dotted_name(called[1])
+        if new_name != called[1]:
+            compatibility.warn(name or called[1], new or new_name, where(node))
+            node.ctag = Tag(suffix=f"{called[0]}{new_name}")
+        for key, _ in node.value if isinstance(node, MappingNode) else ():
+            key.value = _argument(new_name, key.value, where(key))
 
 
 def override_name(name: str, value: Any, tree: Tree) -> tuple[str, Any]:
@@ -57,18 +62,6 @@ def _keys(tree: Tree) -> None:
         for _, node in tree.walk():
             if references(node) and isinstance(node, ScalarNode):
                 node.value = re.sub(rf"<{re.escape(old)}(?=[\[.>])", f"<{new}", node.value)
-
-
-def _component(node: Node) -> None:
-    called = component(node)
-    if not called:
-        return
-    kind, name = plugin_of(called[1]) or ("", "")
-    new = compatibility.PLUGINS.get(kind, {}).get(name)
-    new_name = f"avse.plugins.{kind}.{new}" if new else compatibility.dotted_name(called[1])
-    if new_name != called[1]:
-        compatibility.warn(name or called[1], new or new_name, where(node))
-        node.ctag = Tag(suffix=f"{called[0]}{new_name}")
 
 
 def _argument(called: str, argument: str, place: str) -> str:

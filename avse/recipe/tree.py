@@ -49,13 +49,7 @@ class Tree:
 
     @classmethod
     def parse(cls, text: str, name: str) -> Tree:
-        """Read YAML text.
-
-        Raises
-        ------
-        AvseError
-            For a syntax error, a key given twice, or a file that is not a mapping of keys to values.
-        """
+        """Read YAML text; an `AvseError` tells syntax errors, keys given twice, and a text that has no keys."""
         root = parse_node(text, name)
         if root is None or not isinstance(root, MappingNode) or tag(root):
             raise AvseError(f"{name}: a recipe is a list of `key: value` lines, and this file is not.")
@@ -105,13 +99,7 @@ know_tuples()
 
 
 def parse_node(text: str, name: str) -> Node | None:
-    """One YAML document as a node; None if it is empty.
-
-    Raises
-    ------
-    AvseError
-        For a syntax error: says the line.
-    """
+    """One YAML document as a node; None if it is empty. An `AvseError` tells a syntax error with its line."""
     stream = io.StringIO(text)
     stream.name = name
     try:
@@ -126,13 +114,7 @@ def parse_node(text: str, name: str) -> Node | None:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a recipe file.
-
-    Raises
-    ------
-    AvseError
-        If it cannot be read.
-    """
+    """The text of a recipe file."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -173,7 +155,7 @@ def where(node: Node) -> str:
     return name if name.startswith("--") else f"{name}:{node.start_mark.line + 1}"
 
 
-def dotted(path: Path_) -> str:
+def dotted(path: Sequence[str]) -> str:
     """A path as the command line writes it.
 
     >>> dotted(("model", "fusion", "heads"))
@@ -221,13 +203,7 @@ def as_text(node: Node | None) -> str:
 
 
 def set_child(parent: Node, part: str, value: Node) -> Node:
-    """Put a node below a parent, in place of what was there.
-
-    Returns
-    -------
-    Node
-        The parent; another node where it was a component without arguments.
-    """
+    """Put a node below a parent, in place of what was there; returns the parent, made anew if it had no arguments."""
     if isinstance(parent, ScalarNode):
         parent = MappingNode(parent.ctag, [], parent.start_mark, parent.end_mark, comment=parent.comment)
     for index, (name, old) in enumerate(children(parent)):
@@ -280,13 +256,7 @@ def _last_leaf(node: Node) -> Node:
 
 
 def _expand(node: Node, done: set[int], trail: tuple[int, ...] = ()) -> Iterator[str]:
-    """Write merge keys (`<<`) out; yield a fault for every key given twice, or that is no text.
-
-    Raises
-    ------
-    AvseError
-        If a node is an alias of one that it stands in.
-    """
+    """Write merge keys (`<<`) out; yield a fault for every key given twice, or that is no text."""
     if id(node) in trail:
         raise AvseError(f"{where(node)}: the alias *{node.anchor} stands inside of what it names.")
     if id(node) in done:
