@@ -229,7 +229,7 @@ def load_path(path: str | Path) -> list[Problem]:
         raise AvseError(f"{path}: holds no Python file to load plugins from.")
     for file in files:
         _load_file(file)
-    return [problem for problem in _PROBLEMS if inside(problem.place.rpartition(":")[0], files)]
+    return [problem for problem in _PROBLEMS if _inside(problem.place.rpartition(":")[0], files)]
 
 
 def loaded_files() -> list[Path]:
@@ -240,7 +240,7 @@ def loaded_files() -> list[Path]:
 def of_path(path: str | Path) -> list[tuple[str, str]]:
     """Kind and name of the plugins that stand in a file or below a folder."""
     path = Path(path).expanduser().resolve()
-    return [(kind, n) for kind, found in _REGISTRY.items() for n, entry in found.items() if inside(entry.file, [path])]
+    return [(kind, n) for kind, found in _REGISTRY.items() for n, entry in found.items() if _inside(entry.file, [path])]
 
 
 def forget(kind: str, name: str) -> None:
@@ -344,7 +344,7 @@ def _load_file(path: Path) -> None:
         sys.modules[package] = folder
     module = f"{package}.{path.stem}"
     if path in _LOADED_FILES:
-        _PROBLEMS[:] = [p for p in _PROBLEMS if not inside(p.place.rpartition(":")[0], [path])]
+        _PROBLEMS[:] = [p for p in _PROBLEMS if not _inside(p.place.rpartition(":")[0], [path])]
         _forget_module(module)
     _LOADED_FILES[path] = stamp
     importlib.invalidate_caches()
@@ -366,8 +366,7 @@ def _is_plugin_file(path: Path) -> bool:
     return (path / "__init__.py").is_file() if path.is_dir() else path.suffix == ".py"
 
 
-def inside(file: str, paths: Iterable[Path]) -> bool:
-    """Whether a file is one of the paths, or below one of them."""
+def _inside(file: str, paths: Iterable[Path]) -> bool:
     return any(Path(file) == path or path in Path(file).parents for path in paths)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import shutil
 import sys
 import textwrap
@@ -151,8 +152,6 @@ def _describe_plugin(kind: str, name: str) -> None:
 
 
 def _yaml(value: Any) -> str:
-    import json
-
     try:
         return json.dumps(list(value) if isinstance(value, tuple) else value)
     except TypeError:

@@ -10,8 +10,7 @@ import pydoc
 import re
 import types
 import typing
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -283,49 +282,39 @@ def _value(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Iterat
     if kind not in _FITTING:
         return
     meant = _meant(target)
-    if (meant in ("true", "false") and bool in allowed) or (meant == "null" and type(None) in allowed):
-        quoted = f' (or "{text}" in quotes if the text is meant)' if str in allowed else ""
+    plain = [cls for cls, by in allowed if by == "!new:"]
+    if (meant in ("true", "false") and bool in plain) or (meant == "null" and type(None) in plain):
+        quoted = f' (or "{text}" in quotes if the text is meant)' if str in plain else ""
         yield f"{place}: {text} is text in YAML. Write {meant}{quoted}."
-    elif kind == "str" and text.lower() in ("true", "false") and bool in allowed and str not in allowed:
+    elif kind == "str" and text.lower() in ("true", "false") and bool in plain and str not in plain:
         yield f"{place}: {text!r} in quotes is text. Write {text.lower()}."
-    elif not _fits(kind, allowed):
+    elif not any(cls in _FITTING[kind] or (kind == "str" and issubclass(cls, PurePath)) for cls in plain):
         given = "nothing (null)" if kind == "null" else f"{text!r} ({_WORDS[kind]})"
         yield f"{place}: {title} wants {_wanted(allowed)} here, not {given}."
 
 
-@dataclass(frozen=True)
-class _Factory:
-    """What builds an object of a class: `Callable[..., cls]`, which a recipe writes as `!name:`."""
-
-    cls: type
-
-
-def _builds(prefix: str, cls: type, allowed: tuple[Any, ...]) -> bool:
+def _builds(prefix: str, cls: type, allowed: Sequence[tuple[type, str]]) -> bool:
     """Whether `!new:cls` or `!name:cls` is allowed."""
-    if prefix == "!name:":
-        return any(issubclass(cls, one.cls) for one in allowed if isinstance(one, _Factory))
-    return issubclass(cls, tuple(one for one in allowed if not isinstance(one, _Factory)))
+    return issubclass(cls, tuple(wanted for wanted, by in allowed if by == prefix))
 
 
-def _fits(kind: str, allowed: tuple[Any, ...]) -> bool:
-    paths = [one for one in allowed if inspect.isclass(one) and issubclass(one, PurePath)]
-    return any(one in _FITTING[kind] for one in allowed) or (kind == "str" and bool(paths))
+def _allowed(hint: Any) -> list[tuple[type, str]] | None:
+    """The classes that an annotation allows; None where it does not settle what a value may be.
 
-
-def _allowed(hint: Any) -> tuple[Any, ...] | None:
-    """The classes and factories that an annotation allows; None where it does not settle what a value may be."""
+    Each comes with what a recipe writes before it: `!name:` where the annotation is `Callable[..., cls]`, else `!new:`.
+    """
     if hint is None:
         return None
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    allowed: list[Any] = []
+    allowed = []
     for one in options:
         if typing.get_origin(one) is Callable and inspect.isclass(typing.get_args(one)[-1]):
-            allowed.append(_Factory(typing.get_args(one)[-1]))
+            allowed.append((typing.get_args(one)[-1], "!name:"))
         elif inspect.isclass(one) and typing.get_origin(one) is None and one is not object:
-            allowed.append(one)
+            allowed.append((one, "!new:"))
         else:
             return None
-    return tuple(allowed)
+    return allowed
 
 
 @functools.lru_cache(maxsize=512)
@@ -338,9 +327,9 @@ def _type_hints(found: Any) -> dict[str, Any]:
     return hints
 
 
-def _wanted(allowed: tuple[Any, ...]) -> str:
-    names = [(one.cls if isinstance(one, _Factory) else one).__name__ for one in allowed]
-    return " or ".join(_WORDS.get(name) or f"a {name}" for name in dict.fromkeys(names))
+def _wanted(allowed: Sequence[tuple[type, str]]) -> str:
+    names = dict.fromkeys(cls.__name__ for cls, _ in allowed)
+    return " or ".join(_WORDS.get(name) or f"a {name}" for name in names)
 
 
 def describe_arguments(signature: inspect.Signature) -> str:
