@@ -149,4 +149,3 @@ CHECKS += [
     ),
     *module_checks(_inputs, _outputs, _long_inputs),
 ]
-DOES_NOT_APPLY: dict[str, str] = {}

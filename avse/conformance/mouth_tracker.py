@@ -104,9 +104,7 @@ def _repeats(cls: type[Any]) -> None:
     expect(tracker.detect(drawn) == before, "the same frame gave other faces after a call with another frame")
 
 
-CHECKS += [
-    RECIPE_ROUND_TRIP,
-]
+CHECKS.append(RECIPE_ROUND_TRIP)
 _OF_CLIPS = ("padding", "batch_equals_singles", "no_video_is_audio_only", "invalid_frames_ignored", "complexity")
 DOES_NOT_APPLY = {
     "shapes": "gives a list of faces: see gives_faces",

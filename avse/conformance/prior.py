@@ -259,4 +259,3 @@ CHECKS += [
     ),
     *module_checks(_inputs, _outputs, _long_inputs, losses=_losses, draws=True),
 ]
-DOES_NOT_APPLY: dict[str, str] = {}

@@ -143,4 +143,3 @@ CHECKS += [
     Check("batch_equals_singles", partial(_PROBE.batches, lengths=(8, 8, 5, 1))),
     *module_checks(_inputs, _outputs, _long_inputs),
 ]
-DOES_NOT_APPLY: dict[str, str] = {}

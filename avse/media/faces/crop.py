@@ -387,11 +387,7 @@ def _cut(grey: np.ndarray, place: MouthPosition) -> np.ndarray:
     x0, y0 = max(left, 0), max(top, 0)
     patch = grey[y0 : top + 2 * reach, x0 : left + 2 * reach]
     origin = np.array([x0, y0], dtype=float)
-    shrink = np.ones(2)
-    if side > 1.2 * MOUTH_SIZE:  # area interpolation first: a warp alone would alias
-        size = np.maximum(np.round(np.array(patch.shape[::-1]) * MOUTH_SIZE / side), 1).astype(int)
-        shrink = size / np.array(patch.shape[::-1])
-        patch = cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
+    patch, shrink = _reduced(patch, side, MOUTH_SIZE)
     unit = across / max(float(np.hypot(*across)), 1e-9)
     step = side / MOUTH_SIZE * np.array([[unit[0], -unit[1]], [unit[1], unit[0]]])
     first = centre - step @ np.full(2, (MOUTH_SIZE - 1) / 2)
@@ -405,6 +401,17 @@ def _cut(grey: np.ndarray, place: MouthPosition) -> np.ndarray:
     )
 
 
+def _reduced(patch: np.ndarray, side: float, wanted: float) -> tuple[np.ndarray, np.ndarray]:
+    """A patch by area interpolation, since a warp alone would alias if it shrinks `side` to `wanted`; and its scale."""
+    import cv2
+
+    shape = np.array(patch.shape[::-1])
+    if side <= 1.2 * wanted:
+        return patch, np.ones(2)
+    size = np.maximum(np.round(shape * wanted / side), 1).astype(int)
+    return cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA), size / shape
+
+
 def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """The crop whose pixels lie at `offsets`, shape (88, 88, 2), from the centre; the edge of the frame is repeated."""
     import cv2
@@ -414,11 +421,7 @@ def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarr
     low, high = np.floor(source.min(axis=(0, 1))).astype(int), np.ceil(source.max(axis=(0, 1))).astype(int) + 1
     patch = grey[low[1] : high[1] + 1, low[0] : high[0] + 1]
     along, down = (np.median(np.hypot(*np.diff(offsets, axis=axis).reshape(-1, 2).T)) for axis in (1, 0))
-    shrink = np.ones(2)
-    if along * down > 1.2**2:  # area interpolation first: a warp alone would alias
-        size = np.maximum(np.round(np.array(patch.shape[::-1]) / np.sqrt(along * down)), 1).astype(int)
-        shrink = size / np.array(patch.shape[::-1])
-        patch = cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
+    patch, shrink = _reduced(patch, np.sqrt(along * down), 1)
     places = ((source - low + 0.5) * shrink - 0.5).astype(np.float32)
     return cv2.remap(patch, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
 
