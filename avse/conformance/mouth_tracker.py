@@ -74,11 +74,7 @@ def _hostile(cls: type[Any]) -> None:
     tracker = build(cls)
     drawn, grey, *noise = _frames()
     cases = [(frame, f"noise of {frame.shape[1]} x {frame.shape[0]} pixels") for frame in noise]
-    cases += [
-        (grey * 0, "a black frame"),
-        (grey * 0 + 255, "a white frame"),
-        (drawn[:, ::-1], "a mirrored view"),
-    ]
+    cases += [(grey * 0, "a black frame"), (grey * 0 + 255, "a white frame"), (drawn[:, ::-1], "a mirrored view")]
     for frame, name in cases:
         _expect_faces(tracker.detect(frame), name)
 

@@ -22,6 +22,7 @@ from avse.conformance.core import (
     seeded,
 )
 from avse.conformance.modules import (
+    ModuleChecks,
     Probe,
     Views,
     before,
@@ -30,7 +31,6 @@ from avse.conformance.modules import (
     compare,
     hostile_audio,
     long_batch,
-    module_checks,
     to_dtype,
     white_where_invalid,
 )
@@ -257,5 +257,5 @@ CHECKS += [
         partial(_PROBE.padding, lengths=(6400,), more=(3 * SAMPLES_PER_FRAME + 17,), tolerance=1e-5),
         hint="mask attention, means and backward recurrences by `context.mask`",
     ),
-    *module_checks(_inputs, _outputs, _long_inputs, losses=_losses, draws=True),
+    *ModuleChecks(_inputs, _outputs, _long_inputs, losses=_losses, draws=True).all(),
 ]
