@@ -21,7 +21,6 @@ from avse.conformance.core import (
     CheckFailed,
     NotApplicable,
     build,
-    example_batch,
     expect,
     expect_close,
     expect_equal,
@@ -223,14 +222,7 @@ def to_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
 
 
 def lengthen(inputs: Inputs, length: int) -> Inputs:
-    """The arguments of a call with zeros at the end of the time axis, which is the second one of every tensor.
-
-    Arguments
-    ---------
-    inputs : tuple of (tensor or Batch)
-    length : int
-        In frames; for a `Batch`, in samples.
-    """
+    """The arguments of a call with zeros at the end of axis 1, time, up to a length in frames (a `Batch`: samples)."""
 
     def pad(tensor: torch.Tensor, size: int) -> torch.Tensor:
         return torch.cat([tensor, tensor.new_zeros(len(tensor), size - tensor.shape[1], *tensor.shape[2:])], dim=1)
@@ -263,13 +255,7 @@ def join(clips: Sequence[Inputs]) -> Inputs:
 
 
 def causal_instance(cls: type[Any]) -> Any:
-    """An example that declares itself causal; the variant `causal=True` where the plain one is not.
-
-    Raises
-    ------
-    NotApplicable
-        If there is none.
-    """
+    """An example that declares itself causal, or the variant `causal=True`; `NotApplicable` if there is none."""
     instance = build(cls)
     if instance.causal:
         return instance
@@ -290,11 +276,6 @@ def perturb(module: nn.Module, amount: float = 0.2) -> None:
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.add_(amount * torch.randn_like(parameter))
-
-
-def long_batch(module: Any, times: int) -> tuple[Batch]:
-    """A clip of three seconds, or of so many times that."""
-    return (example_batch((48_000 * times,)),)
 
 
 def changed_after(batch: Batch, frame: int) -> Batch:

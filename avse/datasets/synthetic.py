@@ -170,9 +170,5 @@ def _by_split(count: int) -> list[tuple[str, int, int]]:
     """Split, number, and rank within the split of each of `count` items: a fifth each is dev and test."""
     part = max(1, count // 5)
     sizes = {"train": count - 2 * part, "dev": part, "test": part}
-    listed, index = [], 0
-    for split, size in sizes.items():
-        for rank in range(size):
-            listed.append((split, index, rank))
-            index += 1
-    return listed
+    ranks = [(split, rank) for split, size in sizes.items() for rank in range(size)]
+    return [(split, index, rank) for index, (split, rank) in enumerate(ranks)]

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +16,6 @@ from avse.errors import AvseError
 from avse.files import atomic_path
 from avse.media.decode import open_container, reason, video_stream
 from avse.media.reader import ClipReader
-
-if TYPE_CHECKING:
-    import av
 
 # Audio files by suffix: format and subtype of libsndfile.
 _AUDIO_FORMATS = {
@@ -119,11 +115,9 @@ class ClipWriter:
         speech = np.ascontiguousarray(speech, dtype=np.float32)
         self._put(speech if self._resampler is None else self._resampler.resample_chunk(speech))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         if kind is not None:
-            self._stack.__exit__(kind, error, trace)
+            self._stack.__exit__(kind, *error)
             return
         with self._stack:
             if self._resampler is not None:
@@ -227,12 +221,10 @@ class _MediaFile:
                     self._copy = self._container.add_stream_from_template(source)
                     self._copy.metadata.update(source.metadata)
                     self._packets = _timed(original.demux(source), source)
-                self._audio = cast(
-                    "av.AudioStream", self._container.add_stream(codec.name, rate=self.rate, layout="mono")
-                )
+                self._audio: Any = self._container.add_stream(codec.name, rate=self.rate, layout="mono")
                 self._audio.time_base = Fraction(1, self.rate)
                 if codec.name not in ("flac", "pcm_s16le"):
-                    self._audio.bit_rate = _BIT_RATE
+                    self._audio.bit_rate = _BIT_RATE  # type: ignore[union-attr]
                 self._container.start_encoding()
             except (av.error.FFmpegError, ValueError) as error:
                 if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
