@@ -353,9 +353,9 @@ def _run(track: _Track, index: int) -> slice | None:
     """The uninterrupted run of detections around a frame; None if the frame is outside such a run."""
     frames = np.array(track.frames)
     after = int(np.searchsorted(frames, index))
-    if after == len(frames) or (
-        frames[after] != index and (after == 0 or frames[after] - frames[after - 1] > INTERVAL)
-    ):
+    if after == len(frames):
+        return None
+    if frames[after] != index and (after == 0 or frames[after] - frames[after - 1] > INTERVAL):
         return None
     breaks = np.flatnonzero(np.diff(frames) > INTERVAL) + 1  # detections that start a new run
     return slice(int(max([0, *breaks[breaks <= after]])), int(min([len(frames), *breaks[breaks > after]])))
@@ -392,13 +392,8 @@ def _cut(grey: np.ndarray, place: MouthPosition) -> np.ndarray:
     step = side / MOUTH_SIZE * np.array([[unit[0], -unit[1]], [unit[1], unit[0]]])
     first = centre - step @ np.full(2, (MOUTH_SIZE - 1) / 2)
     matrix = np.hstack([step * shrink[:, None], (((first - origin + 0.5) * shrink) - 0.5)[:, None]])
-    return cv2.warpAffine(
-        patch,
-        matrix,
-        (MOUTH_SIZE, MOUTH_SIZE),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(patch, matrix, (MOUTH_SIZE, MOUTH_SIZE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _reduced(patch: np.ndarray, side: float, wanted: float) -> tuple[np.ndarray, np.ndarray]:
