@@ -31,6 +31,9 @@ class ClipCache:
         Where to keep the arrays; made if missing.
     tracker : str, MouthTracker, or None
         Finds the mouths: see `avse.media.read_clip`. Each tracker's crops are kept apart.
+    in_memory : bool
+        True: `fill` also keeps the arrays in memory (about 0.2 MB a second of video), where processes that are forked
+        after it share them; for machines that train faster than they read.
 
     Example
     -------
@@ -41,8 +44,10 @@ class ClipCache:
     (1600,)
     """
 
-    def __init__(self, folder: str | Path, tracker: str | MouthTracker | None = None) -> None:
-        self.folder, self.tracker = Path(folder), tracker
+    def __init__(self, folder: str | Path, tracker: str | MouthTracker | None = None, in_memory: bool = False) -> None:
+        self.folder, self.tracker, self.in_memory = Path(folder), tracker, in_memory
+        self._sounds: dict[Path, np.ndarray] = {}
+        self._mouths: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
         settings = {} if tracker is None or isinstance(tracker, str) else vars(tracker)
         shown = sorted((name, repr(value)) for name, value in settings.items() if not name.startswith("_"))
         name = getattr(tracker, "plugin_name", tracker) or "mouth"
@@ -57,6 +62,8 @@ class ClipCache:
             Mapped from disk; divide by 32767 for full scale 1.0 (`sound_excerpt` does).
         """
         source = utterance.clean or utterance.noise or utterance.noisy
+        if source in self._sounds:
+            return self._sounds[source]
         target = self._path(source, "sound.npy")
         if not target.is_file():
             audio = read_audio(source)
@@ -76,6 +83,8 @@ class ClipCache:
         mouth : array, shape (frames, 88, 88), uint8
         valid : array, shape (frames,), bool
         """
+        if utterance.video in self._mouths:
+            return self._mouths[utterance.video]
         target = self._path(utterance.video, self._crops)
         if not target.is_file():
             from avse.media import read_clip
@@ -113,6 +122,11 @@ class ClipCache:
             self.sound(utterance)
             if video and utterance.video is not None:
                 self.mouth(utterance)
+        for utterance in utterances if self.in_memory else ():
+            source = utterance.clean or utterance.noise or utterance.noisy
+            self._sounds[source] = np.array(self.sound(utterance))
+            if video and utterance.video is not None:
+                self._mouths[utterance.video] = self.mouth(utterance)
 
     def _is_filled(self, utterance: Utterance, video: bool) -> bool:
         source = utterance.clean or utterance.noise or utterance.noisy

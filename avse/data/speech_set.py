@@ -52,6 +52,11 @@ class SpeechSet(Dataset):
     leave_out : int
         One clip in so many is never drawn, so that known speakers can be tested on what they did not say in training;
         see `is_left_out`. 0: all are drawn.
+    corpora : dict or None
+        How much more often than others the utterances of a corpus are drawn, by the manifest's `dataset`; 1 where it
+        names none.
+    balance : float
+        From 0, each second of speech is as likely as any other, to 1, each speaker is.
 
     Attributes
     ----------
@@ -71,6 +76,8 @@ class SpeechSet(Dataset):
         use_video: bool = True,
         seed: int = 0,
         leave_out: int = 0,
+        corpora: dict[str, float] | None = None,
+        balance: float = 0.0,
     ) -> None:
         self.cache, self.size, self.seed, self.epoch = cache, size, seed, 0
         self.speed = None if speed is None else tuple(speed)
@@ -79,9 +86,10 @@ class SpeechSet(Dataset):
         self.utterances = [
             u for u in utterances if u.kind != "noise" and u.clean is not None and not is_left_out(u.id, leave_out)
         ]
-        self.speech = Pool(self.utterances)
-        self.with_video = Pool([u for u in self.utterances if u.video is not None])
-        self.without_video = Pool([u for u in self.utterances if u.video is None])
+        self.corpora, self.balance = dict(corpora or {}), balance
+        self.speech = self._pool(self.utterances)
+        self.with_video = self._pool([u for u in self.utterances if u.video is not None])
+        self.without_video = self._pool([u for u in self.utterances if u.video is None])
         if not self.speech:
             raise AvseError(
                 "The training split of the manifest has no clean speech. Check its columns clean and split."
@@ -114,6 +122,9 @@ class SpeechSet(Dataset):
     def collate(items: Sequence[Clip]) -> Batch:
         """A `Batch` of items, `clean` and `noisy` the same sound, for a `DataLoader`."""
         return Batch.from_clips(items, [clip.audio for clip in items])
+
+    def _pool(self, utterances: list[Utterance]) -> Pool:
+        return Pool(utterances, self.corpora, self.balance)
 
     def _draw(self, rng: np.random.Generator, speeds: tuple[float, float] | None) -> tuple[Utterance, list[Cut]]:
         """An utterance, and where to cut it."""
@@ -185,11 +196,42 @@ class SpeechSet(Dataset):
 
 
 class Pool:
-    """Utterances of which longer ones are drawn more often, up to `_LONGEST` seconds."""
+    """Utterances of which longer ones are drawn more often, up to `_LONGEST` seconds.
 
-    def __init__(self, utterances: list[Utterance]) -> None:
+    Arguments
+    ---------
+    utterances : list of Utterance
+    corpora : dict or None
+    balance : float
+        As in `SpeechSet`. An utterance without a speaker counts as a speaker of its own.
+
+    Example
+    -------
+    >>> short, long, other = (Utterance(name, speaker=name[0], duration=3.0) for name in ("a1", "a2", "b1"))
+    >>> Pool([short, long, other]).shares.tolist() == [1 / 3] * 3
+    True
+    >>> Pool([short, long, other], balance=1.0).shares.tolist()
+    [0.25, 0.25, 0.5]
+    """
+
+    def __init__(
+        self, utterances: list[Utterance], corpora: dict[str, float] | None = None, balance: float = 0.0
+    ) -> None:
         self.utterances = utterances
-        self.ends = np.cumsum([min(utterance.duration or 1.0, _LONGEST) for utterance in utterances])
+        seconds = np.array([min(utterance.duration or 1.0, _LONGEST) for utterance in utterances])
+        names = [(one.dataset, one.speaker or one.id) for one in utterances]
+        spoken: dict[tuple[str | None, str], float] = {}
+        for name, length in zip(names, seconds):
+            spoken[name] = spoken.get(name, 0.0) + length
+        weights = seconds * np.array([spoken[name] ** -balance for name in names])
+        if corpora:
+            weights = weights * np.array([corpora.get(one.dataset or "", 1.0) for one in utterances])
+        self.ends = np.cumsum(weights)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """How likely each utterance is, shape (utterances,)."""
+        return np.diff(self.ends, prepend=0.0) / self.ends[-1]
 
     def __len__(self) -> int:
         return len(self.utterances)

@@ -15,7 +15,7 @@ from avse.contracts.types import SAMPLE_RATE, Batch, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
 from avse.data.mixing import mix_at_snr
-from avse.data.speech_set import SpeechSet, at_random_level, at_speed, equalise
+from avse.data.speech_set import Pool, SpeechSet, at_random_level, at_speed, equalise
 from avse.errors import AvseError
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ class VideoDegradation:
         Lowest and highest severity, drawn anew for each clip. None: each corruption at its own.
     augment : bool
         Mirror, brightness, contrast and small shifts.
+    zoom : float
+        Largest relative change of the mouth's size, either way.
+    turn : float
+        Largest rotation in the picture, in degrees, either way.
+    blur : float
+        Largest standard deviation of a Gaussian blur in pixels; half of the clips are blurred.
     """
 
     drop_clip: float = 0.2
@@ -53,6 +59,9 @@ class VideoDegradation:
     corruptions: Sequence[Corruption] = field(default_factory=list)
     severities: tuple[int, int] | None = None
     augment: bool = True
+    zoom: float = 0.0
+    turn: float = 0.0
+    blur: float = 0.0
 
     def __call__(
         self,
@@ -83,7 +92,7 @@ class VideoDegradation:
         if wrong:
             mouth, valid = other()
         if self.augment:
-            mouth = _augment(mouth, rng)
+            mouth = _augment(mouth, rng, self.zoom, self.turn, self.blur)
         if len(self.corruptions) and rng.random() < self.corrupt:
             corruption = self.corruptions[rng.integers(len(self.corruptions))].with_other(other)
             if self.severities is not None:
@@ -144,8 +153,11 @@ class MixtureSet(SpeechSet):
     use_video : bool
         False: no video is read, for audio-only systems.
     seed : int
-    leave_out : int
+    leave_out, corpora, balance :
         See `SpeechSet`.
+    same_corpus : float
+        Share of babble whose speakers all come from the corpus of the target, which has a video: microphone, room and
+        codec then say nothing about who is meant. Other babble follows `rival_share`.
     """
 
     def __init__(
@@ -166,8 +178,13 @@ class MixtureSet(SpeechSet):
         use_video: bool = True,
         seed: int = 0,
         leave_out: int = 0,
+        corpora: dict[str, float] | None = None,
+        balance: float = 0.0,
+        same_corpus: float = 0.0,
     ) -> None:
-        super().__init__(utterances, cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out)
+        shared = (cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out, corpora, balance)
+        super().__init__(utterances, *shared)
+        self.same_corpus, self.rivals = same_corpus, self._rivals() if same_corpus else {}
         self.snr, self.talkers = tuple(snr), np.asarray(talkers, dtype=float)
         self.noises = [u for u in utterances if u.kind == "noise"]
         self.rival_share, self.as_recorded = rival_share, as_recorded
@@ -224,16 +241,32 @@ class MixtureSet(SpeechSet):
             raise AvseError(f"Unknown training condition {condition!r}; there are recorded, babble and coloured.")
         total = np.zeros(self.samples, dtype=np.float32)
         count = 1 + int(rng.choice(len(self.talkers), p=self.talkers / self.talkers.sum()))
+        near = self.rivals.get(target.dataset) if target.video is not None else None
+        if near is not None and rng.random() >= self.same_corpus:
+            near = None
         for _ in range(count):
             talkers = self.speech
-            if self.rival_share is not None and self.with_video and self.without_video:
+            if near is not None:
+                talkers = near
+            elif self.rival_share is not None and self.with_video and self.without_video:
                 talkers = self.with_video if rng.random() < self.rival_share else self.without_video
             talker = talkers.draw(rng)
             while talker.id == target.id or (talker.speaker and talker.speaker == target.speaker):
-                talker = self.speech.draw(rng)
+                talker = (near or self.speech).draw(rng)
             voice = self._loop(talker, rng, speed)
             total += voice / (np.sqrt(np.mean(voice**2)) + 1e-6)
         return total
+
+    def _rivals(self) -> dict[str | None, Pool]:
+        """The speech with a face by corpus, of those corpora that have more than one speaker."""
+        by_corpus: dict[str | None, list[Utterance]] = {}
+        for utterance in self.with_video.utterances:
+            by_corpus.setdefault(utterance.dataset, []).append(utterance)
+        return {
+            name: self._pool(members)
+            for name, members in by_corpus.items()
+            if len({one.speaker or one.id for one in members}) > 1
+        }
 
     def _loop(
         self, utterance: Utterance, rng: np.random.Generator, speeds: tuple[float, float] | None = None
@@ -264,14 +297,26 @@ def _coloured(samples: int, rng: np.random.Generator) -> np.ndarray:
     return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 
-def _augment(mouth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _augment(
+    mouth: np.ndarray, rng: np.random.Generator, zoom: float = 0.0, turn: float = 0.0, blur: float = 0.0
+) -> np.ndarray:
     if rng.random() < 0.5:
         mouth = mouth[:, :, ::-1]
     import cv2
 
     down, right = rng.integers(0, 11, size=2)
     height, width = mouth.shape[1:]
-    padded = np.pad(mouth, ((0, 0), (5, 5), (5, 5)), mode="edge")
-    shifted = np.ascontiguousarray(padded[:, down : down + height, right : right + width])
+    if zoom or turn:
+        centre = ((width - 1) / 2, (height - 1) / 2)
+        move = cv2.getRotationMatrix2D(centre, rng.uniform(-turn, turn), rng.uniform(1 - zoom, 1 + zoom))
+        move[:, 2] += 5 - right, 5 - down
+        warp = lambda frame: cv2.warpAffine(frame, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        shifted = np.stack([warp(np.ascontiguousarray(frame)) for frame in mouth])
+    else:
+        padded = np.pad(mouth, ((0, 0), (5, 5), (5, 5)), mode="edge")
+        shifted = np.ascontiguousarray(padded[:, down : down + height, right : right + width])
+    if blur and rng.random() < 0.5:
+        width_of_blur = rng.uniform(0.3, blur)
+        shifted = np.stack([cv2.GaussianBlur(frame, (0, 0), width_of_blur) for frame in shifted])
     table = (np.arange(256) - 128) * rng.uniform(0.7, 1.3) + 128 + rng.uniform(-25, 25)
     return cv2.LUT(shifted.reshape(-1, width), np.clip(table, 0, 255).astype(np.uint8)).reshape(mouth.shape)

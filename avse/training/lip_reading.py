@@ -1,13 +1,22 @@
-"""Pretraining of visual front-ends: from the mouth alone, tell the spectral envelope of the clean voice."""
+"""Pretraining of visual front-ends: from the mouth, tell the clean voice's spectral envelope, and its second."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.signal.stft import length_mask, stft
+
+_AUDIO_BANDS, _AUDIO_STEPS, _AUDIO_WINDOW = 40, 4, 640
+_ACTIVE_DB = 30.0
+_SEEN = 0.8  # share of a window's frames
+_LONGEST_SCALE = math.log(100.0)
 
 
 class LipToSpectrum(nn.Module):
@@ -90,7 +99,186 @@ class BandLevelLoss(nn.Module):
             if valid.sum() > 2:
                 pair = torch.stack([predicted[row, valid].flatten(), true[row, valid].flatten()])
                 correlations.append(float(torch.corrcoef(pair)[0, 1].nan_to_num()))
-        return {"correlation": correlations} if correlations else {}
+            else:
+                correlations.append(math.nan)
+        return {"correlation": correlations}
+
+
+@dataclass
+class LipReading:
+    """What `LipSynchrony` found.
+
+    Arguments
+    ---------
+    levels : tensor, shape (batch, frames, bands)
+        Predicted levels of the voice's bands.
+    video, audio : tensor, shape (batch, frames, dim)
+        Embeddings of what is seen and of what is heard; their product is high where they belong together.
+    scale : scalar tensor
+        Logarithm of what similarities are multiplied by.
+    """
+
+    levels: torch.Tensor
+    video: torch.Tensor
+    audio: torch.Tensor
+    scale: torch.Tensor
+
+
+class LipSynchrony(LipToSpectrum):
+    """`LipToSpectrum` with a second head: which second of sound goes with which second of video.
+
+    Arguments
+    ---------
+    visual_frontend : VisualFrontend
+    bands : int
+        Mel-spaced bands.
+    sync_dim : int
+        Features per frame of the embeddings of video and audio.
+    hidden_dim : int
+        Features inside the two networks that embed.
+    dropout : float
+        Of the front-end's features, before both heads.
+
+    Example
+    -------
+    >>> from avse.visual_frontends.pixel_mlp import PixelMLP
+    >>> model = LipSynchrony(PixelMLP(output_dim=8), bands=4, sync_dim=6, hidden_dim=8)
+    >>> mouth, clean = torch.zeros(1, 5, 88, 88, dtype=torch.uint8), torch.zeros(1, 3200)
+    >>> batch = Batch(clean, torch.tensor([3200]), mouth, torch.ones(1, 5, dtype=torch.bool), clean=clean)
+    >>> found = model(batch)
+    >>> found.levels.shape, found.video.shape == found.audio.shape == (1, 5, 6)
+    (torch.Size([1, 5, 4]), True)
+    """
+
+    def __init__(
+        self,
+        visual_frontend: VisualFrontend,
+        bands: int = 20,
+        sync_dim: int = 32,
+        hidden_dim: int = 192,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(visual_frontend, bands)
+        self.dropout = nn.Dropout(dropout)
+        self.video_tower = _Tower(visual_frontend.output_dim, hidden_dim, sync_dim, layers=1)
+        self.audio_tower = _Tower(_AUDIO_BANDS * _AUDIO_STEPS, hidden_dim, sync_dim, layers=2)
+        self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.register_buffer("filters", _mel_filters(_AUDIO_BANDS, _AUDIO_WINDOW // 2 + 1), persistent=False)
+
+    def forward(self, batch: Batch) -> LipReading:
+        """Levels, and embeddings of video and of `batch.clean`."""
+        seen = self.dropout(self.visual_frontend(batch.mouth, batch.valid))
+        return LipReading(self.head(seen), self.video_tower(seen), self._listen(batch), self.scale)
+
+    def _listen(self, batch: Batch) -> torch.Tensor:
+        frames = batch.valid.shape[1]
+        power = stft(batch.clean.float(), _AUDIO_WINDOW, SAMPLES_PER_FRAME // _AUDIO_STEPS).abs().square()
+        level = torch.log10(power[:, : frames * _AUDIO_STEPS] @ self.filters + 1e-7)
+        level = level - level.mean(dim=1, keepdim=True)  # no microphone and no voice is told by its colour
+        return self.audio_tower(level.unflatten(1, (frames, _AUDIO_STEPS)).flatten(2).to(self.head.weight.dtype))
+
+
+class SynchronyLoss(nn.Module):
+    """Error of the band levels, plus the cross-entropy of finding the second of sound of a second of video.
+
+    Every clip is cut to overlapping windows. The sound of each must be told from that of all others of the batch, and
+    once more from those of its own clip alone, which are shifted by `step` frames and more; and the video likewise.
+    Windows that are mostly silent or unseen do not count.
+
+    Arguments
+    ---------
+    bands : int
+        As in `LipSynchrony`.
+    sync_weight : float
+        Weight of the cross-entropies, whose mean is taken.
+    window, step : int
+        Length and shift of the windows in frames.
+
+    Example
+    -------
+    >>> loss = SynchronyLoss(bands=4, window=4, step=2)
+    >>> clean, seen = torch.randn(2, 6400), torch.ones(2, 10, dtype=torch.bool)
+    >>> batch = Batch(clean, torch.tensor([6400, 6400]), torch.zeros(2, 10, 88, 88), seen, clean=clean)
+    >>> alike = torch.randn(2, 10, 16)
+    >>> found = LipReading(loss.levels(batch), alike, alike, torch.tensor(4.0))
+    >>> float(loss(found, batch)) < 0.01, loss.scores(found, batch)["found"]
+    (True, [1.0, 1.0])
+    """
+
+    compares_without_video = False
+
+    def __init__(self, bands: int = 20, sync_weight: float = 0.3, window: int = 25, step: int = 5) -> None:
+        super().__init__()
+        self.band_level = BandLevelLoss(bands)
+        self.sync_weight, self.window, self.step = sync_weight, window, step
+
+    def levels(self, batch: Batch) -> torch.Tensor:
+        """See `BandLevelLoss.levels`."""
+        return self.band_level.levels(batch)
+
+    def forward(self, found: LipReading, batch: Batch) -> torch.Tensor:
+        """The loss of a batch, a scalar."""
+        loss = self.band_level(found.levels, batch)
+        similarity, clip = self._similarities(found, batch)
+        if len(clip) < 2:
+            return loss
+        logits = similarity * found.scale.clamp(max=_LONGEST_SCALE).exp()
+        own = torch.where(clip[:, None] == clip, logits, torch.finfo(logits.dtype).min)
+        right = torch.arange(len(clip), device=logits.device)
+        parts = [F.cross_entropy(one, right) for one in (logits, logits.T, own, own.T)]
+        return loss + self.sync_weight * torch.stack(parts).mean()
+
+    def scores(self, found: LipReading, batch: Batch) -> dict[str, list[float]]:
+        """By clip: correlation of the levels; share of its seconds of video whose sound is found.
+
+        `found` among the sounds of the whole batch, `found_in_clip` among those of the clip.
+        """
+        similarity, clip = self._similarities(found, batch)
+        right = torch.arange(len(clip), device=clip.device)
+        everywhere = similarity.argmax(dim=1) == right if len(clip) else right.bool()
+        within = torch.where(clip[:, None] == clip, similarity, -torch.inf)
+        inside = within.argmax(dim=1) == right if len(clip) else right.bool()
+        share = lambda hits: [float(hits[clip == row].float().mean()) for row in range(len(batch))]
+        scores = self.band_level.scores(found.levels, batch)
+        return {**scores, "found": share(everywhere), "found_in_clip": share(inside)}
+
+    def _similarities(self, found: LipReading, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines of all windows that count, shape (video windows, audio windows), and the clip of each."""
+        cut = lambda stream: stream.unfold(1, self.window, self.step)
+        if batch.valid.shape[1] < self.window:
+            return found.video.new_zeros(0, 0), batch.lengths.new_zeros(0)
+        counts = cut(batch.valid).float().mean(dim=2) >= _SEEN
+        counts &= cut(self._active(batch)).float().mean(dim=2) >= 0.5
+        video, audio = (
+            F.normalize(cut(stream.float())[counts].flatten(1), dim=1) for stream in (found.video, found.audio)
+        )
+        clip = torch.arange(len(batch), device=counts.device)[:, None].expand_as(counts)[counts]
+        return video @ audio.T, clip
+
+    @staticmethod
+    def _active(batch: Batch) -> torch.Tensor:
+        """Frames within 30 dB of the clip's loudest, shape (batch, frames), bool."""
+        frames = batch.valid.shape[1]
+        sound = F.pad(batch.clean.float(), (0, frames * SAMPLES_PER_FRAME - batch.clean.shape[1]))
+        power = sound.unflatten(1, (frames, SAMPLES_PER_FRAME)).square().mean(dim=2)
+        return power > power.amax(dim=1, keepdim=True) * 10 ** (-_ACTIVE_DB / 10)
+
+
+class _Tower(nn.Module):
+    """Per frame: a linear layer, residual convolutions over 5 frames, and a linear layer."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, layers: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(input_dim, hidden_dim)
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim) for _ in range(layers))
+        self.time = nn.ModuleList(nn.Conv1d(hidden_dim, hidden_dim, 5, padding=2) for _ in range(layers))
+        self.leave = nn.Linear(hidden_dim, output_dim)
+
+    def forward(self, stream: torch.Tensor) -> torch.Tensor:
+        hidden = self.enter(stream)
+        for norm, convolution in zip(self.norms, self.time):
+            hidden = hidden + convolution(F.silu(norm(hidden)).transpose(1, 2)).transpose(1, 2)
+        return self.leave(F.silu(hidden))
 
 
 def _mel_filters(bands: int, bins: int) -> torch.Tensor:

@@ -23,6 +23,7 @@ _RUN_KEYS = (
     "num_workers",
     "ckpt_interval_steps",
     "cache_folder",
+    "in_memory",
     "manifest",
     "inference",
     "plugins",
@@ -99,6 +100,7 @@ def _fit(
     device: str | None,
     progress: bool,
 ) -> None:
+    import torch
     from speechbrain.utils.checkpoints import Checkpointer
     from speechbrain.utils.distributed import run_on_main
     from speechbrain.utils.epoch_loop import EpochCounter
@@ -107,7 +109,7 @@ def _fit(
     from avse.data.manifest import check_splits, read_manifest
 
     check_splits(read_manifest(values["manifest"]), values.get("allow_speakers", ()))
-    cache = ClipCache(values["cache_folder"], values.get("mouth_tracker"))
+    cache = ClipCache(values["cache_folder"], values.get("mouth_tracker"), bool(values.get("in_memory")))
     sets = {}
     for split, key, size, data_seed in (
         ("train", "train_set", values["steps_per_epoch"] * values["batch_size"], seed),
@@ -136,6 +138,7 @@ def _fit(
             **values,
             "epoch_counter": counter,
             "mixtures": sets["train"],
+            "corpora": {one.id: one.dataset for one in sets["dev"].utterances if one.dataset},
             "logger": _RunLog(folder),
             "on_best": on_best,
         },
@@ -156,7 +159,11 @@ def _fit(
         "batch_size": values["batch_size"],
         "num_workers": values["num_workers"],
         "collate_fn": sets["train"].collate,
+        "worker_init_fn": _use_one_core,
+        "pin_memory": _on_gpu(device),
     }
+    if _on_gpu(device):
+        torch.set_float32_matmul_precision("high")
     brain.fit(counter, sets["train"], sets["dev"], train_loader_kwargs=dict(loader), valid_loader_kwargs=dict(loader))
 
 
@@ -205,6 +212,13 @@ def _set_seeds(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def _use_one_core(worker: int) -> None:
+    """Keep OpenCV in a process that loads data from starting a thread for each core."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def _default_device() -> str:

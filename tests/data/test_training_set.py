@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,19 @@ def test_a_rival_share_of_one_draws_talkers_with_a_face_alone(corpus) -> None:
     assert all(_power_at(mixtures[index][2], 200) > 0.8 for index in range(8))
 
 
+def test_babble_of_the_same_corpus_has_speakers_of_the_same_corpus_with_a_face(corpus) -> None:
+    utterances, cache = corpus
+    face, voice, other = (replace(one, dataset=name) for one, name in zip(utterances, ("near", "near", "far")))
+    voice = replace(voice, video=face.video)
+    arguments = {"size": 8, "seconds": 0.8, "conditions": {"babble": 1.0}, "talkers": [1.0], "corpora": {"near": 9.0}}
+    mixtures = MixtureSet([face, voice, other], cache, same_corpus=1.0, video_share=1.0, **arguments)
+    for index in range(8):
+        clip, clean, noise = mixtures[index]
+        assert _power_at(noise, 400 if clip.clip_id == "face" else 200) > 0.8
+    alone = MixtureSet([face, other], cache, same_corpus=1.0, video_share=1.0, **arguments)
+    assert all(_power_at(alone[index][2], 800) > 0.8 for index in range(8))  # nobody else is in its corpus
+
+
 def test_nothing_to_train_on_is_said(corpus) -> None:
     utterances, cache = corpus
     with pytest.raises(AvseError, match="no clean speech"):
@@ -117,6 +131,22 @@ def test_each_way_to_lose_the_video(name: str, share: float | None) -> None:
         assert 0 < len(lost) < 200 and lost[-1] - lost[0] + 1 == len(lost)
     else:
         assert abs(kept.mean() - share) < 0.07
+
+
+def test_mouths_are_turned_zoomed_and_blurred_and_stay_where_they_are() -> None:
+    never = {"drop_clip": 0.0, "drop_span": 0.0, "drop_frames": 0.0, "wrong_clip": 0.0, "corrupt": 0.0}
+    degradation = VideoDegradation(**never, zoom=0.2, turn=20.0, blur=2.0)
+    mouth = np.full((3, 88, 88), 40, np.uint8)
+    mouth[:, 38:50, 30:58] = 200
+    shown = []
+    for seed in range(20):
+        seen, valid, intact = degradation(mouth, np.ones(3, bool), lambda: None, np.random.default_rng(seed))
+        assert seen.shape == mouth.shape and seen.dtype == np.uint8 and valid.all() and intact.all()
+        assert np.array_equal(seen[0], seen[2])
+        bright = np.argwhere(seen[0] > (int(seen[0].min()) + int(seen[0].max())) / 2)
+        np.testing.assert_allclose(bright.mean(axis=0), 43.5, atol=7.5)
+        shown.append((len(bright), np.ptp(bright[:, 0])))
+    assert len(set(shown)) > 10
 
 
 def test_a_corruption_that_shows_another_speaker_gets_the_other_clip() -> None:

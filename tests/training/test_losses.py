@@ -7,7 +7,7 @@ import torch
 
 from avse.contracts.types import Batch, Estimate
 from avse.signal.metrics import si_sdr
-from avse.training.lip_reading import BandLevelLoss
+from avse.training.lip_reading import BandLevelLoss, LipReading, SynchronyLoss
 from avse.training.losses import EnhancementLoss
 
 
@@ -82,3 +82,33 @@ def test_band_levels_follow_the_sound_and_only_valid_frames_count() -> None:
     assert loss.scores(levels, batch)["correlation"][0] > 0.999
     wrong[0, 0] += 1.0
     np.testing.assert_allclose(float(loss(wrong, batch)), 1.0 / batch.valid.sum(), rtol=1e-5)
+
+
+def _read(batch: Batch, loss: SynchronyLoss, video: torch.Tensor, audio: torch.Tensor) -> LipReading:
+    return LipReading(loss.levels(batch), video, audio, torch.tensor(4.0))
+
+
+def test_synchrony_tells_the_second_and_its_shift() -> None:
+    clean, seen = torch.randn(3, 40 * 640), torch.ones(3, 40, dtype=torch.bool)
+    batch = Batch(clean, torch.full((3,), 40 * 640), torch.zeros(3, 40, 88, 88), seen, clean=clean)
+    loss, heard = SynchronyLoss(bands=4, window=10, step=5), torch.randn(3, 40, 16)
+    right = _read(batch, loss, heard, heard)
+    assert float(loss(right, batch)) < 0.01
+    assert loss.scores(right, batch)["found_in_clip"] == loss.scores(right, batch)["found"] == [1.0] * 3
+    late = _read(batch, loss, heard.roll(5, dims=1), heard)
+    assert max(loss.scores(late, batch)["found_in_clip"]) <= 1 / 7 and float(loss(late, batch)) > 1.0
+    other = loss.scores(_read(batch, loss, heard.roll(1, dims=0), heard), batch)
+    assert max(other["found"]) == 0.0
+
+
+def test_silent_and_unseen_seconds_do_not_count() -> None:
+    clean, seen = torch.randn(2, 20 * 640), torch.ones(2, 20, dtype=torch.bool)
+    clean[0, 10 * 640 :] = 0.0
+    seen[1, :10] = False
+    batch = Batch(clean, torch.full((2,), 20 * 640), torch.zeros(2, 20, 88, 88), seen, clean=clean)
+    loss, heard = SynchronyLoss(bands=4, window=10, step=10), torch.randn(2, 20, 8)
+    _, clip = loss._similarities(_read(batch, loss, heard, heard), batch)
+    assert clip.tolist() == [0, 1]
+    batch.valid = torch.zeros_like(seen)
+    nothing = _read(batch, loss, heard, heard)
+    assert float(loss(nothing, batch)) == 0.0 and all(np.isnan(loss.scores(nothing, batch)["found"]))
