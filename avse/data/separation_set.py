@@ -122,7 +122,9 @@ class SeparationSet(MixtureSet):
         ]
         parts = np.stack([*voices, np.zeros_like(voices[0])])
         if rng.random() < self.noise_share:
-            _, parts[-1] = mix_at_snr(parts.sum(axis=0), self._noise(drawn[0][0], None, rng), rng.uniform(*self.snr))
+            _, parts[-1] = mix_at_snr(
+                parts.sum(axis=0), self._noise(drawn[0][0], None, rng, self.samples), rng.uniform(*self.snr)
+            )
         tilt = int(rng.integers(2**31))
         for row, part in enumerate(parts):
             parts[row] = equalise(part, np.random.default_rng(tilt))

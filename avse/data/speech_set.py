@@ -57,6 +57,9 @@ class SpeechSet(Dataset):
         names none.
     balance : float
         From 0, each second of speech is as likely as any other, to 1, each speaker is.
+    joined : bool
+        False: a short utterance makes a short item and is not continued by others, so that no cut that is both seen and
+        heard tells which sound goes with which mouth.
 
     Attributes
     ----------
@@ -78,7 +81,9 @@ class SpeechSet(Dataset):
         leave_out: int = 0,
         corpora: dict[str, float] | None = None,
         balance: float = 0.0,
+        joined: bool = True,
     ) -> None:
+        self.joined = joined
         self.cache, self.size, self.seed, self.epoch = cache, size, seed, 0
         self.speed = None if speed is None else tuple(speed)
         self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
@@ -114,7 +119,7 @@ class SpeechSet(Dataset):
         rng = np.random.default_rng((self.seed, self.epoch, index))
         target, cuts = self._draw(rng, self.speed)
         # A prior that knew low-passed speech would take loud high frequencies for all but impossible.
-        speech = equalise(self._sound(cuts), rng, low_pass=False)
+        speech = equalise(self._sound(cuts)[: self._length(cuts)], rng, low_pass=False)
         mouth, valid, intact = self._seen(target, cuts, rng)
         return Clip(at_random_level(speech, rng), mouth, valid, target.id, target.speaker or "", intact)
 
@@ -137,10 +142,12 @@ class SpeechSet(Dataset):
         """Degraded mouth crops, their validity, and which are intact, where there is a video."""
         if not self.use_video or target.video is None:
             return None, None, None
-        mouth, valid = self._video(cuts)
+        frames = self._length(cuts) // SAMPLES_PER_FRAME
+        mouth, valid = (stream[:frames] for stream in self._video(cuts))
         if self.degradation is None:
             return mouth, valid, valid
-        wrong = lambda: self._video(self._cuts(self.with_video.draw(rng), self.speed, rng))
+        others = lambda: self._video(self._cuts(self.with_video.draw(rng), self.speed, rng))
+        wrong = lambda: tuple(stream[:frames] for stream in others())
         return self.degradation(mouth, valid, wrong, rng)
 
     def _cuts(self, utterance: Utterance, speeds: tuple[float, float] | None, rng: np.random.Generator) -> list[Cut]:
@@ -152,7 +159,7 @@ class SpeechSet(Dataset):
         mates = self.mates.get((utterance.speaker, utterance.video is not None), [utterance])
         cuts: list[Cut] = []
         wanted = self.samples // SAMPLES_PER_FRAME
-        while wanted > 0 and len(cuts) < _MOST_CUTS:
+        while wanted > 0 and len(cuts) < (_MOST_CUTS if self.joined else 1):
             frames = int(len(self.cache.sound(utterance)) / speed) // SAMPLES_PER_FRAME
             if frames > 0:
                 spare = max(0, len(self.cache.sound(utterance)) - int(wanted * SAMPLES_PER_FRAME * speed))
@@ -168,6 +175,10 @@ class SpeechSet(Dataset):
                 break
             utterance = mates[rng.integers(len(mates))]
         return cuts
+
+    def _length(self, cuts: list[Cut]) -> int:
+        """Samples of the item that cuts make."""
+        return self.samples if self.joined or not cuts else sum(cut.frames for cut in cuts) * SAMPLES_PER_FRAME
 
     def _sound(self, cuts: list[Cut]) -> np.ndarray:
         """Sound of cuts, shape (samples,), silent after the last."""

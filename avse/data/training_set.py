@@ -21,6 +21,8 @@ from avse.errors import AvseError
 if TYPE_CHECKING:
     from avse.contracts.corruption import Corruption
 
+_TRIES = 8  # rivals that are drawn until one is long enough
+
 
 @dataclass
 class VideoDegradation:
@@ -153,11 +155,12 @@ class MixtureSet(SpeechSet):
     use_video : bool
         False: no video is read, for audio-only systems.
     seed : int
-    leave_out, corpora, balance :
+    leave_out, corpora, balance, joined :
         See `SpeechSet`.
     same_corpus : float
         Share of babble whose speakers all come from the corpus of the target, which has a video: microphone, room and
-        codec then say nothing about who is meant. Other babble follows `rival_share`.
+        codec then say nothing about who is meant. Other babble follows `rival_share`. Where there are utterances as
+        long as the target's, none is repeated.
     """
 
     def __init__(
@@ -180,10 +183,11 @@ class MixtureSet(SpeechSet):
         leave_out: int = 0,
         corpora: dict[str, float] | None = None,
         balance: float = 0.0,
+        joined: bool = True,
         same_corpus: float = 0.0,
     ) -> None:
-        shared = (cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out, corpora, balance)
-        super().__init__(utterances, *shared)
+        drawn = (speed, video_share, degradation, use_video, seed, leave_out, corpora, balance, joined)
+        super().__init__(utterances, cache, size, seconds, *drawn)
         self.same_corpus, self.rivals = same_corpus, self._rivals() if same_corpus else {}
         self.snr, self.talkers = tuple(snr), np.asarray(talkers, dtype=float)
         self.noises = [u for u in utterances if u.kind == "noise"]
@@ -209,7 +213,8 @@ class MixtureSet(SpeechSet):
         as_recorded = rng.random() < self.as_recorded
         speed = None if as_recorded else self.speed
         target, cuts = self._draw(rng, speed)
-        speech, noise = self._sound(cuts), self._noise(target, speed, rng)
+        samples = self._length(cuts)
+        speech, noise = self._sound(cuts)[:samples], self._noise(target, speed, rng, samples)
         if as_recorded:
             noise = _without_highest(noise, rng)
         else:
@@ -225,21 +230,23 @@ class MixtureSet(SpeechSet):
         clips, clean, noise = zip(*items)
         return Batch.from_clips(clips, clean, noise)
 
-    def _noise(self, target: Utterance, speed: tuple[float, float] | None, rng: np.random.Generator) -> np.ndarray:
+    def _noise(
+        self, target: Utterance, speed: tuple[float, float] | None, rng: np.random.Generator, samples: int
+    ) -> np.ndarray:
         condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
         if condition == "babble" and target.video is None and not self.babble_without_video:
             condition = "recorded" if self.noises else "coloured"
         if condition == "recorded":
-            noise = self._loop(self.noises[rng.integers(len(self.noises))], rng)
+            noise = self._loop(self.noises[rng.integers(len(self.noises))], rng, samples)
             if rng.random() < 0.25:
-                other = self._loop(self.noises[rng.integers(len(self.noises))], rng)
+                other = self._loop(self.noises[rng.integers(len(self.noises))], rng, samples)
                 noise = mix_at_snr(noise, other, rng.uniform(-5, 5))[0]
             return noise
         if condition == "coloured":
-            return _coloured(self.samples, rng)
+            return _coloured(samples, rng)
         if condition != "babble":
             raise AvseError(f"Unknown training condition {condition!r}; there are recorded, babble and coloured.")
-        total = np.zeros(self.samples, dtype=np.float32)
+        total = np.zeros(samples, dtype=np.float32)
         count = 1 + int(rng.choice(len(self.talkers), p=self.talkers / self.talkers.sum()))
         near = self.rivals.get(target.dataset) if target.video is not None else None
         if near is not None and rng.random() >= self.same_corpus:
@@ -250,12 +257,24 @@ class MixtureSet(SpeechSet):
                 talkers = near
             elif self.rival_share is not None and self.with_video and self.without_video:
                 talkers = self.with_video if rng.random() < self.rival_share else self.without_video
-            talker = talkers.draw(rng)
-            while talker.id == target.id or (talker.speaker and talker.speaker == target.speaker):
-                talker = (near or self.speech).draw(rng)
-            voice = self._loop(talker, rng, speed)
+            talker = self._rival(target, talkers, near or self.speech, rng)
+            if near is not None:
+                longest = math.ceil(samples * (1.0 if speed is None else speed[1]))
+                for _ in range(_TRIES):
+                    if len(self.cache.sound(talker)) >= longest:
+                        break
+                    talker = self._rival(target, near, near, rng)
+            voice = self._loop(talker, rng, samples, speed)
             total += voice / (np.sqrt(np.mean(voice**2)) + 1e-6)
         return total
+
+    @staticmethod
+    def _rival(target: Utterance, first: Pool, then: Pool, rng: np.random.Generator) -> Utterance:
+        """Somebody else's utterance, from `first`, or from `then` where that gave the target's speaker."""
+        talker = first.draw(rng)
+        while talker.id == target.id or (talker.speaker and talker.speaker == target.speaker):
+            talker = then.draw(rng)
+        return talker
 
     def _rivals(self) -> dict[str | None, Pool]:
         """The speech with a face by corpus, of those corpora that have more than one speaker."""
@@ -269,14 +288,18 @@ class MixtureSet(SpeechSet):
         }
 
     def _loop(
-        self, utterance: Utterance, rng: np.random.Generator, speeds: tuple[float, float] | None = None
+        self,
+        utterance: Utterance,
+        rng: np.random.Generator,
+        samples: int,
+        speeds: tuple[float, float] | None = None,
     ) -> np.ndarray:
         speed = 1.0 if speeds is None else float(rng.uniform(*speeds))
-        wanted = math.ceil(self.samples * speed)
+        wanted = math.ceil(samples * speed)
         length = len(self.cache.sound(utterance))
         start = int(rng.integers(0, max(0, length - wanted) + 1))
-        sound = at_speed(self.cache.excerpt(utterance, start, wanted), speed)[: self.samples]
-        return np.roll(np.resize(sound, self.samples), int(rng.integers(0, self.samples)) if length < wanted else 0)
+        sound = at_speed(self.cache.excerpt(utterance, start, wanted), speed)[:samples]
+        return np.roll(np.resize(sound, samples), int(rng.integers(0, samples)) if length < wanted else 0)
 
 
 def _without_highest(noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:

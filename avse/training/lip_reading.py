@@ -125,7 +125,7 @@ class LipReading:
 
 
 class LipSynchrony(LipToSpectrum):
-    """`LipToSpectrum` with a second head: which second of sound goes with which second of video.
+    """`LipToSpectrum` with a second head: which sound goes with which stretch of video.
 
     Arguments
     ---------
@@ -183,7 +183,8 @@ class SynchronyLoss(nn.Module):
 
     Every clip is cut to overlapping windows. The sound of each must be told from that of all others of the batch, and
     once more from those of its own clip alone, which are shifted by `step` frames and more; and the video likewise.
-    Windows that are mostly silent or unseen do not count.
+    Windows that are mostly silent or unseen do not count, nor do the clip's ends, which both networks could know by
+    the padding.
 
     Arguments
     ---------
@@ -193,10 +194,12 @@ class SynchronyLoss(nn.Module):
         Weight of the cross-entropies, whose mean is taken.
     window, step : int
         Length and shift of the windows in frames.
+    margin : int
+        Frames at both ends of a clip that no window holds.
 
     Example
     -------
-    >>> loss = SynchronyLoss(bands=4, window=4, step=2)
+    >>> loss = SynchronyLoss(bands=4, window=4, step=2, margin=0)
     >>> clean, seen = torch.randn(2, 6400), torch.ones(2, 10, dtype=torch.bool)
     >>> batch = Batch(clean, torch.tensor([6400, 6400]), torch.zeros(2, 10, 88, 88), seen, clean=clean)
     >>> alike = torch.randn(2, 10, 16)
@@ -207,10 +210,12 @@ class SynchronyLoss(nn.Module):
 
     compares_without_video = False
 
-    def __init__(self, bands: int = 20, sync_weight: float = 0.3, window: int = 25, step: int = 5) -> None:
+    def __init__(
+        self, bands: int = 20, sync_weight: float = 0.3, window: int = 15, step: int = 5, margin: int = 3
+    ) -> None:
         super().__init__()
         self.band_level = BandLevelLoss(bands)
-        self.sync_weight, self.window, self.step = sync_weight, window, step
+        self.sync_weight, self.window, self.step, self.margin = sync_weight, window, step, margin
 
     def levels(self, batch: Batch) -> torch.Tensor:
         """See `BandLevelLoss.levels`."""
@@ -244,11 +249,13 @@ class SynchronyLoss(nn.Module):
 
     def _similarities(self, found: LipReading, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines of all windows that count, shape (video windows, audio windows), and the clip of each."""
-        cut = lambda stream: stream.unfold(1, self.window, self.step)
-        if batch.valid.shape[1] < self.window:
+        frames = batch.valid.shape[1]
+        cut = lambda stream: stream[:, self.margin :].unfold(1, self.window, self.step)
+        if frames < self.window + self.margin:
             return found.video.new_zeros(0, 0), batch.lengths.new_zeros(0)
         counts = cut(batch.valid).float().mean(dim=2) >= _SEEN
         counts &= cut(self._active(batch)).float().mean(dim=2) >= 0.5
+        counts &= cut(length_mask(batch.lengths // SAMPLES_PER_FRAME - self.margin, frames)).all(dim=2)
         video, audio = (
             F.normalize(cut(stream.float())[counts].flatten(1), dim=1) for stream in (found.video, found.audio)
         )
@@ -265,13 +272,13 @@ class SynchronyLoss(nn.Module):
 
 
 class _Tower(nn.Module):
-    """Per frame: a linear layer, residual convolutions over 5 frames, and a linear layer."""
+    """Per frame: a linear layer, residual convolutions over 3 frames, and a linear layer."""
 
     def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, layers: int) -> None:
         super().__init__()
         self.enter = nn.Linear(input_dim, hidden_dim)
         self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim) for _ in range(layers))
-        self.time = nn.ModuleList(nn.Conv1d(hidden_dim, hidden_dim, 5, padding=2) for _ in range(layers))
+        self.time = nn.ModuleList(nn.Conv1d(hidden_dim, hidden_dim, 3, padding=1) for _ in range(layers))
         self.leave = nn.Linear(hidden_dim, output_dim)
 
     def forward(self, stream: torch.Tensor) -> torch.Tensor:

@@ -103,6 +103,16 @@ def test_babble_of_the_same_corpus_has_speakers_of_the_same_corpus_with_a_face(c
     assert all(_power_at(alone[index][2], 800) > 0.8 for index in range(8))  # nobody else is in its corpus
 
 
+def test_short_utterances_stay_short_where_they_are_not_joined(corpus) -> None:
+    mixtures = MixtureSet(*corpus, size=8, seconds=4.0, video_share=1.0, joined=False)
+    for index in range(8):
+        clip, clean, noise = mixtures[index]
+        assert len(clip.audio) == len(clean) == len(noise) == 37 * 640  # of 1.5 s
+        assert clip.valid.all() and clip.mouth[:, 0, 0].tolist() == list(range(37))
+    batch = mixtures.collate([mixtures[0], mixtures[1]])
+    assert batch.lengths.tolist() == [37 * 640] * 2
+
+
 def test_nothing_to_train_on_is_said(corpus) -> None:
     utterances, cache = corpus
     with pytest.raises(AvseError, match="no clean speech"):

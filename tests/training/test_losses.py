@@ -91,7 +91,7 @@ def _read(batch: Batch, loss: SynchronyLoss, video: torch.Tensor, audio: torch.T
 def test_synchrony_tells_the_second_and_its_shift() -> None:
     clean, seen = torch.randn(3, 40 * 640), torch.ones(3, 40, dtype=torch.bool)
     batch = Batch(clean, torch.full((3,), 40 * 640), torch.zeros(3, 40, 88, 88), seen, clean=clean)
-    loss, heard = SynchronyLoss(bands=4, window=10, step=5), torch.randn(3, 40, 16)
+    loss, heard = SynchronyLoss(bands=4, window=10, step=5, margin=0), torch.randn(3, 40, 16)
     right = _read(batch, loss, heard, heard)
     assert float(loss(right, batch)) < 0.01
     assert loss.scores(right, batch)["found_in_clip"] == loss.scores(right, batch)["found"] == [1.0] * 3
@@ -106,9 +106,14 @@ def test_silent_and_unseen_seconds_do_not_count() -> None:
     clean[0, 10 * 640 :] = 0.0
     seen[1, :10] = False
     batch = Batch(clean, torch.full((2,), 20 * 640), torch.zeros(2, 20, 88, 88), seen, clean=clean)
-    loss, heard = SynchronyLoss(bands=4, window=10, step=10), torch.randn(2, 20, 8)
+    loss, heard = SynchronyLoss(bands=4, window=10, step=10, margin=0), torch.randn(2, 20, 8)
     _, clip = loss._similarities(_read(batch, loss, heard, heard), batch)
     assert clip.tolist() == [0, 1]
+    batch.lengths = torch.tensor([20 * 640, 16 * 640])
+    loss = SynchronyLoss(bands=4, window=6, step=4, margin=3)
+    _, clip = loss._similarities(_read(batch, loss, heard, heard), batch)
+    assert clip.tolist() == [0, 0]  # frames 3 to 8 and 7 to 12; in the other clip 3 to 8, hardly seen
+    loss = SynchronyLoss(bands=4, window=10, step=10, margin=0)
     batch.valid = torch.zeros_like(seen)
     nothing = _read(batch, loss, heard, heard)
     assert float(loss(nothing, batch)) == 0.0 and all(np.isnan(loss.scores(nothing, batch)["found"]))
