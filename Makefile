@@ -31,7 +31,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 install: $(VENV)/.installed  ## make .venv and install avse and the example plugins in it, with what the tests need
 
 demo: install  ## enhance a synthetic talking face with the embedded model; writes demo/
-	$(BIN)/python -m avse.demo --out demo
+	$(BIN)/python -m avse.demo --output demo
 
 test: install  ## run all tests and the examples in docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
@@ -43,7 +43,7 @@ lint: install  ## check style and layout
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: install  ## check the types of the public API
+types: install  ## check types with mypy
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs  ## build the documentation and run its tutorials; writes docs/_build/html

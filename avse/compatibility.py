@@ -75,7 +75,7 @@ NAMES = {
     "avse.media.find_talkers": "avse.media.find_speakers",
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
     "avse.signal.level.floor_over_steps": "avse.signal.levels.floor_over_frames",
-    "avse.evaluation.separation.evaluate_separation": "avse.evaluation.runner.evaluate",
+    "avse.evaluation.separation.evaluate_separation": "avse.evaluation.runner.evaluate_separation",
     "avse.signal.metrics.check_sounds": "avse.signal.metrics.check_audio",
     "avse.signal.mixture.typical_power": "avse.signal.wiener.geometric_mean_power",
     "avse.signal.stft.repeat_to_steps": "avse.signal.stft.repeat_to_frames",

@@ -137,11 +137,11 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     parser = argparse.ArgumentParser(prog="python -m avse.demo", description=__doc__.splitlines()[0].split(": ")[1])
-    parser.add_argument("--out", default="demo", help="folder to write (default: demo)")
+    parser.add_argument("-o", "--output", default="demo", help="folder to write (default: demo)")
     parser.add_argument("--model", default="avse-small", help="name or folder of a model (default: avse-small)")
     options = parser.parse_args(arguments)
     try:
-        demo = run_demo(options.out, options.model)
+        demo = run_demo(options.output, options.model)
     except AvseError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

@@ -67,6 +67,17 @@ except SystemExit:
 """
 
 
+def test_an_editor_sees_the_names_that_the_front_door_gives() -> None:
+    """`__all__`, the imports for type checkers, and what is imported on first use are one list."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    typed = {(node.module, alias.name) for node in block.body for alias in node.names}  # type: ignore[attr-defined]
+    assert typed == {(module, name) for module, names in avse._FROM.items() for name in names}
+    assert sorted([*(name for _, name in typed), "__version__"]) == sorted(avse.__all__) == dir(avse)
+    assert all(getattr(avse, name) is not None for name in avse.__all__)
+    assert (PACKAGE / "py.typed").is_file()
+
+
 @pytest.mark.parametrize("code", ["import avse", _HELP], ids=["import avse", "avse --help"])
 def test_starts_within_half_a_second_and_without_heavy_packages(code: str) -> None:
     loaded = _run(code + "\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))").splitlines()[-1]

@@ -297,7 +297,7 @@ class ScorePrior(Prior):
     Attributes
     ----------
     sde : Sde
-        The equation; `marginal` and `drift_and_diffusion` are its own.
+        The equation, whose `marginal` and `drift_and_diffusion` these are.
     """
 
     sde: Sde
@@ -322,7 +322,6 @@ class ScorePrior(Prior):
         tensor, shape (batch, frames, bins), complex
         """
 
-    @abstractmethod
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """p_t(state | speech) is Gaussian with mean `scale * speech` and standard deviation `std`.
 
@@ -330,10 +329,12 @@ class ScorePrior(Prior):
         -------
         scale, std : tensor, shape (batch,)
         """
+        return self.sde.marginal(time)
 
-    @abstractmethod
     def drift_and_diffusion(self, state: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """f(state, t), shape (batch, frames, bins), and g(t), shape (batch,)."""
+        decay, diffusion = self.sde.coefficients(time)
+        return -decay[:, None, None] * state, diffusion
 
     def speech_given(
         self, state: torch.Tensor, time: torch.Tensor, context: Context

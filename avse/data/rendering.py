@@ -43,6 +43,7 @@ from avse.files import write_csv
 MANIFEST, MIXTURES = "manifest.csv", "mixtures.csv"
 _COLUMNS = ["id", "mixture", "talkers", "clean", "video", "speaker", "sexes", "snr"]
 _PEAK = 0.99
+_Parts = tuple[np.ndarray, np.ndarray, np.ndarray]  # clean, noise, noisy
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Mixture:
         return self.utterances[0]
 
 
-def render_scene(scene: Scene, audio: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def render_scene(scene: Scene, audio: Callable[[str], np.ndarray]) -> _Parts:
     """Mix one scene.
 
     Arguments
@@ -144,7 +145,7 @@ def render_scenes(
     write = _write_several if several else _write_one
 
     def render(scene: Scene) -> Any:
-        return write(scene, utterances, out_dir, *render_scene(scene, audio))
+        return write(scene, utterances, out_dir, render_scene(scene, audio))
 
     rows: list[Any] = []
     with ThreadPoolExecutor(max(1, jobs)) as pool:
@@ -256,19 +257,12 @@ def _check(
         raise AvseError("\n  ".join([f"{scene_file}: does not fit {manifest}.", *problems[:10], *more]))
 
 
-def _write_one(
-    scene: Scene,
-    utterances: Mapping[str, Utterance],
-    folder: Path,
-    clean: np.ndarray,
-    noise: np.ndarray,
-    noisy: np.ndarray,
-) -> Utterance:
+def _write_one(scene: Scene, utterances: Mapping[str, Utterance], folder: Path, parts: _Parts) -> Utterance:
     """Write the files of a mixture of one speaker; its row of `manifest.csv`."""
-    parts = {"clean": clean[0], "noise": noise, "noisy": noisy}
-    files = {part: folder / part / f"{scene.id}.flac" for part in parts}
-    for part, audio in parts.items():
-        write_audio(files[part], audio)
+    clean, noise, noisy = parts
+    files = {part: folder / part / f"{scene.id}.flac" for part in ("clean", "noise", "noisy")}
+    for path, audio in zip(files.values(), (clean[0], noise, noisy)):
+        write_audio(path, audio)
     target = utterances[scene.target]
     recording = utterances[scene.sources[0].ids[0]] if scene.condition == "recorded" else None
     return Utterance(
@@ -289,15 +283,9 @@ def _write_one(
     )
 
 
-def _write_several(
-    scene: Scene,
-    utterances: Mapping[str, Utterance],
-    folder: Path,
-    clean: np.ndarray,
-    noise: np.ndarray,
-    noisy: np.ndarray,
-) -> list[str]:
+def _write_several(scene: Scene, utterances: Mapping[str, Utterance], folder: Path, parts: _Parts) -> list[str]:
     """Write the files of a mixture of several speakers; its row of `mixtures.csv`."""
+    clean, _, noisy = parts
     targets = [utterances[name] for name in scene.targets]
     files = [f"{scene.id}.talker{number}.wav" for number in range(1, len(targets) + 1)]
     for file, audio in zip([f"{scene.id}.wav", *files], [noisy, *clean]):

@@ -241,6 +241,19 @@ def evaluate(
     return summary
 
 
+def evaluate_separation(
+    manifest: str | Path,
+    out: str | Path,
+    *,
+    model: Any = "av-vae",
+    voices: str = "blind",
+    keep: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """`evaluate` with the arguments that it had for several speakers in the last release."""
+    return evaluate(manifest, out, model=model, speakers=voices, keep_estimates=keep, **options)
+
+
 def read_scores(out: str | Path) -> list[Row]:
     """Rows of the `scores.csv` of an evaluation: numbers as float, None where there is no score.
 

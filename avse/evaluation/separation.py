@@ -17,18 +17,8 @@ from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
 
 FACTS = ("id", "talkers", "speaker", "sexes", "snr")
-METRICS = {
-    "si_sdr_improvement": "SI-SDR improvement (dB)",
-    "sdr": "SDR (dB)",
-    "sir": "SIR (dB)",
-    "sar": "SAR (dB)",
-    "pesq_wb": "PESQ-WB",
-    "estoi": "ESTOI",
-    "wrong_speaker": "wrong speaker (%)",
-    "switch_accuracy": "switch accuracy (%)",
-}
+METRICS = ("si_sdr_improvement", "sdr", "sir", "sar", "pesq_wb", "estoi", "wrong_speaker", "switch_accuracy")
 __getattr__ = compatibility.old_names(__name__)
-_PERCENT = ("wrong_speaker", "switch_accuracy")
 
 
 @dataclass(frozen=True)
@@ -190,16 +180,22 @@ def group_means(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], seed:
 def separation_table(summaries: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table with a row for each system and group: means with 95 % intervals.
 
-    >>> scores = {name: {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4} for name in METRICS}
-    >>> print(separation_table([{"label": "mine", "groups": {"all": scores}}]).splitlines()[2][:37])
+    >>> scores = {"sdr": {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4}}
+    >>> about = {"sdr": {"name": "SDR", "unit": "dB"}}
+    >>> print(separation_table([{"label": "mine", "metrics": about, "groups": {"all": scores}}]))
+    | system | mixtures | SDR (dB) |
+    |---|---|---|
     | mine | all | 0.50 (0.25 to 0.75) |
+    <BLANKLINE>
     """
-    metrics = list(dict.fromkeys(name for one in summaries for scores in one["groups"].values() for name in scores))
-    titles = [METRICS.get(name, name) for name in metrics]
+    metrics = summaries[0]["metrics"]
+    shares = [name for name in metrics if name in ("wrong_speaker", "switch_accuracy")]
+    units = {name: "%" if name in shares else about["unit"] for name, about in metrics.items()}
+    titles = [metrics[name]["name"] + (f" ({unit})" if unit in ("dB", "%") else "") for name, unit in units.items()]
     lines = ["| system | mixtures | " + " | ".join(titles) + " |", "|---" * (len(metrics) + 2) + "|"]
     for summary in summaries:
         for name, scores in summary["groups"].items():
-            cells = [_cell(scores[metric], 100.0 if metric in _PERCENT else 1.0) for metric in metrics]
+            cells = [_cell(scores[metric], 100.0 if metric in shares else 1.0) for metric in metrics]
             lines.append(f"| {summary['label']} | {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

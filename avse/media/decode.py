@@ -249,19 +249,19 @@ class VideoSource:
         zero : float
             Start of the first 40 ms, in seconds of the file's clock.
         """
-        shown, picture = self._first, None
+        shown, converted = self._first, None
         following = next(self._frames, None)
         index = 0
         while shown is not None:
             at = zero + (index + 0.5) / VIDEO_RATE
             while following is not None and _time(following) <= at:
-                shown, picture, following = following, None, next(self._frames, None)
+                shown, converted, following = following, None, next(self._frames, None)
             hold = min(_LONGEST_HOLD, _time(following) - _time(shown)) if following is not None else self._last_hold()
             if at < _time(shown):
                 yield None
             elif at < _time(shown) + hold:
-                picture = picture or self._frame(shown)
-                yield picture
+                converted = converted or self._frame(shown)
+                yield converted
             else:
                 yield None
                 if following is None:

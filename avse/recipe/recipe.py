@@ -240,7 +240,7 @@ def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None, *
     overrides : mapping, optional
         As in `load_recipe`, held to the same rules as the recipe.
     old : bool
-        Whether an older version wrote it, whose names are no mistake of anybody.
+        Whether an older version wrote it: its old names are then not warned of.
 
     Raises
     ------

@@ -21,10 +21,10 @@ _LARGEST_SCALE = math.log(100.0)
 
 
 class LipToSpectrum(nn.Module):
-    """A visual front-end with a linear head that predicts the band levels of the speech for each video frame.
+    """A visual front-end with a linear head that predicts the band levels of speech for each video frame.
 
-    What it learns is when and how loudly which part of the spectrum sounds: what an enhancer needs from a mouth. Only
-    clean talking clips are used, and no mixture is seen.
+    The network learns when each part of the spectrum has power, and how much; an enhancer needs the same of a mouth. It
+    is trained on clean clips, without mixtures.
 
     Arguments
     ---------
@@ -78,7 +78,7 @@ class BandLevelLoss(nn.Module):
         self.register_buffer("filters", _mel_filters(bands, self.fft_size // 2 + 1), persistent=False)
 
     def levels(self, batch: Batch) -> torch.Tensor:
-        """Band levels of the clean speech, shape (batch, video_frames, bands): log scale, zero mean in each clip."""
+        """Band levels of clean speech, shape (batch, video_frames, bands): log scale, zero mean in each clip."""
         frames = batch.valid.shape[1]
         power = stft(clean_of(batch), self.fft_size, SAMPLES_PER_FRAME // 2).abs().square()
         power = power[:, : 2 * frames].unflatten(1, (frames, 2)).mean(dim=2) @ self.filters

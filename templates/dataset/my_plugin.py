@@ -16,16 +16,16 @@ from avse.errors import AvseError
 from avse.plugins import register
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".mpg")
-SOUNDS = (".wav", ".flac")
+AUDIO = (".wav", ".flac")
 
 
 @register("dataset", "my_plugin")
 class MyPlugin(Dataset):
     """Clips in a folder for each speaker, and recorded noise in a folder `noise`.
 
-    A clip is a video `SPEAKER/CLIP.mp4`, a sound `SPEAKER/CLIP.wav`, or both with
-    one name: then the sound is that of the file, which must begin with the video.
-    A fifth of the speakers each, and of the noises, is dev and test.
+    A clip is a video `SPEAKER/CLIP.mp4`, an audio file `SPEAKER/CLIP.wav`, or both
+    with one name: then the audio is that of the file, which must start with the
+    video. A fifth of the speakers each, and of the noises, is dev and test.
 
     Arguments
     ---------
@@ -71,12 +71,12 @@ class MyPlugin(Dataset):
         files = sorted(folder.glob("*/*"))
         clips = {}
         for path in files:
-            if path.suffix.lower() in VIDEOS + SOUNDS:
+            if path.suffix.lower() in VIDEOS + AUDIO:
                 clips.setdefault((path.parent.name, path.stem), []).append(path)
         noises = sorted(name for speaker, name in clips if speaker == "noise")
         speakers = sorted({speaker for speaker, _ in clips} - {"noise"})
         if not speakers:
-            # KEEP: say what was looked for, and write nothing.
+            # KEEP: name the expected files, and write nothing.
             looked_for = "SPEAKER/CLIP.mp4 and SPEAKER/CLIP.wav"
             raise AvseError(f"{folder}: holds no clips. Looked for {looked_for}.")
         # KEEP: no speaker and no noise is in two splits.
@@ -85,22 +85,22 @@ class MyPlugin(Dataset):
         rows = []
         for (speaker, name), paths in sorted(clips.items()):
             video = next((p for p in paths if p.suffix.lower() in VIDEOS), None)
-            sound = next((p for p in paths if p.suffix.lower() in SOUNDS), video)
+            audio = next((p for p in paths if p.suffix.lower() in AUDIO), video)
             if speaker == "noise":
                 row = Utterance(
                     f"noise/{name}",
                     kind="noise",
                     split=noise_split_of[name],
-                    noise=sound,
+                    noise=audio,
                     recording=name,
                     dataset="my_plugin",
                 )
             else:
-                # CHANGE: `text=` for what is said, where the corpus tells it.
+                # CHANGE: `text=` for the words, if the corpus has them.
                 row = Utterance(
                     f"{speaker}/{name}",
                     split=split_of[speaker],
-                    clean=sound,
+                    clean=audio,
                     video=video,
                     speaker=speaker,
                     dataset="my_plugin",

@@ -1,4 +1,4 @@
-"""Mouth tracker `my_plugin`: finds the faces of one picture.
+"""Mouth tracker `my_plugin`: detects the faces of one frame.
 
 A comment with CHANGE stands where your idea goes; one with KEEP tells what the
 checks hold you to.
@@ -24,7 +24,7 @@ class MyPlugin(MouthTracker):
     neighbours : int
         Overlapping detections that a face needs.
 
-    Takes a picture (height, width, 3) uint8; returns a list of `Face`.
+    Takes a frame (height, width, 3) uint8; returns a list of `Face`.
 
     Example
     -------
@@ -45,8 +45,8 @@ class MyPlugin(MouthTracker):
         # costs nothing.
         self._detector: Any = None
 
-    # KEEP: one picture at a time, nothing remembered from the last. Following a face,
-    # smoothing and cropping are done by `avse`, the same way for every tracker.
+    # KEEP: one frame at a time and no state. `avse` follows the face, smooths its
+    # position and crops the mouth, for every tracker.
     def detect(self, frame: np.ndarray, min_size: float = 0.0) -> list[Face]:
         """See `MouthTracker.detect`: frame (height, width, 3)."""
         # Heavy packages are imported where they are used, too.

@@ -96,7 +96,8 @@ def test_the_gradient_of_each_speaker_is_that_of_the_joint_energy(make) -> None:
     numbers = ([g[0, :, 0].tolist() for g in gains], noise[0].tolist(), power[0].tolist())
     for j, state in enumerate(states):
         others = sum(gains[i][:, None] * decoded[i] for i in range(3) if i != j)
-        _, cost, nll, gradient = energy(replace(state, interference=others), latents[j])
+        with torch.no_grad():
+            _, cost, nll, gradient = energy(replace(state, interference=others), latents[j])
         for chain in range(chains):
             here = [z[0, chain] for z in latents]
             others = sum(0.5 * float((z**2).sum()) if make is ToyPrior else 0.0 for i, z in enumerate(here) if i != j)

@@ -19,7 +19,12 @@ from avse.evaluation.studies.lips import envelope, measure_lips
 from avse.model import Model, load
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = {"size": "tiny", "width": 32, "video_dim": 8, "visual_frontend.channels": [4], "inference.sampler.steps": 2}
+SMALL = {
+    "model.size": "tiny",
+    "visual_frontend.output_dim": 8,
+    "visual_frontend.channels": [4],
+    "inference.sampler.steps": 2,
+}
 
 
 @pytest.fixture(scope="module")

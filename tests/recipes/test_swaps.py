@@ -20,6 +20,8 @@ from avse.recipe import Recipe, explain, load_recipe
 
 from .conftest import ROOT, ROWS
 
+pytestmark = pytest.mark.slow
+
 # What may be said of a plugin that belongs to another family. Nothing may be said of a dimension.
 _FAMILY = r"wants a \w+Prior.* here|needs the argument speakers"
 _OF_DATA = ("corruption", "mouth_tracker")

@@ -140,7 +140,7 @@ class MouthCropper:
         self._tracks: list[_Track] = []
         self._followed: _Track | None = None
         self._detected = -INTERVAL  # frame of the last detection
-        self._scanned = -_FULL_INTERVAL  # frame of the last look at a whole frame
+        self._scanned = -_FULL_INTERVAL  # frame of the last detection in a whole frame
         self._most_faces, self._most_at = 0, 0
 
     def run(self, frames: Iterable[Frame | None]) -> Iterator[tuple[np.ndarray, bool]]:

@@ -108,15 +108,6 @@ class DiffusionPrior(ScorePrior):
         """See `ScorePrior.state_of`: (batch, frames, bins)."""
         return compress(spectrum)
 
-    def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `ScorePrior.marginal`: both (batch,)."""
-        return self.sde.marginal(time)
-
-    def drift_and_diffusion(self, state: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `ScorePrior.drift_and_diffusion`: (batch, frames, bins) and (batch,)."""
-        decay, diffusion = self.sde.coefficients(time)
-        return -decay[:, None, None] * state, diffusion
-
     def score(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
         """See `ScorePrior.score`: (batch, frames, bins)."""
         scale, std = (value[:, None, None] for value in self.marginal(time))

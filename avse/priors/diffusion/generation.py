@@ -12,7 +12,7 @@ from avse.errors import AvseError
 from avse.priors.diffusion.base import DiffusionPrior
 from avse.signal.levels import level_scale
 from avse.signal.random import clip_generators, complex_noise
-from avse.signal.stft import length_mask
+from avse.signal.stft import length_mask, pool_to_video_frames
 
 if TYPE_CHECKING:
     from avse.contracts.sampler import Sampler
@@ -100,6 +100,6 @@ def frame_features(prior: DiffusionPrior, batch: Batch, time: float = 0.1) -> tu
         now = state.real.new_full((1,), max(time, prior.sde.first_time))
         state = prior.marginal(now)[0][:, None, None] * state
         ratio = SAMPLES_PER_FRAME // prior.hop
-        features = prior.features(state, now, context)[0, : frames * ratio].unflatten(0, (-1, ratio)).mean(dim=1)
+        features = pool_to_video_frames(prior.features(state, now, context)[0].T, frames, ratio).T
         visual = prior.visual_features(batch) if bool(batch.valid.any()) else None
     return features, None if visual is None else visual[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 MODELS = Path(__file__).parent / "models"
 LEAST_SCORE = 0.5
-_INPUT = 128  # side of the picture that the network was trained on, in pixels
+_INPUT = 128  # side of the image that the network was trained on, in pixels
 _LEAST_FACE = 0.16  # the smallest face that it finds there, as a share of that side
 _GRIDS = ((8, 2), (16, 6))  # pixels between the anchors of a grid, and how many stand at each place
 _OVERLAP = 0.3  # intersection over union of two boxes of one face
@@ -18,7 +18,7 @@ _OVERLAP = 0.3  # intersection over union of two boxes of one face
 
 @dataclass(frozen=True)
 class Detection:
-    """One face, in pixels of the picture.
+    """One face, in pixels of the image.
 
     Arguments
     ---------
@@ -40,7 +40,7 @@ class BlazeFace:
     Arguments
     ---------
     min_face : float
-        Smallest face to look for, as a share of the picture's shorter side.
+        Smallest face to detect, as a share of the image's shorter side.
     """
 
     def __init__(self, min_face: float) -> None:
@@ -65,7 +65,7 @@ class BlazeFace:
         smallest = max(self.min_face * min(height, width), min_size, 1.0)
         side = _INPUT
         found = [self._at_scale(frame, side / max(height, width))]
-        # One look at twice the size for each halving of the smallest face, but none at an enlarged picture.
+        # One look at twice the size for each halving of the smallest face, but none at an enlarged image.
         while side * smallest / max(height, width) < _LEAST_FACE * _INPUT and side < max(height, width):
             side *= 2
             found.append(self._at_scale(frame, side / max(height, width)))
@@ -73,7 +73,7 @@ class BlazeFace:
         return _merge(boxes, points, scores)
 
     def _at_scale(self, frame: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Candidates in the picture resized by `scale`: boxes (n, 4), points (n, 6, 2), scores (n,)."""
+        """Candidates in the image resized by `scale`: boxes (n, 4), points (n, 6, 2), scores (n,)."""
         import cv2
 
         if self._network is None:
@@ -82,10 +82,10 @@ class BlazeFace:
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         small = cv2.resize(frame, tuple(size.tolist()), interpolation=way)
         side = int(max(size))
-        picture = np.zeros((side, side, 3), dtype=np.float32)  # grey beyond the picture
+        image = np.zeros((side, side, 3), dtype=np.float32)  # grey beyond the image
         left, top = ((side - size) // 2).tolist()
-        picture[top : top + size[1], left : left + size[0]] = small.astype(np.float32) / 127.5 - 1.0
-        self._network.setInput(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
+        image[top : top + size[1], left : left + size[0]] = small.astype(np.float32) / 127.5 - 1.0
+        self._network.setInput(np.ascontiguousarray(image.transpose(2, 0, 1)[None]))
         logits, shifts = self._network.forward(("classificators", "regressors"))
         scores = 1.0 / (1.0 + np.exp(-np.clip(logits.ravel(), -80.0, 80.0)))
         keep = scores >= LEAST_SCORE
@@ -98,7 +98,7 @@ class BlazeFace:
 
 
 def _anchors(side: int) -> np.ndarray:
-    """Centres of the anchors in a square picture, in the order of the network's outputs, shape (anchors, 2)."""
+    """Centres of the anchors in a square image, in the order of the network's outputs, shape (anchors, 2)."""
     grids = []
     for stride, count in _GRIDS:
         places = (np.arange(-(-side // stride)) + 0.5) * stride

@@ -29,8 +29,8 @@ LANDMARK_PARTS = {
 }
 
 _POINTS = 468
-_INPUT = 192  # side of the picture that the network takes, in pixels
-_MARGIN = 1.5  # side of that picture, in sides of the face's box
+_INPUT = 192  # side of the image that the network takes, in pixels
+_MARGIN = 1.5  # side of that image, in sides of the face's box
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Mesh:
     Arguments
     ---------
     landmarks : array, shape (468, 3)
-        (x, y, depth) in pixels of the picture; depth grows away from the camera.
+        (x, y, depth) in pixels of the image; depth grows away from the camera.
     score : float
         How sure it is that there is a face, in [0, 1].
     """
@@ -68,19 +68,19 @@ class Mesh:
 class FaceMesh(MouthTracker):
     """Eyes and lips by MediaPipe's face mesh, which OpenCV runs; nothing else is needed and nothing is downloaded.
 
-    A first network (BlazeFace) finds faces; a second lays a mesh of 468 points on each, in a picture of the face turned
-    upright. A corner of the mouth is the mean of those of the outer and of the inner lip, an eye the mean of its 16
-    points: their errors average out, and crops are steadier than with single landmarks.
+    A first network (BlazeFace) detects faces; a second estimates a mesh of 468 points on each, in an upright crop of
+    the face. A corner of the mouth is the mean of those of the outer and of the inner lip, an eye the mean of its 16
+    points: the average has a smaller error, and crops are steadier than with single landmarks.
 
     Arguments
     ---------
     min_face : float
-        Smallest face to look for, as a share of the picture's shorter side. Halving it costs about four times more.
+        Smallest face to detect, as a share of the image's shorter side. Halving it costs about four times more.
     passes : int
-        How often the mesh is laid, each time in the picture that the one before asks for. More than one makes up for a
-        face that was boxed badly; the crops of clean video gain nothing.
+        How often the mesh is estimated, each time in the crop that follows from the previous one. A second one corrects
+        a bad box; crops of clean video do not improve.
     min_score : float
-        What the second network must give a face, in [0, 1].
+        Smallest score of a face by the second network, in [0, 1].
 
     Example
     -------
@@ -100,7 +100,7 @@ class FaceMesh(MouthTracker):
         self._network: Any = None
 
     def detect(self, frame: np.ndarray, min_size: float = 0.0) -> list[Face]:
-        """Find every face; see `MouthTracker.detect`: a picture (height, width, 3) in, a list of `Face` out."""
+        """Find every face; see `MouthTracker.detect`: a image (height, width, 3) in, a list of `Face` out."""
         return [_face(mesh) for mesh in self.meshes(frame, min_size)]
 
     @property
@@ -140,7 +140,7 @@ class FaceMesh(MouthTracker):
         return Mesh(landmarks, score)
 
     def _landmarks(self, frame: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, float]:
-        """The mesh in a square of the picture, given as the affine map from the network's picture to it."""
+        """The mesh in a square of the image, given as the affine map from the network's image to it."""
         import cv2
 
         if self._network is None:
@@ -150,13 +150,13 @@ class FaceMesh(MouthTracker):
         flag, mesh = (np.asarray(part).ravel() for part in self._network.forward(("conv2d_31", "conv2d_21")))
         points = mesh.reshape(_POINTS, 3)
         seen = points[:, :2] @ square[:, :2].T + square[:, 2]
-        depth = points[:, 2:] * np.hypot(*square[:, 0])  # in units of the network's picture, as x and y are
+        depth = points[:, 2:] * np.hypot(*square[:, 0])  # in units of the network's image, as x and y are
         score = 1.0 / (1.0 + np.exp(-np.clip(flag[0], -80.0, 80.0)))
         return np.hstack([seen, depth]).astype(float), float(score)
 
 
 def _square(points: np.ndarray, eyes: np.ndarray) -> np.ndarray | None:
-    """Affine map (2, 3) from the network's picture to the square around a face with level eyes; None if it is empty."""
+    """Affine map (2, 3) from the network's image to the square around a face with level eyes; None if it is empty."""
     across = eyes[1] - eyes[0]
     length = float(np.hypot(*across))
     low, high = points.min(axis=0), points.max(axis=0)

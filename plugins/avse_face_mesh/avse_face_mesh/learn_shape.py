@@ -1,8 +1,8 @@
-"""Learn the deformable face of `models/face_shape.npz` from films of talking faces.
+"""Learn the deformable face of `models/face_shape.npz` from videos of talking faces.
 
     python -m avse_face_mesh.learn_shape OUT.npz FILM...
 
-The folder of a film names who talks in it; everybody counts the same, however many films there are.
+The folder of a video names the speaker in it; each speaker has the same weight, whatever the number of videos.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from avse.media.faces.shape_model import ShapeModel
 
 from .face_mesh import LANDMARK_PARTS, FaceMesh
 
-EVERY = 5  # frames between looks
+EVERY = 5  # video frames between detections
 _MODES = 16
 _FRONTAL = 30.0  # heads that are turned further teach the network's mistakes, in degrees
 _ROUNDS = 5
 
 
-def gather(films: list[Path], seconds: float = 1.4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Landmarks of every fifth frame of films' beginnings.
+def gather(videos: list[Path], seconds: float = 1.4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Landmarks of every fifth frame of videos' beginnings.
 
     Returns
     -------
-    landmarks : array, shape (looks, 468, 3)
-    talker, clip : array, shape (looks,), int
+    landmarks : array, shape (faces, 468, 3)
+    speaker, clip : array, shape (faces,), int
     """
     import av
 
-    mesh, landmarks, talker, clip = FaceMesh(), [], [], []
-    talkers = sorted({film.parent for film in films})
-    for number, film in enumerate(films):
-        with av.open(str(film)) as container:
+    mesh, landmarks, speaker, clip = FaceMesh(), [], [], []
+    speakers = sorted({video.parent for video in videos})
+    for number, video in enumerate(videos):
+        with av.open(str(video)) as container:
             for index, frame in enumerate(container.decode(video=0)):
                 if index >= seconds * 25:
                     break
                 if index % EVERY == 0 and (found := mesh.meshes(frame.to_ndarray(format="rgb24"))):
                     landmarks.append(found[0].landmarks)
-                    talker.append(talkers.index(film.parent))
+                    speaker.append(speakers.index(video.parent))
                     clip.append(number)
-    return np.array(landmarks), np.array(talker), np.array(clip)
+    return np.array(landmarks), np.array(speaker), np.array(clip)
 
 
-def learn(landmarks: np.ndarray, talker: np.ndarray, clip: np.ndarray, modes: int = _MODES) -> ShapeModel:
+def learn(landmarks: np.ndarray, speaker: np.ndarray, clip: np.ndarray, modes: int = _MODES) -> ShapeModel:
     """A symmetric mean face, and its principal deformations.
 
     Arguments
     ---------
-    landmarks : array, shape (looks, points, 3)
-        Looks of one clip follow each other, `EVERY` frames apart.
-    talker, clip : array, shape (looks,), int
+    landmarks : array, shape (faces, points, 3)
+        Faces of one clip follow each other, `EVERY` frames apart.
+    speaker, clip : array, shape (faces,), int
     modes : int
 
     Returns
@@ -63,7 +63,7 @@ def learn(landmarks: np.ndarray, talker: np.ndarray, clip: np.ndarray, modes: in
     ShapeModel
         In units of the distance from the eyes to the mouth of the mean face.
     """
-    share = 1 / np.bincount(talker)[talker]
+    share = 1 / np.bincount(speaker)[speaker]
     mean = landmarks[0] - landmarks[0].mean(axis=0)
     for _ in range(_ROUNDS):
         found = fit(landmarks, _rigid(mean), iterations=6)
@@ -75,9 +75,9 @@ def learn(landmarks: np.ndarray, talker: np.ndarray, clip: np.ndarray, modes: in
     away = np.degrees(np.arccos(np.clip(found.rotation[:, 2, 2], -1.0, 1.0)))
     near = away < _FRONTAL
     both = np.concatenate([frontal[near], _mirrored(frontal[near], twin)]) - mean
-    weight, who = np.tile(share[near] / share[near].sum() / 2, 2), np.tile(talker[near], 2)
+    weight, who = np.tile(share[near] / share[near].sum() / 2, 2), np.tile(speaker[near], 2)
     variance, basis = _principal(both, weight, modes)
-    left = 0.0  # what the modes of half of the talkers leave of the others' faces
+    left = 0.0  # what the modes of half of the speakers leave of the others' faces
     for half in (0, 1):
         _, others = _principal(both[who % 2 == half], weight[who % 2 == half], modes)
         unseen = both[who % 2 != half]
@@ -96,7 +96,7 @@ def _rigid(mean: np.ndarray) -> ShapeModel:
 
 
 def _principal(faces: np.ndarray, weight: np.ndarray, modes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Variances (modes,) and orthonormal axes (modes, points, 3) along which weighted faces (looks, points, 3) vary."""
+    """Variances (modes,) and orthonormal axes (modes, points, 3) along which weighted faces (faces, points, 3) vary."""
     flat = np.sqrt(weight)[:, None] * faces.reshape(len(faces), -1)
     values, axes = np.linalg.eigh(flat.T @ flat)
     return values[: -modes - 1 : -1], axes.T[: -modes - 1 : -1].reshape(modes, *faces.shape[1:])
@@ -138,8 +138,8 @@ def _mirrored(faces: np.ndarray, twin: np.ndarray) -> np.ndarray:
 
 def main(arguments: list[str]) -> None:
     """`OUT.npz FILM...`"""
-    out, *films = map(Path, arguments)
-    model = learn(*gather(films))
+    out, *videos = map(Path, arguments)
+    model = learn(*gather(videos))
     with atomic_path(out) as path:
         model.save(path)
 
