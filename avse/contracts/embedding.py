@@ -31,7 +31,7 @@ class Embedding(nn.Module, Plugin):
 
     @abstractmethod
     def embed(self, items: Sequence[Any], modality: str) -> torch.Tensor:
-        """Vectors of length one.
+        """Vectors of length one, shape (batch, output_dim).
 
         Arguments
         ---------
@@ -40,10 +40,6 @@ class Embedding(nn.Module, Plugin):
             uint8, RGB. `sound`: array (samples,), float, 16 kHz.
         modality : str
             One of `modalities`.
-
-        Returns
-        -------
-        tensor, shape (batch, output_dim)
         """
 
     def forward(self, items: Sequence[Any], modality: str) -> torch.Tensor:

@@ -51,16 +51,11 @@ class Inference(System):
         self.prior, self.noise_model, self.iterations = prior, noise_model, iterations
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """See `Prior.calibrate`."""
         self.prior.calibrate(scale, shift)
 
     @abstractmethod
     def iterate(self, batch: Batch) -> Iterator[Estimate]:
         """One `Estimate` after each iteration, each usable as it is.
-
-        Arguments
-        ---------
-        batch : Batch
 
         Yields
         ------

@@ -37,10 +37,6 @@ class NoiseModel(nn.Module, Plugin):
             False beyond each clip's end; those frames must not count.
         scene : tensor, shape (batch, dim), or None
             An embedding of what is known of the noise (text, image, audio); most models ignore it.
-
-        Returns
-        -------
-        dict of str to tensor, batch first
         """
 
     @abstractmethod
@@ -57,10 +53,6 @@ class NoiseModel(nn.Module, Plugin):
             Not changed.
         numerator, denominator : tensor, shape (batch, frames, bins), non-negative
             See the class; zero beyond each clip's end.
-
-        Returns
-        -------
-        State
         """
 
     def update_from_power(self, state: State, power: torch.Tensor, mask: torch.Tensor) -> State:

@@ -221,32 +221,24 @@ class LatentPrior(Prior):
 
     @abstractmethod
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
-        """q(z | s, video).
+        """q(z | s, video), shape (batch, frames, latent_dim).
 
         Arguments
         ---------
         power : tensor, shape (batch, frames, bins)
             |s|^2, or a current estimate of it.
         context : Context
-
-        Returns
-        -------
-        Gaussian, shape (batch, frames, latent_dim)
         """
 
     @abstractmethod
     def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
-        """Log-variance of s given z.
+        """Log-variance of s given z, shape (batch, frames, bins).
 
         Arguments
         ---------
         latent : tensor, shape (batch, frames, latent_dim)
             Draws of one clip are folded into the batch axis by the caller, and `context` with them.
         context : Context
-
-        Returns
-        -------
-        tensor, shape (batch, frames, bins)
         """
 
     @abstractmethod
@@ -264,7 +256,7 @@ class LatentPrior(Prior):
         """
 
     def encode_noisy(self, power: torch.Tensor, variance: torch.Tensor, context: Context) -> Gaussian:
-        """q(z | x, V, video): z of speech in noise of a known variance.
+        """q(z | x, V, video): z of speech in noise of a known variance; shape (batch, frames, latent_dim).
 
         Arguments
         ---------
@@ -273,10 +265,6 @@ class LatentPrior(Prior):
         variance : tensor, shape (batch, frames, bins)
             V of the noise.
         context : Context
-
-        Returns
-        -------
-        Gaussian, shape (batch, frames, latent_dim)
         """
         raise NotImplementedError(f"{type(self).__name__} does not recognise z in noise.")
 
@@ -309,17 +297,13 @@ class ScorePrior(Prior):
 
     @abstractmethod
     def score(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
-        """Gradient of log p_t(state | video).
+        """Gradient of log p_t(state | video), shape (batch, frames, bins), complex.
 
         Arguments
         ---------
         state : tensor, shape (batch, frames, bins), complex
         time : tensor, shape (batch,)
         context : Context
-
-        Returns
-        -------
-        tensor, shape (batch, frames, bins), complex
         """
 
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -428,11 +412,6 @@ class SwitchingPrior(Prior):
         return self.switch()
 
     def contexts(self, batch: Batch) -> list[Context]:
-        """One context for each component.
-
-        Arguments
-        ---------
-        batch : Batch
-        """
+        """One context for each component."""
         priors = [component for component in self.components if isinstance(component, LatentPrior)]
         return [prior.context(batch) for prior in priors]

@@ -82,14 +82,5 @@ class Sde(Plugin):
         return std / scale
 
     def times(self, steps: int) -> torch.Tensor:
-        """The times of a sampler, from 1 down to `first_time`, in float64.
-
-        Arguments
-        ---------
-        steps : int
-
-        Returns
-        -------
-        tensor, shape (steps + 1,)
-        """
+        """The times of a sampler, from 1 down to `first_time`, in float64, shape (steps + 1,)."""
         return torch.linspace(1.0, self.first_time, steps + 1, dtype=torch.float64)

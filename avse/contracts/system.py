@@ -23,10 +23,6 @@ class System(nn.Module, Plugin):
     def forward(self, batch: Batch) -> Estimate:
         """Find the speech.
 
-        Arguments
-        ---------
-        batch : Batch
-
         Returns
         -------
         Estimate

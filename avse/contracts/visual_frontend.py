@@ -36,17 +36,13 @@ class VisualFrontend(nn.Module, Plugin):
 
     @abstractmethod
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Features of scaled crops.
+        """Features of scaled crops, shape (batch, video_frames, output_dim).
 
         Arguments
         ---------
         mouth : tensor, shape (batch, video_frames, 88, 88), float
             Grey levels, (value / 255 - 0.421) / 0.165; zero in invalid frames.
         valid : tensor, shape (batch, video_frames), bool
-
-        Returns
-        -------
-        tensor, shape (batch, video_frames, output_dim)
         """
 
     def forward(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

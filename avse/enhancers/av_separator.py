@@ -47,7 +47,6 @@ class AVSeparator(SpectralMasker):
         self.exchanges = nn.ModuleList(_Exchange(self.encoder.out_features) for _ in range(after))
 
     def exchange(self, hidden: torch.Tensor, number: int, batch: Batch) -> torch.Tensor:
-        """See `SpectralMasker.exchange`."""
         return self.exchanges[number](hidden, batch.mixture)
 
 

@@ -83,7 +83,6 @@ class SpectrumEnhancer(Enhancer):
         """
 
     def forward(self, batch: Batch) -> Estimate:
-        """See `Enhancer.forward`."""
         scale = level_scale(batch.noisy, batch.lengths)
         context = self.video_input.context(batch)
         analyse = lambda audio: compress(stft(audio * scale, self.fft_size, self.hop))
@@ -98,7 +97,6 @@ class SpectrumEnhancer(Enhancer):
         return Estimate(speech, batch.noisy - speech, reliability, batch.lengths)
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """See `System.calibrate`."""
         self.video_input.calibrate(scale, shift)
 
 
@@ -120,7 +118,6 @@ class OneStep(SpectrumEnhancer):
     def denoise(
         self, spectrum: torch.Tensor, clean: torch.Tensor | None, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `SpectrumEnhancer.denoise`: (batch, frames, bins) and (batch, frames)."""
         ratio = spectrum.real.new_full((len(spectrum),), DATA_STD)
         denoised = self.network(spectrum, ratio, context, self.video_input)
         return denoised.mean, denoised.reliability
@@ -182,7 +179,6 @@ class DiffusionEnhancer(SpectrumEnhancer):
     def denoise(
         self, spectrum: torch.Tensor, clean: torch.Tensor | None, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `SpectrumEnhancer.denoise`: (batch, frames, bins) and (batch, frames)."""
         condition = spectrum[:, None]
         if self.training:
             part = torch.rand(len(spectrum)).to(spectrum.real)

@@ -100,16 +100,12 @@ class SpectralMasker(Enhancer):
         return {"visual_frontend": frontend, "fusion": fusion, "channels": 16, "blocks": 2, "fusion_block": 1}
 
     def encode(self, spectrum: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Features of a spectrum of common level.
+        """Features of a spectrum of common level, shape (batch, frames, channels).
 
         Arguments
         ---------
         spectrum : tensor, shape (batch, frames, bins), complex
         mask : tensor, shape (batch, frames), bool
-
-        Returns
-        -------
-        tensor, shape (batch, frames, channels)
         """
         return self.encoder(compressed_features(spectrum, mask).to(self.encoder.weight.dtype))
 
@@ -118,7 +114,6 @@ class SpectralMasker(Enhancer):
         return hidden
 
     def forward(self, batch: Batch) -> Estimate:
-        """See `Enhancer.forward`."""
         spectrum = stft(batch.noisy, self.fft_size, self.hop)
         context = self.video_input.context(batch)
         mask = context.mask
@@ -136,5 +131,4 @@ class SpectralMasker(Enhancer):
         return Estimate(speech, batch.noisy - speech, reliability, batch.lengths)
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """See `System.calibrate`."""
         self.video_input.calibrate(scale, shift)

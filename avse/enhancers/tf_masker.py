@@ -53,7 +53,6 @@ class TFMasker(SpectralMasker):
             nn.init.zeros_(self.noise_encoder.weight)  # weights of a network without it remain a good start
 
     def encode(self, spectrum: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """See `SpectralMasker.encode`."""
         hidden = super().encode(spectrum, mask)
         if self.noise_encoder is not None:
             profile = noise_profile(spectrum.abs().square(), mask, self.causal)

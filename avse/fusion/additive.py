@@ -33,6 +33,5 @@ class Additive(Fusion):
         self.out = nn.Linear(audio_dim, audio_dim)
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Fusion.delta`."""
         joint = torch.tanh(self.from_audio(self.norm(audio)) + self.from_video(video))
         return self.out(joint), audio.new_ones(audio.shape[:2])

@@ -33,5 +33,4 @@ class Concat(Fusion):
         )
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Fusion.delta`."""
         return self.mix(torch.cat([self.norm(audio), video], dim=2)), audio.new_ones(audio.shape[:2])

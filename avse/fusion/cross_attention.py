@@ -44,7 +44,6 @@ class CrossAttention(Fusion):
         self.joint = nn.Sequential(nn.Linear(2 * audio_dim, audio_dim), nn.SiLU(), nn.Linear(audio_dim, audio_dim))
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Fusion.delta`."""
         query = self.norm(audio)
         attended = self.attention(query, video, valid)
         return self.joint(torch.cat([query, attended], dim=2)), audio.new_ones(audio.shape[:2])

@@ -31,6 +31,5 @@ class FiLM(Fusion):
         self.modulation = nn.Sequential(nn.Linear(video_dim, audio_dim), nn.SiLU(), nn.Linear(audio_dim, 2 * audio_dim))
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Fusion.delta`."""
         scale, shift = self.modulation(video).chunk(2, dim=2)
         return scale * self.norm(audio) + shift, audio.new_ones(audio.shape[:2])

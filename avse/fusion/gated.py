@@ -38,6 +38,5 @@ class Gated(Fusion):
         nn.init.constant_(self.gate.bias, bias)
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Fusion.delta`."""
         gate = torch.sigmoid(self.gate(torch.cat([self.norm(audio), video], dim=2)))
         return gate * self.value(video), audio.new_ones(audio.shape[:2])

@@ -81,7 +81,6 @@ class ReliabilityAttention(Fusion):
         )
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Fusion.delta`."""
         query = self.norm(audio)
         attended = self.attention(query, video, valid)
         agreement = self._agreement(self.audio_view(query), self.video_view(video), valid)
@@ -92,7 +91,6 @@ class ReliabilityAttention(Fusion):
         return self.joint(torch.cat([query, attended], dim=2)), reliability
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """See `Fusion.calibrate`."""
         log_odds = self.trust[2]
         assert isinstance(log_odds, nn.Linear)
         with torch.no_grad():

@@ -41,7 +41,7 @@ class LocalCrossAttention(nn.Module):
         self.position = nn.Parameter((-4.0 * distance).repeat(heads, 1))
 
     def forward(self, query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Attend.
+        """What each frame attends to, shape (batch, frames, query_dim).
 
         Arguments
         ---------
@@ -49,10 +49,6 @@ class LocalCrossAttention(nn.Module):
         keys : tensor, shape (batch, frames, key_dim)
         valid : tensor, shape (batch, frames), bool
             Keys that may be seen.
-
-        Returns
-        -------
-        tensor, shape (batch, frames, query_dim)
         """
         frames = query.shape[1]
         split = lambda stream: stream.unflatten(2, (self.heads, -1)).transpose(1, 2)

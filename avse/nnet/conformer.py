@@ -57,17 +57,13 @@ class ConformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """One block.
+        """The output of the block, shape (batch, frames, channels).
 
         Arguments
         ---------
         hidden : tensor, shape (batch, frames, channels)
         mask : tensor, shape (batch, frames), bool
             False beyond a clip's end.
-
-        Returns
-        -------
-        tensor, shape (batch, frames, channels)
         """
         gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * mask[..., None]
         local = self.depthwise(F.pad(gated.transpose(1, 2), self.padding)).transpose(1, 2)

@@ -150,10 +150,6 @@ class ScoreNetwork(nn.Module):
         video_input : VideoInput or None
             Of `video_input_of`. None: audio only.
         condition : tensor, shape (batch, conditions, frames, bins), complex, or None
-
-        Returns
-        -------
-        Denoised
         """
         hidden, embedding, parts, reliability = self._backbone(noisy, ratio, context, video_input, condition)
         hidden = self.norm(hidden)

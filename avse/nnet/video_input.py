@@ -219,12 +219,10 @@ class NormalisedFusion(Fusion):
         nn.init.zeros_(self.out.weight)
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Fusion.delta`."""
         delta, reliability = self.fusion.delta(audio, video, valid)
         return self.out(self.norm(delta)), reliability
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """See `Fusion.calibrate`."""
         self.fusion.calibrate(scale, shift)
 
 

@@ -61,11 +61,9 @@ class NMF(NoiseModel):
         return {"gains": gains, "spectra": spectra}
 
     def variance(self, state: State) -> torch.Tensor:
-        """See `NoiseModel.variance`: shape (batch, frames, bins)."""
         return (state["gains"] @ state["spectra"]).clamp(min=_FLOOR)
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
-        """See `NoiseModel.update`."""
         gains, spectra = multiply(state["gains"], state["spectra"], numerator, denominator, self.exponent)
         return {"gains": gains, "spectra": spectra}
 

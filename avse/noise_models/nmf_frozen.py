@@ -86,11 +86,9 @@ class FrozenNMF(NoiseModel):
         return state
 
     def variance(self, state: State) -> torch.Tensor:
-        """See `NoiseModel.variance`: shape (batch, frames, bins)."""
         return (state["gains"] @ self._spectra(state)).clamp(min=_FLOOR)
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
-        """See `NoiseModel.update`."""
         dictionary = self._spectra(state)
         ratio = update_ratio(numerator @ dictionary.mT, denominator @ dictionary.mT, self.exponent)
         return state | {"gains": (state["gains"] * ratio).clamp(min=_FLOOR)}

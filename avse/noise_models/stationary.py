@@ -50,11 +50,9 @@ class Stationary(NoiseModel):
         return {"spectrum": spectrum.clamp(min=_FLOOR), "like": torch.ones_like(power[..., :1])}
 
     def variance(self, state: State) -> torch.Tensor:
-        """See `NoiseModel.variance`: shape (batch, frames, bins)."""
         return state["spectrum"] * state["like"]
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
-        """See `NoiseModel.update`."""
         ratio = update_ratio(numerator.sum(dim=1, keepdim=True), denominator.sum(dim=1, keepdim=True))
         return {"spectrum": (state["spectrum"] * ratio).clamp(min=_FLOOR), "like": state["like"]}
 

@@ -41,7 +41,6 @@ class Ancestral(Sampler):
         sde: Sde,
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
         scale, after = sde.marginal(time)[0], sde.marginal(following)[0]
         ratio, later = sde.ratio(time), sde.ratio(following)
         shrink = (later / ratio).square()

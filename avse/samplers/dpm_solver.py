@@ -44,7 +44,6 @@ class DPMSolver(Sampler):
         sde: Sde,
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
         scale, after = (sde.marginal(moment)[0][:, None, None] for moment in (time, following))
         shrink = (sde.ratio(following) / sde.ratio(time))[:, None, None]
         speech, length = expected(state, time), -shrink.log()

@@ -40,7 +40,6 @@ class Euler(Sampler):
         sde: Sde,
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
         scale, after = (sde.marginal(moment)[0][:, None, None] for moment in (time, following))
         ratio, later = (sde.ratio(moment)[:, None, None] for moment in (time, following))
         noisy = state / scale

@@ -42,7 +42,6 @@ class PredictorCorrector(Sampler):
     def correct(
         self, state: torch.Tensor, time: torch.Tensor, expected: Expected, sde: Sde, noise: Noise
     ) -> torch.Tensor:
-        """See `Sampler.correct`: shape (batch, frames, bins)."""
         if not self.snr:
             return state
         size = (self.snr * sde.marginal(time)[1])[:, None, None]
@@ -57,7 +56,6 @@ class PredictorCorrector(Sampler):
         sde: Sde,
         memory: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sampler.move`: shapes (batch, frames, bins) and (batch,)."""
         decay, diffusion = sde.coefficients(time)
         size = time - following
         drift = decay[:, None, None] * state

@@ -41,13 +41,11 @@ class OrnsteinUhlenbeck(Sde):
         self.scaling_exponent = math.log(std_max / std_min)
 
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sde.marginal`."""
         rate = _STIFFNESS + self.scaling_exponent
         scale = torch.exp(-_STIFFNESS * time)
         grown = torch.expm1(2 * rate * time) * (self.scaling_exponent / rate)
         return scale, self.std_min * scale * grown.sqrt()
 
     def coefficients(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sde.coefficients`."""
         diffusion = self.std_min * torch.exp(self.scaling_exponent * time) * math.sqrt(2 * self.scaling_exponent)
         return torch.full_like(time, _STIFFNESS), diffusion

@@ -40,10 +40,8 @@ class VarianceExploding(Sde):
         self.scaling_exponent = math.log(std_max / std_min)
 
     def marginal(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sde.marginal`."""
         return torch.ones_like(time), self.std_min * torch.expm1(2 * self.scaling_exponent * time).sqrt()
 
     def coefficients(self, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Sde.coefficients`."""
         diffusion = self.std_min * torch.exp(self.scaling_exponent * time) * math.sqrt(2 * self.scaling_exponent)
         return torch.zeros_like(time), diffusion

@@ -9,17 +9,13 @@ LEVEL = 0.05
 
 
 def level_scale(audio: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """The gain that brings each clip to `LEVEL`; one for silence.
+    """The gain that brings each clip to `LEVEL`, shape (batch, 1); one for silence.
 
     Arguments
     ---------
     audio : tensor, shape (batch, samples)
         Zero beyond each clip's end.
     lengths : tensor, shape (batch,)
-
-    Returns
-    -------
-    tensor, shape (batch, 1)
 
     Example
     -------
@@ -34,7 +30,7 @@ def level_scale(audio: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 
 def floor_over_frames(power: torch.Tensor, mask: torch.Tensor, quantile: float) -> torch.Tensor:
-    """A quantile over the frames of each clip of the power of each bin.
+    """A quantile over the frames of each clip of the power of each bin, shape (batch, 1, bins).
 
     Arguments
     ---------
@@ -43,10 +39,6 @@ def floor_over_frames(power: torch.Tensor, mask: torch.Tensor, quantile: float) 
         False beyond each clip's end; those frames do not count.
     quantile : float
         In [0, 1].
-
-    Returns
-    -------
-    tensor, shape (batch, 1, bins)
 
     Example
     -------

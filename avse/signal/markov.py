@@ -82,10 +82,6 @@ class MarkovChain:
             log p(observation | state), up to a constant for each frame.
         mask : tensor, shape (batch, frames), bool
             False beyond each clip's end.
-
-        Returns
-        -------
-        Occupancy
         """
         states = evidence.shape[2]
         observed = torch.where(mask[..., None], evidence.double(), 0.0)
@@ -117,10 +113,6 @@ class MarkovChain:
         mask : tensor, shape (batch, frames), bool
         weight : float
             This chain counts like so many moves from each state (above 0).
-
-        Returns
-        -------
-        MarkovChain
         """
         if self.memory:
             initial = occupancy.states[:, 0] + weight * self.initial.exp()

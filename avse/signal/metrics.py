@@ -12,7 +12,7 @@ SILENCE = 1e-5  # full scale 1.0; a third of the step of 16-bit audio
 
 
 def si_sdr(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Scale-invariant signal-to-distortion ratio (SI-SDR) in dB, higher is better.
+    """Scale-invariant signal-to-distortion ratio (SI-SDR) in dB, of shape (...,); higher is better.
 
     With `a = <estimate, reference> / |reference|^2` it is `10 log10(|a reference|^2 / |a reference - estimate|^2)`.
     Means are not removed. A small constant keeps the ratio finite for silence and for a perfect estimate; the score of
@@ -24,10 +24,6 @@ def si_sdr(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     ---------
     estimate, reference : tensor, shape (..., samples)
         Zero beyond each clip's end; padding then changes nothing.
-
-    Returns
-    -------
-    tensor, shape (...,)
 
     Example
     -------

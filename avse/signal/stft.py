@@ -65,17 +65,13 @@ def stft(signal: torch.Tensor, fft_size: int, hop: int) -> torch.Tensor:
 
 
 def istft(spectrum: torch.Tensor, fft_size: int, hop: int, samples: int) -> torch.Tensor:
-    """Signal of a spectrum: the inverse of `stft`.
+    """Signal of a spectrum: the inverse of `stft`; shape (batch, samples).
 
     Arguments
     ---------
     spectrum : tensor, shape (batch, frames, bins), complex
     samples : int
         Length of the signal.
-
-    Returns
-    -------
-    tensor, shape (batch, samples)
     """
     return torch.istft(
         spectrum.transpose(1, 2),
@@ -88,7 +84,7 @@ def istft(spectrum: torch.Tensor, fft_size: int, hop: int, samples: int) -> torc
 
 
 def repeat_to_frames(values: torch.Tensor, frames: int, ratio: int) -> torch.Tensor:
-    """Repeat values of video frames for the frames of a transform.
+    """Repeat values of video frames for the frames of a transform, shape (batch, frames, ...).
 
     Arguments
     ---------
@@ -97,10 +93,6 @@ def repeat_to_frames(values: torch.Tensor, frames: int, ratio: int) -> torch.Ten
         Frames wanted; beyond the last video frame they are zero (false).
     ratio : int
         Frames per video frame.
-
-    Returns
-    -------
-    tensor, shape (batch, frames, ...)
 
     Example
     -------
@@ -115,7 +107,7 @@ def repeat_to_frames(values: torch.Tensor, frames: int, ratio: int) -> torch.Ten
 
 
 def pool_to_video_frames(values: torch.Tensor, video_frames: int, ratio: int) -> torch.Tensor:
-    """The mean of the frames of each video frame: the way back from `repeat_to_frames`.
+    """The mean of the frames of each video frame: the way back from `repeat_to_frames`; shape (..., video_frames).
 
     Arguments
     ---------
@@ -124,10 +116,6 @@ def pool_to_video_frames(values: torch.Tensor, video_frames: int, ratio: int) ->
     video_frames : int
     ratio : int
         Frames per video frame.
-
-    Returns
-    -------
-    tensor, shape (..., video_frames)
 
     Example
     -------
@@ -140,16 +128,12 @@ def pool_to_video_frames(values: torch.Tensor, video_frames: int, ratio: int) ->
 
 
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
-    """True within each clip.
+    """True within each clip, shape (batch, size), bool.
 
     Arguments
     ---------
     lengths : tensor, shape (batch,)
     size : int
-
-    Returns
-    -------
-    tensor, shape (batch, size), bool
 
     Example
     -------

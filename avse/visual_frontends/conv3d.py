@@ -86,7 +86,6 @@ class Conv3d(VisualFrontend):
         return {"output_dim": 6, "channels": (4, 6), "size": 12}
 
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """See `VisualFrontend.features`."""
         margin = (mouth.shape[-1] - _FIELD) // 2
         middle = mouth[..., margin : margin + _FIELD, margin : margin + _FIELD]
         small = F.adaptive_avg_pool2d(middle, self.size)

@@ -42,7 +42,6 @@ class Motion(VisualFrontend):
         self.output_dim = 4 * grid * grid + 2
 
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """See `VisualFrontend.features`."""
         small = F.adaptive_avg_pool2d(mouth, self.size)
         # A change is only known between two valid frames.
         both = valid & F.pad(valid, (1, 0))[:, :-1]

@@ -49,6 +49,5 @@ class PixelMLP(VisualFrontend):
         return {"output_dim": 6, "hidden_dim": 8, "size": 11}
 
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """See `VisualFrontend.features`."""
         small = F.adaptive_avg_pool2d(mouth, self.size)
         return self.layers(small.flatten(2))

@@ -192,10 +192,6 @@ class PosteriorSampling(Inference):
     def noise_power(self, draw: Draw) -> torch.Tensor:
         """E |n|^2 as it is known so far, to fit the noise to; by default |x - E[s | state]|^2.
 
-        Arguments
-        ---------
-        draw : Draw
-
         Returns
         -------
         tensor, shape (rows, frames, bins)

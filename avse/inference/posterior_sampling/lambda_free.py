@@ -46,7 +46,6 @@ class LambdaFree(PosteriorSampling):
             )
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-        """See `PosteriorSampling.guide`: shape (rows, frames, bins)."""
         scale, state_std = (value[:, None, None] for value in self.prior.marginal(draw.following))
         power, noise = std.square(), scale.square() * draw.variance + state_std.square()
         fraction = power / (power + noise)

@@ -60,7 +60,6 @@ class Moments(PosteriorSampling):
         return {**super().example_arguments(), "chains": 2}
 
     def expect(self, draw: Draw, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `PosteriorSampling.expect`: both (rows, frames, bins)."""
         speech, speech_variance = self.prior.spectrum_of(mean, variance)
         gain = speech_variance / (speech_variance + draw.variance)
         return self.prior.state_of(speech + gain * (draw.noisy - speech)), gain * draw.variance

@@ -58,7 +58,6 @@ class NoiseLatent(PosteriorSampling):
         self.weight, self.width = weight, width
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-        """See `PosteriorSampling.guide`: shape (rows, frames, bins)."""
         noise, _ = self._noise_moments(draw)
         state = super().guide(draw, mean, std)
         return guidance_step(state, draw, self.prior, self.weight, noise=noise, variance=self.width)

@@ -62,7 +62,6 @@ class UDiffSE(PosteriorSampling):
         return {**super().example_arguments(), "passes": 2}
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-        """See `PosteriorSampling.guide`: shape (rows, frames, bins)."""
         state = super().guide(draw, mean, std)
         unguided = self.passes > 1 and draw.pass_number == 0
         if unguided or (draw.move + 1) % self.every:

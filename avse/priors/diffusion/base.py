@@ -97,7 +97,6 @@ class DiffusionPrior(ScorePrior):
         return self.video_input.features(batch)
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """See `Prior.calibrate`."""
         self.video_input.calibrate(scale, shift)
 
     def spectrum_of(self, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,7 +108,6 @@ class DiffusionPrior(ScorePrior):
         return compress(spectrum)
 
     def score(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
-        """See `ScorePrior.score`: (batch, frames, bins)."""
         scale, std = (value[:, None, None] for value in self.marginal(time))
         return (scale * self.speech_given(state, time, context)[0] - state) / std.square()
 
@@ -137,7 +135,6 @@ class DiffusionPrior(ScorePrior):
         return self.network.features(state / scale[:, None, None], std / scale, context, self.video_input)
 
     def reliability(self, state: torch.Tensor, time: torch.Tensor, context: Context) -> torch.Tensor:
-        """See `ScorePrior.reliability`."""
         return self._denoise(state, time, context).reliability
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:

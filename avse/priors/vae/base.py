@@ -169,7 +169,6 @@ class VariationalPrior(LatentPrior):
         return self.video_input.features(batch)
 
     def encode(self, power: torch.Tensor, context: Context) -> Gaussian:
-        """See `LatentPrior.encode`."""
         hidden = torch.tanh(self.power_in(self._level(power)))
         hidden, _ = self.video_input.fuse(hidden, context, "encoder")
         return self.gaussian(self.posterior(self.encode_stream(hidden, context)))
@@ -182,11 +181,10 @@ class VariationalPrior(LatentPrior):
         return self.gaussian(self.noisy_encoder(*levels, context, self.video_input))
 
     def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
-        """See `LatentPrior.decode`."""
         return self.log_variance(self.decode_hidden(latent, context))
 
     def decode_hidden(self, latent: torch.Tensor, context: Context, code: torch.Tensor | None = None) -> torch.Tensor:
-        """What the log-variance is read from.
+        """What the log-variance is read from, shape (batch, frames, hidden_dim).
 
         Arguments
         ---------
@@ -194,10 +192,6 @@ class VariationalPrior(LatentPrior):
         context : Context
         code : tensor, shape (hidden_dim,), or None
             Added where the latent enters: that of a speaker adapter.
-
-        Returns
-        -------
-        tensor, shape (batch, frames, hidden_dim)
         """
         hidden = self.latent_in(latent)
         hidden = hidden if code is None else hidden + code
@@ -205,11 +199,9 @@ class VariationalPrior(LatentPrior):
         return self.decode_stream(hidden, context)
 
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
-        """See `LatentPrior.reliability`."""
         return self.video_input.fuse(torch.tanh(self.latent_in(latent)), context, "decoder")[1]
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """See `Prior.calibrate`."""
         self.video_input.calibrate(scale, shift, "decoder")
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:

@@ -49,7 +49,7 @@ class NoisySpeechEncoder(nn.Module):
     def forward(
         self, power: torch.Tensor, variance: torch.Tensor, context: Context, video_input: VideoInput | None = None
     ) -> torch.Tensor:
-        """Parameters of q(z | x, V, video).
+        """Parameters of q(z | x, V, video), shape (batch, frames, 2 * latent_dim).
 
         Arguments
         ---------
@@ -58,10 +58,6 @@ class NoisySpeechEncoder(nn.Module):
         context : Context
         video_input : VideoInput or None
             With a place `noisy_encoder`. None: audio only.
-
-        Returns
-        -------
-        tensor, shape (batch, frames, 2 * latent_dim)
         """
         hidden = torch.tanh(self.from_power(power) + self.from_variance(variance))
         if video_input is not None:

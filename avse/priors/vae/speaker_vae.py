@@ -147,7 +147,6 @@ class SpeakerVAE(SwitchingPrior):
             backbone.kl_weight = weight
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """See `Prior.calibrate`."""
         for backbone in self._backbones():
             backbone.calibrate(scale, shift)
 
@@ -171,7 +170,6 @@ class SpeakerVAE(SwitchingPrior):
         return self.names[state].removesuffix(_BLIND)
 
     def switch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `SwitchingPrior.switch`: shapes (components,) and (components, components)."""
         count = len(self.speakers)
         return self._chain(torch.full((count,), 1.0 / count), sticky(count, self.stay))
 
@@ -203,7 +201,6 @@ class SpeakerVAE(SwitchingPrior):
         return torch.where(valid, (1.0 - _LEAST_SHARE) * posterior + _LEAST_SHARE * uniform, uniform)
 
     def contexts(self, batch: Batch) -> list[Context]:
-        """See `SwitchingPrior.contexts`; speakers with a shared backbone have one context."""
         contexts = [backbone.context(batch) for backbone in self._backbones()]
         if self.gallery is not None:
             [context] = contexts

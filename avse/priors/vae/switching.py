@@ -68,13 +68,11 @@ class SwitchingVariationalPrior(SwitchingPrior):
             component.kl_weight = weight
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """See `Prior.calibrate`."""
         for component in self._variational():
             if component.video_input.sees:
                 component.calibrate(scale, shift)
 
     def switch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `SwitchingPrior.switch`: shapes (components,) and (components, components)."""
         initial = self.initial.log_softmax(dim=0)
         if self.transition is None:
             return initial, initial.expand(len(initial), -1)
