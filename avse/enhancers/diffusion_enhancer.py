@@ -35,8 +35,6 @@ class SpectrumEnhancer(Enhancer):
         Of the network: `small`, `medium` or `large`, about 1, 5 and 28 million parameters.
     fft_size, hop : int
         Of the transform, in samples. `hop` divides a video frame (640 samples).
-
-    Takes a `Batch` with audio (batch, samples); gives an `Estimate`.
     """
 
     conditions = 0  # further spectra that the network is given
@@ -103,8 +101,6 @@ class SpectrumEnhancer(Enhancer):
 @register("enhancer", "one_step")
 class OneStep(SpectrumEnhancer):
     """The network of the diffusion priors, asked once for the speech in the noisy audio: the baseline of diffusion.
-
-    Arguments: see `SpectrumEnhancer`.
 
     Example
     -------

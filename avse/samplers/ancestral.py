@@ -17,12 +17,7 @@ class Ancestral(Sampler):
 
         y'  ~  N_c( D + (r'/r)^2 (y - D),  r'^2 (r^2 - r'^2) / r^2 ),     D = E[speech | state]
 
-    It allows longer steps than that of Euler and Maruyama. States are complex (batch, frames, bins).
-
-    Arguments
-    ---------
-    steps : int
-        Moves from noise to speech; each asks the network once.
+    It allows longer steps than that of Euler and Maruyama.
 
     Example
     -------

@@ -15,13 +15,7 @@ class DPMSolver(Sampler):
 
         y' = (r'/r) y + (1 - r'/r) (D + (D - D_before) h / (2 h_before)),     h = log(r / r')
 
-    With y = s / scale, r = std / scale and D = E[speech | state]. Only the first state is random. States are complex
-    (batch, frames, bins).
-
-    Arguments
-    ---------
-    steps : int
-        Moves from noise to speech; each asks the network once.
+    With y = s / scale, r = std / scale and D = E[speech | state]. Only the first state is random.
 
     Example
     -------

@@ -13,13 +13,7 @@ from avse.plugins import register
 class Euler(Sampler):
     """The ordinary equation that has the same marginals, dy / dr = (y - D) / r, in steps of Euler.
 
-    y = s / scale and r = std / scale; D = E[speech | state]. Only the first state is random. States are complex
-    (batch, frames, bins).
-
-    Arguments
-    ---------
-    steps : int
-        Moves from noise to speech; each asks the network once.
+    y = s / scale and r = std / scale; D = E[speech | state]. Only the first state is random.
 
     Example
     -------
@@ -54,13 +48,6 @@ class Euler(Sampler):
 @register("sampler", "heun")
 class Heun(Euler):
     """As `euler`, with the mean of the gradients at both ends of each step: second order, twice the work.
-
-    States are complex (batch, frames, bins).
-
-    Arguments
-    ---------
-    steps : int
-        Moves from noise to speech; each asks the network twice.
 
     Example
     -------

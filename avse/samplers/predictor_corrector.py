@@ -16,14 +16,11 @@ class PredictorCorrector(Sampler):
         correct   s + (snr std)^2 score + sqrt(2) snr std z
         move      s + (decay s + diffusion^2 score) dt + diffusion sqrt(dt) z
 
-    States are complex (batch, frames, bins).
-
     Arguments
     ---------
-    steps : int
-        Moves from noise to speech; each asks the network twice.
     snr : float
-        Step size of the correction relative to the noise; 0: no correction, and one evaluation a step.
+        Step size of the correction relative to the noise; 0: no correction, and one evaluation a step in place
+        of two.
 
     Example
     -------

@@ -128,8 +128,8 @@ class LatentInference(Inference):
 
     Several models of speech may compete, frame by frame, by how well they explain the noisy audio: the components of a
     switching prior, or, where there is a `gate`, the prior with its video and without. Each has an E-step of its own;
-    gains and noise belong to all. The posterior of the models that look at the video is the reliability returned, and
-    where no mouth is seen the result is bit for bit that of the audio model alone.
+    gains and noise belong to all. The posterior of the models with video is the reliability returned, and where no
+    mouth is seen the result is bit for bit that of the audio model alone.
 
     The speakers of a mixture (`Batch.mixture`) are found together: each has an E-step of its own, in the noise and
     among all others with the same draws; then the noise and all gains are updated from one gradient.
@@ -155,7 +155,7 @@ class LatentInference(Inference):
     seed : int
         Of the random draws.
     gate : str
-        Whether a prior that looks at video competes with itself without video: `none`, or by `frame`. A switching prior
+        Whether a prior that takes video competes with itself without video: `none`, or by `frame`. A switching prior
         chooses in any case.
     temperature : float
         The evidence of a frame, in nats, is divided by this times the number of bins, as bins are far from independent.
@@ -311,19 +311,9 @@ class LatentInference(Inference):
     def iteration(
         self, speakers: Sequence[EmState], warm: bool = False
     ) -> tuple[list[EmState], list[SufficientStatistics]]:
-        """One iteration of EM: an E-step of each speaker, then the M-steps. Nothing given to it is changed.
+        """One iteration of EM: an E-step of each speaker, which is the encoder if `warm`, then the M-steps.
 
-        Arguments
-        ---------
-        speakers : sequence of EmState
-        warm : bool
-            Whether the encoder is the E-step.
-
-        Returns
-        -------
-        speakers : list of EmState
-        statistics : list of SufficientStatistics
-            Of each speaker, before the last update of noise and gains.
+        Returns the new states, and the statistics of each speaker before the last update of noise and gains.
         """
         speakers = list(speakers)
         for place in range(len(speakers)):
@@ -342,15 +332,7 @@ class LatentInference(Inference):
     def begin(self, state: EmState) -> EmState:
         """Where the E-steps of one model begin; by default at the mean of what the encoder says.
 
-        Arguments
-        ---------
-        state : EmState
-            With `posterior`.
-
-        Returns
-        -------
-        EmState
-            With `latent`, and whatever else `e_step` needs.
+        It takes a state with `posterior`, and leaves `latent` and whatever else `e_step` needs.
         """
         assert state.posterior is not None, "the encoder has not run"
         return replace(state, latent=state.posterior.mean)
@@ -362,12 +344,7 @@ class LatentInference(Inference):
     def evidence(self, state: EmState, model: EmState) -> torch.Tensor:
         """How well one of several models explains each frame, shape (batch, frames); see `log_evidence`.
 
-        Arguments
-        ---------
-        state : EmState
-            What is known of speech so far.
-        model : EmState
-            That of the model, after its E-step.
+        `state` is what is known of speech so far, `model` that of the model, after its E-step.
         """
         return steps.log_evidence(model)
 
@@ -447,20 +424,9 @@ class LatentInference(Inference):
 
 
 def row_groups(batch: Batch, values_per_frame: int, hop: int) -> list[list[int]]:
-    """Rows of a batch, clips of like length together, in groups that a processor runs fastest.
+    """Rows of a batch, clips of like length together, in groups that a processor runs fastest; one group on a GPU.
 
-    Arguments
-    ---------
-    batch : Batch
-    values_per_frame : int
-        Of the largest tensor, for each clip.
-    hop : int
-        Samples from frame to frame.
-
-    Returns
-    -------
-    list of list of int
-        One group on a GPU.
+    `values_per_frame` are those of the largest tensor, for each clip.
 
     Example
     -------
@@ -485,7 +451,7 @@ def row_groups(batch: Batch, values_per_frame: int, hop: int) -> list[list[int]]
 def _reliability(state: EmState) -> torch.Tensor:
     """How far the video is trusted, shape (batch, frames); zero where no mouth is seen.
 
-    Where models compete, that is the posterior of those that look at video; else what the prior says.
+    Where models compete, that is the posterior of those with video; else what the prior says.
     """
     if not state.models:
         assert state.latent is not None, "there was no E-step"

@@ -94,8 +94,6 @@ class PosteriorSampling(Inference):
         Whether the estimate is the noisy audio, filtered with the powers of the draw and of the residual.
     seed : int
 
-    Shapes as in `Inference`: audio (batch, samples) in and out, reliability (batch, video_frames).
-
     Attributes
     ----------
     linear : bool
@@ -161,16 +159,7 @@ class PosteriorSampling(Inference):
     def expect(self, draw: Draw, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and variance of speech given the state and, in a subclass that changes them, the noisy audio.
 
-        Arguments
-        ---------
-        draw : Draw
-        mean, variance : tensor, shape (rows, frames, bins)
-            Of speech given the state, by the prior.
-
-        Returns
-        -------
-        mean, variance : tensor, shape (rows, frames, bins)
-            The sampler moves towards this mean.
+        Those given are the prior's; all have the shape (rows, frames, bins). The sampler moves towards this mean.
         """
         return mean, variance
 

@@ -75,14 +75,10 @@ class VariationalPrior(LatentPrior):
         dynamical model z_p of a frame is drawn given z_q of the frames before it.
     free_bits : float
         Divergence in nats up to which a latent unit is not pressed towards the prior.
-    fft_size, hop : int
-        The domain's transform, in samples. `hop` divides a video frame (640 samples).
     noisy_encoder_layers : int
         Blocks of a noisy-speech encoder, q(z | x, V, v), for noise of the variance V. It learns from clean speech and
         noise drawn from the noise model (random spectra with random courses), so that inference begins near the speech.
         0: none, as published.
-
-    Shapes as in `LatentPrior`: power (batch, frames, bins), latent (batch, frames, latent_dim).
 
     Attributes
     ----------
@@ -138,31 +134,11 @@ class VariationalPrior(LatentPrior):
 
     @abstractmethod
     def encode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
-        """From log power, fused with the video, to what the posterior is read from.
-
-        Arguments
-        ---------
-        hidden : tensor, shape (batch, frames, hidden_dim)
-        context : Context
-
-        Returns
-        -------
-        tensor, shape (batch, frames, hidden_dim), bounded
-        """
+        """From log power, fused with video, to what gives the posterior: (batch, frames, hidden_dim), bounded."""
 
     @abstractmethod
     def decode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
-        """From z, fused with the video, to what the log-variance is read from.
-
-        Arguments
-        ---------
-        hidden : tensor, shape (batch, frames, hidden_dim)
-        context : Context
-
-        Returns
-        -------
-        tensor, shape (batch, frames, hidden_dim), bounded
-        """
+        """From z, fused with video, to what gives the log-variance: (batch, frames, hidden_dim), bounded."""
 
     def visual_features(self, batch: Batch) -> torch.Tensor | None:
         """See `Prior.visual_features`."""

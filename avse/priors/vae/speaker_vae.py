@@ -65,8 +65,6 @@ class SpeakerVAE(SwitchingPrior):
         Probability that a frame has the same speaker as the last, and the same of audio or audio-visual.
     faces : bool
         Whether there is a mouth gallery.
-    latent_dim : int
-        Features of z in a frame.
     common :
         Further arguments: see `VariationalPrior`.
 
