@@ -415,3 +415,6 @@ class SwitchingPrior(Prior):
         """One context for each component."""
         priors = [component for component in self.components if isinstance(component, LatentPrior)]
         return [prior.context(batch) for prior in priors]
+
+
+__getattr__ = compatibility.old_names(__name__)

@@ -64,20 +64,9 @@ class SpectrumEnhancer(Enhancer):
     def denoise(
         self, spectrum: torch.Tensor, clean: torch.Tensor | None, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Estimate the speech.
+        """Speech, complex (batch, frames, bins), and reliability, (batch, frames), from the compressed noisy spectrum.
 
-        Arguments
-        ---------
-        spectrum : tensor, shape (batch, frames, bins), complex
-            Compressed, of the noisy audio.
-        clean : tensor, shape (batch, frames, bins), complex, or None
-            Compressed, of the speech, in training.
-        context : Context
-
-        Returns
-        -------
-        speech : tensor, shape (batch, frames, bins), complex
-        reliability : tensor, shape (batch, frames)
+        `clean` is the compressed spectrum of the speech, in training.
         """
 
     def forward(self, batch: Batch) -> Estimate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from avse.contracts.sampler import Expected, Sampler
 from avse.contracts.sde import Sde
@@ -28,14 +28,8 @@ class Ancestral(Sampler):
     paper = "Ho, Jain and Abbeel, Denoising diffusion probabilistic models, 2020"
 
     def move(
-        self,
-        state: torch.Tensor,
-        time: torch.Tensor,
-        following: torch.Tensor,
-        expected: Expected,
-        sde: Sde,
-        memory: dict[str, torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, state: Tensor, time: Tensor, following: Tensor, expected: Expected, sde: Sde, memory: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         scale, after = sde.marginal(time)[0], sde.marginal(following)[0]
         ratio, later = sde.ratio(time), sde.ratio(following)
         shrink = (later / ratio).square()

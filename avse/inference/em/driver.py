@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,7 +9,7 @@ from typing import cast
 
 import torch
 
-from avse.contracts.inference import Inference
+from avse.contracts.inference import Inference, latest_within, no_gradient
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import LatentPrior, Prior, SwitchingPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
@@ -222,12 +220,7 @@ class LatentInference(Inference):
 
     def forward(self, batch: Batch, seconds: float | None = None, previous: Estimate | None = None) -> Estimate:
         """Iterate to the end, or until the time is up; see `Inference.forward` and `iterate`."""
-        begun = time.perf_counter()
-        for groups in self._groups(batch, previous):
-            latest = groups
-            if seconds is not None and time.perf_counter() - begun > seconds:
-                break
-        return self._estimate(latest, batch)
+        return self._estimate(latest_within(self._groups(batch, previous), seconds), batch)
 
     def iterate(self, batch: Batch, previous: Estimate | None = None) -> Iterator[Estimate]:
         """One `Estimate` after each iteration, until all clips have stopped; see `Inference.iterate`.
@@ -250,7 +243,7 @@ class LatentInference(Inference):
 
     def progress(self, batch: Batch, previous: Estimate | None = None) -> Iterator[Progress]:
         """After each iteration, what is known of clips that run together; arguments as of `iterate`."""
-        with _no_gradient(batch):
+        with no_gradient(batch):
             progress = self.start(batch, previous)
             for _ in range(self.warm_start):
                 progress.speakers, _ = self.iteration(progress.speakers, warm=True)
@@ -258,7 +251,7 @@ class LatentInference(Inference):
             speakers = steps.with_interference(progress.speakers, variances, range(len(variances)))
             progress.speakers = [self.begin_speaker(state) for state in speakers]
         for _ in range(self.iterations):
-            with _no_gradient(batch):
+            with no_gradient(batch):
                 progress.speakers, statistics = self.iteration(progress.speakers)
                 objective = steps.objective(progress.speakers, statistics, self.gain_prior)
                 progress.note(statistics, objective, self.tolerance)
@@ -405,7 +398,7 @@ class LatentInference(Inference):
 
     def _estimate(self, groups: Sequence[tuple[list[int], Progress]], batch: Batch) -> Estimate:
         """The estimate of a batch whose rows run in groups."""
-        with _no_gradient(batch):
+        with no_gradient(batch):
             if batch.mixture is not None:
                 return groups[0][1].estimate(self.prior, batch)
             estimates = [progress.estimate(self.prior, batch.select(rows)) for rows, progress in groups]
@@ -469,13 +462,3 @@ def _reliability(state: EmState) -> torch.Tensor:
 def _by_video_frame(values: torch.Tensor, video_frames: int, ratio: int) -> torch.Tensor:
     """Means over each video frame: (batch, sources, frames, any) to (batch, sources, video_frames, any)."""
     return pool_to_video_frames(values.mT, video_frames, ratio).mT
-
-
-@contextlib.contextmanager
-def _no_gradient(batch: Batch) -> Iterator[None]:
-    """Record no gradient, but leave tensors that can take part in one (unlike those of inference mode).
-
-    Nor is anything done in 16 bits: variances and their squares differ by more than those resolve.
-    """
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(batch.noisy.device.type, enabled=False):
-        yield

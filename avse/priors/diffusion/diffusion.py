@@ -51,5 +51,5 @@ class AVDiffusion(DiffusionPrior):
 
     @classmethod
     def example_arguments(cls) -> dict[str, Any]:
-        frontend = get("visual_frontend", "pixel_mlp")(output_dim=6, hidden_dim=8, size=11)
+        frontend = get("visual_frontend", "pixel_mlp").example()
         return {"visual_frontend": frontend, "fusion": get("fusion", "film"), "size": "tiny"}

@@ -160,14 +160,9 @@ class VariationalPrior(LatentPrior):
         return self.log_variance(self.decode_hidden(latent, context))
 
     def decode_hidden(self, latent: torch.Tensor, context: Context, code: torch.Tensor | None = None) -> torch.Tensor:
-        """What the log-variance is read from, shape (batch, frames, hidden_dim).
+        """What gives the log-variance, shape (batch, frames, hidden_dim).
 
-        Arguments
-        ---------
-        latent : tensor, shape (batch, frames, latent_dim)
-        context : Context
-        code : tensor, shape (hidden_dim,), or None
-            Added where the latent enters: that of a speaker adapter.
+        `code`, shape (hidden_dim,), is added where the latent enters: that of a speaker adapter.
         """
         hidden = self.latent_in(latent)
         hidden = hidden if code is None else hidden + code
@@ -204,20 +199,10 @@ class VariationalPrior(LatentPrior):
     def loss_and_evidence(
         self, batch: Batch, reading: Reading | None = None
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The loss, and the evidence bound of each frame.
+        """The terms of `loss`, and the evidence bound of each frame, shape (batch, frames).
 
-        Arguments
-        ---------
-        batch : Batch
-        reading : Reading, optional
-            Of this batch, where it is known.
-
-        Returns
-        -------
-        loss : dict of str to scalar tensor
-            See `loss`.
-        evidence : tensor, shape (batch, frames)
-            Of one draw, in nats up to a constant; no gradient passes.
+        The bound is that of one draw, in nats up to a constant; no gradient passes. `reading` is that of this batch,
+        where it is known.
         """
         reading = self.read(batch) if reading is None else reading
         context, power, posterior, latent = reading.context, reading.power, reading.posterior, reading.latent
