@@ -42,36 +42,25 @@ def enhance(
     chunk_seconds: float = CHUNK_SECONDS,
     **reading: Unpack[Reading],
 ) -> Estimate:
-    """Enhance one clip; see `avse.model.Model.enhance`.
+    """Enhance one clip: `avse.model.Model.enhance`, which says what it takes and returns, of a model by name.
 
     Arguments
     ---------
-    source : path, Clip, or array or tensor of shape (samples,)
     model : str, path or Model
         Name or folder of a model, which is loaded once; or a model that is used as it is.
     device : str
         Of a model given by name or folder: `cpu`, `cuda`, ..., or `auto`.
     overrides : mapping, optional
         Changes of the recipe of a model given by name or folder: see `avse.load`.
-    sample_rate : int
-        Of an array or tensor, in Hz.
-    chunk_seconds : float
-        Longer clips are enhanced in chunks of this length.
-    video, use_video, roi, face, tracker :
-        See `avse.media.read_clip`.
-
-    Returns
-    -------
-    Estimate
-        `speech` and `noise` of shape (samples,) at 16 kHz, `reliability` of shape (video_frames,).
 
     Example
     -------
     >>> enhance(np.zeros(16000)).speech.shape
     torch.Size([16000])
     """
-    used = _model_of(model, device, overrides)
-    return used.enhance(source, sample_rate=sample_rate, chunk_seconds=chunk_seconds, **reading)
+    return _model_of(model, device, overrides).enhance(
+        source, sample_rate=sample_rate, chunk_seconds=chunk_seconds, **reading
+    )
 
 
 def separate(
@@ -88,24 +77,7 @@ def separate(
     tracker: str | MouthTracker | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
 ) -> Estimate:
-    """Find the speech of each of several speakers; see `avse.model.Model.separate`.
-
-    Arguments
-    ---------
-    source : path, Clip, or array or tensor of shape (samples,)
-        The mixture.
-    videos : sequence of path or Clip
-        One of each speaker; or one, or the source itself, that shows several faces.
-    model, device, overrides :
-        See `enhance`.
-    others, speakers, sample_rate, roi, tracker, chunk_seconds :
-        See `avse.model.Model.separate`.
-
-    Returns
-    -------
-    Estimate
-        `speech` of shape (sources, samples), `noise` of shape (samples,), `reliability` of shape
-        (sources, video_frames).
+    """Find the speech of each of several speakers: `avse.model.Model.separate`, of a model as in `enhance`.
 
     Example
     -------
@@ -152,22 +124,7 @@ def generate(
     steps: int = 30,
     **reading: Unpack[Reading],
 ) -> np.ndarray:
-    """Draw speech from the video of a mouth, or from nothing; see `avse.model.Model.generate`.
-
-    Arguments
-    ---------
-    source : path, Clip, or None
-    model, device, overrides :
-        See `enhance`.
-    seconds, seed, guidance, sampler, steps :
-        See `avse.model.Model.generate`.
-    video, use_video, roi, face, tracker :
-        See `avse.media.read_clip`.
-
-    Returns
-    -------
-    array, shape (samples,), float32
-        At 16 kHz.
+    """Draw speech from the video of a mouth, or from nothing: `avse.model.Model.generate`, of a model as in `enhance`.
 
     Example
     -------
@@ -189,7 +146,7 @@ def embed(
     time: float = 0.1,
     **reading: Unpack[Reading],
 ) -> dict[str, np.ndarray]:
-    """Features of each video frame of a clip, from a diffusion prior; see `avse.model.Model.embed`."""
+    """Features of each video frame of a clip, from a diffusion prior: `avse.model.Model.embed`, as in `enhance`."""
     return _model_of(model, device, overrides).embed(source, time=time, **reading)
 
 

@@ -22,8 +22,7 @@ MODULES = {
     "contracts.competition": "inference.em.model_selection",
     "contracts.diffusion": "priors.diffusion.base",
     "contracts.fit": "inference.em.state",
-    "contracts.latent_inference": "inference.em.driver",
-    "contracts.latent_run": "inference.em.driver",
+    **dict.fromkeys(("contracts.latent_inference", "contracts.latent_run"), "inference.em.driver"),
     "contracts.posterior_sampling": "inference.posterior_sampling.base",
     "contracts.recognition": "priors.vae.noisy_speech_encoder",
     "contracts.score_network": "nnet.score_network",
@@ -34,44 +33,35 @@ MODULES = {
     "data.separation_scenes": "data.scenes",
     "enhance_files": "jobs.enhance",
     "evaluation.calibrate": "evaluation.studies.calibration",
-    "evaluation.workers": "workers",
-    "evaluation.lips": "evaluation.studies.lips",
-    "evaluation.probe": "evaluation.studies.probe",
-    "evaluation.robustness": "evaluation.studies.robustness",
+    **{f"evaluation.{name}": f"evaluation.studies.{name}" for name in ("lips", "probe", "robustness")},
     "evaluation.robustness_plots": "evaluation.plots.robustness",
     "evaluation.separation_plot": "evaluation.plots.separation",
+    "evaluation.workers": "workers",
     "generation": "api",
-    "inference.langevin": "inference.em.langevin",
-    "inference.map": "inference.em.map",
-    "inference.mcem": "inference.em.mcem",
-    "inference.posterior_sampling_lambda_free": "inference.posterior_sampling.lambda_free",
-    "inference.posterior_sampling_moments": "inference.posterior_sampling.moments",
-    "inference.posterior_sampling_noise_latent": "inference.posterior_sampling.noise_latent",
-    "inference.switching_vem": "inference.em.switching_vem",
-    "inference.vem": "inference.em.vem",
+    **{f"inference.{name}": f"inference.em.{name}" for name in ("langevin", "map", "mcem", "switching_vem", "vem")},
+    **{
+        f"inference.posterior_sampling_{name}": f"inference.posterior_sampling.{name}"
+        for name in ("lambda_free", "moments", "noise_latent")
+    },
     "media.mouth": "media.faces.crop",
     "media.talkers": "media.faces.speakers",
     "metrics.estoi": "metrics.stoi",
     "metrics.si_sdr_improvement": "metrics.si_sdr",
-    "priors.recurrent_vae": "priors.vae.recurrent_vae",
-    "priors.speaker_vae": "priors.vae.speaker_vae",
-    "priors.switching_vae": "priors.vae.switching_vae",
-    "priors.transformer_vae": "priors.vae.transformer_vae",
+    **{f"priors.{name}_vae": f"priors.vae.{name}_vae" for name in ("recurrent", "speaker", "switching", "transformer")},
     "separate_files": "jobs.separate",
-    "signal.attention": "nnet.attention",
-    "signal.conformer": "nnet.conformer",
+    **{f"signal.{name}": f"nnet.{name}" for name in ("attention", "conformer")},
     "signal.face_shape": "media.faces.shape_model",
     "signal.frontalization": "media.faces.head_pose",
     "signal.level": "signal.levels",
     "signal.looks": "priors.vae.mouth_gallery",
     "signal.masking": "signal.masks",
     "signal.mixture": "signal.wiener",
-    "training.denoising": "training.losses",
-    "training.separation": "training.losses",
+    **dict.fromkeys(("training.denoising", "training.separation"), "training.losses"),
 }
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {
     "avse.data.synthetic.recording.write_film": "avse.data.synthetic.recording.write_video",
+    "avse.jobs.separate.Voice": "avse.jobs.separate.SeparatedSpeaker",
     "avse.media.Talker": "avse.media.Speaker",
     "avse.media.find_talkers": "avse.media.find_speakers",
     "avse.contracts.fusion.check_fusion": "avse.nnet.video_input.check_fusion",
@@ -128,26 +118,13 @@ class OldName(FutureWarning):
 
 
 def warn(old: str, new: str, place: str = "") -> None:
-    """Say that a name is old.
-
-    Arguments
-    ---------
-    old, new : str
-    place : str
-        Where it stands: `file:line`.
-    """
+    """Say that a name is old, and where it stands (`file:line`)."""
     at = f"{place}: " if place else ""
     warnings.warn(f"{at}{old} is now called {new}. The old name works until the next release.", OldName, 3)
 
 
 def old_names(module: str) -> Callable[[str], Any]:
-    """A module's `__getattr__` that serves the names its functions and classes had before.
-
-    Arguments
-    ---------
-    module : str
-        Its `__name__`.
-    """
+    """A `__getattr__` for the module of this name: serves the names that its functions and classes had before."""
 
     def getattribute(name: str) -> Any:
         new = NAMES.get(f"{module}.{name}")
@@ -178,12 +155,7 @@ def dotted_name(name: str) -> str:
 def weight_name(name: str, known: Container[str] = (), written_format: int = 1) -> str:
     """What a weight of a model folder of an older format is called today.
 
-    Arguments
-    ---------
-    name : str
-    known : container of str
-        Names of today; one of them stays, such as that of a plugin outside the package.
-    written_format : int
+    A name that is among the `known` names of today stays, such as that of a plugin outside the package.
 
     Example
     -------
@@ -192,10 +164,8 @@ def weight_name(name: str, known: Container[str] = (), written_format: int = 1) 
     """
     if name in known:
         return name
-    for number in sorted(WEIGHTS):
-        if number >= written_format:
-            for pattern, new in WEIGHTS[number]:
-                name = re.sub(pattern, new, name)
+    for pattern, new in [pair for number in sorted(WEIGHTS) if number >= written_format for pair in WEIGHTS[number]]:
+        name = re.sub(pattern, new, name)
     return name
 
 

@@ -27,27 +27,15 @@ _HIDDEN = slice(50, 66)  # video frames that show nothing
 
 @dataclass
 class Demo:
-    """What `run_demo` made.
-
-    Arguments
-    ---------
-    noisy, enhanced, clean : Path
-        The noisy and the enhanced video, and the clean audio.
-    picture : Path
-        Spectrograms over the reliability of the video.
-    before, after : dict
-        Scores of the audio of the two videos by name of the metric.
-    report : Report
-        The report of `avse enhance`.
-    """
+    """What `run_demo` made: two videos, audio, spectrograms over the reliability of the video, and scores."""
 
     noisy: Path
     enhanced: Path
     clean: Path
     picture: Path
-    before: dict[str, float]
-    after: dict[str, float]
-    report: Report
+    before: dict[str, float]  # scores of the audio of the noisy video, by name of the metric
+    after: dict[str, float]  # scores of the audio of the enhanced video
+    report: Report  # of `avse enhance`
 
 
 def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo:
@@ -80,8 +68,8 @@ def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo
     from avse.media import read_clip
     from avse.model import load
 
-    out = Path(out)
-    files = {name: out / name for name in ("noisy.mp4", "enhanced.mp4", "clean.wav", "demo.png")}
+    names = ("noisy.mp4", "enhanced.mp4", "clean.wav", "demo.png")
+    noisy_file, enhanced_file, clean_file, plot_file = (Path(out, name) for name in names)
     loaded = load(model)
     clean, frames, _ = synthesize_clip(_SEED, _SPEAKER, _SECONDS)
     frames[_HIDDEN] = 40
@@ -89,22 +77,21 @@ def run_demo(out: str | Path = "demo", model: str | Path = "avse-small") -> Demo
     noisy, _ = mix_at_snr(clean, noise, _SNR)
     scale = np.float32(0.9 / np.abs(noisy).max())
     clean, noisy = scale * clean, scale * noisy
-    write_audio(files["clean.wav"], clean)
-    write_video(files["noisy.mp4"], frames, noisy)
+    write_audio(clean_file, clean)
+    write_video(noisy_file, frames, noisy)
 
-    report = enhance_file(loaded, files["noisy.mp4"], files["enhanced.mp4"])
+    report = enhance_file(loaded, noisy_file, enhanced_file)
 
     # The audio of the files is scored, with its lossy coding, as a listener would hear it.
-    noisy, enhanced = (
-        _as_long_as(read_clip(files[name], use_video=False).audio, len(clean)) for name in ("noisy.mp4", "enhanced.mp4")
-    )
+    noisy, enhanced = (read_clip(file, use_video=False).audio[: len(clean)] for file in (noisy_file, enhanced_file))
+    noisy, enhanced = (np.pad(audio, (0, len(clean) - len(audio))) for audio in (noisy, enhanced))
     metrics = {name: plugins.get("metric", name)() for name in METRICS}
-    plot_estimate(files["demo.png"], noisy, enhanced, clean, np.asarray(report.reliability[: len(frames)]))
+    plot_estimate(plot_file, noisy, enhanced, clean, np.asarray(report.reliability[: len(frames)]))
     return Demo(
-        files["noisy.mp4"],
-        files["enhanced.mp4"],
-        files["clean.wav"],
-        files["demo.png"],
+        noisy_file,
+        enhanced_file,
+        clean_file,
+        plot_file,
         before={name: metric(noisy, clean, noisy) for name, metric in metrics.items()},
         after={name: metric(enhanced, clean, noisy) for name, metric in metrics.items()},
         report=report,
@@ -120,16 +107,8 @@ def score_table(demo: Demo) -> Table:
     table = Table(f"{_NOISE} noise at {_SNR:g} dB", "noisy", "enhanced")
     for name in METRICS:
         metric = plugins.get("metric", name)
-        table.add_row(
-            f"{metric.name} {metric.unit}".strip(),
-            *(f"{scores[name]:.2f}" for scores in (demo.before, demo.after)),
-        )
+        table.add_row(f"{metric.name} {metric.unit}".strip(), f"{demo.before[name]:.2f}", f"{demo.after[name]:.2f}")
     return table
-
-
-def _as_long_as(audio: np.ndarray, samples: int) -> np.ndarray:
-    """Audio cut or padded to a length: lossy coders pad the end."""
-    return np.pad(audio[:samples], (0, max(0, samples - len(audio))))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -38,9 +38,8 @@ def find_device(name: str | torch.device = AUTO) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
-        count = torch.cuda.device_count()
-        cards = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
-        raise AvseError(f"There is no device {str(name)!r} here. Choose auto or one of: {cards}.") from error
+        names = ", ".join(["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))])
+        raise AvseError(f"There is no device {str(name)!r} here. Choose auto or one of: {names}.") from error
     if device.type == "meta":
         raise AvseError("The device 'meta' holds no data. Choose auto, cpu or cuda.")
     return device

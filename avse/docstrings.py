@@ -22,7 +22,6 @@ class Docstring:
         What stands outside of sections: paragraphs in Markdown.
     arguments : dict of (str, str) by name
         Type and meaning.
-    attributes : dict of (str, str) by name
     example : str
         Lines of a Python session.
 
@@ -35,7 +34,6 @@ class Docstring:
 
     text: str = ""
     arguments: dict[str, tuple[str, str]] = field(default_factory=dict)
-    attributes: dict[str, tuple[str, str]] = field(default_factory=dict)
     example: str = ""
 
     @property
@@ -58,7 +56,7 @@ def read_docstring(text: str) -> Docstring:
         if title == "Example":
             read.example = body.strip()
         elif title in ("Arguments", "Attributes"):
-            prose.append(read_entries(body, read.arguments if title == "Arguments" else read.attributes))
+            prose.append(read_entries(body, read.arguments if title == "Arguments" else {}))
     read.text = "\n\n".join(part for part in prose if part)
     return read
 
@@ -83,13 +81,7 @@ def read_entries(body: str, into: dict[str, tuple[str, str]]) -> str:
 class Argument:
     """An argument of a constructor, as its class or one of its bases documents it.
 
-    Arguments
-    ---------
-    name : str
-    type : str
-    default : Any
-        `inspect.Parameter.empty` where it must be given.
-    meaning : str
+    `default` is `inspect.Parameter.empty` where it must be given.
     """
 
     name: str
@@ -140,17 +132,14 @@ def whole_docstring(cls: type) -> str:
     arguments = arguments_of(cls)
     if not arguments:
         return text
-    lines = [f"{one.name} : {one.type}\n{_indented(one.meaning)}".rstrip() for one in arguments]
-    section = "\n".join(["Arguments", "---------", *lines])
-    pieces = re.split(r"^(?=[A-Z][\w -]*\n-{3,}\n)", text, flags=re.MULTILINE)
-    rest = [
-        read_entries(piece.partition("\n")[2].partition("\n")[2], {})
-        for piece in pieces
-        if piece.startswith("Arguments\n-")
-    ]
-    others = [piece.strip() for piece in pieces[1:] if not piece.startswith("Arguments\n-")]
-    return "\n\n".join(part for part in [pieces[0].strip(), section, *rest, *others] if part)
-
-
-def _indented(text: str) -> str:
-    return textwrap.fill(text, 120, initial_indent="    ", subsequent_indent="    ")
+    parts = ["Arguments\n---------"]
+    for argument in arguments:
+        meaning = textwrap.fill(argument.meaning, 120, initial_indent="    ", subsequent_indent="    ")
+        parts[0] += f"\n{argument.name} : {argument.type}\n{meaning}".rstrip()
+    pieces = re.split(SECTION, text)
+    for title, body in zip(pieces[1::2], pieces[2::2]):
+        if title == "Arguments":
+            parts.insert(1, read_entries(body, {}))
+        else:
+            parts.append(f"{title}\n{'-' * len(title)}\n{body.strip()}")
+    return "\n\n".join(part for part in [pieces[0].strip(), *parts] if part)

@@ -77,6 +77,15 @@ def write_csv(target: str | Path, rows: Iterable[Sequence[Any]], first_line: str
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
+def shipped_folder(name: str, sign: str) -> Path:
+    """A folder that comes with the package, known by a folder inside it: in the package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    for folder in (package / name, package.parent / name):
+        if (folder / sign).is_dir():
+            return folder
+    raise AvseError(f"{package}: the {name} are missing from this installation. Install avse anew.")
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -72,10 +72,11 @@ class Model:
 
     def __str__(self) -> str:
         description = self.description or {}
+        summary = (type(self.system).__doc__ or type(self.system).__name__).strip().partition("\n")[0]
         parameters = sum(parameter.numel() for parameter in self.system.parameters())
         lines = [
             self.name,
-            f"task        {description.get('description') or _first_line(self.system)}",
+            f"task        {description.get('description') or summary}",
             f"plugins     {', '.join(_plugins_of(self.system))}",
             f"parameters  {parameters:,} on {self.device}",
         ]
@@ -217,9 +218,8 @@ class Model:
         if speakers and len(speakers) != len(clips):
             raise AvseError(f"{len(speakers)} of {len(clips)} speakers are named. Name each, in the order of sources.")
         if any(speakers) and not hasattr(getattr(self.system, "prior", None), "of"):
-            raise AvseError(
-                f"{type(self.system).__name__} knows no speakers by name; that takes the prior speaker_vae."
-            )
+            name = type(self.system).__name__
+            raise AvseError(f"{name} knows no speakers by name; that takes the prior speaker_vae.")
         named = [replace(clip, speaker=name or "") for clip, name in zip(clips, speakers or [""] * len(clips))]
         invisible = sum(not clip.valid.any() for clip in clips)
         seconds = chunk_seconds if invisible < 2 else np.inf
@@ -474,7 +474,3 @@ def _plugins_of(system: nn.Module) -> list[str]:
     plugins: list[Plugin] = [part for part in system.modules() if isinstance(part, Plugin)]
     plugins += [value for part in plugins for value in part.config.values() if isinstance(value, Plugin)]
     return list(dict.fromkeys(f"{part.plugin_kind}/{part.plugin_name}" for part in plugins if part.plugin_kind))
-
-
-def _first_line(system: nn.Module) -> str:
-    return (type(system).__doc__ or type(system).__name__).strip().partition("\n")[0]

@@ -17,7 +17,7 @@ from torch import nn
 
 from avse.compatibility import weight_name
 from avse.errors import AvseError
-from avse.files import atomic_path
+from avse.files import atomic_path, write_json, write_text
 
 if TYPE_CHECKING:
     from avse.recipe import Recipe
@@ -51,7 +51,7 @@ def write(folder: Path, content: Content, card: str | None = None, half: bool = 
         weights = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in weights.items()}
     with atomic_path(folder / WEIGHTS) as path:
         safetensors.torch.save_file(weights, path)
-    _write_text(folder / RECIPE, content.recipe)
+    write_text(folder / RECIPE, content.recipe)
     description = {
         "format": FORMAT,
         "name": content.name,
@@ -61,19 +61,13 @@ def write(folder: Path, content: Content, card: str | None = None, half: bool = 
         "sha256": {name: _sha256(folder / name) for name in (WEIGHTS, RECIPE)},
         **content.description,
     }
-    _write_text(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+    write_json(folder / DESCRIPTION, description)
     if card is not None:
-        _write_text(folder / "README.md", card)
+        write_text(folder / "README.md", card)
 
 
 def find(name_or_folder: str | Path) -> Path:
-    """The folder of a model that `avse` carries, or a folder itself.
-
-    Raises
-    ------
-    AvseError
-        If there is none.
-    """
+    """The folder of a model that `avse` carries, or a folder itself."""
     for folder in (PRETRAINED / str(name_or_folder), Path(name_or_folder), Path(name_or_folder) / "model"):
         if (folder / DESCRIPTION).is_file():
             return folder
@@ -165,11 +159,6 @@ def _read_description(folder: Path) -> dict[str, Any]:
         if _sha256(path) != hashes.get(name):
             raise AvseError(f"{path}: was altered: its SHA-256 is not the one in {DESCRIPTION}. Fetch the model again.")
     return description
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _sha256(path: Path) -> str:

@@ -8,18 +8,15 @@ import itertools
 import keyword
 import re
 import shlex
-import shutil
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from avse import plugins
 from avse.errors import AvseError
-from avse.files import atomic_path
+from avse.files import shipped_folder, write_text
 
 RECIPE = "recipe"
 MAX_NAME = 40
@@ -44,18 +41,10 @@ _USES = {
 
 @dataclass(frozen=True)
 class Created:
-    """What `create` wrote.
+    """What `create` wrote."""
 
-    Arguments
-    ---------
-    path : Path
-        The file, or the folder of a package or a recipe.
-    commands : list of (str, str)
-        The next steps: what each does, and its command.
-    """
-
-    path: Path
-    commands: list[tuple[str, str]]
+    path: Path  # the file, or the folder of a package or a recipe
+    commands: list[tuple[str, str]]  # the next steps: what each does, and its command
 
 
 def create(kind: str, name: str, out: str | Path = ".", *, package: bool = False, force: bool = False) -> Created:
@@ -93,31 +82,35 @@ def create(kind: str, name: str, out: str | Path = ".", *, package: bool = False
         raise AvseError(plugins.unknown("template", kind, (*plugins.KINDS, RECIPE)))
     if kind == RECIPE and package:
         raise AvseError("A recipe is a folder that is used where it is; --package is for plugins.")
-    plugin = _plugin_of_corpus(name) if kind == RECIPE else name
+    plugin_kind, plugin = ("dataset", _plugin_of_corpus(name)) if kind == RECIPE else (kind, name)
     target = Path(out).expanduser() / (name if package or kind == RECIPE else f"{name}.py")
-    _refuse_name("dataset" if kind == RECIPE else kind, plugin, target)
-    _refuse_existing(target, force)
+    if reason := _why_not(plugin_kind, plugin, target.resolve()):
+        raise AvseError(f"{reason} Try {_suggestion(plugin_kind, plugin)!r}.")
+    if target.exists() and not force:
+        raise AvseError(
+            f"{target}: is there already. Choose another name or --output, or give --force to replace what avse wrote."
+        )
+    text, quoted = _render_plugin(plugin_kind, plugin), shlex.quote(str(target))
     if kind == RECIPE:
-        files = _render_folder("recipe", {_CORPUS: name, _PLUGIN: plugin})
-        files[f"{plugin}.py"] = _render_plugin("dataset", plugin)
-        _write_folder(target, files)
-        return Created(target, _recipe_commands(target, plugin))
+        _write_folder(target, {**_render_folder("recipe", {_CORPUS: name, _PLUGIN: plugin}), f"{plugin}.py": text})
+        file, recipe = (shlex.quote(str(target / part)) for part in (f"{plugin}.py", "hparams/tf_masker.yaml"))
+        return Created(
+            target,
+            [
+                ("Change and check how the corpus is read", f"avse check {file}"),
+                ("Write its manifest", f"avse --plugins {file} prepare {plugin} FOLDER"),
+                ("Train", f"avse train {recipe} --manifest FOLDER/manifest.csv"),
+            ],
+        )
+    check = ("Check it", f"avse check {quoted}")
     if not package:
-        with atomic_path(target) as path:
-            path.write_text(_render_plugin(kind, name), encoding="utf-8")
-        return Created(target, _plugin_commands(kind, name, target))
+        write_text(target, text)
+        return Created(target, [check, ("Use it", _use(kind, name, target))])
     tokens = {_PLUGIN: name, "my-plugin": name.replace("_", "-"), "MyPlugin": _class_name(kind, name)}
     files = _render_folder("package", {**tokens, "my_kind": kind, "my_use_command": _use(kind, name)})
-    files[f"{name}/{name}.py"] = _render_plugin(kind, name)
-    _write_folder(target, files)
-    return Created(target, _package_commands(kind, name, target))
-
-
-def _refuse_name(kind: str, name: str, target: Path) -> None:
-    """Refuse a name that cannot be written in a recipe, or that is taken; propose one that is free."""
-    reason = _why_not(kind, name, target.resolve())
-    if reason:
-        raise AvseError(f"{reason} Try {_suggestion(kind, name)!r}.")
+    _write_folder(target, {**files, f"{name}/{name}.py": text})
+    install = f"pip install -e {shlex.quote(str(target) if target.is_absolute() else f'./{target}')}"
+    return Created(target, [check, ("Install it", install), ("Use it", _use(kind, name))])
 
 
 def _why_not(kind: str, name: str, target: Path | None = None) -> str:
@@ -171,13 +164,6 @@ def _plain(name: str, others: str) -> str:
     return re.sub(others, "_", plain).strip("_")
 
 
-def _refuse_existing(target: Path, force: bool) -> None:
-    if target.exists() and not force:
-        raise AvseError(
-            f"{target}: is there already. Choose another name or --output, or give --force to replace what avse wrote."
-        )
-
-
 def _is_inside(file: str, target: Path | None) -> bool:
     path = Path(file).resolve()
     return path == target or target in path.parents
@@ -186,21 +172,23 @@ def _is_inside(file: str, target: Path | None) -> bool:
 def _class_name(kind: str, name: str) -> str:
     """MyFusion for my_fusion; MyFusionPlugin where the template or Python uses MyFusion."""
     name_of_class = "".join(word.capitalize() for word in name.split("_"))
-    used = set(re.findall(r"\w+", (_templates() / kind / f"{_PLUGIN}.py").read_text(encoding="utf-8")))
+    used = set(re.findall(r"\w+", _template(kind)))
     taken = keyword.iskeyword(name_of_class) or hasattr(builtins, name_of_class) or name_of_class in used
     return f"{name_of_class}Plugin" if taken else name_of_class
 
 
 def _render_plugin(kind: str, name: str) -> str:
-    text = (_templates() / kind / f"{_PLUGIN}.py").read_text(encoding="utf-8")
-    title = name.replace("_", " ")
-    tokens = {_PLUGIN: name, "MyPlugin": _class_name(kind, name), "My plugin": title[0].upper() + title[1:]}
-    return _replace(text, tokens)
+    title = name[0].upper() + name[1:].replace("_", " ")
+    return _replace(_template(kind), {_PLUGIN: name, "MyPlugin": _class_name(kind, name), "My plugin": title})
+
+
+def _template(kind: str) -> str:
+    return (shipped_folder("templates", "fusion") / kind / f"{_PLUGIN}.py").read_text(encoding="utf-8")
 
 
 def _render_folder(template: str, tokens: dict[str, str]) -> dict[str, str]:
     """Texts of a folder's files by relative path."""
-    folder = _templates() / template
+    folder = shipped_folder("templates", "fusion") / template
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {
         _replace(path.relative_to(folder).as_posix(), tokens): _replace(path.read_text(encoding="utf-8"), tokens)
@@ -213,48 +201,26 @@ def _replace(text: str, tokens: dict[str, str]) -> str:
     return re.sub(rf"(?<![A-Za-z0-9])({pattern})(?![A-Za-z0-9])", lambda match: tokens[match[1]], text)
 
 
-def _templates() -> Path:
-    """The folder of templates: inside the package where it is installed, beside it in a checkout."""
-    package = Path(__file__).parent
-    for folder in (package / "templates", package.parent / "templates"):
-        if (folder / "fusion" / f"{_PLUGIN}.py").is_file():
-            return folder
-    raise AvseError(f"{package}: the templates are missing from this installation. Install avse anew.")
-
-
 def _write_folder(target: Path, files: dict[str, str]) -> None:
     """Write files into a folder beside the target, and move them when all are complete."""
-    with _beside(target) as folder:
-        for name, text in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        if not target.exists():
-            folder.rename(target)
-            return
-        for name in files:
-            place = target / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).replace(place)
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A folder beside `target`, to be renamed; removed on any failure or interruption."""
-    folder = None
+    if target.exists() and not target.is_dir():
+        raise AvseError(f"{target}: is a file where a folder would be written. Choose another name or --output.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and not target.is_dir():
-            raise AvseError(f"{target}: is a file where a folder would be written. Choose another name or --output.")
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        inner = folder / target.name  # with the rights that the user's settings give, other than a temporary folder
-        inner.mkdir()
-        yield inner
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+            folder = Path(temporary, target.name)  # has the rights of the user's settings
+            for name, text in files.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            if not target.exists():
+                folder.rename(target)
+                return
+            for name in files:
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).replace(target / name)
     except OSError as error:
         raise AvseError(f"{target}: cannot be written ({error.strerror or error}). Choose another --output.") from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _use(kind: str, name: str, path: Path | None = None) -> str:
@@ -262,31 +228,9 @@ def _use(kind: str, name: str, path: Path | None = None) -> str:
     text = _USES.get(kind, f"avse train RECIPE --{kind} {{name}}").format(name=name)
     if path is None:
         return text
-    quoted = shlex.quote(str(path))
+    plugins_of = f"--plugins {shlex.quote(str(path))}"
     if kind == "mouth_tracker":
         return text.replace("import avse; ", f'import avse, avse.plugins; avse.plugins.load_path("{path}"); ')
     if text.startswith("avse train RECIPE"):
-        return text.replace("avse train RECIPE", f"avse train RECIPE --plugins {quoted}")
-    return text.replace("avse ", f"avse --plugins {quoted} ", 1)
-
-
-def _plugin_commands(kind: str, name: str, path: Path) -> list[tuple[str, str]]:
-    return [("Check it", f"avse check {shlex.quote(str(path))}"), ("Use it", _use(kind, name, path))]
-
-
-def _package_commands(kind: str, name: str, path: Path) -> list[tuple[str, str]]:
-    folder = str(path) if path.is_absolute() else f"./{path}"
-    return [
-        ("Check it", f"avse check {shlex.quote(str(path))}"),
-        ("Install it", f"pip install -e {shlex.quote(folder)}"),
-        ("Use it", _use(kind, name)),
-    ]
-
-
-def _recipe_commands(path: Path, plugin: str) -> list[tuple[str, str]]:
-    file, recipe = shlex.quote(str(path / f"{plugin}.py")), shlex.quote(str(path / "hparams" / "tf_masker.yaml"))
-    return [
-        ("Change and check how the corpus is read", f"avse check {file}"),
-        ("Write its manifest", f"avse --plugins {file} prepare {plugin} FOLDER"),
-        ("Train", f"avse train {recipe} --manifest FOLDER/manifest.csv"),
-    ]
+        return text.replace("avse train RECIPE", f"avse train RECIPE {plugins_of}")
+    return text.replace("avse ", f"avse {plugins_of} ", 1)

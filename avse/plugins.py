@@ -12,7 +12,6 @@ import difflib
 import functools
 import hashlib
 import importlib
-import importlib.util
 import keyword
 import pkgutil
 import sys
@@ -141,23 +140,21 @@ def get(kind: str, name: str) -> type[Any]:
         If there is none: names the nearest, all there are, and what went wrong with a plugin of that name.
     """
     _known_kind(kind)
-    if name in compatibility.PLUGINS.get(kind, {}):
-        new = compatibility.PLUGINS[kind][name]
+    if new := compatibility.PLUGINS.get(kind, {}).get(name):
         compatibility.warn(name, new)
         name = new
     if name not in _REGISTRY[kind] and name.isidentifier():
         # Most plugins live in a file of their name: no need to import the others.
-        for module in _modules(kind):
-            if module.endswith(f".{name}"):
-                _import(module)
+        _import_package(kind, f".{name}")
     if name not in _REGISTRY[kind]:
-        _discover(kind)
+        _import_package(kind)
+        _import_entry_points()
     if name in _REGISTRY[kind]:
         return _REGISTRY[kind][name].cls
     message = unknown(f"{kind} plugin", name, _REGISTRY[kind]) + " For one of your own: --plugins FILE_OR_FOLDER."
     for problem in _PROBLEMS:
         # A module's file is mostly called like its plugin.
-        if problem.subject == f"{kind}/{name}" or name in (Path(problem.place.rpartition(":")[0]).stem,):
+        if problem.subject == f"{kind}/{name}" or name == Path(problem.place.rpartition(":")[0]).stem:
             message += f"\nA plugin of that name was found but cannot be used: {problem}"
     raise AvseError(message)
 
@@ -171,7 +168,8 @@ def names(kind: str) -> list[str]:
     True
     """
     _known_kind(kind)
-    _discover(kind)
+    _import_package(kind)
+    _import_entry_points()
     return sorted(_REGISTRY[kind])
 
 
@@ -221,18 +219,17 @@ def load_path(path: str | Path) -> list[Problem]:
         If there is no such file or folder, or nothing in it to import.
     """
     path = Path(path).expanduser().resolve()
-    if path.is_dir():
-        found = [path] if (path / "__init__.py").is_file() else sorted(filter(_is_plugin_file, path.iterdir()))
-        if not found:
-            raise AvseError(f"{path}: holds no Python file to load plugins from.")
-    elif path.is_file() and path.suffix == ".py":
-        found = [path]
-    else:
+    files = [path]
+    if not path.is_dir() and not (path.is_file() and path.suffix == ".py"):
         what = "is not a Python file" if path.exists() else "no such file or folder"
         raise AvseError(f"{path}: {what}. Plugins are loaded from a .py file or a folder of them.")
-    for one in found:
-        _load_file(one)
-    return [p for p in _PROBLEMS if _inside(p.place.rpartition(":")[0], found)]
+    if path.is_dir() and not (path / "__init__.py").is_file():
+        files = sorted(filter(_is_plugin_file, path.iterdir()))
+    if not files:
+        raise AvseError(f"{path}: holds no Python file to load plugins from.")
+    for file in files:
+        _load_file(file)
+    return [problem for problem in _PROBLEMS if _inside(problem.place.rpartition(":")[0], files)]
 
 
 def loaded_files() -> list[Path]:
@@ -294,14 +291,12 @@ def _known_kind(kind: str) -> None:
         raise AvseError(unknown("kind of plugin", kind, KINDS))
 
 
-def _discover(kind: str) -> None:
-    _import_package(kind)
-    _import_entry_points()
-
-
-def _import_package(kind: str) -> None:
+def _import_package(kind: str, ending: str = "") -> None:
+    """Import the modules of a kind once, those of such an ending; keep what goes wrong."""
     for module in _modules(kind):
-        _import(module)
+        if module.endswith(ending) and module not in _TRIED and module not in sys.modules:
+            _TRIED.add(module)
+            _guarded(module, partial(importlib.import_module, module), module)
 
 
 @functools.cache
@@ -310,14 +305,6 @@ def _modules(kind: str) -> list[str]:
     folder = Path(__file__).parent / KINDS[kind].rpartition(".")[2]
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.py") if path.stem != "__init__")
     return [".".join([KINDS[kind], *path.with_suffix("").parts]) for path in files]
-
-
-def _import(module: str) -> None:
-    """Import a module of the package once, if it exists; keep what goes wrong."""
-    if module in _TRIED or module in sys.modules or importlib.util.find_spec(module) is None:
-        return
-    _TRIED.add(module)
-    _guarded(module, lambda: importlib.import_module(module), module)
 
 
 @functools.lru_cache(maxsize=4)
@@ -361,7 +348,7 @@ def _load_file(path: Path) -> None:
         _forget_module(module)
     _LOADED_FILES[path] = stamp
     importlib.invalidate_caches()
-    _guarded(path.name, lambda: importlib.import_module(module), module)
+    _guarded(path.name, partial(importlib.import_module, module), module)
     if path.is_dir() and module in sys.modules:
         for part in pkgutil.iter_modules([str(path)], f"{module}."):
             _guarded(f"{path.name}.{part.name}", partial(importlib.import_module, part.name), part.name)
@@ -428,10 +415,7 @@ class _Kind:
         return f"<{self._kind} plugins: {', '.join(names(self._kind))}>"
 
 
-_NAMESPACES = {kind: _Kind(kind) for kind in KINDS}
-
-
 def __getattr__(name: str) -> _Kind:
-    if name in _NAMESPACES:
-        return _NAMESPACES[name]
+    if name in KINDS:
+        return _Kind(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

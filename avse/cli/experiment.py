@@ -1,10 +1,9 @@
-"""Verbs of experiments: `train`, `evaluate`, `compare`, `calibrate` and the studies."""
+"""Verbs of experiments: `train`, `evaluate`, `compare`, and the studies."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,6 @@ import typer
 from avse.cli import options as say
 
 _PANEL = "Experiment"
-_NO_WORDS = "belongs to no option."
 app = typer.Typer()
 study_app = typer.Typer(help="Measure what a model does with good, bad and no video.", no_args_is_help=True)
 app.add_typer(study_app, name="study", rich_help_panel=_PANEL)
@@ -23,8 +21,24 @@ _study = functools.partial(study_app.command, cls=say.Verb)
 _Manifest = Annotated[
     Path, typer.Option("--manifest", help="CSV of the mixtures, or the folder that `avse mix` wrote.")
 ]
-_NoEstimates = Annotated[bool, typer.Option("--no-estimates", help="Keep no estimated speech.")]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away earlier results in --output.")]
+
+
+def _scoring(
+    jobs: say.Jobs = 1,
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", help="Compute this metric (may be given again).")
+    ] = None,
+    splits: say.Splits = None,
+    limit: say.Limit = None,
+    device: say.Device = "auto",
+    label: Annotated[str | None, typer.Option(help="Name of the system in tables.")] = None,
+    seed: say.Seed = 0,
+    tracker: say.Tracker = None,
+    crops: say.Crops = None,
+    no_estimates: Annotated[bool, typer.Option("--no-estimates", help="Keep no estimated speech.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away earlier results in --output.")] = False,
+) -> None:
+    """Options of the verbs that score mixtures."""
 
 
 @_verb(context_settings=say.FREE, options_metavar=say.OF_RECIPE)
@@ -46,6 +60,7 @@ def train(
 
 
 @_verb(context_settings=say.FREE)
+@say.with_options_of(_scoring)
 def evaluate(
     context: typer.Context,
     manifest: _Manifest,
@@ -58,51 +73,18 @@ def evaluate(
     ] = "blind",
     no_video: say.NoVideo = False,
     corrupt: Annotated[str | None, typer.Option(help="Corrupt the video first.", metavar="NAME=SEVERITY")] = None,
-    jobs: say.Jobs = 1,
-    metric: say.Metric = None,
-    split: say.Split = None,
-    limit: say.Limit = None,
-    device: say.Device = "auto",
-    label: say.Label = None,
-    seed: say.Seed = 0,
-    tracker: say.Tracker = None,
-    crops: say.Crops = None,
-    no_estimates: _NoEstimates = False,
-    overwrite: _Overwrite = False,
+    **scoring: Any,
 ) -> None:
     """Score a system on every mixture of a manifest, of one speaker or of several, with intervals, plots and a report.
 
     Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
     """
-    _, overrides = say.overrides(context, context.args, _NO_WORDS)
-    from avse.evaluation import evaluate as run
-
-    summary = run(
-        manifest,
-        output,
-        model=model,
-        estimates=estimates,
-        speakers=speakers,
-        use_video=not no_video,
-        corrupt=corrupt,
-        jobs=jobs,
-        metrics=metric,
-        splits=split,
-        limit=limit,
-        device=device,
-        label=label,
-        seed=seed,
-        tracker=tracker,
-        crops=crops,
-        keep_estimates=not no_estimates,
-        overwrite=overwrite,
-        overrides=overrides,
-        progress=sys.stderr.isatty(),
-    )
-    _print_scores(summary, output)
+    scoring.update(model=model, estimates=estimates, speakers=speakers, use_video=not no_video, corrupt=corrupt)
+    _score(context, manifest, output, **scoring)
 
 
 @_study(context_settings=say.FREE)
+@say.with_options_of(_scoring)
 def robustness(
     context: typer.Context,
     manifest: _Manifest,
@@ -112,54 +94,24 @@ def robustness(
         list[str] | None, typer.Option(help="A corruption (may be given again). Default: all.")
     ] = None,
     severity: Annotated[list[int] | None, typer.Option(help="1 to 5 (may be given again). Default: all.")] = None,
-    jobs: say.Jobs = 1,
-    metric: say.Metric = None,
-    split: say.Split = None,
-    limit: say.Limit = None,
-    device: say.Device = "auto",
-    label: say.Label = None,
-    seed: say.Seed = 0,
-    tracker: say.Tracker = None,
-    crops: say.Crops = None,
-    no_estimates: _NoEstimates = False,
-    overwrite: _Overwrite = False,
+    **scoring: Any,
 ) -> None:
     """Score a model with clean video, without video, and with each corruption of the video at each severity.
 
     Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
     """
-    _, overrides = say.overrides(context, context.args, _NO_WORDS)
-    from avse.evaluation import evaluate as run
-
-    summary = run(
-        manifest,
-        output,
-        model=model,
-        corruptions=corruption or "all",
-        severities=severity,
-        jobs=jobs,
-        metrics=metric,
-        splits=split,
-        limit=limit,
-        device=device,
-        label=label,
-        seed=seed,
-        tracker=tracker,
-        crops=crops,
-        keep_estimates=not no_estimates,
-        overwrite=overwrite,
-        overrides=overrides,
-        progress=sys.stderr.isatty(),
-    )
-    _print_scores(summary, output)
+    _score(context, manifest, output, model=model, corruptions=corruption or "all", severities=severity, **scoring)
 
 
-def _print_scores(summary: Mapping[str, Any], folder: Path) -> None:
-    """Print the tables of an evaluation; exit with status 1 if scores are missing."""
+def _score(context: typer.Context, manifest: Path, output: Path, *, no_estimates: bool, **options: Any) -> None:
+    """Evaluate and print the tables; exit with status 1 if scores are missing."""
+    _, options["overrides"] = say.overrides(context, context.args, "belongs to no option.")
     from avse.cli.printing import print_table
+    from avse.evaluation import evaluate as run
     from avse.evaluation import robustness_table, score_table
     from avse.evaluation.separation import separation_table
 
+    summary = run(manifest, output, keep_estimates=not no_estimates, progress=sys.stderr.isatty(), **options)
     sweep, several = summary.get("corruptions"), "groups" in summary
     if several:
         typer.echo(separation_table([summary]))
@@ -168,7 +120,7 @@ def _print_scores(summary: Mapping[str, Any], folder: Path) -> None:
     if sweep:
         print_table(robustness_table(summary))
     more = ", corrupted.csv, corruptions.csv, corruptions.md, corruptions.png" if sweep else ""
-    typer.echo(f"Written to {folder}: scores.csv, summary.json, {'table.md' if several else 'report.html'}{more}")
+    typer.echo(f"Written to {output}: scores.csv, summary.json, {'table.md' if several else 'report.html'}{more}")
     if sweep and sweep["failures"]:
         typer.echo(f"{len(sweep['failures'])} estimates from bad or no video lack scores; see report.html.", err=True)
         raise typer.Exit(1)
@@ -194,7 +146,7 @@ def compare(
 
 
 @_study("calibration")
-@_verb()
+@_verb(hidden=True)
 def calibrate(
     model: Annotated[str, typer.Argument(help="Name or folder of a model.")],
     sweep: Annotated[
@@ -217,7 +169,7 @@ def lips(
     model: say.DiffusionModel,
     manifest: Annotated[Path, typer.Option(help="CSV of clean speech with video.")],
     output: say.Output,
-    split: say.Split = None,
+    splits: say.Splits = None,
     limit: say.Limit = None,
     seconds: Annotated[float, typer.Option(help="How much of each clip is used, from its middle.")] = 1.2,
     rivals: Annotated[int, typer.Option(min=2, help="Utterances among which the right one is searched.")] = 8,
@@ -231,28 +183,13 @@ def lips(
     seed: say.Seed = 0,
 ) -> None:
     """Measure whether the video matters: denoise, find and draw speech with the right, a wrong and no video."""
+    options = dict(locals(), out=output, splits=splits or ["test"])  # named as the arguments of `measure_lips`
+    del options["output"]
     from avse.cli.printing import progress_bar
     from avse.evaluation.studies.lips import lips_table, measure_lips
 
     with progress_bar("Measuring") as show:
-        summary = measure_lips(
-            model,
-            manifest,
-            output,
-            splits=split or ["test"],
-            limit=limit,
-            seconds=seconds,
-            rivals=rivals,
-            draws=draws,
-            samples=samples,
-            sampler=sampler,
-            steps=steps,
-            crops=crops,
-            tracker=tracker,
-            device=device,
-            seed=seed,
-            progress=show,
-        )
+        summary = measure_lips(**options, progress=show)
     typer.echo(lips_table(summary))
     typer.echo(f"Written to {output}: lips.csv, lips.json")
 
@@ -273,24 +210,12 @@ def probe(
     seed: say.Seed = 0,
 ) -> None:
     """Measure what features hold: linear probes recognise the words of clean sentences from them."""
+    options = dict(locals(), out=output, train=train or ["train"], test=test or ["test"])
+    del options["output"]
     from avse.cli.printing import progress_bar
     from avse.evaluation.studies.probe import measure_probe, probe_table
 
     with progress_bar("Probing") as show:
-        summary = measure_probe(
-            model,
-            manifest,
-            output,
-            train=train or ["train"],
-            test=test or ["test"],
-            words=words,
-            segments=segments,
-            limit=limit,
-            crops=crops,
-            tracker=tracker,
-            device=device,
-            seed=seed,
-            progress=show,
-        )
+        summary = measure_probe(**options, progress=show)
     typer.echo(probe_table(summary))
     typer.echo(f"Written to {output}: probe.csv, probe.json")

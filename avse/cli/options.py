@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,10 +34,8 @@ Crops = Annotated[
     Path | None, typer.Option("--crops", help="Folder that keeps tracked mouth crops for the next evaluation.")
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write a report to this file.")]
-Split = Annotated[list[str] | None, typer.Option("--split", help="Use this split only (may be given again).")]
-Metric = Annotated[list[str] | None, typer.Option("--metric", help="Compute this metric (may be given again).")]
+Splits = Annotated[list[str] | None, typer.Option("--split", help="Use this split only (may be given again).")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only this many rows, the first ones.")]
-Label = Annotated[str | None, typer.Option("--label", help="Name of the system in tables.")]
 Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are already there.")]
 
@@ -50,16 +49,25 @@ OLD_OPTIONS: dict[str, dict[str, str]] = {
     "prepare": {"--manifest": "--output"},
     "robustness": {"--out": "--output", "--corruptions": "--corruption,", "--severities": "--severity,"},
     "evaluate": {"--out": "--output", "--voices": "--speakers"},
-    **{
-        verb: {"--out": "--output"}
-        for verb in (
-            *("compare", "calibrate", "calibration", "lips", "probe"),
-            *("scenes", "mix", "new"),
-        )
-    },
+    **dict.fromkeys(
+        ("compare", "calibrate", "calibration", "lips", "probe", "scenes", "mix", "new"), {"--out": "--output"}
+    ),
 }
 OLD_VERBS = {"lips": ("study", "lips"), "probe": ("study", "probe"), "evaluate-separation": ("evaluate",)}
 _SWEEP = ("--corruptions", "--severities")  # of `evaluate`, which became a study
+
+
+def with_options_of(shared: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator of a verb: the options of the function `shared` stand where the verb takes `**`."""
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own, more = (inspect.signature(function, eval_str=True) for function in (verb, shared))
+        parameters = [*list(own.parameters.values())[:-1], *more.parameters.values()]
+        verb.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        verb.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return verb
+
+    return decorate
 
 
 class Verb(TyperCommand):
@@ -114,16 +122,7 @@ def renewed_verb(words: Sequence[str]) -> list[str]:
 
 
 def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Split free arguments into words and options.
-
-    Arguments
-    ---------
-    words : sequence of str
-
-    Raises
-    ------
-    AvseError
-        If an option has no value or is given twice.
+    """Split free arguments into words and options; each option has a value and is given once.
 
     Example
     -------
@@ -153,12 +152,9 @@ def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def overrides(context: typer.Context, arguments: Sequence[str], about_words: str = "") -> tuple[list[str], dict]:
-    """Words, and changes of a model's recipe, from arguments that are no option of the verb.
+    """Words, and changes of a model's recipe, from arguments that are no option of the verb, nor nearly one.
 
-    Raises
-    ------
-    AvseError
-        If an argument is nearly an option of the verb; or if there are words, and `about_words` says why none may be.
+    There may be no words where `about_words` says why.
     """
     options = [option for parameter in context.command.params for option in parameter.opts if option.startswith("--")]
     for argument in arguments:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import shutil
 import sys
 import textwrap
@@ -56,21 +57,18 @@ def print_explanation(explained: Mapping[str, Any]) -> None:
         typer.secho(f"{component['key']}: {title}", bold=True, nl=False)
         typer.echo(f"   ({component['place']})")
         if component["summary"]:
-            typer.echo(_wrapped(component["summary"], "    "))
+            typer.echo(_wrapped(component["summary"]))
         width = max((len(row["name"]) for row in component["arguments"]), default=0)
         for row in component["arguments"]:
             kind = f"   {row['type']}" if row["type"] else ""
-            if row["given"] is not None:
-                default = f" (default {row['default']})" if row["default"] is not None else ""
-                typer.echo(f"    {row['name']:{width}} = {row['given']}{default}{kind}")
-            elif row["default"] is not None:
-                typer.secho(f"    {row['name']:{width}}   default {row['default']}{kind}", dim=True)
+            default = "given when it is called" if row["default"] is None else f"default {row['default']}"
+            if row["given"] is None:
+                typer.secho(f"    {row['name']:{width}}   {default}{kind}", dim=True)
             else:
-                typer.secho(f"    {row['name']:{width}}   given when it is called{kind}", dim=True)
+                default = "" if row["default"] is None else f" ({default})"
+                typer.echo(f"    {row['name']:{width}} = {row['given']}{default}{kind}")
         if component["alternatives"]:
-            typer.echo(
-                _wrapped(f"instead: {', '.join(component['alternatives'])}   (--{component['key']} NAME)", "    ")
-            )
+            typer.echo(_wrapped(f"instead: {', '.join(component['alternatives'])}   (--{component['key']} NAME)"))
         typer.echo()
     if explained["settings"]:
         typer.secho("settings", bold=True)
@@ -113,9 +111,9 @@ def _describe_kind(kind: str) -> None:
 
 def _interface(base: type) -> list[str]:
     """The constructor, where the contract says what it takes, and the abstract methods in the order of the contract."""
-    abstract = [name for name in vars(base) if name in getattr(base, "__abstractmethods__", ())]
-    inherited = sorted(set(getattr(base, "__abstractmethods__", ())) - set(abstract))
-    return ["__init__"] * ("__init__" in vars(base)) + abstract + inherited
+    abstract: frozenset[str] = getattr(base, "__abstractmethods__", frozenset())
+    own = [name for name in vars(base) if name in abstract]
+    return ["__init__"] * ("__init__" in vars(base)) + own + sorted(abstract.difference(own))
 
 
 def _signature(base: type, name: str) -> str:
@@ -125,47 +123,41 @@ def _signature(base: type, name: str) -> str:
     lines = (inspect.getdoc(base if name == "__init__" else method) or "").splitlines()
     if name == "__init__":
         lines = lines[lines.index("Arguments") :] if "Arguments" in lines else []
-        typed = [
-            line for line in lines if line.startswith(tuple(name + end for name in arguments for end in (" :", ",")))
+        starts = tuple(argument + end for argument in arguments for end in (" :", ","))
+        typed = list(dict.fromkeys(line for line in lines if line.startswith(starts)))
+    else:
+        returns = lines.index("Returns") if "Returns" in lines else len(lines)
+        typed = lines[:1] + [
+            ("returns " if at > returns else "") + line
+            for at, line in enumerate(lines)
+            if at and not line.startswith(" ") and (" : " in line or "shape (" in line)
         ]
-        return "\n".join([f"{name}({', '.join(arguments[1:])})", *dict.fromkeys(f"    {line}" for line in typed)])
-    returns = next((at for at, line in enumerate(lines) if line == "Returns"), len(lines))
-    typed = [("returns " if at > returns else "") + line for at, line in enumerate(lines) if at and _has_a_type(line)]
-    return "\n".join([f"{name}({', '.join(arguments[1:])})", *(f"    {line}" for line in [*lines[:1], *typed])])
-
-
-def _has_a_type(line: str) -> bool:
-    """Whether a line of a docstring names an argument or what is returned, with its type and shape."""
-    return not line.startswith(" ") and (" : " in line or "shape (" in line)
+    return "\n".join([f"{name}({', '.join(arguments[1:])})", *(f"    {line}" for line in typed)])
 
 
 def _describe_plugin(kind: str, name: str) -> None:
-    from avse.docstrings import whole_docstring
+    from avse.docstrings import arguments_of, whole_docstring
 
     cls = plugins.get(kind, name)
     typer.secho(f"{kind}/{name}", bold=True, nl=False)
     typer.echo(f"   {cls.__name__} ({plugins.place(kind, name)})\n")
     typer.echo(whole_docstring(cls) or "(no description)")
-    parameters = inspect.signature(cls).parameters.values()
-    written = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     typer.echo("\nIn a recipe:\n")
     typer.echo(f"    {kind}: !new:avse.plugins.{kind}.{name}")
-    for parameter in written:
-        value = "!PLACEHOLDER" if parameter.default is parameter.empty else _yaml(parameter.default)
-        typer.echo(f"        {parameter.name}: {value}")
+    for argument in arguments_of(cls):
+        value = "!PLACEHOLDER" if argument.default is inspect.Parameter.empty else _yaml(argument.default)
+        typer.echo(f"        {argument.name}: {value}")
     if cls.paper:
         typer.echo(f"\nPaper: {cls.paper}")
 
 
 def _yaml(value: Any) -> str:
-    import json
-
     try:
         return json.dumps(list(value) if isinstance(value, tuple) else value)
     except TypeError:
         return str(value)
 
 
-def _wrapped(text: str, indent: str) -> str:
+def _wrapped(text: str) -> str:
     width = max(40, min(shutil.get_terminal_size().columns, 120))
-    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
+    return textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    ")

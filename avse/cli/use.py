@@ -30,7 +30,7 @@ def enhance(
     face: Annotated[str, typer.Option(help="Which face: largest, INDEX from the left, or x,y,w,h.")] = "largest",
     tracker: say.Tracker = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot of spectrograms and reliability.")] = None,
-    json: say.Json = None,
+    json_path: say.Json = None,
     device: say.Device = "auto",
     jobs: say.Jobs = 1,
 ) -> None:
@@ -38,25 +38,13 @@ def enhance(
 
     Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
     """
-    words, overrides = say.overrides(context, inputs)
+    options = dict(locals(), use_video=not no_video)  # named as the arguments of `enhance_files`
+    for name in ("context", "no_video"):
+        del options[name]
+    options["inputs"], options["overrides"] = say.overrides(context, inputs)
     from avse.jobs.enhance import enhance_files
 
-    reports, failures = enhance_files(
-        words,
-        output=output,
-        model=model,
-        video=video,
-        use_video=not no_video,
-        roi=roi,
-        face=face,
-        tracker=tracker,
-        plot=plot,
-        json_path=json,
-        device=device,
-        jobs=jobs,
-        overrides=overrides,
-        show_progress=sys.stderr.isatty(),
-    )
+    reports, failures = enhance_files(**options, show_progress=sys.stderr.isatty())
     for report in reports:
         for warning in report.warnings:
             typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
@@ -87,35 +75,27 @@ def separate(
     roi: say.Roi = "auto",
     tracker: say.Tracker = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot of each speaker's face and spectrogram.")] = None,
-    json: say.Json = None,
+    json_path: say.Json = None,
     device: say.Device = "auto",
 ) -> None:
     """Separate speakers: an audio file for each of them, and one for the rest.
 
     Parts of the model that need no training can be changed: --inference langevin --inference.iterations 100.
     """
-    _, overrides = say.overrides(context, context.args, "belongs to no option. One mixture is separated at a time.")
+    options = dict(locals(), source=mixture, videos=video or (), speakers=speaker or ())
+    for name in ("context", "mixture", "video", "speaker"):
+        del options[name]
+    _, options["overrides"] = say.overrides(
+        context, context.args, "belongs to no option. One mixture is separated at a time."
+    )
     from avse.jobs.separate import separate_file
 
-    report = separate_file(
-        mixture,
-        video or (),
-        output=output,
-        others=others,
-        speakers=speaker or (),
-        model=model,
-        roi=roi,
-        tracker=tracker,
-        plot=plot,
-        json_path=json,
-        device=device,
-        overrides=overrides,
-    )
+    report = separate_file(**options)
     for warning in report.warnings:
         typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
-    for talker in report.talkers:
-        mouth = f"mouth seen in {talker.valid_share:.0%}" if talker.video else "no video"
-        typer.echo(f"{talker.name} -> {talker.output} ({mouth})")
+    for found in report.speakers:
+        mouth = f"mouth seen in {found.valid_share:.0%}" if found.video else "no video"
+        typer.echo(f"{found.name} -> {found.output} ({mouth})")
     typer.echo(f"rest -> {report.rest} ({report.seconds:.1f} s in {sum(report.timings.values()):.1f} s)")
 
 

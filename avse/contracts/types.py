@@ -274,6 +274,15 @@ class Batch:
         }
         return replace(self, **moved)
 
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from which a GPU copies faster; for a `DataLoader`."""
+        import torch
+
+        moved: dict[str, Any] = {
+            name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **moved)
+
     def without_video(self) -> Batch:
         """The same batch with no frame valid."""
         return replace(self, mouth=self.mouth.new_zeros(self.mouth.shape), valid=self.valid.new_zeros(self.valid.shape))

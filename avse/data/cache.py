@@ -32,6 +32,9 @@ class ClipCache:
         Where to keep the arrays; made if missing.
     tracker : str, MouthTracker, or None
         Finds the mouths: see `avse.media.read_clip`. Each tracker's crops are kept apart.
+    in_memory : bool
+        True: `fill` also holds the arrays in memory (about 0.2 MB a second of video), where processes that are forked
+        after it share them; for machines that train faster than they read.
 
     Example
     -------
@@ -42,8 +45,10 @@ class ClipCache:
     (1600,)
     """
 
-    def __init__(self, folder: str | Path, tracker: str | MouthTracker | None = None) -> None:
-        self.folder, self.tracker = Path(folder), tracker
+    def __init__(self, folder: str | Path, tracker: str | MouthTracker | None = None, in_memory: bool = False) -> None:
+        self.folder, self.tracker, self.in_memory = Path(folder), tracker, in_memory
+        self._audio: dict[Path, np.ndarray] = {}
+        self._mouths: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
         self._names: dict[str, str] = {}
         settings = {} if tracker is None or isinstance(tracker, str) else vars(tracker)
         shown = sorted((name, repr(value)) for name, value in settings.items() if not name.startswith("_"))
@@ -58,6 +63,8 @@ class ClipCache:
         array, shape (samples,), int16
             Mapped from disk; divide by 32767 for full scale 1.0 (`excerpt` does).
         """
+        if utterance.audio in self._audio:
+            return self._audio[utterance.audio]
         target = self._path(utterance.audio, "sound.npy")
         if not target.is_file():
             audio = read_audio(utterance.audio)
@@ -79,6 +86,8 @@ class ClipCache:
         """
         if utterance.video is None:
             raise AvseError(f"{utterance.place or utterance.id}: {utterance.id!r} has no video.")
+        if utterance.video in self._mouths:
+            return self._mouths[utterance.video]
         target = self._path(utterance.video, self._crops)
         if not target.is_file():
             from avse.media import read_clip
@@ -116,6 +125,10 @@ class ClipCache:
             self.sound(utterance)
             if video and utterance.video is not None:
                 self.mouth(utterance)
+        for utterance in utterances if self.in_memory else ():
+            self._audio[utterance.audio] = np.array(self.sound(utterance))
+            if video and utterance.video is not None:
+                self._mouths[utterance.video] = self.mouth(utterance)
 
     def _is_filled(self, utterance: Utterance, video: bool) -> bool:
         if not self._path(utterance.audio, "sound.npy").is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -113,6 +113,14 @@ class SpeechSet(ItemSet):
     leave_out : int
         One clip in so many is never drawn, so that known speakers can be tested on what they did not say in training;
         see `is_left_out`. 0: all are drawn.
+    corpora : dict or None
+        How much more often than others the utterances of a corpus are drawn, by the `dataset` of the manifest; 1 for
+        corpora that it does not name.
+    balance : float
+        From 0 (each second of speech is as likely as any other) to 1 (each speaker is).
+    joined : bool
+        False: a short utterance makes a short item and is not continued by others. Then no cut that is both seen and
+        heard tells which audio belongs to which mouth.
     """
 
     def __init__(
@@ -127,18 +135,21 @@ class SpeechSet(ItemSet):
         use_video: bool = True,
         seed: int = 0,
         leave_out: int = 0,
+        corpora: Mapping[str, float] | None = None,
+        balance: float = 0.0,
+        joined: bool = True,
     ) -> None:
         super().__init__(size, seed)
-        self.cache = cache
+        self.cache, self.corpora, self.balance, self.joined = cache, corpora, balance, joined
         self.speed = None if speed is None else (speed[0], speed[1])
         self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
         self.degradation, self.use_video = degradation, use_video
         self.utterances = [
             u for u in utterances if u.kind != "noise" and u.clean is not None and not is_left_out(u.id, leave_out)
         ]
-        self.speech = Pool(self.utterances)
-        self.with_video = Pool([u for u in self.utterances if u.video is not None])
-        self.without_video = Pool([u for u in self.utterances if u.video is None])
+        self.speech = self.pool(self.utterances)
+        self.with_video = self.pool([u for u in self.utterances if u.video is not None])
+        self.without_video = self.pool([u for u in self.utterances if u.video is None])
         if not self.speech:
             raise AvseError(
                 "The training split of the manifest has no clean speech. Check its columns clean and split."
@@ -152,13 +163,17 @@ class SpeechSet(ItemSet):
                 self.mates.setdefault((utterance.speaker, utterance.video is not None), []).append(utterance)
 
     def make_item(self, rng: np.random.Generator) -> TrainingItem:
-        """Clean speech of `samples` samples, and its mouth."""
+        """Clean speech, and its mouth."""
         target, cuts = self.draw(rng, self.speed)
         # A prior trained on low-passed speech would give loud high frequencies almost no probability.
         speech = equalise(self.audio(cuts), rng, low_pass=False)
         mouth, valid, video_is_clean = self.degraded_video(target, cuts, rng)
         speech = at_random_level(speech, rng)
         return TrainingItem(Clip(speech, mouth, valid, target.id, target.speaker or "", video_is_clean), speech)
+
+    def pool(self, utterances: list[Utterance]) -> Pool:
+        """Utterances to draw from, as often as `corpora` and `balance` say."""
+        return Pool(utterances, self.corpora, self.balance)
 
     def draw(self, rng: np.random.Generator, speeds: tuple[float, float] | None) -> tuple[Utterance, list[Cut]]:
         """An utterance, and where to cut it."""
@@ -171,22 +186,24 @@ class SpeechSet(ItemSet):
         """Degraded mouth crops, their validity, and which of them are clean, where there is a video."""
         if not self.use_video or target.video is None:
             return None, None, None
-        mouth, valid = self.video(cuts)
+        samples = self.length(cuts)
+        mouth, valid = self.video(cuts, samples)
         if self.degradation is None:
             return mouth, valid, valid
-        wrong = lambda: self.video(self.cuts(self.with_video.draw(rng), self.speed, rng))
+        wrong = lambda: self.video(self.cuts(self.with_video.draw(rng), self.speed, rng), samples)
         return self.degradation(mouth, valid, wrong, rng)
 
     def cuts(self, utterance: Utterance, speeds: tuple[float, float] | None, rng: np.random.Generator) -> list[Cut]:
         """Where a target is cut from: one utterance, and if it is too short, more of the same speaker after it.
 
-        Silence after a short utterance would teach that speech ends where the video does.
+        Silence after a short utterance would teach that speech ends where the video does. Items that are not `joined`
+        are as short as their utterance.
         """
         speed = 1.0 if speeds is None else float(rng.uniform(*speeds))
         mates = self.mates.get((utterance.speaker, utterance.video is not None), [utterance])
         cuts: list[Cut] = []
         wanted = self.samples // SAMPLES_PER_FRAME
-        while wanted > 0 and len(cuts) < _MOST_CUTS:
+        while wanted > 0 and len(cuts) < (_MOST_CUTS if self.joined else 1):
             frames = int(len(self.cache.sound(utterance)) / speed) // SAMPLES_PER_FRAME
             if frames > 0:
                 spare = max(0, len(self.cache.sound(utterance)) - int(wanted * SAMPLES_PER_FRAME * speed))
@@ -203,9 +220,13 @@ class SpeechSet(ItemSet):
             utterance = mates[rng.integers(len(mates))]
         return cuts
 
+    def length(self, cuts: list[Cut]) -> int:
+        """Samples of the item that cuts make."""
+        return self.samples if self.joined or not cuts else sum(cut.frames for cut in cuts) * SAMPLES_PER_FRAME
+
     def audio(self, cuts: list[Cut]) -> np.ndarray:
         """Audio of cuts, shape (samples,), silent after the last."""
-        speech = np.zeros(self.samples, dtype=np.float32)
+        speech = np.zeros(self.length(cuts), dtype=np.float32)
         filled = 0
         for cut in cuts:
             size = cut.frames * SAMPLES_PER_FRAME
@@ -215,8 +236,8 @@ class SpeechSet(ItemSet):
             filled += size
         return speech
 
-    def video(self, cuts: list[Cut]) -> tuple[np.ndarray, np.ndarray]:
-        """Mouth crops of cuts at the speed of their audio, and their validity."""
+    def video(self, cuts: list[Cut], samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mouth crops of cuts at the speed of their audio, cut or padded to `samples`, and their validity."""
         mouths, valids = [], []
         for cut in cuts:
             mouth, valid = self.cache.mouth(cut.utterance)
@@ -225,16 +246,46 @@ class SpeechSet(ItemSet):
             rows = np.minimum(rows, len(valid) - 1)
             mouths.append(mouth[rows])
             valids.append(valid[rows] & mask)
-        clip = Clip(np.zeros(self.samples, dtype=np.float32), np.concatenate(mouths), np.concatenate(valids))
+        clip = Clip(np.zeros(samples, dtype=np.float32), np.concatenate(mouths), np.concatenate(valids))
         return clip.mouth, clip.valid
 
 
 class Pool:
-    """Utterances of which longer ones are drawn more often, up to `_LONGEST` seconds."""
+    """Utterances of which longer ones are drawn more often, up to `_LONGEST` seconds.
 
-    def __init__(self, utterances: list[Utterance]) -> None:
+    Arguments
+    ---------
+    utterances : list of Utterance
+        One without a speaker counts as a speaker of its own.
+    corpora, balance :
+        See `SpeechSet`.
+
+    Example
+    -------
+    >>> utterances = [Utterance(name, speaker=name[0], duration=3.0) for name in ("a1", "a2", "b1")]
+    >>> Pool(utterances).shares.tolist() == [1 / 3] * 3
+    True
+    >>> Pool(utterances, balance=1.0).shares.tolist()
+    [0.25, 0.25, 0.5]
+    """
+
+    def __init__(
+        self, utterances: list[Utterance], corpora: Mapping[str, float] | None = None, balance: float = 0.0
+    ) -> None:
         self.utterances = utterances
-        self.ends = np.cumsum([min(utterance.duration or 1.0, _LONGEST) for utterance in utterances])
+        seconds = np.array([min(utterance.duration or 1.0, _LONGEST) for utterance in utterances])
+        speakers = [(utterance.dataset, utterance.speaker or utterance.id) for utterance in utterances]
+        of_speaker: dict[tuple[str | None, str], float] = {}
+        for speaker, duration in zip(speakers, seconds):
+            of_speaker[speaker] = of_speaker.get(speaker, 0.0) + duration
+        weights = seconds * np.array([of_speaker[speaker] ** -balance for speaker in speakers])
+        weights = weights * np.array([(corpora or {}).get(utterance.dataset or "", 1.0) for utterance in utterances])
+        self.ends = np.cumsum(weights)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Probability of each utterance, shape (utterances,)."""
+        return np.diff(self.ends, prepend=0.0) / self.ends[-1]
 
     def __len__(self) -> int:
         return len(self.utterances)

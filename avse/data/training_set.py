@@ -15,11 +15,13 @@ from avse.contracts.types import SAMPLE_RATE, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
 from avse.data.mixing import mix_at_snr
-from avse.data.speech_set import ItemSet, SpeechSet, TrainingItem, at_random_level, at_speed, equalise
+from avse.data.speech_set import ItemSet, Pool, SpeechSet, TrainingItem, at_random_level, at_speed, equalise
 from avse.errors import AvseError
 
 if TYPE_CHECKING:
     from avse.contracts.corruption import Corruption
+
+_TRIES = 8  # rivals that are drawn until one is long enough
 
 
 @dataclass
@@ -42,7 +44,13 @@ class VideoDegradation:
     severities : (int, int) or None
         Lowest and highest severity, drawn anew for each clip. None: each corruption at its own.
     augment : bool
-        Mirror, brightness, contrast and small shifts.
+        Mirror, brightness, contrast and small shifts; also `zoom`, `turn` and `blur`.
+    zoom : float
+        Largest relative change of the mouth's size, either way.
+    turn : float
+        Largest rotation in the image plane in degrees, either way.
+    blur : float
+        Largest standard deviation of a Gaussian blur in pixels; half of the clips are blurred.
     """
 
     drop_clip: float = 0.2
@@ -53,6 +61,9 @@ class VideoDegradation:
     corruptions: Sequence[Corruption] = field(default_factory=list)
     severities: tuple[int, int] | None = None
     augment: bool = True
+    zoom: float = 0.0
+    turn: float = 0.0
+    blur: float = 0.0
 
     def __call__(
         self,
@@ -75,7 +86,7 @@ class VideoDegradation:
         -------
         mouth, valid : arrays like those given
         video_is_clean : array, shape (video_frames,), bool
-            Frames that still show what they showed; brightness, contrast and shifts corrupt nothing.
+            Frames that still show what they showed; what `augment` does corrupts nothing.
         """
         if rng.random() < self.drop_clip:
             return mouth, np.zeros_like(valid), np.zeros_like(valid)
@@ -83,7 +94,7 @@ class VideoDegradation:
         if wrong:
             mouth, valid = other()
         if self.augment:
-            mouth = _augment(mouth, rng)
+            mouth = _augment(mouth, rng, self.zoom, self.turn, self.blur)
         if len(self.corruptions) and rng.random() < self.corrupt:
             corruption = self.corruptions[int(rng.integers(len(self.corruptions)))].with_other(other)
             if self.severities is not None:
@@ -115,7 +126,7 @@ class NoiseSource:
         Where interfering speakers are drawn from.
     noises : sequence of Utterance
         Recordings.
-    conditions, interfering_speakers, rival_share, babble_without_video :
+    conditions, interfering_speakers, rival_share, babble_without_video, same_corpus :
         See `MixtureSet`.
 
     Raises
@@ -132,11 +143,13 @@ class NoiseSource:
         interfering_speakers: Sequence[float] = (1.0,),
         rival_share: float | None = None,
         babble_without_video: bool = False,
+        same_corpus: float = 0.0,
     ) -> None:
         self.speech, self.noises = speech, list(noises)
         self.interfering_speakers = np.asarray(interfering_speakers, dtype=float)
         self.rival_share = rival_share
         self.babble_without_video = babble_without_video or not speech.with_video
+        self.same_corpus, self.corpora = same_corpus, _by_corpus(speech) if same_corpus else {}
         conditions = dict(conditions)
         if not self.noises:
             conditions.pop("recorded", None)
@@ -150,41 +163,58 @@ class NoiseSource:
         self.conditions = list(conditions)
         self.weights = np.array(list(conditions.values())) / sum(conditions.values())
 
-    def draw(self, target: Utterance, speed: tuple[float, float] | None, rng: np.random.Generator) -> np.ndarray:
+    def draw(
+        self, target: Utterance, samples: int, speed: tuple[float, float] | None, rng: np.random.Generator
+    ) -> np.ndarray:
         """Noise for a target, interfering speech at a speed from this range, shape (samples,)."""
         condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
         if condition == "babble" and target.video is None and not self.babble_without_video:
             condition = "recorded" if self.noises else "coloured"
         if condition == "recorded":
-            noise = self._loop(self.noises[rng.integers(len(self.noises))], rng)
+            noise = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
             if rng.random() < 0.25:
-                other = self._loop(self.noises[rng.integers(len(self.noises))], rng)
+                other = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
                 noise = mix_at_snr(noise, other, rng.uniform(-5, 5))[0]
             return noise
         if condition == "coloured":
-            return _coloured(self.speech.samples, rng)
+            return _coloured(samples, rng)
         if condition != "babble":
             raise AvseError(f"Unknown training condition {condition!r}; there are recorded, babble and coloured.")
-        return self._babble(target, speed, rng)
+        return self._babble(target, samples, speed, rng)
 
-    def _babble(self, target: Utterance, speed: tuple[float, float] | None, rng: np.random.Generator) -> np.ndarray:
-        total = np.zeros(self.speech.samples, dtype=np.float32)
+    def _babble(
+        self, target: Utterance, samples: int, speed: tuple[float, float] | None, rng: np.random.Generator
+    ) -> np.ndarray:
+        total = np.zeros(samples, dtype=np.float32)
         weights = self.interfering_speakers / self.interfering_speakers.sum()
-        for _ in range(1 + int(rng.choice(len(weights), p=weights))):
+        count = 1 + int(rng.choice(len(weights), p=weights))
+        corpus = self.corpora.get(target.dataset) if target.video is not None else None
+        if corpus is not None and rng.random() >= self.same_corpus:
+            corpus = None
+        longest = math.ceil(samples * (1.0 if speed is None else speed[1]))
+        for _ in range(count):
             pool = self.speech.speech
-            if self.rival_share is not None and self.speech.with_video and self.speech.without_video:
+            if corpus is not None:
+                pool = corpus
+            elif self.rival_share is not None and self.speech.with_video and self.speech.without_video:
                 pool = self.speech.with_video if rng.random() < self.rival_share else self.speech.without_video
-            speaker = pool.draw(rng)
-            while speaker.id == target.id or (speaker.speaker and speaker.speaker == target.speaker):
-                speaker = self.speech.speech.draw(rng)
-            speech = self._loop(speaker, rng, speed)
+            rival = _rival(target, pool, corpus or self.speech.speech, rng)
+            for _ in range(_TRIES if corpus is not None else 0):
+                if len(self.speech.cache.sound(rival)) >= longest:
+                    break
+                rival = _rival(target, pool, pool, rng)
+            speech = self._loop(rival, samples, rng, speed)
             total += speech / (np.sqrt(np.mean(speech**2)) + 1e-6)
         return total
 
     def _loop(
-        self, utterance: Utterance, rng: np.random.Generator, speeds: tuple[float, float] | None = None
+        self,
+        utterance: Utterance,
+        samples: int,
+        rng: np.random.Generator,
+        speeds: tuple[float, float] | None = None,
     ) -> np.ndarray:
-        samples, cache = self.speech.samples, self.speech.cache
+        cache = self.speech.cache
         speed = 1.0 if speeds is None else float(rng.uniform(*speeds))
         wanted = math.ceil(samples * speed)
         length = len(cache.sound(utterance))
@@ -202,7 +232,7 @@ class MixtureSet(ItemSet):
     ---------
     utterances : sequence of Utterance
         Speech and noise of one split.
-    cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out :
+    cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out, corpora, balance, joined :
         See `SpeechSet`.
     snr : (float, float)
         Lowest and highest SNR in dB.
@@ -213,6 +243,10 @@ class MixtureSet(ItemSet):
     rival_share : float or None
         Share of interfering speakers from the speech with a video, whose recordings resemble the target's; others come
         from the speech without one. None: as large as its share of all speech.
+    same_corpus : float
+        Share of babble whose speakers all come from the speech with a video of the target's corpus, if the target has a
+        video: microphone, room and codec then do not tell which speaker is the target. Utterances as long as the
+        target are preferred, so that none is repeated. Other babble follows `rival_share`.
     babble_without_video : bool
         False: targets without a video are never mixed with babble, since nothing tells which speaker is the target.
     as_recorded : float
@@ -230,6 +264,7 @@ class MixtureSet(ItemSet):
         conditions: dict[str, float] | None = None,
         interfering_speakers: Sequence[float] = (0.1, 0.6, 0.15, 0.1, 0.05),
         rival_share: float | None = None,
+        same_corpus: float = 0.0,
         babble_without_video: bool = False,
         as_recorded: float = 0.0,
         speed: tuple[float, float] | None = None,
@@ -238,6 +273,9 @@ class MixtureSet(ItemSet):
         use_video: bool = True,
         seed: int = 0,
         leave_out: int = 0,
+        corpora: Mapping[str, float] | None = None,
+        balance: float = 0.0,
+        joined: bool = True,
     ) -> None:
         super().__init__(size, seed)
         self.speech = SpeechSet(
@@ -250,21 +288,25 @@ class MixtureSet(ItemSet):
             degradation=degradation,
             use_video=use_video,
             leave_out=leave_out,
+            corpora=corpora,
+            balance=balance,
+            joined=joined,
         )
         noises = [u for u in utterances if u.kind == "noise"]
         conditions = conditions or {"recorded": 0.5, "babble": 0.42, "coloured": 0.08}
         self.noise = NoiseSource(
-            self.speech, noises, conditions, interfering_speakers, rival_share, babble_without_video
+            self.speech, noises, conditions, interfering_speakers, rival_share, babble_without_video, same_corpus
         )
         self.snr, self.as_recorded = (snr[0], snr[1]), as_recorded
         self.utterances, self.use_video = self.speech.utterances + noises, use_video
 
     def make_item(self, rng: np.random.Generator) -> TrainingItem:
-        """A noisy clip, its clean speech and its noise, each of `seconds`."""
+        """A noisy clip, its clean speech and its noise."""
         as_recorded = rng.random() < self.as_recorded
         speed = None if as_recorded else self.speech.speed
         target, cuts = self.speech.draw(rng, speed)
-        speech, noise = self.speech.audio(cuts), self.noise.draw(target, speed, rng)
+        speech = self.speech.audio(cuts)
+        noise = self.noise.draw(target, len(speech), speed, rng)
         if as_recorded:
             noise = _without_highest(noise, rng)
         else:
@@ -273,6 +315,26 @@ class MixtureSet(ItemSet):
         noisy, noise = mix_at_snr(clean, noise, rng.uniform(*self.snr))
         mouth, valid, video_is_clean = self.speech.degraded_video(target, cuts, rng)
         return TrainingItem(Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean), clean, noise)
+
+
+def _by_corpus(speech: SpeechSet) -> dict[str | None, Pool]:
+    """The speech with a video of each corpus that has more than one speaker."""
+    corpora: dict[str | None, list[Utterance]] = {}
+    for utterance in speech.with_video.utterances:
+        corpora.setdefault(utterance.dataset, []).append(utterance)
+    return {
+        corpus: speech.pool(utterances)
+        for corpus, utterances in corpora.items()
+        if len({utterance.speaker or utterance.id for utterance in utterances}) > 1
+    }
+
+
+def _rival(target: Utterance, pool: Pool, others: Pool, rng: np.random.Generator) -> Utterance:
+    """An utterance of another speaker, from `pool`, or from `others` where that gave the target's speaker."""
+    rival = pool.draw(rng)
+    while rival.id == target.id or (rival.speaker and rival.speaker == target.speaker):
+        rival = others.draw(rng)
+    return rival
 
 
 def _without_highest(noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -293,14 +355,24 @@ def _coloured(samples: int, rng: np.random.Generator) -> np.ndarray:
     return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 
-def _augment(mouth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _augment(mouth: np.ndarray, rng: np.random.Generator, zoom: float, turn: float, blur: float) -> np.ndarray:
     if rng.random() < 0.5:
         mouth = mouth[:, :, ::-1]
     import cv2
 
     down, right = rng.integers(0, 11, size=2)
     height, width = mouth.shape[1:]
-    padded = np.pad(mouth, ((0, 0), (5, 5), (5, 5)), mode="edge")
-    shifted = np.ascontiguousarray(padded[:, down : down + height, right : right + width])
+    if zoom or turn:
+        centre = ((width - 1) / 2, (height - 1) / 2)
+        matrix = cv2.getRotationMatrix2D(centre, rng.uniform(-turn, turn), rng.uniform(1 - zoom, 1 + zoom))
+        matrix[:, 2] += 5 - right, 5 - down
+        warp = lambda frame: cv2.warpAffine(frame, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        shifted = np.stack([warp(np.ascontiguousarray(frame)) for frame in mouth])
+    else:
+        padded = np.pad(mouth, ((0, 0), (5, 5), (5, 5)), mode="edge")
+        shifted = np.ascontiguousarray(padded[:, down : down + height, right : right + width])
+    if blur and rng.random() < 0.5:
+        std = rng.uniform(0.3, blur)
+        shifted = np.stack([cv2.GaussianBlur(frame, (0, 0), std) for frame in shifted])
     table = (np.arange(256) - 128) * rng.uniform(0.7, 1.3) + 128 + rng.uniform(-25, 25)
     return cv2.LUT(shifted.reshape(-1, width), np.clip(table, 0, 255).astype(np.uint8)).reshape(mouth.shape)

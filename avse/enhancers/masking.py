@@ -45,6 +45,8 @@ class SpectralMasker(Enhancer):
         Of the transform, in samples. `hop` divides a video frame (640 samples).
     causal : bool
         True: no frame looks ahead; the delay is one window, `fft_size` samples.
+    dropout : float
+        See `ConformerBlock`.
 
     Raises
     ------
@@ -67,6 +69,7 @@ class SpectralMasker(Enhancer):
         fft_size: int = 640,
         hop: int = 320,
         causal: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if channels % (2 * heads):
@@ -83,7 +86,7 @@ class SpectralMasker(Enhancer):
         self.bins = fft_size // 2 + 1
         self.encoder = nn.Linear(3 * self.bins, channels)
         self.blocks = nn.ModuleList(
-            ConformerBlock(channels, heads, kernel_size, context, causal) for _ in range(blocks)
+            ConformerBlock(channels, heads, kernel_size, context, causal, dropout) for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(channels)
         self.decoder = nn.Linear(channels, 2 * self.bins)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from avse import compatibility
 from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
@@ -25,7 +26,7 @@ _STEPS = 32_767  # of 16-bit audio
 
 
 @dataclass
-class Voice:
+class SeparatedSpeaker:
     """What was found of one speaker.
 
     Arguments
@@ -62,7 +63,7 @@ class SeparationReport:
         The mixture, and the file of what belongs to no speaker.
     model : str
     seconds : float
-    talkers : list of Voice
+    speakers : list of SeparatedSpeaker
     timings : dict
         Seconds of wall time for reading (decoding and tracking), separating, and writing.
     warnings : list of str
@@ -72,9 +73,13 @@ class SeparationReport:
     rest: str
     model: str
     seconds: float
-    talkers: list[Voice]
+    speakers: list[SeparatedSpeaker]
     timings: dict[str, float]
     warnings: list[str] = field(default_factory=list)
+
+
+__getattr__ = compatibility.old_names(__name__)
+compatibility.old_attribute(SeparationReport, "talkers", "speakers")
 
 
 def separate_file(
@@ -152,7 +157,7 @@ def separate_file(
         rest=str(files[-1]),
         model=used.name,
         seconds=len(mixture) / SAMPLE_RATE,
-        talkers=[_voice(one, estimate, place, files[place]) for place, one in enumerate(visible)],
+        speakers=[_separated(one, estimate, place, files[place]) for place, one in enumerate(visible)],
         timings={"read": round(read - began, 4), "separate": round(separated - read, 4)},
         warnings=_warnings(visible),
     )
@@ -163,7 +168,8 @@ def separate_file(
             _write(path, audio)
         report.timings["write"] = round(time.perf_counter() - separated, 4)
         if report_path is not None:
-            report_path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+            written = {"talkers" if key == "speakers" else key: value for key, value in asdict(report).items()}
+            report_path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
         if plot is not None:
             from avse.evaluation.plots.separation import plot_separation
 
@@ -202,7 +208,7 @@ def _write(path: Path, audio: np.ndarray) -> None:
         raise AvseError(f"{path.name}: writing failed ({error}). Nothing was left behind.") from error
 
 
-def _voice(speaker: Speaker, estimate: Estimate, place: int, file: Path) -> Voice:
+def _separated(speaker: Speaker, estimate: Estimate, place: int, file: Path) -> SeparatedSpeaker:
     box = None
     if speaker.box is not None and speaker.picture is not None:
         height, width = speaker.picture.shape[:2]
@@ -211,7 +217,7 @@ def _voice(speaker: Speaker, estimate: Estimate, place: int, file: Path) -> Voic
     if estimate.responsibility is not None:
         mean = estimate.responsibility[place].mean(dim=0).tolist()
         posterior = {name: round(value, 3) for name, value in zip(estimate.states, mean) if value > 0.01}
-    return Voice(
+    return SeparatedSpeaker(
         name=speaker.name,
         output=str(file),
         video=None if speaker.video is None else str(speaker.video),

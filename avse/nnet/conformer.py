@@ -22,6 +22,8 @@ class ConformerBlock(nn.Module):
         Frames on each side (past only, if causal) that attention sees.
     causal : bool
         True: no frame looks ahead.
+    dropout : float
+        Share of the features of each residual that are zero in training.
 
     Example
     -------
@@ -30,7 +32,15 @@ class ConformerBlock(nn.Module):
     torch.Size([1, 7, 16])
     """
 
-    def __init__(self, channels: int, heads: int, kernel_size: int, context: int, causal: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        kernel_size: int,
+        context: int,
+        causal: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.heads, self.context, self.causal = heads, context, causal
         self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)
@@ -44,14 +54,15 @@ class ConformerBlock(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels)
         )
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(batch, frames, channels) to the same; `mask` is false beyond a clip's end."""
         gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * mask[..., None]
         local = self.depthwise(F.pad(gated.transpose(1, 2), self.padding)).transpose(1, 2)
-        hidden = hidden + self.conv_out(F.silu(local))
-        hidden = hidden + self._attend(self.attention_norm(hidden), mask)
-        return hidden + self.feed_forward(hidden)
+        hidden = hidden + self.dropout(self.conv_out(F.silu(local)))
+        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), mask))
+        return hidden + self.dropout(self.feed_forward(hidden))
 
     def _attend(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         frames = hidden.shape[1]

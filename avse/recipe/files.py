@@ -10,21 +10,13 @@ from ruamel.yaml.tag import Tag
 
 from avse import plugins
 from avse.errors import AvseError
-from avse.files import atomic_path
+from avse.files import shipped_folder, write_text
 from avse.recipe.overrides import extend
 from avse.recipe.renamed import put_right
 from avse.recipe.rules import find_faults
-from avse.recipe.tree import (
-    Tree,
-    children,
-    message,
-    read_text,
-    tag,
-    where,
-)
+from avse.recipe.tree import Tree, children, read_text, refuse, tag, where
 
 INCLUDE = "include"
-_HPARAMS = "hparams"
 
 
 def read_tree(path: Path) -> Tree:
@@ -33,10 +25,6 @@ def read_tree(path: Path) -> Tree:
     The key `include` names one recipe or a list of them, each relative to the file, or to the recipes that come with
     `avse`. They are read in order, the file itself last, and each adds to and changes what was read before: see
     `avse.recipe.overrides.extend`. Every node keeps the file and line it was read from.
-
-    Arguments
-    ---------
-    path : Path
 
     Raises
     ------
@@ -70,7 +58,7 @@ def _read(path: Path, trail: tuple[Path, ...]) -> list[Tree]:
         return [tree]
     tree.root.value = [(key, value) for key, value in tree.root.value if key.value != INCLUDE]
     trees = []
-    for name in [node] if isinstance(node, ScalarNode) else [value for _, value in children(node)]:
+    for name in _listed(node):
         file = _included(name, path)
         if file in (*trail, path):
             raise AvseError(f"{where(name)}: {INCLUDE}: {name.value} includes this file.")
@@ -87,11 +75,8 @@ def recipes() -> dict[str, Path]:
     True
     """
     folder = recipes_folder()
-    found = {}
-    for path in sorted(folder.rglob(f"{_HPARAMS}/*.yaml")):
-        corpus = path.parent.parent.relative_to(folder).as_posix()
-        found[f"{corpus}/{path.stem}"] = path
-    return found
+    paths = sorted(folder.rglob("hparams/*.yaml"))
+    return {f"{path.parent.parent.relative_to(folder).as_posix()}/{path.stem}": path for path in paths}
 
 
 def title_of(path: Path) -> str:
@@ -101,22 +86,12 @@ def title_of(path: Path) -> str:
 
 
 def recipes_folder() -> Path:
-    """The folder of recipes: inside the package where it is installed, beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    for folder in (package / "recipes", package.parent / "recipes"):
-        if (folder / "base").is_dir():
-            return folder
-    raise AvseError(f"{package}: the recipes are missing from this installation. Install avse anew.")
+    """The folder of the recipes that come with `avse`."""
+    return shipped_folder("recipes", "base")
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file of a recipe: a path, or the name of a recipe that comes with `avse`.
-
-    Raises
-    ------
-    AvseError
-        If there is no such file and no such recipe: names the nearest.
-    """
+    """The file of a recipe: a path, or the name of a recipe that comes with `avse`."""
     path = Path(name).expanduser()
     if path.exists() or path.suffix in (".yaml", ".yml"):
         return path
@@ -156,8 +131,7 @@ def copy_recipe(name: str | Path, target: str | Path = ".", *, force: bool = Fal
         target = target / find_recipe(name).name
     if target.exists() and not force:
         raise AvseError(f"{target}: is there already. Choose another name, or give --force to replace it.")
-    with atomic_path(target) as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(target, text)
     return target
 
 
@@ -170,8 +144,12 @@ def _plugin_nodes(tree: Tree) -> list[ScalarNode]:
     node = tree.find(("plugins",))
     if node is None or tag(node):
         return []
-    nodes = [node] if isinstance(node, ScalarNode) else [value for _, value in children(node)]
-    return [one for one in nodes if isinstance(one, ScalarNode) and not tag(one)]
+    return [path for path in _listed(node) if isinstance(path, ScalarNode) and not tag(path)]
+
+
+def _listed(node: Node) -> list[Node]:
+    """The elements of a list; a single value stands for a list of one."""
+    return [node] if isinstance(node, ScalarNode) else [value for _, value in children(node)]
 
 
 def _included(name: Node, path: Path) -> Path:
@@ -193,7 +171,5 @@ def _absolute_paths(tree: Tree, path: Path) -> None:
         if tag(node).startswith("!include:"):
             file = folder / tag(node).removeprefix("!include:")
             included = Tree.parse(read_text(file), str(file))
-            faults = find_faults(included)
-            if faults:
-                raise AvseError(message(f"{file} (included at {where(node)})", faults))
+            refuse(f"{file} (included at {where(node)})", find_faults(included))
             node.ctag = Tag(suffix=f"!include:{file}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,65 +13,49 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from avse import plugins
 from avse.errors import AvseError
 from avse.recipe.renamed import override_name
-from avse.recipe.rules import accepted_arguments, locate
+from avse.recipe.rules import accepted_arguments, locate, plugin_of
 from avse.recipe.tree import Tree, child, children, dotted, parse_node, plain_type, set_child, tag, where, with_tag
 
 _COMPONENT = re.compile(r"(!new:|!name:|!apply:)(.+)")
 
 
 def apply_overrides(tree: Tree, overrides: Mapping[str, Any]) -> None:
-    """Change a tree in place.
+    """Change a tree in place; one `AvseError` tells every override that fits nowhere.
 
-    Arguments
-    ---------
-    tree : Tree
-    overrides : mapping
-        From a key, dotted below a component, to its value: a string is read as YAML, other values are taken as they
-        are. A name for a component replaces it and keeps the arguments that both take; its arguments are never merged
-        with those of another class. Components are replaced before arguments are set.
-
-    Raises
-    ------
-    AvseError
-        For every override that fits nowhere: one message for all.
+    An override maps a key, dotted below a component, to its value: a string is read as YAML, other values are taken as
+    they are. A name for a component replaces it and keeps the arguments that both take; its arguments are never merged
+    with those of another class. Components are replaced before arguments are set.
     """
-    flat = dict(_flatten("", overrides))
-    faults = []
-    for key in sorted(flat, key=lambda key: key.count(".")):
-        try:
-            name, value = override_name(key, flat[key], tree)
-            _apply(tree, name.split("."), _value_node(name, value))
-        except AvseError as error:
-            faults.append(str(error))
-    if faults:
-        raise AvseError("\n".join(faults))
+
+    def apply(key: str, given: Any) -> None:
+        name, value = override_name(key, given, tree)
+        _apply(tree, name.split("."), _value_node(name, value))
+
+    _change_each(dict(_flatten("", overrides)), apply)
 
 
 def extend(tree: Tree, more: Tree) -> None:
-    """Add the keys of a recipe to what it includes, in place.
+    """Add the keys of a recipe to what it includes, `tree`, in place; one `AvseError` tells all that fit nowhere.
 
     A new key is added. A key that is there already is read like an override: a name replaces a component and keeps the
     arguments that both take, a mapping without a tag sets arguments, and so does a dotted key.
-
-    Arguments
-    ---------
-    tree : Tree
-        What is included; changed in place.
-    more : Tree
-
-    Raises
-    ------
-    AvseError
-        For every key that fits nowhere: one message for all.
     """
+
+    def add(name: str, pair: tuple[Node, Node]) -> None:
+        if "." not in name and child(tree.root, name) is None:
+            tree.root.value.append(pair)
+        else:
+            _apply(tree, name.split("."), pair[1])
+
+    _change_each({pair[0].value: pair for pair in more.root.value}, add)
+
+
+def _change_each(changes: Mapping[str, Any], change: Callable[[str, Any], None]) -> None:
+    """Make changes by dotted key, those of components before those of their arguments; tell all faults at once."""
     faults = []
-    for key, value in sorted(more.root.value, key=lambda pair: pair[0].value.count(".")):
-        path = key.value.split(".")
+    for key in sorted(changes, key=lambda key: key.count(".")):
         try:
-            if len(path) == 1 and child(tree.root, key.value) is None:
-                tree.root.value.append((key, value))
-            else:
-                _apply(tree, path, value)
+            change(key, changes[key])
         except AvseError as error:
             faults.append(str(error))
     if faults:
@@ -87,17 +71,10 @@ def _flatten(prefix: str, overrides: Mapping[str, Any]) -> list[tuple[str, Any]]
 
 def _value_node(key: str, value: Any) -> Node:
     option = f"--{key}"
-    if isinstance(value, Path):
-        text = json.dumps(str(value))
-    elif isinstance(value, str):
-        text = value
-    else:
-        try:
-            text = json.dumps(value)
-        except TypeError:
-            raise AvseError(
-                f"{option}: {value!r} cannot be written in a recipe; give a number, text or list."
-            ) from None
+    try:
+        text = value if isinstance(value, str) else json.dumps(str(value) if isinstance(value, Path) else value)
+    except TypeError:
+        raise AvseError(f"{option}: {value!r} cannot be written in a recipe; give a number, text or list.") from None
     try:
         node = parse_node(text, option)
     except AvseError:
@@ -110,7 +87,7 @@ def _value_node(key: str, value: Any) -> Node:
 
 
 def _apply(tree: Tree, path: list[str], value: Node) -> None:
-    option = f"--{dotted(tuple(path))}" if where(value).startswith("--") else f"{where(value)}: {dotted(tuple(path))}"
+    option = f"--{dotted(path)}" if where(value).startswith("--") else f"{where(value)}: {dotted(path)}"
     trail: list[Node] = [tree.root]
     for depth, part in enumerate(path[:-1]):
         below = child(trail[-1], part)
@@ -118,12 +95,11 @@ def _apply(tree: Tree, path: list[str], value: Node) -> None:
             raise AvseError(_no_such_key(option, path[: depth + 1], trail[-1]))
         if tag(below) in ("!ref", "!copy"):
             target = below.value.strip("<>")
-            rest = dotted((target, *path[depth + 1 :]))
-            rest = f"--{rest}" if option.startswith("--") else rest
-            raise AvseError(f"{option}: {dotted(tuple(path[: depth + 1]))} refers to <{target}>; give {rest} instead.")
+            rest = "--" * option.startswith("--") + dotted([target, *path[depth + 1 :]])
+            raise AvseError(f"{option}: {dotted(path[: depth + 1])} refers to <{target}>; give {rest} instead.")
         if not isinstance(below, MappingNode) and not _COMPONENT.match(tag(below)) and not children(below):
             raise AvseError(
-                f"{option}: {dotted(tuple(path[: depth + 1]))} ({where(below)}) is a plain value and holds no keys."
+                f"{option}: {dotted(path[: depth + 1])} ({where(below)}) is a plain value and holds no keys."
             )
         trail.append(below)
     parent, name = trail[-1], path[-1]
@@ -144,31 +120,26 @@ def _apply(tree: Tree, path: list[str], value: Node) -> None:
 
 def _names_plugin(name: str, value: ScalarNode) -> bool:
     """Whether what YAML takes for nothing is the name of a plugin: the corruption `null`."""
-    parts = name.split(".")
-    known = plugins.names(parts[2]) if len(parts) == 4 and parts[:2] == ["avse", "plugins"] else ()
-    return value.value in known
+    plugin = plugin_of(name)
+    return plugin is not None and value.value in plugins.names(plugin[0])
 
 
 def _replacement(option: str, old: Node, prefix: str, old_name: str, value: ScalarNode) -> Node:
     """The component that a name stands for, with the arguments that both take."""
-    parts = old_name.split(".")
-    if len(parts) == 4 and parts[:2] == ["avse", "plugins"]:
-        kind, name = parts[2], value.value.rpartition(".")[2].rpartition("/")[2]
+    if plugin := plugin_of(old_name):
+        name = value.value.rpartition(".")[2].rpartition("/")[2]
         try:
-            plugins.get(kind, name)
+            plugins.get(plugin[0], name)
         except AvseError as error:
             raise AvseError(f"{option}: {error}") from None
-        new_name = f"avse.plugins.{kind}.{name}"
+        new_name = f"avse.plugins.{plugin[0]}.{name}"
     else:
-        new_name = value.value if "." in value.value else ".".join([*parts[:-1], value.value])
-        found = locate(new_name)
-        if isinstance(found, str):
+        new_name = value.value if "." in value.value else f"{old_name.rpartition('.')[0]}.{value.value}"
+        if isinstance(found := locate(new_name), str):
             raise AvseError(f"{option}: {found}")
-    if not isinstance(old, MappingNode):
-        kept = []
-    else:
-        takes = accepted_arguments(new_name)
-        kept = [(k, v) for k, v in old.value if takes is None or k.value in takes]
+    takes = accepted_arguments(new_name)
+    arguments = old.value if isinstance(old, MappingNode) else []
+    kept = [(key, argument) for key, argument in arguments if takes is None or key.value in takes]
     made = with_tag(old, f"{prefix}{new_name}", kept)
     made.start_mark = value.start_mark
     return made
@@ -176,4 +147,4 @@ def _replacement(option: str, old: Node, prefix: str, old_name: str, value: Scal
 
 def _no_such_key(option: str, path: list[str], parent: Node) -> str:
     names = [dotted((*path[:-1], name)) for name, _ in children(parent)]
-    return f"{option}: {plugins.unknown('key', dotted(tuple(path)), names)}"
+    return f"{option}: {plugins.unknown('key', dotted(path), names)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 from ruamel.yaml.nodes import MappingNode, ScalarNode
 
 from avse import plugins as registry
+from avse.compatibility import OldName
 from avse.errors import AvseError
 from avse.recipe.build import load_tree
 from avse.recipe.files import find_recipe, plugin_paths, read_tree
@@ -22,9 +25,9 @@ from avse.recipe.tree import (
     children,
     copy_node,
     dotted,
-    message,
     read_text,
     references,
+    refuse,
     split_reference,
     where,
 )
@@ -66,21 +69,17 @@ class Recipe:
     """
 
     def __init__(self, tree: Tree, path: Path, trusted_only: bool = False) -> None:
-        self.path = path
-        self.tree, self._trusted_only = tree, trusted_only
-        self._values: dict[str, Any] | None = None
+        self.path, self.tree, self._trusted_only = path, tree, trusted_only
 
     @property
     def text(self) -> str:
         """The recipe as YAML text, overrides included; loads again to the same."""
         return self.tree.dump()
 
-    @property
+    @functools.cached_property
     def values(self) -> dict[str, Any]:
         """What the keys stand for, built when first asked for."""
-        if self._values is None:
-            self._values = self.build()
-        return self._values
+        return self.build()
 
     @property
     def keys(self) -> list[str]:
@@ -111,10 +110,8 @@ class Recipe:
             If a placeholder was not given, a key is missing, or a constructor refuses its arguments.
         """
         tree = self.tree if not keys else Tree(self._needed(keys), self.tree.name)
-        missing = placeholders(tree)
-        if missing:
-            given = "\n".join(f"  {where(node)}: {dotted(path)}: give --{dotted(path)} VALUE" for path, node in missing)
-            raise AvseError(f"{self.path}: values are missing:\n{given}")
+        missing = [f"{where(node)}: {dotted(path)}: give --{dotted(path)} VALUE" for path, node in placeholders(tree)]
+        refuse(f"{self.path}: values are missing", missing)
         values = load_tree(tree, self._trusted_only)
         return {key: values[key] for key in keys} if keys else values
 
@@ -154,9 +151,7 @@ class Recipe:
             video_dim: 2
         """
         tree = Tree(self._needed([key]), self.tree.name)
-        faults = untrusted(tree)
-        if faults:
-            raise AvseError(message(f"{self.path}: {key} cannot be stored as a model", faults))
+        refuse(f"{self.path}: {key} cannot be stored as a model", untrusted(tree))
         return tree.dump()
 
     def _needed(self, keys: Sequence[str]) -> MappingNode:
@@ -225,53 +220,31 @@ def load_recipe(
             tree.root.value += Tree.parse("plugins: []", "--plugins").root.value
         apply_overrides(tree, {"plugins": list(dict.fromkeys([*given, *named]))})
     apply_overrides(tree, overrides or {})
-    faults = find_faults(tree)
-    if faults:
-        raise AvseError(message(str(path), faults))
+    refuse(str(path), find_faults(tree))
     return Recipe(tree, path)
 
 
 def load_trusted(path: str | Path, overrides: Mapping[str, Any] | None = None, *, old: bool = False) -> Recipe:
     """Read a recipe from elsewhere (a downloaded model): only registered plugins, plain values and references.
 
-    Arguments
-    ---------
-    path : path
-    overrides : mapping, optional
-        As in `load_recipe`, held to the same rules as the recipe.
-    old : bool
-        Whether an older version wrote it: its old names are then not warned of.
-
-    Raises
-    ------
-    AvseError
-        See `check_trusted`; and for mistakes as in `load_recipe`.
+    Overrides are held to the same rules; see `check_trusted`, and `load_recipe` for the rest. Old names are not warned
+    of in a recipe that an older version wrote (`old`).
     """
     path = Path(path)
     text = read_text(path)
     check_trusted(text, path)
     tree = Tree.parse(text, str(path))
-    put_right(tree, quiet=old)
+    with warnings.catch_warnings():
+        if old:
+            warnings.simplefilter("ignore", OldName)
+        put_right(tree)
     apply_overrides(tree, overrides or {})
-    faults = untrusted(tree) or find_faults(tree)
-    if faults:
-        raise AvseError(message(str(path), faults))
+    refuse(str(path), untrusted(tree) or find_faults(tree))
     return Recipe(tree, path, trusted_only=True)
 
 
 def check_trusted(text: str, path: str | Path) -> None:
-    """Refuse a recipe that could do anything but build registered plugins. Runs nothing of it.
-
-    Arguments
-    ---------
-    text : str
-    path : path
-        What messages call the file.
-
-    Raises
-    ------
-    AvseError
-        Names every line that is refused.
+    """Refuse a recipe that could do anything but build registered plugins: names every line. Runs nothing of it.
 
     Example
     -------
@@ -291,5 +264,4 @@ def check_trusted(text: str, path: str | Path) -> None:
             f"{path}: needs plugins that are not there: {', '.join(dict.fromkeys(missing))}. Load the file that has "
             "them with --plugins FILE, or install its package. `avse plugins` says what went wrong with others."
         )
-    if faults:
-        raise AvseError(message(f"{path}: this recipe is not safe to run", faults))
+    refuse(f"{path}: this recipe is not safe to run", faults)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.nodes import MappingNode, ScalarNode
 from ruamel.yaml.tag import Tag
 
 from avse import compatibility
@@ -14,23 +14,20 @@ from avse.recipe.rules import accepted_arguments, component, plugin_of
 from avse.recipe.tree import Tree, references, where
 
 
-def put_right(tree: Tree, quiet: bool = False) -> None:
-    """Write today's names of keys, components and arguments into a tree.
-
-    Arguments
-    ---------
-    tree : Tree
-        Changed in place.
-    quiet : bool
-        No warnings: of a model folder that an older version wrote.
-    """
-    _keys(tree, quiet)
+def put_right(tree: Tree) -> None:
+    """Write today's names of keys, components and arguments into a tree, in place."""
+    _keys(tree)
     for _, node in list(tree.walk()):
-        _component(node, quiet)
-        called = component(node)
-        if called and isinstance(node, MappingNode):
-            for key, _ in node.value:
-                key.value = _argument(called[1], key.value, where(key), quiet)
+        if not (called := component(node)):
+            continue
+        kind, name = plugin_of(called[1]) or ("", "")
+        new = compatibility.PLUGINS.get(kind, {}).get(name)
+        new_name = f"avse.plugins.{kind}.{new}" if new else compatibility.dotted_name(called[1])
+        if new_name != called[1]:
+            compatibility.warn(name or called[1], new or new_name, where(node))
+            node.ctag = Tag(suffix=f"{called[0]}{new_name}")
+        for key, _ in node.value if isinstance(node, MappingNode) else ():
+            key.value = _argument(new_name, key.value, where(key))
 
 
 def override_name(name: str, value: Any, tree: Tree) -> tuple[str, Any]:
@@ -43,7 +40,7 @@ def override_name(name: str, value: Any, tree: Tree) -> tuple[str, Any]:
     node = tree.find(tuple(parts[:-1])) if len(parts) > 1 else None
     called = component(node) if node is not None else None
     if called:
-        parts[-1] = _argument(called[1], parts[-1], f"--{name}", quiet=False)
+        parts[-1] = _argument(called[1], parts[-1], f"--{name}")
     node = tree.find(tuple(parts))
     called = component(node) if node is not None else None
     kind, _ = plugin_of(called[1]) or ("", "") if called else ("", "")
@@ -53,40 +50,25 @@ def override_name(name: str, value: Any, tree: Tree) -> tuple[str, Any]:
     return ".".join(parts), new or value
 
 
-def _keys(tree: Tree, quiet: bool) -> None:
+def _keys(tree: Tree) -> None:
     """Top-level keys that have another name, and what refers to them."""
     there = {key.value for key, _ in tree.root.value}
     for key, _ in tree.root.value:
         old, new = key.value, compatibility.KEYS.get(key.value, "")
         if not new or "." in new or new in there:
             continue
-        if not quiet:
-            compatibility.warn(old, new, where(key))
+        compatibility.warn(old, new, where(key))
         key.value = new
         for _, node in tree.walk():
             if references(node) and isinstance(node, ScalarNode):
                 node.value = re.sub(rf"<{re.escape(old)}(?=[\[.>])", f"<{new}", node.value)
 
 
-def _component(node: Node, quiet: bool) -> None:
-    called = component(node)
-    if not called:
-        return
-    kind, name = plugin_of(called[1]) or ("", "")
-    new = compatibility.PLUGINS.get(kind, {}).get(name)
-    new_name = f"avse.plugins.{kind}.{new}" if new else compatibility.dotted_name(called[1])
-    if new_name != called[1]:
-        if not quiet:
-            compatibility.warn(name or called[1], new or new_name, where(node))
-        node.ctag = Tag(suffix=f"{called[0]}{new_name}")
-
-
-def _argument(called: str, argument: str, place: str, quiet: bool) -> str:
+def _argument(called: str, argument: str, place: str) -> str:
     kind, _ = plugin_of(called) or ("", "")
     names: Mapping[str, str] = compatibility.ARGUMENTS.get(kind or called, {})
     new = names.get(argument)
     if new is None or new not in (accepted_arguments(called) or ()):
         return argument
-    if not quiet:
-        compatibility.warn(argument, new, place)
+    compatibility.warn(argument, new, place)
     return new

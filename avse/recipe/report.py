@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import time
+from dataclasses import asdict
 from typing import Any
 
 from avse import plugins as registry
@@ -10,6 +12,8 @@ from avse.errors import AvseError
 from avse.recipe.recipe import Recipe
 from avse.recipe.rules import locate, signature_of
 from avse.recipe.tree import as_text
+
+_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def explain(recipe: Recipe) -> dict[str, Any]:
@@ -26,6 +30,9 @@ def explain(recipe: Recipe) -> dict[str, Any]:
     for one in recipe.components():
         name = f"avse.plugins.{one.kind}.{one.name}" if one.kind else one.name
         signature = signature_of(name)
+        parameters = [p for p in signature.parameters.values() if p.kind not in _ANY] if signature else []
+        known = {parameter.name for parameter in parameters}
+        parameters += [inspect.Parameter(name, _ANY[1]) for name in one.arguments if name not in known]
         rows = [
             {
                 "name": parameter.name,
@@ -33,21 +40,11 @@ def explain(recipe: Recipe) -> dict[str, Any]:
                 "default": None if parameter.default is parameter.empty else repr(parameter.default),
                 "type": None if parameter.annotation is parameter.empty else _type_text(parameter.annotation),
             }
-            for parameter in (signature.parameters.values() if signature else ())
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        ]
-        known = {row["name"] for row in rows}
-        rows += [
-            {"name": argument, "given": text, "default": None, "type": None}
-            for argument, text in one.arguments.items()
-            if argument not in known
+            for parameter in parameters
         ]
         described.append(
             {
-                "key": one.key,
-                "kind": one.kind,
-                "name": one.name,
-                "place": one.place,
+                **asdict(one),
                 "summary": summary_of(locate(name)),
                 "arguments": rows,
                 "alternatives": [n for n in registry.names(one.kind) if n != one.name] if one.kind else [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
@@ -9,8 +10,8 @@ import pydoc
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -24,7 +25,6 @@ from avse.recipe.tree import (
     child,
     children,
     dotted,
-    is_quoted,
     plain_type,
     references,
     split_reference,
@@ -33,12 +33,17 @@ from avse.recipe.tree import (
 )
 
 CALLS = ("!new:", "!name:", "!apply:", "!applyref:", "!module:")
-_TAGS = ("!new:", "!name:", "!apply:", "!applyref:", "!module:", "!include:", "!ref", "!copy", "!PLACEHOLDER", "!tuple")
+_TAGS = (*CALLS, "!include:", "!ref", "!copy", "!PLACEHOLDER", "!tuple")
 _PLUGIN = re.compile(r"avse\.plugins\.([A-Za-z_]+)\.([A-Za-z_0-9]+)")
-_MEANT = {
-    **dict.fromkeys(("yes", "on"), "true"),
-    **dict.fromkeys(("no", "off"), "false"),
-    "none": "null",
+_MEANT = {"yes": "true", "on": "true", "no": "false", "off": "false", "none": "null"}
+_WORDS = {"bool": "true or false", "NoneType": "null", "int": "a whole number", "float": "a number", "str": "text"}
+# By the type of a plain value: annotations that it fits.
+_FITTING: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int, float, complex),
+    "float": (float, complex),
+    "bool": (bool,),
+    "null": (type(None),),
 }
 
 
@@ -82,12 +87,15 @@ def locate(name: str) -> Any:
         for cut in range(len(parts) - 1, 0, -1):
             owner = pydoc.locate(".".join(parts[:cut]))
             if owner is not None:
-                near = difflib.get_close_matches(parts[cut], dir(owner), n=1)
-                guess = f" Did you mean {near[0]!r}?" if near else ""
-                return f"{'.'.join(parts[:cut])} has no {parts[cut]!r}.{guess}"
+                return f"{'.'.join(parts[:cut])} has no {parts[cut]!r}.{_guess(parts[cut], dir(owner))}"
     except pydoc.ErrorDuringImport as error:
         return f"importing {name} failed: {error}"
     return f"there is no module {name.split('.')[0]!r}."
+
+
+def _guess(name: str, valid: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, valid, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def signature_of(name: str) -> inspect.Signature | None:
@@ -181,20 +189,22 @@ def _cycles(tree: Tree) -> list[str]:
 def _one_node(tree: Tree, path: Path_, node: Node) -> Iterator[str]:
     place = f"{where(node)}: {dotted(path)}"
     own = tag(node)
-    called = component(node)
-    if called:
+    if called := component(node):
         yield from _call(tree, path, node, *called)
-    elif own and not own.startswith("tag:") and not any(own == t or own.startswith(f"{t}") for t in _TAGS):
+    elif own and not own.startswith(("tag:", *_TAGS)):
         yield f"{place}: {plugins.unknown('tag', own, _TAGS)}"
     parent = tree.find(path[:-1])
-    if plain_type(node) == "str" and (parent is None or parent is tree.root or not component(parent)):
+    if parent is None or parent is tree.root or not component(parent):
         yield from _word(place, node)
 
 
+def _meant(node: Node) -> str | None:
+    """What text such as `no`, `off` and `None` means, where it stands neither in quotes nor in a block."""
+    return _MEANT.get(node.value.lower()) if plain_type(node) == "str" and not getattr(node, "style", None) else None
+
+
 def _word(place: str, node: Node) -> Iterator[str]:
-    """`no`, `off`, `None` without quotes, where nothing says that text is wanted."""
-    meant = None if is_quoted(node) else _MEANT.get(node.value.lower())
-    if meant:
+    if meant := _meant(node):
         yield f'{place}: {node.value} is text in YAML. Write {meant}; or "{node.value}" in quotes if the text is meant.'
 
 
@@ -202,28 +212,26 @@ def _call(tree: Tree, path: Path_, node: Node, prefix: str, name: str) -> Iterat
     place = f"{where(node)}: {dotted(path)}"
     if not name:
         yield f"{place}: the name must follow {prefix} without a space."
-        return
-    found = locate(name)
-    if isinstance(found, str):
+    elif isinstance(found := locate(name), str):
         yield f"{place}: {found}"
-        return
-    if prefix == "!new:" and not inspect.isclass(found):
+    elif prefix == "!new:" and not inspect.isclass(found):
         yield f"{place}: {name} is not a class; write !name: for a function, !apply: to call it."
-        return
-    if prefix == "!apply:" and not inspect.isroutine(found):
+    elif prefix == "!apply:" and not inspect.isroutine(found):
         yield f"{place}: {name} is not a function; write !new: for an object of a class."
-        return
-    signature = signature_of(name)
-    if signature is None or prefix in ("!applyref:", "!module:"):
-        return
-    title = "/".join(plugin_of(name) or (name,))
-    yield from _arguments(tree, path, node, title, found, signature, partial=prefix == "!name:")
+    elif prefix not in ("!applyref:", "!module:") and (signature := signature_of(name)) is not None:
+        title = "/".join(plugin_of(name) or (name,))
+        given = yield from _arguments(path, node, title, signature, partial=prefix == "!name:")
+        hints = _type_hints(found)
+        for argument, value in given.items():
+            yield from _value(tree, (*path, argument), value, title, hints.get(argument))
 
 
 def _arguments(
-    tree: Tree, path: Path_, node: Node, title: str, found: Any, signature: inspect.Signature, partial: bool
-) -> Iterator[str]:
-    parameters = signature.parameters
+    path: Path_, node: Node, title: str, signature: inspect.Signature, partial: bool
+) -> Generator[str, None, dict[str, Node]]:
+    """Faults of the names and the number of arguments; returns the arguments that the signature knows."""
+    place, parameters = f"{where(node)}: {dotted(path)}", signature.parameters
+    takes = f"It takes: {describe_arguments(signature)}."
     named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     given: dict[str, Node] = {}
@@ -232,17 +240,12 @@ def _arguments(
             if argument in named:
                 given[argument] = value
             elif not anything:
-                takes = describe_arguments(signature)
-                near = difflib.get_close_matches(argument, named, n=1)
-                guess = f" Did you mean {near[0]!r}?" if near else ""
-                yield (
-                    f"{where(value)}: {dotted((*path, argument))}: {title} takes no argument {argument!r}.{guess} "
-                    f"It takes: {takes}."
-                )
+                wrong = f"{where(value)}: {dotted((*path, argument))}: {title} takes no argument {argument!r}."
+                yield f"{wrong}{_guess(argument, named)} {takes}"
     elif isinstance(node, SequenceNode):
         positional = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if len(node.value) > len(positional) and not any(p.kind is p.VAR_POSITIONAL for p in parameters.values()):
-            yield f"{where(node)}: {dotted(path)}: {title} takes at most {len(positional)} arguments."
+            yield f"{place}: {title} takes at most {len(positional)} arguments."
         given = dict(zip(positional, node.value))
     missing = [
         n
@@ -251,16 +254,11 @@ def _arguments(
     ]
     if missing and not partial:
         plural = "s" if len(missing) > 1 else ""
-        yield (
-            f"{where(node)}: {dotted(path)}: {title} needs the argument{plural} {', '.join(missing)}. "
-            f"It takes: {describe_arguments(signature)}."
-        )
-    hints = _type_hints(found)
-    for argument, value in given.items():
-        yield from _argument(tree, (*path, argument), value, title, hints.get(argument))
+        yield f"{place}: {title} needs the argument{plural} {', '.join(missing)}. {takes}"
+    return given
 
 
-def _argument(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Iterator[str]:
+def _value(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Iterator[str]:
     """Faults of one value against the type that the signature states."""
     target = resolve(tree, node)
     if target is None:
@@ -269,7 +267,7 @@ def _argument(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Ite
     place = f"{where(node)}: {dotted(path)}{via}"
     kind, allowed = plain_type(target), _allowed(hint)
     if allowed is None:
-        if kind == "str" and target is node:
+        if target is node:
             yield from _word(place, target)
         return
     text = target.value if isinstance(target, ScalarNode) else kind
@@ -281,88 +279,57 @@ def _argument(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Ite
             hint = f" Write {other}{called[1]}." if _builds(other, cls, allowed) else ""
             yield f"{place}: {title} wants {_wanted(allowed)} here, and {called[1]} is none.{hint}"
         return
-    if kind not in ("str", "int", "float", "bool", "null"):
+    if kind not in _FITTING:
         return
-    word = target.value.lower() if kind == "str" and not is_quoted(target) else ""
-    meant = _MEANT.get(word)
-    if (meant in ("true", "false") and bool in allowed) or (meant == "null" and type(None) in allowed):
-        quoted = f' (or "{text}" in quotes if the text is meant)' if str in allowed else ""
+    meant = _meant(target)
+    plain = [cls for cls, by in allowed if by == "!new:"]
+    if (meant in ("true", "false") and bool in plain) or (meant == "null" and type(None) in plain):
+        quoted = f' (or "{text}" in quotes if the text is meant)' if str in plain else ""
         yield f"{place}: {text} is text in YAML. Write {meant}{quoted}."
-    elif kind == "str" and text.lower() in ("true", "false") and bool in allowed and str not in allowed:
+    elif kind == "str" and text.lower() in ("true", "false") and bool in plain and str not in plain:
         yield f"{place}: {text!r} in quotes is text. Write {text.lower()}."
-    elif not _fits(kind, allowed):
-        given = "nothing (null)" if kind == "null" else f"{text!r} ({_called(kind)})"
+    elif not any(cls in _FITTING[kind] or (kind == "str" and issubclass(cls, PurePath)) for cls in plain):
+        given = "nothing (null)" if kind == "null" else f"{text!r} ({_WORDS[kind]})"
         yield f"{place}: {title} wants {_wanted(allowed)} here, not {given}."
 
 
-@dataclass(frozen=True)
-class _Factory:
-    """What builds an object of a class: `Callable[..., cls]`, which a recipe writes as `!name:`."""
-
-    cls: type
-
-
-def _builds(prefix: str, cls: type, allowed: tuple[Any, ...]) -> bool:
+def _builds(prefix: str, cls: type, allowed: Sequence[tuple[type, str]]) -> bool:
     """Whether `!new:cls` or `!name:cls` is allowed."""
-    if prefix == "!name:":
-        return any(issubclass(cls, one.cls) for one in allowed if isinstance(one, _Factory))
-    return issubclass(cls, tuple(one for one in allowed if not isinstance(one, _Factory)))
+    return issubclass(cls, tuple(wanted for wanted, by in allowed if by == prefix))
 
 
-def _fits(kind: str, allowed: tuple[Any, ...]) -> bool:
-    from pathlib import PurePath
+def _allowed(hint: Any) -> list[tuple[type, str]] | None:
+    """The classes that an annotation allows; None where it does not settle what a value may be.
 
-    for one in allowed:
-        if one in {"str": (str,), "int": (int, float, complex), "float": (float, complex), "bool": (bool,)}.get(
-            kind, ()
-        ):
-            return True
-        if kind == "null" and one is type(None):
-            return True
-        if kind == "str" and inspect.isclass(one) and issubclass(one, PurePath):
-            return True
-    return False
-
-
-def _allowed(hint: Any) -> tuple[Any, ...] | None:
-    """The classes and factories that an annotation allows; None where it does not settle what a value may be."""
+    Each comes with what a recipe writes before it: `!name:` where the annotation is `Callable[..., cls]`, else `!new:`.
+    """
     if hint is None:
         return None
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    allowed: list[Any] = []
+    allowed = []
     for one in options:
         if typing.get_origin(one) is Callable and inspect.isclass(typing.get_args(one)[-1]):
-            allowed.append(_Factory(typing.get_args(one)[-1]))
+            allowed.append((typing.get_args(one)[-1], "!name:"))
         elif inspect.isclass(one) and typing.get_origin(one) is None and one is not object:
-            allowed.append(one)
+            allowed.append((one, "!new:"))
         else:
             return None
-    return tuple(allowed)
+    return allowed
 
 
 @functools.lru_cache(maxsize=512)
 def _type_hints(found: Any) -> dict[str, Any]:
-    if not inspect.isclass(found):
-        return _own_type_hints(found)
-    bases = [base for base in reversed(found.__mro__) if "__init__" in vars(base)]
-    return {name: hint for base in bases for name, hint in _own_type_hints(vars(base)["__init__"]).items()}
+    bases = reversed(found.__mro__) if inspect.isclass(found) else ()
+    hints: dict[str, Any] = {}
+    for function in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [found]:
+        with contextlib.suppress(Exception):  # an annotation that only a type checker can read
+            hints.update(typing.get_type_hints(function))
+    return hints
 
 
-def _own_type_hints(function: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except Exception:  # an annotation that only a type checker can read
-        return {}
-
-
-def _wanted(allowed: tuple[Any, ...]) -> str:
-    words = {bool: "true or false", type(None): "null", int: "a whole number", float: "a number", str: "text"}
-    classes = [one.cls if isinstance(one, _Factory) else one for one in allowed]
-    return " or ".join(words.get(one) or f"a {one.__name__}" for one in dict.fromkeys(classes))
-
-
-def _called(kind: str) -> str:
-    return {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}.get(kind, kind)
+def _wanted(allowed: Sequence[tuple[type, str]]) -> str:
+    names = dict.fromkeys(cls.__name__ for cls, _ in allowed)
+    return " or ".join(_WORDS.get(name) or f"a {name}" for name in names)
 
 
 def describe_arguments(signature: inspect.Signature) -> str:

@@ -49,13 +49,7 @@ class Tree:
 
     @classmethod
     def parse(cls, text: str, name: str) -> Tree:
-        """Read YAML text.
-
-        Raises
-        ------
-        AvseError
-            For a syntax error, a key given twice, or a file that is not a mapping of keys to values.
-        """
+        """Read YAML text; an `AvseError` tells syntax errors, keys given twice, and a text that has no keys."""
         root = parse_node(text, name)
         if root is None or not isinstance(root, MappingNode) or tag(root):
             raise AvseError(f"{name}: a recipe is a list of `key: value` lines, and this file is not.")
@@ -64,17 +58,11 @@ class Tree:
             raise AvseError("\n".join(faults))
         return cls(root, name)
 
-    def keys(self) -> list[str]:
-        """Top-level keys, in order."""
-        return [key.value for key, _ in self.root.value]
-
     def find(self, path: Path_) -> Node | None:
         """The node at a path of keys (and indices of lists), or None."""
         node: Node | None = self.root
         for part in path:
             node = child(node, part)
-            if node is None:
-                return None
         return node
 
     def walk(self) -> Iterator[tuple[Path_, Node]]:
@@ -111,13 +99,7 @@ know_tuples()
 
 
 def parse_node(text: str, name: str) -> Node | None:
-    """One YAML document as a node; None if it is empty.
-
-    Raises
-    ------
-    AvseError
-        For a syntax error: says the line.
-    """
+    """One YAML document as a node; None if it is empty. An `AvseError` tells a syntax error with its line."""
     stream = io.StringIO(text)
     stream.name = name
     try:
@@ -132,13 +114,7 @@ def parse_node(text: str, name: str) -> Node | None:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a recipe file.
-
-    Raises
-    ------
-    AvseError
-        If it cannot be read.
-    """
+    """The text of a recipe file."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -157,11 +133,6 @@ def plain_type(node: Node) -> str:
     if tag(node):
         return ""
     return str(node.tag).removeprefix(STANDARD).removeprefix("!")
-
-
-def is_quoted(node: Node) -> bool:
-    """Whether text stands in quotes or in a block."""
-    return bool(getattr(node, "style", None))
 
 
 def children(node: Node) -> list[tuple[str, Node]]:
@@ -184,7 +155,7 @@ def where(node: Node) -> str:
     return name if name.startswith("--") else f"{name}:{node.start_mark.line + 1}"
 
 
-def dotted(path: Path_) -> str:
+def dotted(path: Sequence[str]) -> str:
     """A path as the command line writes it.
 
     >>> dotted(("model", "fusion", "heads"))
@@ -193,9 +164,10 @@ def dotted(path: Path_) -> str:
     return ".".join(path)
 
 
-def message(title: str, faults: Sequence[str]) -> str:
-    """One message for all faults of a file."""
-    return f"{title}:\n" + "\n".join(f"  {fault}" for fault in faults)
+def refuse(title: str, faults: Sequence[str]) -> None:
+    """Raise one `AvseError` for all faults of a file, if there are any."""
+    if faults:
+        raise AvseError("\n  ".join([f"{title}:", *faults]))
 
 
 def references(node: Node) -> list[str]:
@@ -231,13 +203,7 @@ def as_text(node: Node | None) -> str:
 
 
 def set_child(parent: Node, part: str, value: Node) -> Node:
-    """Put a node below a parent, in place of what was there.
-
-    Returns
-    -------
-    Node
-        The parent; another node where it was a component without arguments.
-    """
+    """Put a node below a parent, in place of what was there; returns the parent, made anew if it had no arguments."""
     if isinstance(parent, ScalarNode):
         parent = MappingNode(parent.ctag, [], parent.start_mark, parent.end_mark, comment=parent.comment)
     for index, (name, old) in enumerate(children(parent)):
@@ -290,13 +256,7 @@ def _last_leaf(node: Node) -> Node:
 
 
 def _expand(node: Node, done: set[int], trail: tuple[int, ...] = ()) -> Iterator[str]:
-    """Write merge keys (`<<`) out; yield a fault for every key given twice, or that is no text.
-
-    Raises
-    ------
-    AvseError
-        If a node is an alias of one that it stands in.
-    """
+    """Write merge keys (`<<`) out; yield a fault for every key given twice, or that is no text."""
     if id(node) in trail:
         raise AvseError(f"{where(node)}: the alias *{node.anchor} stands inside of what it names.")
     if id(node) in done:

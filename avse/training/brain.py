@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from speechbrain.core import Brain, Stage
 from speechbrain.utils.distributed import run_on_main
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from avse.contracts.types import Batch
+
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
 class ScheduledBrain(Brain):
@@ -25,6 +28,12 @@ class ScheduledBrain(Brain):
     final_rate : float
         Learning rate of the last step, relative to the highest.
     ema_decay : float
+        Highest decay of the average; after n updates it is at most (1 + n) / (10 + n), so that the initial weights are
+        forgotten in a short run.
+    choose_by : list of str, optional
+        Scores whose mean chooses the best model: the highest. Default: the lowest loss.
+    corpora : dict of str to str, optional
+        Corpus of each validation clip by its id; scores are then logged by corpus too.
     patience : int
         Epochs without improvement before training stops.
     mixtures : torch.utils.data.Dataset
@@ -42,10 +51,11 @@ class ScheduledBrain(Brain):
     def init_optimizers(self) -> None:
         """Set up the optimizer, the averaged weights and what a checkpoint holds."""
         super().init_optimizers()
+        if isinstance(loss := getattr(self.hparams, "loss", None), torch.nn.Module):
+            loss.to(self.device)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.averaged = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(self.hparams.ema_decay), use_buffers=True
-        )
+        average = averaging(self.hparams.ema_decay)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         for parameter in self.averaged.parameters():
             parameter.requires_grad_(False)
         if self.checkpointer is not None:
@@ -83,8 +93,9 @@ class ScheduledBrain(Brain):
             torch.manual_seed(self.hparams.seed)
 
     def validation_scores(self, epoch: int | None) -> dict[str, float]:
-        """What a validation is summed up to: the mean of each of `scores`."""
-        return {name: sum(values) / len(values) for name, values in self.scores.items()}
+        """What a validation is summed up to: the mean of each of `scores` over the clips where it is a number."""
+        numbers = {name: [value for value in values if not math.isnan(value)] for name, values in self.scores.items()}
+        return {name: sum(values) / len(values) for name, values in numbers.items() if values}
 
     def on_stage_end(self, stage: Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Log, keep the latest and the best checkpoint, stop when nothing improves."""
@@ -92,18 +103,40 @@ class ScheduledBrain(Brain):
             self.train_loss = stage_loss
             return
         scores = {"loss": float(stage_loss), **self.validation_scores(epoch)}
-        best = self.checkpointer.find_checkpoint(min_key="loss")
-        improved = best is None or scores["loss"] < best.meta["loss"]
+        chosen = [scores[name] for name in getattr(self.hparams, "choose_by", None) or () if name in scores]
+        scores["choice"] = -sum(chosen) / len(chosen) if chosen else scores["loss"]
+        best = self.checkpointer.find_checkpoint(min_key="choice")
+        improved = best is None or scores["choice"] < best.meta["choice"]
         self.hparams.logger.log_stats(
             {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"]},
             train_stats={"loss": self.train_loss},
             valid_stats=scores,
         )
-        self.checkpointer.save_and_keep_only(meta={"epoch": epoch, **scores}, min_keys=["loss"])
+        self.checkpointer.save_and_keep_only(meta={"epoch": epoch, **scores}, min_keys=["choice"])
         if improved:
             run_on_main(self.hparams.on_best, args=[self.averaged.module, {"epoch": epoch, **scores}])
         elif epoch - best.meta["epoch"] >= self.hparams.patience:
             self.hparams.epoch_counter.current = self.hparams.epoch_counter.limit
+
+
+def averaging(decay: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], None]:
+    """The function with which `AveragedModel` makes an exponential moving average that forgets the initial weights.
+
+    >>> mean, update = [torch.zeros(1)], averaging(0.9)
+    >>> update(mean, [torch.ones(1)], 5)
+    >>> round(mean[0].item(), 3)  # 1 - 6 / 15
+    0.6
+    """
+
+    @torch.no_grad()
+    def update(averaged: Tensors, current: Tensors, count: torch.Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, weight)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update
 
 
 def learning_rate_factor(step: int, warmup_steps: int, total_steps: int, final_rate: float) -> float:

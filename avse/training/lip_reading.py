@@ -1,14 +1,23 @@
-"""Pretraining of visual front-ends: from the mouth alone, predict the spectral envelope of clean speech."""
+"""Pretraining of visual front-ends: from the mouth, the spectral envelope and the timing of the clean speech."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.signal.stft import length_mask, stft
 from avse.training.losses import clean_of
+
+_AUDIO_BANDS, _AUDIO_FRAMES, _AUDIO_WINDOW = 40, 4, 640  # frames: of the STFT, in each video frame
+_ACTIVE_DB = 30.0
+_SMALLEST_VALID_SHARE = 0.8
+_LARGEST_SCALE = math.log(100.0)
 
 
 class LipToSpectrum(nn.Module):
@@ -92,7 +101,197 @@ class BandLevelLoss(nn.Module):
             if valid.sum() > 2:
                 pair = torch.stack([predicted[row, valid].flatten(), true[row, valid].flatten()])
                 correlations.append(float(torch.corrcoef(pair)[0, 1].nan_to_num()))
-        return {"correlation": correlations} if correlations else {}
+            else:
+                correlations.append(math.nan)
+        return {"correlation": correlations}
+
+
+@dataclass
+class LipReading:
+    """What `LipSynchrony` predicts.
+
+    Arguments
+    ---------
+    levels : tensor, shape (batch, video_frames, bands)
+        Band levels of the speech.
+    video, audio : tensor, shape (batch, video_frames, dim)
+        Embeddings of the mouth and of the speech; their product is high where the two belong together.
+    scale : scalar tensor
+        Logarithm of the factor of similarities.
+    """
+
+    levels: torch.Tensor
+    video: torch.Tensor
+    audio: torch.Tensor
+    scale: torch.Tensor
+
+
+class LipSynchrony(nn.Module):
+    """`LipToSpectrum`, and a second head that tells which stretch of audio belongs to which stretch of video.
+
+    Arguments
+    ---------
+    visual_frontend, bands :
+        See `LipToSpectrum`.
+    sync_dim : int
+        Features per video frame of the embeddings of video and audio.
+    hidden_dim : int
+        Features inside the two networks that embed.
+    dropout : float
+        Of the front-end's features, before both heads.
+
+    Paper: Chung and Zisserman, Out of time: automated lip sync in the wild, 2016 (which trains a front-end so).
+
+    Example
+    -------
+    >>> from avse.visual_frontends.pixel_mlp import PixelMLP
+    >>> model = LipSynchrony(PixelMLP(output_dim=8), bands=4, sync_dim=6, hidden_dim=8)
+    >>> mouth, clean = torch.zeros(1, 5, 88, 88, dtype=torch.uint8), torch.zeros(1, 3200)
+    >>> batch = Batch(clean, torch.tensor([3200]), mouth, torch.ones(1, 5, dtype=torch.bool), clean=clean)
+    >>> reading = model(batch)
+    >>> reading.levels.shape, reading.video.shape == reading.audio.shape == (1, 5, 6)
+    (torch.Size([1, 5, 4]), True)
+    """
+
+    def __init__(
+        self,
+        visual_frontend: VisualFrontend,
+        bands: int = 20,
+        sync_dim: int = 32,
+        hidden_dim: int = 192,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.video_input = nn.ModuleDict({"visual_frontend": visual_frontend})
+        self.head = nn.Linear(visual_frontend.output_dim, bands)
+        self.dropout = nn.Dropout(dropout)
+        self.video_tower = _Tower(visual_frontend.output_dim, hidden_dim, sync_dim, layers=1)
+        self.audio_tower = _Tower(_AUDIO_BANDS * _AUDIO_FRAMES, hidden_dim, sync_dim, layers=2)
+        self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.filters: torch.Tensor
+        self.register_buffer("filters", _mel_filters(_AUDIO_BANDS, _AUDIO_WINDOW // 2 + 1), persistent=False)
+
+    def forward(self, batch: Batch) -> LipReading:
+        """Levels, and embeddings of the video and of `batch.clean`."""
+        video = self.dropout(self.video_input["visual_frontend"](batch.mouth, batch.valid))
+        return LipReading(self.head(video), self.video_tower(video), self._embed_audio(batch), self.scale)
+
+    def _embed_audio(self, batch: Batch) -> torch.Tensor:
+        frames = batch.valid.shape[1]
+        power = stft(clean_of(batch).float(), _AUDIO_WINDOW, SAMPLES_PER_FRAME // _AUDIO_FRAMES).abs().square()
+        level = torch.log10(power[:, : frames * _AUDIO_FRAMES] @ self.filters + 1e-7)
+        level = level - level.mean(dim=1, keepdim=True)  # so that microphone and speaker cannot be told by their colour
+        return self.audio_tower(level.unflatten(1, (frames, _AUDIO_FRAMES)).flatten(2).to(self.head.weight.dtype))
+
+
+class SynchronyLoss(nn.Module):
+    """Error of the band levels, plus the cross-entropy of finding the audio that belongs to a window of video.
+
+    Every clip is cut to overlapping windows. The audio of each window must be told from the audio of all others in the
+    batch, and once more from that of the other windows of its clip, which are shifted by `step` video frames and more;
+    and the video likewise. Windows that are mostly silent or without a valid mouth do not count. The ends of the clip
+    do not count either, because both networks could know them by the padding.
+
+    Arguments
+    ---------
+    bands : int
+        As in `LipSynchrony`.
+    sync_weight : float
+        Weight of the mean of the cross-entropies.
+    window, step : int
+        Length and shift of the windows in video frames.
+    margin : int
+        Video frames at both ends of a clip that no window holds.
+
+    Example
+    -------
+    >>> loss = SynchronyLoss(bands=4, window=4, step=2, margin=0)
+    >>> clean, valid = torch.randn(2, 6400), torch.ones(2, 10, dtype=torch.bool)
+    >>> batch = Batch(clean, torch.tensor([6400, 6400]), torch.zeros(2, 10, 88, 88), valid, clean=clean)
+    >>> embedding = torch.randn(2, 10, 16)
+    >>> reading = LipReading(loss.levels(batch), embedding, embedding, torch.tensor(4.0))
+    >>> float(loss(reading, batch)) < 0.01, loss.scores(reading, batch)["found"]
+    (True, [1.0, 1.0])
+    """
+
+    compares_without_video = False
+
+    def __init__(
+        self, bands: int = 20, sync_weight: float = 0.3, window: int = 15, step: int = 5, margin: int = 3
+    ) -> None:
+        super().__init__()
+        self.band_level = BandLevelLoss(bands)
+        self.sync_weight, self.window, self.step, self.margin = sync_weight, window, step, margin
+
+    def levels(self, batch: Batch) -> torch.Tensor:
+        """See `BandLevelLoss.levels`."""
+        return self.band_level.levels(batch)
+
+    def forward(self, reading: LipReading, batch: Batch) -> torch.Tensor:
+        """The loss of a batch, a scalar."""
+        loss = self.band_level(reading.levels, batch)
+        similarity, clip = self._similarities(reading, batch)
+        if len(clip) < 2:
+            return loss
+        logits = similarity * reading.scale.clamp(max=_LARGEST_SCALE).exp()
+        in_clip = torch.where(clip[:, None] == clip, logits, torch.finfo(logits.dtype).min)
+        match = torch.arange(len(clip), device=logits.device)
+        entropies = [F.cross_entropy(rows, match) for rows in (logits, logits.T, in_clip, in_clip.T)]
+        return loss + self.sync_weight * torch.stack(entropies).mean()
+
+    def scores(self, reading: LipReading, batch: Batch) -> dict[str, list[float]]:
+        """By clip: correlation of the levels; share of its windows of video whose audio is found.
+
+        `found` among the audio of the whole batch, `found_in_clip` among that of the clip.
+        """
+        similarity, clip = self._similarities(reading, batch)
+        in_clip = torch.where(clip[:, None] == clip, similarity, -torch.inf)
+        match = torch.arange(len(clip), device=clip.device)
+        scores = self.band_level.scores(reading.levels, batch)
+        for name, rows in (("found", similarity), ("found_in_clip", in_clip)):
+            hits = rows.argmax(dim=1) == match if len(clip) else match.bool()
+            scores[name] = [float(hits[clip == row].float().mean()) for row in range(len(batch))]
+        return scores
+
+    def _similarities(self, reading: LipReading, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines of all windows that count, shape (video windows, audio windows), and the clip of each."""
+        frames = batch.valid.shape[1]
+        if frames < self.window + self.margin:
+            return reading.video.new_zeros(0, 0), batch.lengths.new_zeros(0)
+        cut = lambda stream: stream[:, self.margin :].unfold(1, self.window, self.step)
+        counts = cut(batch.valid).float().mean(dim=2) >= _SMALLEST_VALID_SHARE
+        counts &= cut(self._active(batch)).float().mean(dim=2) >= 0.5
+        counts &= cut(length_mask(batch.lengths // SAMPLES_PER_FRAME - self.margin, frames)).all(dim=2)
+        video, audio = (
+            F.normalize(cut(stream.float())[counts].flatten(1), dim=1) for stream in (reading.video, reading.audio)
+        )
+        clip = torch.arange(len(batch), device=counts.device)[:, None].expand_as(counts)[counts]
+        return video @ audio.T, clip
+
+    @staticmethod
+    def _active(batch: Batch) -> torch.Tensor:
+        """Video frames within 30 dB of the loudest of the clip, shape (batch, video_frames), bool."""
+        frames, clean = batch.valid.shape[1], clean_of(batch).float()
+        padded = F.pad(clean, (0, frames * SAMPLES_PER_FRAME - clean.shape[1]))
+        power = padded.unflatten(1, (frames, SAMPLES_PER_FRAME)).square().mean(dim=2)
+        return power > power.amax(dim=1, keepdim=True) * 10 ** (-_ACTIVE_DB / 10)
+
+
+class _Tower(nn.Module):
+    """Per video frame: a linear layer, residual convolutions over 3 frames, and a linear layer."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, layers: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(input_dim, hidden_dim)
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim) for _ in range(layers))
+        self.time = nn.ModuleList(nn.Conv1d(hidden_dim, hidden_dim, 3, padding=1) for _ in range(layers))
+        self.leave = nn.Linear(hidden_dim, output_dim)
+
+    def forward(self, stream: torch.Tensor) -> torch.Tensor:
+        hidden = self.enter(stream)
+        for norm, convolution in zip(self.norms, self.time):
+            hidden = hidden + convolution(F.silu(norm(hidden)).transpose(1, 2)).transpose(1, 2)
+        return self.leave(F.silu(hidden))
 
 
 def _mel_filters(bands: int, bins: int) -> torch.Tensor:

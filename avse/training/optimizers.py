@@ -101,47 +101,61 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            matrices: dict[tuple[int, int], list[tuple[torch.Tensor, torch.Tensor]]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                parameter.mul_(1 - self._rate(parameter, group) * group["weight_decay"])
-                if _is_matrix(parameter):
-                    direction = self._momentum(parameter, group).reshape(len(parameter), -1)
-                    matrices.setdefault((len(direction), direction.shape[1]), []).append((parameter, direction))
-                else:
-                    self._adam(parameter, group)
-            # Matrices of one shape are orthogonalised together.
-            for shape, members in matrices.items():
-                steps = orthogonalise(torch.stack([direction for _, direction in members]), group["iterations"])
-                scale = 0.2 * max(shape) ** 0.5 * group["lr"]
-                for (parameter, _), step in zip(members, steps):
-                    parameter.add_(step.reshape(parameter.shape), alpha=-scale)
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            matrices = [parameter for parameter in parameters if _is_matrix(parameter)]
+            vectors = [parameter for parameter in parameters if not _is_matrix(parameter)]
+            if matrices:
+                self._orthogonal(matrices, group)
+            if vectors:
+                self._adam(vectors, group)
         return loss
 
-    def _rate(self, parameter: torch.Tensor, group: dict[str, Any]) -> float:
-        return group["lr"] * (1.0 if _is_matrix(parameter) else group["vector_lr"])
+    # One call for many tensors: with one for each, a GPU waits for thousands of small calls.
+    def _orthogonal(self, matrices: list[torch.Tensor], group: dict[str, Any]) -> None:
+        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+        for parameter in matrices:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in matrices]
+        gradients = _gradients(matrices)
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, gradients)
+        directions = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
+        # Matrices of one shape are orthogonalised together.
+        by_shape: dict[tuple[int, int], list[int]] = {}
+        for index, direction in enumerate(directions):
+            by_shape.setdefault((len(direction), direction.numel() // len(direction)), []).append(index)
+        for shape, indices in by_shape.items():
+            flat = torch.stack([directions[index].reshape(shape) for index in indices])
+            members = [matrices[index] for index in indices]
+            steps = orthogonalise(flat, group["iterations"]).reshape(len(indices), *members[0].shape)
+            scale = 0.2 * max(shape) ** 0.5 * group["lr"]
+            if all(member.shape == members[0].shape for member in members):
+                torch._foreach_add_(members, list(steps), alpha=-scale)
+            else:
+                for member, step in zip(members, steps):
+                    member.add_(step.reshape(member.shape), alpha=-scale)
 
-    def _momentum(self, parameter: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
-        state = self.state[parameter]
-        assert parameter.grad is not None
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].mul_(group["momentum"]).add_(parameter.grad)
-        return parameter.grad.add(state["momentum"], alpha=group["momentum"])
-
-    def _adam(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["count"] = torch.zeros((), dtype=torch.float64)
-            state["first"], state["second"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        state["count"] += 1
-        first, second = group["betas"]
-        state["first"].lerp_(parameter.grad, 1 - first)
-        state["second"].mul_(second).addcmul_(parameter.grad, parameter.grad, value=1 - second)
-        count = float(state["count"])
-        deviation = (state["second"] / (1 - second**count)).sqrt_().add_(1e-8)
-        parameter.addcdiv_(state["first"], deviation, value=-self._rate(parameter, group) / (1 - first**count))
+    def _adam(self, vectors: list[torch.Tensor], group: dict[str, Any]) -> None:
+        rate = group["lr"] * group["vector_lr"]
+        torch._foreach_mul_(vectors, 1 - rate * group["weight_decay"])
+        for parameter in vectors:
+            state = self.state[parameter]
+            if not state:
+                state["count"] = torch.zeros((), dtype=torch.float64)
+                state["first"], state["second"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["count"] += 1
+        first, second = ([self.state[parameter][name] for parameter in vectors] for name in ("first", "second"))
+        counts = [float(self.state[parameter]["count"]) for parameter in vectors]
+        gradients = _gradients(vectors)
+        low, high = group["betas"]
+        torch._foreach_lerp_(first, gradients, 1 - low)
+        torch._foreach_mul_(second, high)
+        torch._foreach_addcmul_(second, gradients, gradients, 1 - high)
+        stds = torch._foreach_div(second, [1 - high**count for count in counts])
+        torch._foreach_sqrt_(stds)
+        torch._foreach_add_(stds, 1e-8)
+        torch._foreach_addcdiv_(vectors, first, stds, [-rate / (1 - low**count) for count in counts])
 
 
 def orthogonalise(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
@@ -171,6 +185,10 @@ def orthogonalise(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
         gram = result @ result.mT
         result = one * result + torch.baddbmm(three * gram, gram, gram, alpha=five) @ result
     return result if wide else result.mT
+
+
+def _gradients(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def _is_matrix(parameter: torch.Tensor) -> bool:

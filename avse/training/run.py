@@ -25,6 +25,7 @@ _RUN_KEYS = (
     "num_workers",
     "ckpt_interval_steps",
     "cache_folder",
+    "in_memory",
     "manifest",
     "inference",
     "plugins",
@@ -102,6 +103,7 @@ def _fit(
     device: str,
     progress: bool,
 ) -> None:
+    import torch
     from speechbrain.utils.checkpoints import Checkpointer
     from speechbrain.utils.distributed import run_on_main
     from speechbrain.utils.epoch_loop import EpochCounter
@@ -110,7 +112,7 @@ def _fit(
     from avse.data.manifest import check_splits, read_manifest
 
     check_splits(read_manifest(values["manifest"]), values.get("allow_speakers", ()))
-    cache = ClipCache(values["cache_folder"], values.get("mouth_tracker"))
+    cache = ClipCache(values["cache_folder"], values.get("mouth_tracker"), bool(values.get("in_memory")))
     sets = {}
     for split, key, size, data_seed in (
         ("train", "train_set", values["steps_per_epoch"] * values["batch_size"], seed),
@@ -139,6 +141,7 @@ def _fit(
             **values,
             "epoch_counter": counter,
             "mixtures": sets["train"],
+            "corpora": {u.id: u.dataset for u in sets["dev"].utterances if u.dataset},
             "logger": _RunLog(folder),
             "on_best": on_best,
         },
@@ -159,7 +162,11 @@ def _fit(
         "batch_size": values["batch_size"],
         "num_workers": values["num_workers"],
         "collate_fn": sets["train"].collate,
+        "worker_init_fn": _use_one_core,
+        "pin_memory": device.startswith("cuda"),
     }
+    if device.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")
     brain.fit(counter, sets["train"], sets["dev"], train_loader_kwargs=dict(loader), valid_loader_kwargs=dict(loader))
 
 
@@ -208,6 +215,13 @@ def _set_seeds(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def _use_one_core(worker: int) -> None:
+    """Keep OpenCV in a process that loads data from starting a thread for each core."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def _backend(device: str) -> str:

@@ -41,4 +41,7 @@ class SupervisedBrain(ScheduledBrain):
             for suffix, result in zip(("", "_without_video"), results):
                 for name, values in self.hparams.loss.scores(result, batch).items():
                     self.scores.setdefault(name + suffix, []).extend(values)
+                    for row, value in zip(batch.ids, values):
+                        if corpus := getattr(self.hparams, "corpora", {}).get(row):
+                            self.scores.setdefault(f"{name}{suffix}/{corpus}", []).append(value)
         return torch.stack(losses).mean()

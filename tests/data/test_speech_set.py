@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
-from avse.data.speech_set import SpeechSet
+from avse.data.speech_set import Pool, SpeechSet
 from avse.errors import AvseError
 
 
@@ -75,3 +77,22 @@ def test_a_batch_holds_the_same_sound_as_noisy_and_clean(corpus) -> None:
 def test_a_manifest_without_clean_speech_is_refused(corpus) -> None:
     with pytest.raises(AvseError, match="no clean speech"):
         SpeechSet([one for one in corpus[0] if one.kind == "noise"], corpus[1], size=1)
+
+
+def test_clips_kept_in_memory_are_those_of_the_folder(corpus) -> None:
+    utterances, cache = corpus
+    in_memory = ClipCache(cache.folder, in_memory=True)
+    in_memory.fill(utterances, progress=False)
+    sets = [SpeechSet(utterances, source, size=6, seconds=0.4, video_share=0.5) for source in (cache, in_memory)]
+    for index in range(6):
+        mapped, held = (speech_set[index].clip for speech_set in sets)
+        assert np.array_equal(mapped.audio, held.audio)
+        assert np.array_equal(mapped.mouth, held.mouth)
+
+
+def test_speakers_and_corpora_are_drawn_as_often_as_asked(corpus) -> None:
+    utterances, _ = corpus
+    speech = [replace(u, dataset=u.speaker, duration=1.0) for u in utterances[:3]]  # face1, face2, voice
+    assert np.allclose(Pool(speech).shares, 1 / 3)
+    assert np.allclose(Pool(speech, balance=1.0).shares, [0.25, 0.25, 0.5])
+    assert np.allclose(Pool(speech, {"voice": 3.0}, balance=1.0).shares, [0.125, 0.125, 0.75])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,30 @@ def test_a_rival_share_of_one_draws_talkers_with_a_face_alone(corpus) -> None:
     assert all(_power_at(mixtures[index][2], 200) > 0.8 for index in range(8))
 
 
+def test_babble_of_the_same_corpus_has_speakers_of_the_same_corpus_with_a_face(corpus) -> None:
+    utterances, cache = corpus
+    face, voice, other = (replace(u, dataset=name) for u, name in zip(utterances, ("near", "near", "far")))
+    voice = replace(voice, video=face.video)
+    arguments = {"size": 8, "seconds": 0.8, "conditions": {"babble": 1.0}, "interfering_speakers": [1.0]}
+    arguments |= {"corpora": {"near": 9.0}, "same_corpus": 1.0, "video_share": 1.0}
+    mixtures = MixtureSet([face, voice, other], cache, **arguments)
+    for index in range(8):
+        clip, clean, noise = mixtures[index]
+        assert _power_at(noise, 400 if clip.clip_id == "face" else 200) > 0.8
+    alone = MixtureSet([face, other], cache, **arguments)
+    assert all(_power_at(alone[index][2], 800) > 0.8 for index in range(8))  # nobody else is in its corpus
+
+
+def test_short_utterances_stay_short_where_they_are_not_joined(corpus) -> None:
+    mixtures = MixtureSet(*corpus, size=8, seconds=4.0, video_share=1.0, joined=False)
+    for index in range(8):
+        clip, clean, noise = mixtures[index]
+        assert len(clip.audio) == len(clean) == len(noise) == 37 * 640  # of 1.5 s
+        assert clip.valid.all() and clip.mouth[:, 0, 0].tolist() == list(range(37))
+    batch = mixtures.collate([mixtures[0], mixtures[1]])
+    assert batch.lengths.tolist() == [37 * 640] * 2
+
+
 def test_nothing_to_train_on_is_said(corpus) -> None:
     utterances, cache = corpus
     with pytest.raises(AvseError, match="no clean speech"):
@@ -129,6 +154,22 @@ def test_each_way_to_lose_the_video(name: str, share: float | None) -> None:
         assert 0 < len(lost) < 200 and lost[-1] - lost[0] + 1 == len(lost)
     else:
         assert abs(kept.mean() - share) < 0.07
+
+
+def test_mouths_are_turned_zoomed_and_blurred_and_stay_where_they_are() -> None:
+    never = {"drop_clip": 0.0, "drop_span": 0.0, "drop_frames": 0.0, "wrong_clip": 0.0, "corrupt": 0.0}
+    degradation = VideoDegradation(**never, zoom=0.2, turn=20.0, blur=2.0)
+    mouth = np.full((3, 88, 88), 40, np.uint8)
+    mouth[:, 38:50, 30:58] = 200
+    shown = []
+    for seed in range(20):
+        turned, valid, clean = degradation(mouth, np.ones(3, bool), lambda: None, np.random.default_rng(seed))
+        assert turned.shape == mouth.shape and turned.dtype == np.uint8 and valid.all() and clean.all()
+        assert np.array_equal(turned[0], turned[2])
+        bright = np.argwhere(turned[0] > (int(turned[0].min()) + int(turned[0].max())) / 2)
+        np.testing.assert_allclose(bright.mean(axis=0), 43.5, atol=7.5)
+        shown.append((len(bright), np.ptp(bright[:, 0])))
+    assert len(set(shown)) > 10
 
 
 def test_a_corruption_that_shows_another_speaker_gets_the_other_clip() -> None:

@@ -97,3 +97,11 @@ def test_level_of_the_input_does_not_matter() -> None:
 def test_arguments_that_do_not_fit_are_refused(arguments: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         TFMasker(**arguments)
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    models = [TFMasker(channels=16, blocks=1, fusion_block=0, heads=2, dropout=share) for share in (0.0, 0.5)]
+    models[1].load_state_dict(models[0].state_dict())
+    without, dropped = (model(_batch()).speech for model in models)
+    assert not torch.equal(without, dropped)
+    assert torch.equal(models[0].eval()(_batch()).speech, models[1].eval()(_batch()).speech)

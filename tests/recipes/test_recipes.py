@@ -51,7 +51,7 @@ def test_trains_resumes_and_enhances(
 
 def test_stages_of_the_embedded_model_fit_together(tmp_path: Path, train_small: Callable) -> None:
     """The last stage starts from what the first leaves."""
-    recipes = [f"recipes/Manifest/hparams/{name}.yaml" for name in ("lip_to_spectrum", "avse_small")]
+    recipes = [f"recipes/Manifest/hparams/{name}.yaml" for name in ("lip_synchrony", "avse_small")]
     assert train_small(recipes[0], tmp_path / "first").status == 0
     outcome = train_small(recipes[1], tmp_path / "last", initial_weights=tmp_path / "first")
     assert outcome.status == 0, outcome.err

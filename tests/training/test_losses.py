@@ -7,7 +7,7 @@ import torch
 
 from avse.contracts.types import Batch, Estimate
 from avse.signal.metrics import si_sdr
-from avse.training.lip_reading import BandLevelLoss
+from avse.training.lip_reading import BandLevelLoss, LipReading, SynchronyLoss
 from avse.training.losses import EnhancementLoss
 
 
@@ -82,3 +82,38 @@ def test_band_levels_follow_the_sound_and_only_valid_frames_count() -> None:
     assert loss.scores(levels, batch)["correlation"][0] > 0.999
     wrong[0, 0] += 1.0
     np.testing.assert_allclose(float(loss(wrong, batch)), 1.0 / batch.valid.sum(), rtol=1e-5)
+
+
+def _reading(batch: Batch, loss: SynchronyLoss, video: torch.Tensor, audio: torch.Tensor) -> LipReading:
+    return LipReading(loss.levels(batch), video, audio, torch.tensor(4.0))
+
+
+def test_synchrony_tells_the_window_and_its_shift() -> None:
+    clean, valid = torch.randn(3, 40 * 640), torch.ones(3, 40, dtype=torch.bool)
+    batch = Batch(clean, torch.full((3,), 40 * 640), torch.zeros(3, 40, 88, 88), valid, clean=clean)
+    loss, embedding = SynchronyLoss(bands=4, window=10, step=5, margin=0), torch.randn(3, 40, 16)
+    matched = _reading(batch, loss, embedding, embedding)
+    assert float(loss(matched, batch)) < 0.01
+    assert loss.scores(matched, batch)["found_in_clip"] == loss.scores(matched, batch)["found"] == [1.0] * 3
+    late = _reading(batch, loss, embedding.roll(5, dims=1), embedding)
+    assert max(loss.scores(late, batch)["found_in_clip"]) <= 1 / 7 and float(loss(late, batch)) > 1.0
+    other = loss.scores(_reading(batch, loss, embedding.roll(1, dims=0), embedding), batch)
+    assert max(other["found"]) == 0.0
+
+
+def test_silent_and_invalid_windows_do_not_count() -> None:
+    clean, valid = torch.randn(2, 20 * 640), torch.ones(2, 20, dtype=torch.bool)
+    clean[0, 10 * 640 :] = 0.0
+    valid[1, :10] = False
+    batch = Batch(clean, torch.full((2,), 20 * 640), torch.zeros(2, 20, 88, 88), valid, clean=clean)
+    loss, embedding = SynchronyLoss(bands=4, window=10, step=10, margin=0), torch.randn(2, 20, 8)
+    _, clip = loss._similarities(_reading(batch, loss, embedding, embedding), batch)
+    assert clip.tolist() == [0, 1]
+    batch.lengths = torch.tensor([20 * 640, 16 * 640])
+    loss = SynchronyLoss(bands=4, window=6, step=4, margin=3)
+    _, clip = loss._similarities(_reading(batch, loss, embedding, embedding), batch)
+    assert clip.tolist() == [0, 0]  # frames 3 to 8 and 7 to 12; in the other clip 3 to 8, hardly valid
+    loss = SynchronyLoss(bands=4, window=10, step=10, margin=0)
+    batch.valid = torch.zeros_like(valid)
+    nothing = _reading(batch, loss, embedding, embedding)
+    assert float(loss(nothing, batch)) == 0.0 and all(np.isnan(loss.scores(nothing, batch)["found"]))

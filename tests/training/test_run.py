@@ -18,6 +18,7 @@ import avse
 from avse.data.training_set import MixtureSet
 from avse.errors import AvseError
 from avse.training import train
+from avse.training.brain import averaging
 from avse.training.run import _RunLog
 
 pytestmark = pytest.mark.slow
@@ -79,6 +80,30 @@ def test_training_learns(finished: Path, small_recipe: Path, tmp_path: Path) -> 
         for line in (folder / "train_log.txt").read_text().splitlines()
     ]
     assert losses[-1] < losses[0] - 1.0
+
+
+def test_the_average_follows_a_short_run(small_recipe: Path, finished: Path) -> None:
+    [checkpoint] = sorted((finished / "save").glob("CKPT*"))[-1:]
+    averaged = torch.load(checkpoint / "averaged.ckpt", weights_only=True)
+    assert int(averaged["n_averaged"]) == 8
+    slow, fast = [torch.zeros(1)], [torch.zeros(1)]
+    for count in range(1, 5):
+        averaging(0.999)(slow, [torch.ones(1)], count)
+        averaging(0.1)(fast, [torch.ones(1)], count)
+    expected = 1 - np.prod([(1 + count) / (10 + count) for count in range(1, 5)])
+    assert slow[0].item() == pytest.approx(expected) and fast[0].item() == pytest.approx(1 - 0.1**4)
+
+
+def test_the_best_model_is_chosen_by_the_scores_that_are_named(small_recipe: Path, tmp_path: Path) -> None:
+    names = ["si_sdr_improvement", "si_sdr_improvement_without_video"]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(small_recipe.read_text() + f"choose_by: [{', '.join(names)}]\n")
+    folder = train(recipe, {"output_folder": str(tmp_path / "run"), "epochs": 3}, device="cpu", progress=False)
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["choice"] == pytest.approx(-(scores[names[0]] + scores[names[1]]) / 2)
+    lines = (folder / "train_log.txt").read_text().splitlines()
+    choices = [float(line.split("valid choice: ")[1].split(",")[0]) for line in lines]
+    assert scores["choice"] == pytest.approx(min(choices), rel=0.01) and scores["epoch"] == 1 + np.argmin(choices)
 
 
 def test_two_processes_train_together(small_recipe: Path, tmp_path: Path) -> None:
