@@ -58,6 +58,10 @@ MODULES = {
     "signal.mixture": "signal.wiener",
     **dict.fromkeys(("training.denoising", "training.separation"), "training.losses"),
 }
+_IMAGE = ("blur", "compression", "flicker", "low_light", "low_resolution", "null", "pixel_noise")
+MODULES |= {f"corruptions.{name}": "corruptions.image" for name in _IMAGE}
+_TIMING = ("dropped_frames", "frame_rate", "frozen", "missing", "time_shift")
+MODULES |= {f"corruptions.{name}": "corruptions.timing" for name in _TIMING}
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {
     "avse.data.synthetic.recording.write_film": "avse.data.synthetic.recording.write_video",
