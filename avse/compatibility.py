@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import re
 import sys
 import warnings
@@ -67,6 +68,9 @@ NAMES = {
     "avse.jobs.separate.Voice": "avse.jobs.separate.SeparatedSpeaker",
     "avse.media.Talker": "avse.media.Speaker",
     "avse.media.find_talkers": "avse.media.find_speakers",
+    "avse.contracts.fusion.check_fusion": "avse.nnet.video_input.check_fusion",
+    "avse.contracts.fusion.reliability_loss": "avse.nnet.video_input.reliability_loss",
+    "avse.contracts.prior.context_of": "avse.contracts.prior.Context.of",
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
     "avse.signal.level.floor_over_steps": "avse.signal.levels.floor_over_frames",
     "avse.evaluation.separation.evaluate_separation": "avse.evaluation.runner.evaluate_separation",
@@ -131,8 +135,7 @@ def old_names(module: str) -> Callable[[str], Any]:
         if new is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         warn(f"{module}.{name}", new)
-        owner, _, last = new.rpartition(".")
-        return getattr(importlib.import_module(owner), last)
+        return pkgutil.resolve_name(new)
 
     return getattribute
 
