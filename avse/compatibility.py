@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import re
 import sys
 import warnings
@@ -57,12 +58,19 @@ MODULES = {
     "signal.mixture": "signal.wiener",
     **dict.fromkeys(("training.denoising", "training.separation"), "training.losses"),
 }
+_IMAGE = ("blur", "compression", "flicker", "low_light", "low_resolution", "null", "pixel_noise")
+MODULES |= {f"corruptions.{name}": "corruptions.image" for name in _IMAGE}
+_TIMING = ("dropped_frames", "frame_rate", "frozen", "missing", "time_shift")
+MODULES |= {f"corruptions.{name}": "corruptions.timing" for name in _TIMING}
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {
     "avse.data.synthetic.recording.write_film": "avse.data.synthetic.recording.write_video",
     "avse.jobs.separate.Voice": "avse.jobs.separate.SeparatedSpeaker",
     "avse.media.Talker": "avse.media.Speaker",
     "avse.media.find_talkers": "avse.media.find_speakers",
+    "avse.contracts.fusion.check_fusion": "avse.nnet.video_input.check_fusion",
+    "avse.contracts.fusion.reliability_loss": "avse.nnet.video_input.reliability_loss",
+    "avse.contracts.prior.context_of": "avse.contracts.prior.Context.of",
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
     "avse.signal.level.floor_over_steps": "avse.signal.levels.floor_over_frames",
     "avse.evaluation.separation.evaluate_separation": "avse.evaluation.runner.evaluate_separation",
@@ -127,8 +135,7 @@ def old_names(module: str) -> Callable[[str], Any]:
         if new is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         warn(f"{module}.{name}", new)
-        owner, _, last = new.rpartition(".")
-        return getattr(importlib.import_module(owner), last)
+        return pkgutil.resolve_name(new)
 
     return getattribute
 

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 from avse import plugins
 from avse.conformance import Check, CheckFailed, checks_of
 from avse.conformance import run_check as _result_of
-from avse.conformance.runner import find_plugins, kind_and_name
+from avse.conformance.runner import Target, find_plugins, kind_and_name
 from avse.errors import AvseError
 
 if TYPE_CHECKING:
     import pytest
 
 __all__ = ["parametrize_with_checks", "run_check"]
-Target = str | Path | type
 
 
 def parametrize_with_checks(

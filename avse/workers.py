@@ -52,13 +52,9 @@ def run_all(
         ) from None
     jobs = min(jobs, len(tasks))
     threads = threads_per_job(jobs)
+    start = threads, plugins.loaded_files(), make, tuple(arguments)
     with _limited_threads(threads):
-        pool = ProcessPoolExecutor(
-            jobs,
-            get_context("spawn"),
-            initializer=_start,
-            initargs=(threads, plugins.loaded_files(), make, tuple(arguments)),
-        )
+        pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=start)
         try:
             futures = {pool.submit(_work, task): task for task in tasks}
             for future in as_completed(futures):
@@ -97,11 +93,9 @@ def _limited_threads(threads: int) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in _THREADS:
+            os.environ.pop(name, None)
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def _start(threads: int, plugin_files: list[Path], make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

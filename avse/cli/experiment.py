@@ -183,13 +183,28 @@ def lips(
     seed: say.Seed = 0,
 ) -> None:
     """Measure whether the video matters: denoise, find and draw speech with the right, a wrong and no video."""
-    options = dict(locals(), out=output, splits=splits or ["test"])  # named as the arguments of `measure_lips`
-    del options["output"]
     from avse.cli.printing import progress_bar
     from avse.evaluation.studies.lips import lips_table, measure_lips
 
     with progress_bar("Measuring") as show:
-        summary = measure_lips(**options, progress=show)
+        summary = measure_lips(
+            model=model,
+            manifest=manifest,
+            out=output,
+            splits=splits or ["test"],
+            limit=limit,
+            seconds=seconds,
+            rivals=rivals,
+            draws=draws,
+            samples=samples,
+            sampler=sampler,
+            steps=steps,
+            crops=crops,
+            tracker=tracker,
+            device=device,
+            seed=seed,
+            progress=show,
+        )
     typer.echo(lips_table(summary))
     typer.echo(f"Written to {output}: lips.csv, lips.json")
 
@@ -210,12 +225,24 @@ def probe(
     seed: say.Seed = 0,
 ) -> None:
     """Measure what features hold: linear probes recognise the words of clean sentences from them."""
-    options = dict(locals(), out=output, train=train or ["train"], test=test or ["test"])
-    del options["output"]
     from avse.cli.printing import progress_bar
     from avse.evaluation.studies.probe import measure_probe, probe_table
 
     with progress_bar("Probing") as show:
-        summary = measure_probe(**options, progress=show)
+        summary = measure_probe(
+            model=model,
+            manifest=manifest,
+            out=output,
+            train=train or ["train"],
+            test=test or ["test"],
+            words=words,
+            segments=segments,
+            limit=limit,
+            crops=crops,
+            tracker=tracker,
+            device=device,
+            seed=seed,
+            progress=show,
+        )
     typer.echo(probe_table(summary))
     typer.echo(f"Written to {output}: probe.csv, probe.json")

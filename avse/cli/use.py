@@ -38,13 +38,25 @@ def enhance(
 
     Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
     """
-    options = dict(locals(), use_video=not no_video)  # named as the arguments of `enhance_files`
-    for name in ("context", "no_video"):
-        del options[name]
-    options["inputs"], options["overrides"] = say.overrides(context, inputs)
+    inputs, overrides = say.overrides(context, inputs)
     from avse.jobs.enhance import enhance_files
 
-    reports, failures = enhance_files(**options, show_progress=sys.stderr.isatty())
+    reports, failures = enhance_files(
+        inputs,
+        output=output,
+        model=model,
+        video=video,
+        use_video=not no_video,
+        roi=roi,
+        face=face,
+        tracker=tracker,
+        plot=plot,
+        json_path=json_path,
+        device=device,
+        jobs=jobs,
+        overrides=overrides,
+        show_progress=sys.stderr.isatty(),
+    )
     for report in reports:
         for warning in report.warnings:
             typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
@@ -82,15 +94,23 @@ def separate(
 
     Parts of the model that need no training can be changed: --inference langevin --inference.iterations 100.
     """
-    options = dict(locals(), source=mixture, videos=video or (), speakers=speaker or ())
-    for name in ("context", "mixture", "video", "speaker"):
-        del options[name]
-    _, options["overrides"] = say.overrides(
-        context, context.args, "belongs to no option. One mixture is separated at a time."
-    )
+    _, overrides = say.overrides(context, context.args, "belongs to no option. One mixture is separated at a time.")
     from avse.jobs.separate import separate_file
 
-    report = separate_file(**options)
+    report = separate_file(
+        mixture,
+        video or (),
+        others=others,
+        speakers=speaker or (),
+        output=output,
+        model=model,
+        roi=roi,
+        tracker=tracker,
+        plot=plot,
+        json_path=json_path,
+        device=device,
+        overrides=overrides,
+    )
     for warning in report.warnings:
         typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
     for found in report.speakers:

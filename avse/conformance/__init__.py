@@ -6,7 +6,7 @@ of `PROMISES` that do not concern it. A check takes the class, builds an instanc
 `CheckFailed` with what it measured.
 """
 
-from avse.conformance.core import (
+from avse.conformance.core import (  # noqa: F401
     PROMISES,
     Check,
     CheckFailed,
@@ -25,23 +25,3 @@ from avse.conformance.core import (
     run_checks,
     seeded,
 )
-
-__all__ = [
-    "PROMISES",
-    "Check",
-    "CheckFailed",
-    "CheckResult",
-    "NotApplicable",
-    "build",
-    "checks_of",
-    "contract_methods",
-    "does_not_apply",
-    "example_batch",
-    "expect",
-    "expect_close",
-    "expect_equal",
-    "expect_finite",
-    "run_check",
-    "run_checks",
-    "seeded",
-]

@@ -31,14 +31,7 @@ def grows_as_declared(
 ) -> None:
     """Fail if a line of code does more than twice the work (four times, if quadratic) for a clip of twice the length.
 
-    Arguments
-    ---------
-    cls : type
-        With the attribute `complexity`: `linear` or `quadratic`.
-    inputs : callable
-        Takes the module and 1 or 2, the number of times the shorter length; gives a tuple.
-    outputs : callable
-        Takes the module and the inputs.
+    `inputs` takes the module and 1 or 2, the number of times the shorter length.
     """
     module = build(cls)
     work = []
@@ -64,14 +57,7 @@ def grows_as_declared(
 
 
 def grows_without_torch(cls: type[Any], inputs: Callable[[int, int], tuple]) -> None:
-    """The same for a plugin that takes arrays, by function calls and the peak of memory.
-
-    Arguments
-    ---------
-    cls : type
-    inputs : callable
-        Takes 1 or 2, the number of times the shorter length, and a seed; gives a tuple.
-    """
+    """The same for a plugin that takes arrays, by function calls and the peak of memory; `inputs` takes a seed too."""
     plugin = build(cls)
     declared, bound = _declared(plugin)
     plugin(*inputs(1, 0))  # imports modules and fills caches

@@ -185,7 +185,7 @@ def does_not_apply(kind: str) -> dict[str, str]:
     >>> does_not_apply("corruption")["gradients"]
     'nothing to learn'
     """
-    return dict(importlib.import_module(f"avse.conformance.{kind}").DOES_NOT_APPLY)
+    return dict(getattr(importlib.import_module(f"avse.conformance.{kind}"), "DOES_NOT_APPLY", {}))
 
 
 def run_checks(cls: type[Any], kind: str | None = None) -> list[CheckResult]:
@@ -257,15 +257,13 @@ def expect_finite(tensor: torch.Tensor, what: str) -> None:
     expect(bad == 0, f"{what}: {bad} of {tensor.numel()} values are NaN or infinite")
 
 
-def build(cls: type[Any], train: bool = False, dtype: torch.dtype | None = None, seed: int = 0, **others: Any) -> Any:
+def build(cls: type[Any], train: bool = False, seed: int = 0, **others: Any) -> Any:
     """A seeded example instance, in evaluation mode by default.
 
     Arguments
     ---------
     cls : type
     train : bool
-    dtype : torch.dtype, optional
-        Of the weights.
     seed : int
     **others :
         Arguments that replace or complement those of the example.
@@ -284,8 +282,6 @@ def build(cls: type[Any], train: bool = False, dtype: torch.dtype | None = None,
             raise
     if hasattr(instance, "train"):
         instance.train(train)
-        if dtype is not None:
-            instance.to(dtype)
     return instance
 
 

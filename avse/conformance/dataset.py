@@ -90,9 +90,7 @@ def _refuses_empty_folder(cls: type[Any]) -> None:
     expect(False, "an empty folder was accepted")
 
 
-CHECKS += [
-    RECIPE_ROUND_TRIP,
-]
+CHECKS.append(RECIPE_ROUND_TRIP)
 _OF_TENSORS = ("padding", "batch_equals_singles", "no_video_is_audio_only", "invalid_frames_ignored", "precision")
 DOES_NOT_APPLY = {
     "shapes": "writes a table: see writes_manifest",

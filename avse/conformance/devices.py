@@ -26,17 +26,7 @@ def moves_to_devices(
 
     Without a second device the move is simulated: module and inputs stay, each tensor that a real move would leave
     behind (made without `device`, or kept as a plain attribute) is marked, and the check fails if one is used together
-    with a tensor that moved.
-
-    Arguments
-    ---------
-    cls : type
-    inputs : callable
-        Takes the module; gives a tuple of tensors, dataclasses of tensors, or other values, which are not moved.
-    outputs : callable
-        Takes the module and the inputs.
-    draws : bool
-        Whether a plugin of this kind may draw at random; its results on two devices are then not compared.
+    with a tensor that moved. Results of plugins that draw at random are not compared.
     """
     module = build(cls)
     given = inputs(module)

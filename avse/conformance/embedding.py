@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from avse.conformance.common import DOCUMENTED
 from avse.conformance.core import Check, Checks, NotApplicable, build, expect, expect_close, expect_finite
 from avse.conformance.devices import moves_to_devices
-from avse.conformance.modules import module_checks
+from avse.conformance.modules import ModuleChecks
 from avse.contracts.embedding import MODALITIES, Embedding
 from avse.errors import AvseError
 
@@ -44,6 +44,13 @@ def _embed(embedding: Embedding, items: Sequence[Any], modality: str) -> torch.T
         return embedding(items, modality)
 
 
+def _vectors(cls: type[Any], count: int = 3) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each modality of the plugin, with the vectors of its examples."""
+    embedding = build(cls)
+    for modality in cls.modalities:
+        yield modality, _embed(embedding, _examples(modality)[:count], modality)
+
+
 def _inputs(embedding: Embedding) -> tuple[Any, ...]:
     return tuple((_examples(modality), modality) for modality in embedding.modalities)
 
@@ -64,9 +71,8 @@ def _shapes(cls: type[Any]) -> None:
     """Vectors (batch, output_dim), for any batch."""
     embedding = build(cls)
     expect(cls.modalities and set(cls.modalities) <= set(MODALITIES), f"modalities is {cls.modalities!r}")
-    for modality in cls.modalities:
-        for count in (1, 3):
-            vectors = _embed(embedding, _examples(modality)[:count], modality)
+    for count in (1, 3):
+        for modality, vectors in _vectors(cls, count):
             shape = (count, embedding.output_dim)
             expect(tuple(vectors.shape) == shape, f"{modality}: shape {tuple(vectors.shape)}, expected {shape}")
 
@@ -74,18 +80,15 @@ def _shapes(cls: type[Any]) -> None:
 @CHECKS.add("unit_length", hint="normalise at the end")
 def _unit_length(cls: type[Any]) -> None:
     """Each item gives a vector of length one."""
-    embedding = build(cls)
-    for modality in cls.modalities:
-        lengths = _embed(embedding, _examples(modality), modality).norm(dim=1)
+    for modality, vectors in _vectors(cls):
+        lengths = vectors.norm(dim=1)
         expect_close(lengths, torch.ones_like(lengths), f"lengths of {modality} vectors", 1e-4)
 
 
 @CHECKS.add("tells_apart", hint="check what is averaged")
 def _tells_apart(cls: type[Any]) -> None:
     """Different items give different vectors."""
-    embedding = build(cls)
-    for modality in cls.modalities:
-        vectors = _embed(embedding, _examples(modality), modality)
+    for modality, vectors in _vectors(cls):
         expect(not torch.equal(vectors[0], vectors[1]), f"two {modality} items give one vector")
 
 
@@ -139,10 +142,7 @@ def _hostile(cls: type[Any]) -> None:
     embedding = build(cls)
     cases: dict[str, dict[str, Any]] = {
         "text": {"no text": "", "a long text": "a dog barks " * 500, "other letters": "雨の音 🌧"},
-        "image": {
-            "a black image": np.zeros((48, 64, 3), np.uint8),
-            "one pixel": np.full((1, 1, 3), 255, np.uint8),
-        },
+        "image": {"a black image": np.zeros((48, 64, 3), np.uint8), "one pixel": np.full((1, 1, 3), 255, np.uint8)},
         "video": {"a black video": np.zeros((3, 48, 64, 3), np.uint8)},
         "sound": {
             "silence": np.zeros(8000),
@@ -169,7 +169,7 @@ CHECKS += [
         "an item's vector does not depend on the others",
         "take no statistics over the batch; call eval() on batch normalisation",
     ),
-    *(check for check in module_checks(_inputs, _outputs, _long_inputs) if check.name != "devices"),
+    *(check for check in ModuleChecks(_inputs, _outputs, _long_inputs).all() if check.name != "devices"),
 ]
 DOES_NOT_APPLY = {
     "no_video_is_audio_only": "describes the scene",

@@ -5,4 +5,3 @@ from __future__ import annotations
 from avse.conformance.estimate import estimate_checks
 
 CHECKS = estimate_checks(draws=False)
-DOES_NOT_APPLY: dict[str, str] = {}

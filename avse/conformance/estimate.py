@@ -21,13 +21,12 @@ from avse.conformance.core import (
     seeded,
 )
 from avse.conformance.modules import (
+    ModuleChecks,
     Probe,
     Views,
     causal_instance,
     changed_after,
     hostile_audio,
-    long_batch,
-    module_checks,
     to_dtype,
     white_where_invalid,
 )
@@ -45,6 +44,10 @@ def _inputs(module: Any) -> tuple[Batch]:
     return (example_batch((3840, 3200), gap=(2, 4)),)
 
 
+def _long_inputs(module: Any, times: int) -> tuple[Batch]:
+    return (example_batch((48_000 * times,)),)
+
+
 def _outputs(module: torch.nn.Module, batch: Batch) -> list[torch.Tensor]:
     estimate = module(batch)
     return [estimate.speech, estimate.noise, estimate.reliability]
@@ -55,13 +58,9 @@ def _look(module: torch.nn.Module, batch: Batch) -> Views:
     return {"speech": estimate.speech, "reliability": estimate.reliability}
 
 
-def _look_at_speech(module: torch.nn.Module, batch: Batch) -> Views:
-    return {"speech": _run(module, batch).speech}
-
-
 _WHOLE = Probe(lambda module, length, seed: (example_batch((length,)),), _look, "samples")
 _WITH_GAP = Probe(lambda module, length, seed: (example_batch((length,), seed, gap=(2, 4)),), _look, "samples")
-_SPEECH = replace(_WHOLE, look=_look_at_speech)
+_SPEECH = replace(_WHOLE, look=lambda module, batch: {"speech": _run(module, batch).speech})
 
 
 @CHECKS.add(
@@ -182,5 +181,5 @@ def estimate_checks(draws: bool, others: str = "") -> list[Check]:
             ),
             f"float32 and float64 in, the same out; mixed precision in bfloat16 stays {'finite' if draws else 'close'}",
         ),
-        *module_checks(_inputs, _outputs, long_batch, draws=draws, others=others),
+        *ModuleChecks(_inputs, _outputs, _long_inputs, draws=draws, others=others).all(),
     ]

@@ -9,7 +9,7 @@ import torch
 
 from avse.conformance.common import DOCUMENTED
 from avse.conformance.core import Check, Checks, build, expect, expect_equal, expect_finite
-from avse.conformance.modules import Probe, Views, before, causal_instance, compare, module_checks, perturb
+from avse.conformance.modules import ModuleChecks, Probe, Views, before, causal_instance, compare, perturb
 from avse.contracts.fusion import Fusion
 
 CHECKS = Checks([DOCUMENTED])
@@ -28,14 +28,6 @@ def _streams(fusion: Fusion, batch: int = 2, frames: int = 12, gap: tuple[int, i
 
 def _inputs(fusion: Fusion) -> Streams:
     return _streams(fusion, gap=(3, 5))
-
-
-def _long_inputs(fusion: Fusion, times: int) -> Streams:
-    return _streams(fusion, frames=400 * times)
-
-
-def _outputs(fusion: Fusion, *streams: torch.Tensor) -> list[torch.Tensor]:
-    return list(fusion(*streams))
 
 
 def _look(fusion: Fusion, *streams: torch.Tensor) -> Views:
@@ -147,6 +139,9 @@ CHECKS += [
         ),
         "float32, bfloat16 and float64 in, the same out; mixed precision in bfloat16 stays close",
     ),
-    *module_checks(_inputs, _outputs, _long_inputs),
+    *ModuleChecks(
+        _inputs,
+        outputs=lambda fusion, *streams: list(fusion(*streams)),
+        long_inputs=lambda fusion, times: _streams(fusion, frames=400 * times),
+    ).all(),
 ]
-DOES_NOT_APPLY: dict[str, str] = {}

@@ -27,6 +27,3 @@ def _anytime(cls: type[Any]) -> None:
     with torch.no_grad(), seeded():
         last = inference(batch)
     expect_equal(last.speech, estimates[-1].speech, "forward and the last estimate of iterate")
-
-
-DOES_NOT_APPLY: dict[str, str] = {}

@@ -21,7 +21,6 @@ from avse.conformance.core import (
     CheckFailed,
     NotApplicable,
     build,
-    example_batch,
     expect,
     expect_close,
     expect_equal,
@@ -36,14 +35,8 @@ Views = dict[str, torch.Tensor]
 """What a plugin returns for some inputs, by name, each with the batch first."""
 
 
-def module_checks(
-    inputs: Callable[[Any], Inputs],
-    outputs: Callable[..., list[torch.Tensor]],
-    long_inputs: Callable[[Any, int], Inputs],
-    losses: Callable[..., list[torch.Tensor]] | None = None,
-    draws: bool = False,
-    others: str = "",
-) -> list[Check]:
+@dataclass(frozen=True)
+class ModuleChecks:
     """Checks of gradients, weights, repetition, recipes, devices and complexity.
 
     Arguments
@@ -61,91 +54,80 @@ def module_checks(
     others : str
         Names of submodules, separated by spaces, that are plugins of other kinds and need not learn.
     """
-    losses = losses or outputs
-    seed = "one seed gives one result" + ("" if draws else ", and evaluation mode draws nothing")
-    of_its_own = " of its own" if others else ""
-    return [
-        Check(
-            "gradients",
-            partial(every_parameter_learns, inputs=inputs, outputs=losses, others=others),
-            f"a gradient reaches every parameter{of_its_own} that requires one",
-        ),
-        Check("weights_round_trip", partial(weights_round_trip, inputs=inputs, outputs=losses)),
-        Check(
-            "repeatable",
-            partial(repeatable, inputs=inputs, outputs=losses, draws=draws),
-            f"{seed}; one call does not change the next",
-        ),
-        RECIPE_ROUND_TRIP,
-        Check("devices", partial(moves_to_devices, inputs=inputs, outputs=outputs, draws=draws)),
-        Check("complexity", partial(grows_as_declared, inputs=long_inputs, outputs=outputs)),
-    ]
 
+    inputs: Callable[[Any], Inputs]
+    outputs: Callable[..., list[torch.Tensor]]
+    long_inputs: Callable[[Any, int], Inputs]
+    losses: Callable[..., list[torch.Tensor]] | None = None
+    draws: bool = False
+    others: str = ""
 
-def every_parameter_learns(
-    cls: type[Any], inputs: Callable[[Any], Inputs], outputs: Callable[..., list[torch.Tensor]], others: str = ""
-) -> None:
-    """Fail unless a gradient of the outputs reaches every parameter that requires one; see `module_checks`."""
-    with seeded():
-        module = build(cls, train=True)
-        foreign = tuple(f"{name}." for name in others.split())
-        learnable = {n: p for n, p in module.named_parameters() if p.requires_grad and not n.startswith(foreign)}
-        if not learnable:
-            raise NotApplicable("nothing to learn")
-        perturb(module, 0.05)
-        terms = [
-            (output * torch.randn_like(output)).sum()
-            for output in outputs(module, *inputs(module))
-            if output.requires_grad
+    def all(self) -> list[Check]:
+        """The checks, in order."""
+        of_its_own = " of its own" if self.others else ""
+        seed = "one seed gives one result" + ("" if self.draws else ", and evaluation mode draws nothing")
+        devices = partial(moves_to_devices, inputs=self.inputs, outputs=self.outputs, draws=self.draws)
+        return [
+            Check("gradients", self.gradients, f"a gradient reaches every parameter{of_its_own} that requires one"),
+            Check("weights_round_trip", self.weights_round_trip),
+            Check("repeatable", self.repeatable, f"{seed}; one call does not change the next"),
+            RECIPE_ROUND_TRIP,
+            Check("devices", devices),
+            Check("complexity", partial(grows_as_declared, inputs=self.long_inputs, outputs=self.outputs)),
         ]
-        expect(terms, "no output depends on a parameter")
-        torch.stack(terms).sum().backward()
-    idle = [name for name, p in learnable.items() if p.grad is None or not bool((p.grad != 0).any())]
-    expect(not idle, f"no gradient reaches {', '.join(idle[:6])}{' ...' if len(idle) > 6 else ''}")
 
+    def gradients(self, cls: type[Any]) -> None:
+        """Fail unless a gradient of the outputs reaches every parameter that requires one."""
+        with seeded():
+            module = build(cls, train=True)
+            foreign = tuple(f"{name}." for name in self.others.split())
+            learnable = {n: p for n, p in module.named_parameters() if p.requires_grad and not n.startswith(foreign)}
+            if not learnable:
+                raise NotApplicable("nothing to learn")
+            perturb(module, 0.05)
+            outputs = [output for output in self._results(module) if output.requires_grad]
+            terms = [(output * torch.randn_like(output)).sum() for output in outputs]
+            expect(terms, "no output depends on a parameter")
+            torch.stack(terms).sum().backward()
+        idle = [name for name, p in learnable.items() if p.grad is None or not bool((p.grad != 0).any())]
+        expect(not idle, f"no gradient reaches {', '.join(idle[:6])}{' ...' if len(idle) > 6 else ''}")
 
-def weights_round_trip(
-    cls: type[Any], inputs: Callable[[Any], Inputs], outputs: Callable[..., list[torch.Tensor]]
-) -> None:
-    """Fail unless weights saved both ways and loaded strictly into another instance give the same result."""
-    from safetensors.torch import load_file, save_file
+    def weights_round_trip(self, cls: type[Any]) -> None:
+        """Fail unless weights saved both ways and loaded strictly into another instance give the same result."""
+        from safetensors.torch import load_file, save_file
 
-    first, second, third = (build(cls, seed=seed) for seed in range(3))
-    if not first.state_dict():
-        raise NotApplicable("holds no weights")
-    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        path = Path(folder) / "weights"
-        save_file(first.state_dict(), path)
-        second.load_state_dict(load_file(path), strict=True)
-        torch.save(first.state_dict(), path)
-        third.load_state_dict(torch.load(path, weights_only=True), strict=True)
-        results = []
-        for module in (first, second, third):
-            with seeded(11):
-                results.append(outputs(module, *inputs(module)))
-    for loaded, way in zip(results[1:], ("safetensors", "torch.save")):
-        for before, after in zip(results[0], loaded):
-            expect_equal(before, after, f"outputs before saving and after loading, by {way}")
+        first, second, third = (build(cls, seed=seed) for seed in range(3))
+        if not first.state_dict():
+            raise NotApplicable("holds no weights")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "weights"
+            save_file(first.state_dict(), path)
+            second.load_state_dict(load_file(path), strict=True)
+            torch.save(first.state_dict(), path)
+            third.load_state_dict(torch.load(path, weights_only=True), strict=True)
+        expected = self._seeded_results(first, 11)
+        for loaded, way in ((second, "safetensors"), (third, "torch.save")):
+            for before, after in zip(expected, self._seeded_results(loaded, 11)):
+                expect_equal(before, after, f"outputs before saving and after loading, by {way}")
 
+    def repeatable(self, cls: type[Any]) -> None:
+        """Fail unless one seed gives one result, and a call changes nothing that a later call depends on."""
+        first, second = build(cls, seed=3), build(cls, seed=3)
+        again = "one instance run twice under one seed" if self.draws else "one instance in evaluation mode, run twice"
+        before = self._seeded_results(first, 4)
+        for other, seed, what in (
+            (second, 4, "two instances built and run under one seed"),
+            (first, 4 if self.draws else 5, again),
+        ):
+            for one, two in zip(before, self._seeded_results(other, seed)):
+                expect_equal(one, two, what)
 
-def repeatable(
-    cls: type[Any],
-    inputs: Callable[[Any], Inputs],
-    outputs: Callable[..., list[torch.Tensor]],
-    draws: bool = False,
-) -> None:
-    """Fail unless one seed gives one result, and a call changes nothing that a later call depends on."""
-    first, second = build(cls, seed=3), build(cls, seed=3)
+    def _results(self, module: Any) -> list[torch.Tensor]:
+        return (self.losses or self.outputs)(module, *self.inputs(module))
 
-    def run(module: Any, seed: int) -> list[torch.Tensor]:
-        with torch.no_grad(), seeded(3 if draws else seed):
-            return outputs(module, *inputs(module))
-
-    before = run(first, 4)
-    again = "one instance run twice under one seed" if draws else "one instance in evaluation mode, run twice"
-    for other, seed, what in ((second, 4, "two instances built and run under one seed"), (first, 5, again)):
-        for one, two in zip(before, run(other, seed)):
-            expect_equal(one, two, what)
+    def _seeded_results(self, module: Any, seed: int) -> list[torch.Tensor]:
+        with torch.no_grad(), seeded(seed):
+            return self._results(module)
 
 
 @dataclass(frozen=True)
@@ -240,14 +222,7 @@ def to_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
 
 
 def lengthen(inputs: Inputs, length: int) -> Inputs:
-    """The arguments of a call with zeros at the end of the time axis, which is the second one of every tensor.
-
-    Arguments
-    ---------
-    inputs : tuple of (tensor or Batch)
-    length : int
-        In frames; for a `Batch`, in samples.
-    """
+    """The arguments of a call with zeros at the end of axis 1, time, up to a length in frames (a `Batch`: samples)."""
 
     def pad(tensor: torch.Tensor, size: int) -> torch.Tensor:
         return torch.cat([tensor, tensor.new_zeros(len(tensor), size - tensor.shape[1], *tensor.shape[2:])], dim=1)
@@ -280,13 +255,7 @@ def join(clips: Sequence[Inputs]) -> Inputs:
 
 
 def causal_instance(cls: type[Any]) -> Any:
-    """An example that declares itself causal; the variant `causal=True` where the plain one is not.
-
-    Raises
-    ------
-    NotApplicable
-        If there is none.
-    """
+    """An example that declares itself causal, or the variant `causal=True`; `NotApplicable` if there is none."""
     instance = build(cls)
     if instance.causal:
         return instance
@@ -307,11 +276,6 @@ def perturb(module: nn.Module, amount: float = 0.2) -> None:
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.add_(amount * torch.randn_like(parameter))
-
-
-def long_batch(module: Any, times: int) -> tuple[Batch]:
-    """A clip of three seconds, or of so many times that."""
-    return (example_batch((48_000 * times,)),)
 
 
 def changed_after(batch: Batch, frame: int) -> Batch:

@@ -74,11 +74,7 @@ def _hostile(cls: type[Any]) -> None:
     tracker = build(cls)
     drawn, grey, *noise = _frames()
     cases = [(frame, f"noise of {frame.shape[1]} x {frame.shape[0]} pixels") for frame in noise]
-    cases += [
-        (grey * 0, "a black frame"),
-        (grey * 0 + 255, "a white frame"),
-        (drawn[:, ::-1], "a mirrored view"),
-    ]
+    cases += [(grey * 0, "a black frame"), (grey * 0 + 255, "a white frame"), (drawn[:, ::-1], "a mirrored view")]
     for frame, name in cases:
         _expect_faces(tracker.detect(frame), name)
 
@@ -104,9 +100,7 @@ def _repeats(cls: type[Any]) -> None:
     expect(tracker.detect(drawn) == before, "the same frame gave other faces after a call with another frame")
 
 
-CHECKS += [
-    RECIPE_ROUND_TRIP,
-]
+CHECKS.append(RECIPE_ROUND_TRIP)
 _OF_CLIPS = ("padding", "batch_equals_singles", "no_video_is_audio_only", "invalid_frames_ignored", "complexity")
 DOES_NOT_APPLY = {
     "shapes": "gives a list of faces: see gives_faces",

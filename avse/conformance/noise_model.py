@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from avse.conformance.common import DOCUMENTED
 from avse.conformance.core import Check, Checks, build, expect, expect_close, expect_finite, seeded
-from avse.conformance.modules import Probe, Views, causal_instance, module_checks
+from avse.conformance.modules import ModuleChecks, Probe, Views, causal_instance
 from avse.contracts.noise_model import NoiseModel, State
 
 CHECKS = Checks([DOCUMENTED])
@@ -33,10 +33,6 @@ def _example(lengths: tuple[int, ...] = (30, 18)) -> Example:
 
 def _inputs(model: NoiseModel) -> Example:
     return _example()
-
-
-def _long_inputs(model: NoiseModel, times: int) -> Example:
-    return _example((200 * times,))
 
 
 def _scene(model: NoiseModel, like: torch.Tensor) -> torch.Tensor | None:
@@ -147,11 +143,7 @@ def _causal(cls: type[Any]) -> None:
 
 
 CHECKS += [
-    Check(
-        "padding",
-        partial(_PROBE.padding, lengths=(18,), more=(7,)),
-        hint="count only the frames of `mask`",
-    ),
+    Check("padding", partial(_PROBE.padding, lengths=(18,), more=(7,)), hint="count only the frames of `mask`"),
     Check(
         "batch_equals_singles",
         partial(_PROBE.batches, lengths=(30, 29, 18)),
@@ -163,6 +155,6 @@ CHECKS += [
         "float32 and float64 in, the same out; mixed precision in bfloat16 stays finite",
         "create tensors with dtype and device of x; floor factors at a small value",
     ),
-    *module_checks(_inputs, _outputs, _long_inputs, draws=True),
+    *ModuleChecks(_inputs, _outputs, lambda model, times: _example((200 * times,)), draws=True).all(),
 ]
 DOES_NOT_APPLY = {"no_video_is_audio_only": "takes no video", "invalid_frames_ignored": "takes no video"}

@@ -22,6 +22,7 @@ from avse.conformance.core import (
     seeded,
 )
 from avse.conformance.modules import (
+    ModuleChecks,
     Probe,
     Views,
     before,
@@ -29,8 +30,6 @@ from avse.conformance.modules import (
     changed_after,
     compare,
     hostile_audio,
-    long_batch,
-    module_checks,
     to_dtype,
     white_where_invalid,
 )
@@ -41,8 +40,8 @@ from avse.signal.stft import stft_frames
 CHECKS = Checks([DOCUMENTED])
 
 
-def _training_batch(lengths: tuple[int, ...] = (6400, 4000)) -> Batch:
-    batch = example_batch(lengths, gap=(2, 4))
+def _training_batch(lengths: tuple[int, ...] = (6400, 4000), gap: tuple[int, int] = (2, 4)) -> Batch:
+    batch = example_batch(lengths, gap=gap)
     return replace(batch, clean=batch.noisy)
 
 
@@ -51,8 +50,7 @@ def _inputs(prior: Prior) -> tuple[Batch]:
 
 
 def _long_inputs(prior: Prior, times: int) -> tuple[Batch]:
-    (batch,) = long_batch(prior, times)
-    return (replace(batch, clean=batch.noisy),)
+    return (_training_batch((48_000 * times,), gap=(0, 0)),)
 
 
 def _losses(prior: Prior, batch: Batch) -> list[torch.Tensor]:
@@ -208,9 +206,8 @@ def _no_video(cls: type[Any]) -> None:
     compare(audio_only, _look(prior, unseen), what)
     valid = batch.valid.clone()
     valid[1] = False
-    one, two = (
-        {n: v[1] for n, v in views.items()} for views in (audio_only, _look(prior, replace(batch, valid=valid)))
-    )
+    both = audio_only, _look(prior, replace(batch, valid=valid))
+    one, two = ({name: view[1] for name, view in views.items()} for views in both)
     compare(one, two, "of a clip without video, beside another without and beside one with video")
 
 
@@ -257,6 +254,5 @@ CHECKS += [
         partial(_PROBE.padding, lengths=(6400,), more=(3 * SAMPLES_PER_FRAME + 17,), tolerance=1e-5),
         hint="mask attention, means and backward recurrences by `context.mask`",
     ),
-    *module_checks(_inputs, _outputs, _long_inputs, losses=_losses, draws=True),
+    *ModuleChecks(_inputs, _outputs, _long_inputs, losses=_losses, draws=True).all(),
 ]
-DOES_NOT_APPLY: dict[str, str] = {}

@@ -26,16 +26,7 @@ Target = str | Path | type
 
 @dataclass(frozen=True)
 class Report:
-    """The results of the checks of one plugin.
-
-    Arguments
-    ---------
-    plugin : type
-    kind, name : str
-    place : str
-        `file:line` of the plugin.
-    results : list of CheckResult
-    """
+    """The results of the checks of one plugin, which is at `place`, as `file:line`."""
 
     plugin: type
     kind: str
@@ -124,16 +115,16 @@ def find_plugins(targets: Iterable[Target]) -> tuple[list[type], list[plugins.Pr
     >>> [cls.__name__ for cls in find_plugins(["fusion/concat", "corruption/blur"])[0]]
     ['Concat', 'Blur']
     """
-    classes: dict[type, None] = {}
-    problems: dict[plugins.Problem, None] = {}
+    classes: list[type] = []
+    problems: list[plugins.Problem] = []
     for target in targets:
         if isinstance(target, type):
-            classes[target] = None
+            classes.append(target)
             continue
         names, wrong = _names_of(target)
-        classes.update(dict.fromkeys(plugins.get(kind, name) for kind, name in names))
-        problems.update(dict.fromkeys(wrong))
-    return list(classes), list(problems)
+        classes += [plugins.get(kind, name) for kind, name in names]
+        problems += wrong
+    return list(dict.fromkeys(classes)), list(dict.fromkeys(problems))
 
 
 def run_plugins(classes: Iterable[type[Any]], only: Sequence[str] | None = None) -> Iterator[Report]:

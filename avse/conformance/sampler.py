@@ -27,27 +27,25 @@ class _Growing(Sde):
         return torch.zeros_like(time), 5.0 * (6.0 * time**5).sqrt()
 
 
-def _sde() -> Sde:
-    return _Growing(first_time=0.12)
+_SDE = _Growing(first_time=0.12)
 
 
-def _gaussian(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, Expected]:
+def _gaussian() -> tuple[torch.Tensor, torch.Tensor, Expected]:
     """Mean and covariance of neighbouring bins of Gaussian speech, and its expectation given a state."""
     generator = torch.Generator().manual_seed(5)
     mean = torch.view_as_complex(0.15 * torch.randn(_BINS, 2, generator=generator).double())
     root = torch.view_as_complex(0.1 * torch.randn(_BINS, _BINS, 2, generator=generator).double())
     covariance = root @ root.mH + 0.01 * torch.eye(_BINS)
-    sde, eye = _sde(), torch.eye(_BINS, dtype=covariance.dtype)
+    eye = torch.eye(_BINS, dtype=covariance.dtype)
 
     def expected(state: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        scale, std = (value.double() for value in sde.marginal(time))
+        scale, std = (value.double() for value in _SDE.marginal(time))
         ratio = (std / scale).square()[:, None, None]
         weight = torch.linalg.solve(covariance + ratio * eye, covariance.expand(len(state), _BINS, _BINS), left=False)
         distance = (state / scale[:, None, None] - mean).to(covariance)
         return (mean + distance @ weight.mT).to(state)
 
-    complex_type = torch.complex64 if dtype == torch.float32 else torch.complex128
-    return mean.to(complex_type), covariance.to(complex_type), expected
+    return mean, covariance, expected
 
 
 def _noise(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, seed: int = 0) -> Noise:
@@ -62,7 +60,7 @@ def _noise(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, seed: int
 
 
 def _drawn(sampler: Sampler, shape: tuple[int, ...], dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
-    return sampler.sample(_gaussian()[2], _sde(), _noise(shape, dtype, seed))
+    return sampler.sample(_gaussian()[2], _SDE, _noise(shape, dtype, seed))
 
 
 def _same(one: torch.Tensor, two: torch.Tensor, what: str) -> None:
@@ -125,8 +123,8 @@ def _keeps_state(cls: type[Any]) -> None:
     sampler, (_, _, expected) = build(cls), _gaussian()
     state, time = _noise((2, 3, _BINS))(), torch.full((2,), 0.6, dtype=torch.float64)
     before = state.clone()
-    sampler.correct(state, time, expected, _sde(), _noise((2, 3, _BINS)))
-    sampler.move(state, time, time - 0.1, expected, _sde(), {})
+    sampler.correct(state, time, expected, _SDE, _noise((2, 3, _BINS)))
+    sampler.move(state, time, time - 0.1, expected, _SDE, {})
     _same(before, state, "the state before and after a step")
 
 

@@ -68,9 +68,7 @@ def _precision(cls: type[Any]) -> None:
             expect_close(one, two, f"{name} in float32 and float64")
 
 
-CHECKS += [
-    RECIPE_ROUND_TRIP,
-]
+CHECKS.append(RECIPE_ROUND_TRIP)
 DOES_NOT_APPLY = {
     **dict.fromkeys(
         ("padding", "batch_equals_singles", "causal", "hostile_input", "complexity"), "takes times, no audio"

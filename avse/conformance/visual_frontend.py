@@ -11,7 +11,7 @@ from torch import nn
 
 from avse.conformance.common import DOCUMENTED
 from avse.conformance.core import Check, Checks, build, expect, expect_equal, expect_finite
-from avse.conformance.modules import Probe, Views, before, causal_instance, compare, module_checks
+from avse.conformance.modules import ModuleChecks, Probe, Views, before, causal_instance, compare
 from avse.contracts.types import MOUTH_SIZE
 from avse.contracts.visual_frontend import VisualFrontend
 
@@ -32,14 +32,6 @@ def _crops(batch: int = 2, frames: int = 6, gap: tuple[int, int] = (0, 0), seed:
 
 def _inputs(frontend: VisualFrontend) -> Crops:
     return _crops(gap=(2, 4))
-
-
-def _long_inputs(frontend: VisualFrontend, times: int) -> Crops:
-    return _crops(1, 60 * times)
-
-
-def _outputs(frontend: VisualFrontend, mouth: torch.Tensor, valid: torch.Tensor) -> list[torch.Tensor]:
-    return [frontend(mouth, valid)]
 
 
 def _look(frontend: VisualFrontend, mouth: torch.Tensor, valid: torch.Tensor) -> Views:
@@ -141,6 +133,9 @@ CHECKS += [
         hint="make convolutions in time see zeros beyond the end; mask means and attention by `valid`",
     ),
     Check("batch_equals_singles", partial(_PROBE.batches, lengths=(8, 8, 5, 1))),
-    *module_checks(_inputs, _outputs, _long_inputs),
+    *ModuleChecks(
+        _inputs,
+        outputs=lambda frontend, mouth, valid: [frontend(mouth, valid)],
+        long_inputs=lambda frontend, times: _crops(1, 60 * times),
+    ).all(),
 ]
-DOES_NOT_APPLY: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,6 +22,11 @@ class Corruption(Plugin):
     severity : int
         1 (hardly visible) to 5 (nothing useful left).
 
+    Attributes
+    ----------
+    levels : tuple, optional
+        What the five severities stand for; `severity_level` is that of this one.
+
     Raises
     ------
     ValueError
@@ -37,11 +43,23 @@ class Corruption(Plugin):
     """
 
     severity: int
+    levels: ClassVar[tuple[Any, ...]] = SEVERITIES
 
     def __init__(self, severity: int = 3) -> None:
         if isinstance(severity, bool) or severity not in SEVERITIES:
             raise ValueError(f"severity must be 1, 2, 3, 4 or 5, got {severity!r}.")
         self.severity = int(severity)
+
+    @property
+    def severity_level(self) -> Any:
+        """The entry of `levels` for this severity."""
+        return self.levels[self.severity - 1]
+
+    def span(self, frames: int, rng: np.random.Generator, least: int = 1) -> slice:
+        """A random part of the frames of a clip, a fifth for each step of the severity, of at least `least` frames."""
+        count = max(min(least, frames), round(frames * self.severity / 5))
+        start = int(rng.integers(0, frames - count + 1))
+        return slice(start, start + count)
 
     @abstractmethod
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

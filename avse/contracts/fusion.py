@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from avse import compatibility
 from avse.contracts.plugin import Plugin
 from avse.errors import AvseError
 
@@ -119,3 +120,6 @@ class Fusion(nn.Module, Plugin):
 
 FusionFactory = Callable[..., Fusion]
 """Builds a fusion when it is called with `audio_dim` and `video_dim`: a class, or one with some arguments bound."""
+
+
+__getattr__ = compatibility.old_names(__name__)

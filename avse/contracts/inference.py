@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import torch
 
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Prior
 from avse.contracts.system import System
 from avse.contracts.types import Batch, Estimate
+
+Progress = TypeVar("Progress")
 
 
 class Inference(System):
@@ -77,9 +83,24 @@ class Inference(System):
         Estimate
             As of an enhancer: `speech`, `noise` (batch, samples), `reliability` (batch, video_frames).
         """
-        begin = time.perf_counter()
-        for estimate in self.iterate(batch):
-            latest = estimate
-            if seconds is not None and time.perf_counter() - begin > seconds:
-                break
-        return latest
+        return latest_within(self.iterate(batch), seconds)
+
+
+def latest_within(iterations: Iterable[Progress], seconds: float | None) -> Progress:
+    """What the last iteration has left, or the first one that ends after so many seconds."""
+    begin = time.perf_counter()
+    for progress in iterations:
+        latest = progress
+        if seconds is not None and time.perf_counter() - begin > seconds:
+            break
+    return latest
+
+
+@contextlib.contextmanager
+def no_gradient(batch: Batch) -> Iterator[None]:
+    """Record no gradient, but leave tensors that can take part in one (unlike those of inference mode).
+
+    Nor is anything done in 16 bits: variances and their squares differ by more than those resolve.
+    """
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(batch.noisy.device.type, enabled=False):
+        yield

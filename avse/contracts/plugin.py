@@ -50,7 +50,7 @@ class Plugin(metaclass=PluginType):
     paper : str
         Where the method comes from; empty where there is no paper.
     causal : bool
-        True if no output looks at later input than its own frame. A plugin whose causality depends on its
+        True if no output depends on input later than its own frame. A plugin whose causality depends on its
         arguments sets it on the instance.
     complexity : str
         `linear` or `quadratic`: how time and memory grow with the length of a clip. A plugin in which every frame sees

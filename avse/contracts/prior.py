@@ -205,7 +205,7 @@ class LatentPrior(Prior):
     latent_dim : int
         Features of z in a frame.
     dynamical : bool
-        Whether `prior` looks at `latent`. False: it depends on the context alone, and may be asked once for many draws.
+        Whether `prior` uses `latent`. False: it depends on the context alone, and may be asked once for many draws.
     encodes_noisy : bool
         Whether it has `encode_noisy`, q(z | x, V, video). False: an inference encodes its estimate of speech.
     """
@@ -266,7 +266,7 @@ class LatentPrior(Prior):
             V of the noise.
         context : Context
         """
-        raise NotImplementedError(f"{type(self).__name__} does not recognise z in noise.")
+        raise NotImplementedError(f"{type(self).__name__} does not encode noisy speech.")
 
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """How far the video was trusted in `decode`, in [0, 1], zero where it was not valid; shape (batch, frames)."""
@@ -415,3 +415,6 @@ class SwitchingPrior(Prior):
         """One context for each component."""
         priors = [component for component in self.components if isinstance(component, LatentPrior)]
         return [prior.context(batch) for prior in priors]
+
+
+__getattr__ = compatibility.old_names(__name__)

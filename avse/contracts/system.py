@@ -27,7 +27,7 @@ class System(nn.Module, Plugin):
         -------
         Estimate
             `speech` and `noise` of shape (batch, samples), zero beyond each clip's end; `reliability` of shape
-            (batch, video_frames). A system that looks at the speakers of a mixture together may give them with an axis
+            (batch, video_frames). A system that takes the speakers of a mixture together may give them with an axis
             `sources`; see `run`.
         """
 

@@ -8,7 +8,6 @@ from avse.contracts.corruption import Corruption
 from avse.contracts.types import VIDEO_RATE
 from avse.plugins import register
 
-_ANGLES = (15.0, 30.0, 45.0, 60.0, 75.0)
 _RADIUS = 0.8  # of the face, in widths of the crop
 _DISTANCE = 6.0  # of the camera from the front of the face, in the same unit
 _STRAIGHT = np.deg2rad(1.0)
@@ -25,14 +24,9 @@ class HeadTurn(Corruption):
     ---------
     severity : int
         By 15, 30, 45, 60 or 75 degrees.
-
-    Example
-    -------
-    >>> mouth, valid = HeadTurn(5)(np.full((10, 88, 88), 99, np.uint8), np.ones(10, bool), np.random.default_rng(0))
-    >>> mouth.shape, valid.shape
-    ((10, 88, 88), (10,))
     """
 
+    levels = (15.0, 30.0, 45.0, 60.0, 75.0)
     paper = "Cheng et al., Towards Pose-Invariant Lip-Reading, ICASSP 2020"
 
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +49,7 @@ class HeadTurn(Corruption):
         turned = np.clip(seconds / 0.4, 0, 1)  # a turn takes 0.4 s
         smooth = turned**2 * (3 - 2 * turned)
         sway = 1 + 0.06 * np.sin(2 * np.pi * rng.uniform(0.3, 0.8) * seconds)
-        return side * np.deg2rad(_ANGLES[self.severity - 1]) * smooth * sway
+        return side * np.deg2rad(self.severity_level) * smooth * sway
 
 
 def _turned(angle: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ from avse.contracts.corruption import Corruption
 from avse.contracts.types import MOUTH_SIZE
 from avse.plugins import register
 
-_COVERED = (0.15, 0.3, 0.45, 0.6, 0.8)
 _MARGIN = 8  # pixels by which an object may move
 _SIDE = MOUTH_SIZE + 2 * _MARGIN
 
@@ -40,6 +39,7 @@ class Occlusion(Corruption):
     ((10, 88, 88), True)
     """
 
+    levels = (0.15, 0.3, 0.45, 0.6, 0.8)
     paper = "Hong et al., Watch or Listen: Robust Audio-Visual Speech Recognition, CVPR 2023"
 
     def __init__(self, severity: int = 3, object: str = "any") -> None:
@@ -54,7 +54,7 @@ class Occlusion(Corruption):
         chosen = list(_OBJECTS)[rng.integers(len(_OBJECTS))]
         draw = _OBJECTS[chosen if self.object == "any" else self.object]
         skin = float(np.median(mouth[valid])) if valid.any() else 128.0
-        cover, look = _fitted(draw(skin, rng), _COVERED[self.severity - 1])
+        cover, look = _fitted(draw(skin, rng), self.severity_level)
         look = look + cv2.GaussianBlur(rng.standard_normal(look.shape), (0, 0), 0.7) * 6
         time = np.arange(len(valid)) / 6.0
         phases = rng.uniform(0, 2 * np.pi, size=4)

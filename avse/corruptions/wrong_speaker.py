@@ -42,20 +42,19 @@ class WrongSpeaker(Corruption):
 
     def __call__(self, mouth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         frames = len(valid)
-        count = max(1, round(frames * self.severity / 5)) if frames else 0
-        start = int(rng.integers(0, frames - count + 1))
+        span = self.span(frames, rng)
         moved = int(frames * rng.uniform(0.3, 0.7))
         other_mouth, other_valid = (mouth, valid) if self._other is None else self._other()
         corrupted, corrupted_valid = mouth.copy(), valid.copy()
-        if not count or not other_valid.any():
+        if not frames or not other_valid.any():
             return corrupted, corrupted_valid
-        shown = np.arange(start, start + count)
+        shown = np.arange(span.start, span.stop)
         if self._other is None:
             other_mouth, other_valid = other_mouth[::-1, :, ::-1], other_valid[::-1]
             shown = (shown + moved) % frames
         else:  # a shorter clip is shown forwards and backwards
             turns = shown % (2 * len(other_valid))
             shown = np.minimum(turns, 2 * len(other_valid) - 1 - turns)
-        corrupted[start : start + count] = other_mouth[shown]
-        corrupted_valid[start : start + count] &= other_valid[shown]
+        corrupted[span] = other_mouth[shown]
+        corrupted_valid[span] &= other_valid[shown]
         return corrupted, corrupted_valid

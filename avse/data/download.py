@@ -76,14 +76,7 @@ def fetch(
 
     What has arrived is kept in `<target>.part`, so that a later call goes on from there, even in another process.
 
-    Arguments
-    ---------
-    file : RecordFile
-    target : path
-    on_progress : callable, optional
-        Called with the bytes there so far.
-    wait : callable
-        Called with the seconds to wait before a broken transfer is taken up again.
+    `on_progress` is called with the bytes there so far, `wait` with the seconds before a broken transfer goes on.
 
     Raises
     ------
@@ -99,10 +92,9 @@ def fetch(
     except OSError as error:
         raise AvseError(f"{target.parent}: cannot be made ({error.strerror}). Choose another folder.") from error
     failures = 0
-    while True:
-        before = part.stat().st_size if part.exists() else 0
-        if before >= file.size and part.exists():
-            break
+    while (size := _size(part)) < file.size:
+        before = max(size, 0)
+        problem: object = "the transfer stopped early"
         try:
             _transfer(file, part, before, on_progress)
         except urllib.error.HTTPError as error:
@@ -110,16 +102,21 @@ def fetch(
                 raise AvseError(f"{file.url}: the server refused ({error.code} {error.reason}).") from error
             if error.code == 416:
                 part.unlink(missing_ok=True)
-            failures = _failed(file, failures, error, wait)
+            problem = error
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            now = part.stat().st_size if part.exists() else 0
-            failures = _failed(file, 0 if now > before else failures, error, wait)
+            problem = error
         except OSError as error:
             raise AvseError(f"{part}: cannot be written ({error.strerror}). What has arrived is kept.") from error
-        else:
-            now = part.stat().st_size if part.exists() else 0
-            if now < file.size:
-                failures = _failed(file, 0 if now > before else failures, "the transfer stopped early", wait)
+        now = _size(part)
+        if now >= file.size:
+            break
+        failures = 1 if now > before else failures + 1
+        if failures >= _TRIES:
+            raise AvseError(
+                f"{file.url}: the transfer failed {_TRIES} times ({problem}). "
+                "What has arrived is kept; run it again to go on."
+            )
+        wait(min(2.0 ** (failures - 1), 30.0))
     if _md5(part) != file.md5:
         part.unlink()
         raise AvseError(f"{file.url}: what arrived differs from the published checksum and was removed. Run it again.")
@@ -147,7 +144,7 @@ def unpack(archive: str | Path, folder: str | Path) -> None:
                 link = (one.external_attr >> 16) & 0o170000 == 0o120000
                 if mask.is_absolute() or ".." in mask.parts or ":" in mask.parts[0] or link:
                     raise AvseError(f"{archive}: holds {one.filename!r}, which points outside. Nothing was unpacked.")
-            room = shutil.disk_usage(_existing(folder)).free
+            room = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
             size = sum(one.file_size for one in members)
             if size > room:
                 raise AvseError(f"{archive}: needs {size >> 20} MiB, and {folder} has room for {room >> 20} MiB.")
@@ -182,14 +179,9 @@ def _transfer(file: RecordFile, part: Path, have: int, on_progress: Callable[[in
                     on_progress(have)
 
 
-def _failed(file: RecordFile, failures: int, error: object, wait: Callable[[float], None]) -> int:
-    if failures + 1 >= _TRIES:
-        raise AvseError(
-            f"{file.url}: the transfer failed {_TRIES} times ({error}). "
-            "What has arrived is kept; run it again to go on."
-        )
-    wait(min(2.0**failures, 30.0))
-    return failures + 1
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 where there is none, since a file may be empty."""
+    return path.stat().st_size if path.exists() else -1
 
 
 def _md5(path: Path) -> str:
@@ -202,9 +194,3 @@ def _md5(path: Path) -> str:
 
 def _is_clutter(name: str) -> bool:
     return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith(".")
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder

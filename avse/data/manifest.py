@@ -149,13 +149,14 @@ def read_manifest(
         if utterance.id in places:
             problems.append(f"{place}: id {utterance.id!r} is already used in line {places[utterance.id]}.")
         places.setdefault(utterance.id, line)
-        asked = utterance.kind in wanted or ("av_speech" in wanted and _is_av_speech(utterance))
+        av_speech = utterance.kind == "speech" and utterance.video is not None
+        asked = utterance.kind in wanted or ("av_speech" in wanted and av_speech)
         if asked and (splits is None or utterance.split in splits):
             utterances.append(utterance)
     if not places:
         raise AvseError(f"{path}: has no rows below its header. Write one line for each utterance.")
     problems += _missing_files(utterances)
-    _raise_together(f"{path}: this manifest cannot be used.", problems)
+    raise_together(f"{path}: this manifest cannot be used.", problems)
     return utterances
 
 
@@ -171,11 +172,7 @@ def is_left_out(name: str, every: int) -> bool:
 def check_splits(utterances: Iterable[Utterance], allow_speakers: Collection[str] = ()) -> None:
     """Refuse a corpus whose splits share a speaker or a noise recording.
 
-    Arguments
-    ---------
-    utterances : iterable of Utterance
-    allow_speakers : collection of str
-        Speakers that may appear in more than one split (speaker-dependent work).
+    `allow_speakers` may appear in more than one split (speaker-dependent work).
 
     Raises
     ------
@@ -186,31 +183,22 @@ def check_splits(utterances: Iterable[Utterance], allow_speakers: Collection[str
     -------
     >>> check_splits([Utterance("a", speaker="bob", split="train"), Utterance("b", speaker="eve", split="test")])
     """
-    speakers: dict[str, dict[str, Utterance]] = {}
-    recordings: dict[str, dict[str, Utterance]] = {}
-    for utterance in utterances:
-        if utterance.kind == "noise":
-            if utterance.recording:
-                recordings.setdefault(utterance.recording, {}).setdefault(utterance.split, utterance)
-        elif utterance.speaker and utterance.speaker not in allow_speakers:
-            speakers.setdefault(utterance.speaker, {}).setdefault(utterance.split, utterance)
+    first: dict[tuple[str, str], dict[str, Utterance]] = {}
+    for row in utterances:
+        noise = row.kind == "noise"
+        name = row.recording if noise else row.speaker
+        if name and (noise or name not in allow_speakers):
+            first.setdefault(("noise recording" if noise else "speaker", name), {}).setdefault(row.split, row)
     problems = [
-        f"{what} {name!r} is in " + " and ".join(f"{split} ({one.place or one.id})" for split, one in places.items())
-        for what, shared in (("speaker", speakers), ("noise recording", recordings))
-        for name, places in shared.items()
+        f"{what} {name!r} is in " + " and ".join(f"{split} ({row.place or row.id})" for split, row in places.items())
+        for (what, name), places in sorted(first.items(), key=lambda item: item[0][0], reverse=True)
         if len(places) > 1
     ]
-    _raise_together("The splits of this corpus are not apart; results on them would be too good.", problems)
+    raise_together("The splits of this corpus are not apart; results on them would be too good.", problems)
 
 
 def write_manifest(utterances: Iterable[Utterance], path: str | Path) -> None:
-    """Write a manifest that `read_manifest` reads back.
-
-    Arguments
-    ---------
-    utterances : iterable of Utterance
-    path : path of the CSV file
-        Paths are written relative to its folder.
+    """Write a manifest that `read_manifest` reads back; paths are written relative to its folder.
 
     Raises
     ------
@@ -233,10 +221,10 @@ def write_manifest(utterances: Iterable[Utterance], path: str | Path) -> None:
         twice = next(name for name in ids if ids.count(name) > 1)
         raise AvseError(f"{path}: two rows would have the id {twice!r}. Give each utterance its own id.")
     folder = path.parent.resolve()
-    cells = (
-        [_cell(getattr(one, name), folder) for name in _COLUMNS] + [one.extra.get(key, "") for key in extras]
-        for one in listed
-    )
+    cells = [
+        [*(_cell(getattr(row, name), folder) for name in _COLUMNS), *(row.extra.get(key, "") for key in extras)]
+        for row in listed
+    ]
     write_csv(path, [[*_COLUMNS, *extras], *cells])
 
 
@@ -322,10 +310,6 @@ def _path(folder: Path, cell: str) -> Path:
     return Path(os.path.normpath(folder / cell))
 
 
-def _is_av_speech(utterance: Utterance) -> bool:
-    return utterance.kind == "speech" and utterance.video is not None
-
-
 def _number(cell: str, column: str, place: str, problems: list[str]) -> float | None:
     if not cell:
         return None
@@ -347,18 +331,15 @@ def _missing_files(utterances: list[Utterance]) -> list[str]:
         if (file := getattr(one, column)) is not None and not file.is_file()
     ]
     if len(missing) > _SHOWN:
-        left = f"{len(missing)} files do not exist in all; paths are relative to the manifest's folder."
-        return [*missing[:_SHOWN], left]
+        missing[_SHOWN:] = [f"{len(missing)} files do not exist in all; paths are relative to the manifest's folder."]
     return missing
 
 
-def _raise_together(title: str, problems: list[str]) -> None:
-    if not problems:
-        return
-    shown = problems[: 4 * _SHOWN]
-    if len(problems) > len(shown):
-        shown.append(f"... and {len(problems) - len(shown)} more.")
-    raise AvseError("\n  ".join([title, *shown]))
+def raise_together(title: str, problems: list[str], most: int = 4 * _SHOWN) -> None:
+    """Raise one `AvseError` with the first problems below a title, if there are any."""
+    if problems:
+        more = [f"... and {len(problems) - most} more."] if len(problems) > most else []
+        raise AvseError("\n  ".join([title, *problems[:most], *more]))
 
 
 def _cell(value: object, folder: Path) -> str:

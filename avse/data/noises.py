@@ -84,29 +84,17 @@ def cut_or_loop(audio: np.ndarray, samples: int, offset: int) -> np.ndarray:
     return body[(offset + np.arange(samples)) % len(body)]
 
 
-def draw_offset(audio: np.ndarray, samples: int, rng: np.random.Generator, floor: float = 0.1) -> int:
-    """A random place in a recording at which it is not nearly silent.
+def draw_offset(audio: np.ndarray, samples: int, rng: np.random.Generator) -> int:
+    """A random place in a recording, shape (samples,), from which on `samples` samples are not nearly silent.
 
-    Arguments
-    ---------
-    audio : array, shape (samples,)
-    samples : int
-        How many samples will be used from there on.
-    rng : numpy.random.Generator
-    floor : float
-        Power of the cut relative to the whole recording below which another place is drawn (eight times at most; then
-        the loudest of them is taken).
-
-    Returns
-    -------
-    int
-        For `cut_or_loop`.
+    Another place is drawn where their power is below a tenth of that of the whole recording, eight times at most; then
+    the loudest of the places is taken.
     """
     if len(audio) >= samples:
         places = len(audio) - samples + 1
     else:
         places = len(audio) - min(_CROSSFADE, len(audio) // 4)
-    wanted = floor * float(np.mean(np.square(audio, dtype=np.float64)))
+    wanted = 0.1 * float(np.mean(np.square(audio, dtype=np.float64)))
     best, best_power = 0, -1.0
     for _ in range(8):
         offset = int(rng.integers(places))
@@ -116,17 +104,6 @@ def draw_offset(audio: np.ndarray, samples: int, rng: np.random.Generator, floor
         if power >= wanted:
             return offset
     return best
-
-
-def fit_length(audio: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """A recording from a random place on, cut or looped to `samples` samples.
-
-    Example
-    -------
-    >>> fit_length(np.ones(1000), 4000, np.random.default_rng(0)).shape
-    (4000,)
-    """
-    return cut_or_loop(audio, samples, draw_offset(audio, samples, rng))
 
 
 def noise_recordings(
@@ -140,13 +117,10 @@ def noise_recordings(
 
     Arguments
     ---------
-    manifest : path
-    splits : sequence of str
     recordings : int
         At most this number, chosen at random.
     seconds : float
         Length that is taken of each, from a random place on.
-    seed : int
 
     Yields
     ------
@@ -165,4 +139,5 @@ def noise_recordings(
     samples = int(seconds * SAMPLE_RATE)
     for index in rng.permutation(len(rows))[:recordings]:
         recording = read_audio(rows[index].noise)
-        yield fit_length(recording, min(samples, len(recording)), rng)
+        length = min(samples, len(recording))
+        yield cut_or_loop(recording, length, draw_offset(recording, length, rng))

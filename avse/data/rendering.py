@@ -32,7 +32,7 @@ import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import read_audio, write_audio
-from avse.data.manifest import Utterance, read_manifest, write_manifest
+from avse.data.manifest import Utterance, raise_together, read_manifest, write_manifest
 from avse.data.mixing import mix_at_snr, speakers_at_one_level, sum_at_one_level
 from avse.data.noises import COLOURS, coloured_noise, cut_or_loop
 from avse.data.rooms import reverberate, room_response
@@ -64,13 +64,7 @@ class Mixture:
 
 
 def render_scene(scene: Scene, audio: Callable[[str], np.ndarray]) -> _Parts:
-    """Mix one scene.
-
-    Arguments
-    ---------
-    scene : Scene
-    audio : callable
-        Gives the audio of an id, an array of shape (samples,).
+    """Mix one scene; `audio` gives the audio of an id, an array of shape (samples,).
 
     Returns
     -------
@@ -83,10 +77,8 @@ def render_scene(scene: Scene, audio: Callable[[str], np.ndarray]) -> _Parts:
     clean = speakers_at_one_level(speech) if len(speech) > 1 else speech[0][None]
     heard = clean.sum(axis=0) if len(speech) > 1 else speech[0]
     samples = len(heard)
-    cuts = [
-        cut_or_loop(np.concatenate([audio(name) for name in source.ids]), samples, source.offset)
-        for source in scene.sources
-    ]
+    chains = [(np.concatenate([audio(name) for name in source.ids]), source.offset) for source in scene.sources]
+    cuts = [cut_or_loop(chain, samples, offset) for chain, offset in chains]
     rng = np.random.default_rng(scene.seed)
     noise = None
     if scene.condition in COLOURS:
@@ -114,11 +106,8 @@ def render_scenes(
 
     Arguments
     ---------
-    scene_file : path
-        From `avse.data.scenes`.
     manifest : path
         Lists the utterances and noises that the scenes name.
-    out_dir : path
     jobs : int
         Scenes mixed at once.
     on_progress : callable, optional
@@ -141,7 +130,6 @@ def render_scenes(
     _check(scenes, utterances, scene_file, manifest, header["split"])
     audio = lru_cache(maxsize=256)(lambda name: read_audio(audio_path(utterances[name])))
     several = len(scenes[0].targets) > 1
-
     write = _write_several if several else _write_one
 
     def render(scene: Scene) -> Any:
@@ -173,26 +161,25 @@ def mixture_list(path: str | Path) -> Path:
 
 
 def read_mixtures(path: str | Path, splits: Collection[str] | None = None) -> list[Mixture]:
-    """Read a list of mixtures: one that `render_scenes` wrote, or any manifest with a column `noisy`.
+    """Read a list of mixtures: a file or folder that `render_scenes` wrote, or any manifest with a column `noisy`.
 
-    Arguments
-    ---------
-    path : path
-        The file, or the folder that holds it.
-    splits : collection of str, optional
-        Keep these splits of a manifest only.
+    With `splits`, only these of a manifest are kept.
 
     Raises
     ------
     AvseError
         If the file cannot be read, or lists no mixture.
     """
-    path = mixture_list(path)
+    path, several = mixture_list(path), False
+    mixtures: list[Mixture] = []
     try:
-        with open(path, encoding="utf-8") as file:
-            several = file.readline().strip() == ",".join(_COLUMNS)
-    except (OSError, UnicodeDecodeError):
-        several = False
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            several = reader.fieldnames == _COLUMNS
+            mixtures = [_mixture(row, path.parent) for row in reader] if several else []
+    except (OSError, csv.Error, ValueError, AttributeError, TypeError) as error:
+        if several:
+            raise AvseError(f"{path}: cannot be read as a list of mixtures ({error}).") from error
     if not several:
         utterances = read_manifest(path, splits=splits, kinds=["speech"])
         if not any(row.noisy for row in utterances):
@@ -201,11 +188,6 @@ def read_mixtures(path: str | Path, splits: Collection[str] | None = None) -> li
                 "(`avse scenes`, `avse mix`), or add a column `noisy`."
             )
         return [Mixture(row.id, (row,)) for row in utterances]
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            mixtures = [_mixture(row, path.parent) for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError, AttributeError, TypeError) as error:
-        raise AvseError(f"{path}: cannot be read as a list of mixtures ({error}).") from error
     if not mixtures:
         raise AvseError(f"{path}: lists no mixture.")
     return mixtures
@@ -252,9 +234,7 @@ def _check(
         if any(row.speaker in speakers for row in interfering):
             speaker = utterances[scene.target].speaker
             problems.append(f"{scene_file}:{line}: the babble holds speech of its target, {speaker!r}.")
-    if problems:
-        more = [f"... and {len(problems) - 10} more."] if len(problems) > 10 else []
-        raise AvseError("\n  ".join([f"{scene_file}: does not fit {manifest}.", *problems[:10], *more]))
+    raise_together(f"{scene_file}: does not fit {manifest}.", problems, most=10)
 
 
 def _write_one(scene: Scene, utterances: Mapping[str, Utterance], folder: Path, parts: _Parts) -> Utterance:

@@ -131,11 +131,6 @@ def make_scenes(
         How many targets, balanced over speakers; in all, or of each dataset named. Default: all.
     reverb : pair of float, optional
         Range of reverberation times in seconds; drawn for every target and condition.
-    seed : int
-
-    Returns
-    -------
-    list of Scene
 
     Raises
     ------
@@ -190,12 +185,10 @@ def make_separation_scenes(
     ---------
     speech, noises : sequence of Utterance
         Of the split. Speech counts that has a video and a speaker.
-    speakers : sequence of int
     snrs : sequence of float
         In dB; none: all mixtures are without noise.
     count : int
         Groups for each number of speakers.
-    seed : int
 
     Raises
     ------
@@ -252,15 +245,9 @@ def make_scene_file(
     noises = [row for row in utterances if row.kind == "noise"]
     numbers = [speakers_of(condition) for condition in conditions]
     if max(numbers, default=1) == 1:
-        scenes = make_scenes(
-            speech,
-            noises,
-            snrs=(-5.0, 0.0, 5.0) if snrs is None else snrs,
-            conditions=conditions,
-            per_condition=per_condition,
-            reverb=reverb,
-            seed=seed,
-        )
+        snrs = (-5.0, 0.0, 5.0) if snrs is None else snrs
+        drawing: Any = {"conditions": conditions, "per_condition": per_condition, "reverb": reverb, "seed": seed}
+        scenes = make_scenes(speech, noises, snrs=snrs, **drawing)
     elif min(numbers) == 1 or isinstance(per_condition, Mapping) or reverb is not None:
         raise AvseError("Scenes of separation go into a file of their own; give no other --condition with them.")
     else:
@@ -357,7 +344,7 @@ def _header(path: Path, text: str) -> dict:
 
 
 def _scene(row: dict) -> Scene:
-    snr = float(row["snr"]) if row["snr"] else None
+    snr = _float(row["snr"])
     if "talkers" in row:
         sources = _unpack(row["noise"])
         condition = "recorded" if sources else ""
@@ -365,16 +352,8 @@ def _scene(row: dict) -> Scene:
         if len(scene.targets) < 2 or (not sources) != (snr is None):
             raise ValueError("it needs two speakers, and an SNR if there is noise")
         return scene
-    scene = Scene(
-        id=row["id"],
-        targets=(row["target"],),
-        condition=row["condition"],
-        snr=snr,
-        sources=_unpack(row["sources"]),
-        seed=int(row["seed"]),
-        rt60=float(row["rt60"]) if row["rt60"] else None,
-        direct=float(row["direct"]) if row["direct"] else None,
-    )
+    sources, room = _unpack(row["sources"]), (_float(row["rt60"]), _float(row["direct"]))
+    scene = Scene(row["id"], (row["target"],), row["condition"], snr, sources, int(row["seed"]), *room)
     needed = 1 if scene.condition == "recorded" else _babble_speakers(scene.condition)
     finite = snr is not None and bool(np.isfinite(snr))
     if not finite or len(scene.sources) != needed or (scene.rt60 is None) != (scene.direct is None):
@@ -395,6 +374,10 @@ def _babble_speakers(condition: str) -> int:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
+
+
+def _float(cell: str) -> float | None:
+    return float(cell) if cell else None
 
 
 def _pack(sources: Iterable[Source]) -> str:
@@ -475,9 +458,7 @@ def _draw_babble(
 ) -> tuple[Source, ...]:
     if not number:
         return ()
-    others = _by_speaker(
-        row for row in speech if row.id != target.id and (not row.speaker or row.speaker != target.speaker)
-    )
+    others = _by_speaker(row for row in speech if row.id != target.id and row.speaker not in {target.speaker} - {""})
     if len(others) < number:
         raise AvseError(
             f"Babble of {number} needs as many speakers besides {target.speaker!r}; the split has {len(others)}. "

@@ -21,7 +21,7 @@ class SeparationSet(ItemSet):
     """Training mixtures of different speakers who talk at once, each a function of seed, epoch and index alone.
 
     A batch has a row for each speaker: all rows of a mixture have its audio and its number (`Batch.mixture`), and each
-    the mouth and the speech of its speaker. So it trains any enhancer, and one that looks at all speakers of a mixture.
+    the mouth and the speech of its speaker. So it trains any enhancer, and one that takes all speakers of a mixture.
 
     Arguments
     ---------

@@ -9,9 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from avse.contracts.dataset import Dataset
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import read_audio, write_audio
 from avse.data.manifest import Utterance, write_manifest
+from avse.datasets.progress import tracked
 from avse.errors import AvseError
 from avse.media.decode import AudioSource, open_container, video_stream
 from avse.plugins import register
@@ -115,10 +114,9 @@ class Grid(Dataset):
 
         def row(item: tuple[tuple[str, str], Path]) -> Utterance | str:
             (speaker, name), video = item
+            elsewhere, out = audio_files.get((speaker, name)), target.parent / _WRITTEN / speaker
             try:
-                audio, seconds = self._audio(
-                    video, audio_files.get((speaker, name)), target.parent / _WRITTEN / speaker
-                )
+                audio, seconds = self._audio(video, elsewhere, out)
             except AvseError as error:
                 return str(error)
             return Utterance(
@@ -132,20 +130,8 @@ class Grid(Dataset):
                 duration=seconds,
             )
 
-        from rich.console import Console
-        from rich.progress import track
-
         with ThreadPoolExecutor(4) as pool:
-            results = list(
-                track(
-                    pool.map(row, sorted(videos.items())),
-                    description="GRID",
-                    total=len(videos),
-                    console=Console(stderr=True),
-                    transient=True,
-                    disable=not sys.stderr.isatty(),
-                )
-            )
+            results = list(tracked(pool.map(row, sorted(videos.items())), "GRID", len(videos)))
         rows = [result for result in results if isinstance(result, Utterance)]
         problems = [result for result in results if isinstance(result, str)]
         if problems:
@@ -186,7 +172,8 @@ class Grid(Dataset):
                 if done.is_file() and done.read_text() == file.md5:
                     continue
                 task = progress.add_task(name, total=file.size)
-                archive = fetch(file, archives / name, partial(_show, progress, task))
+                show = lambda have, task=task: progress.update(task, completed=have)
+                archive = fetch(file, archives / name, show)
                 unpack(archive, folder)
                 done.write_text(file.md5)
                 archive.unlink()
@@ -196,10 +183,10 @@ class Grid(Dataset):
         """Video files by speaker and name."""
         videos = _index(files, folder, _VIDEOS)
         if self.speakers is not None:
-            there = {speaker for speaker, _ in videos}
+            there = sorted({speaker for speaker, _ in videos})
             missing = [speaker for speaker in self.speakers if speaker not in there]
             if missing and videos:
-                raise AvseError(f"{folder}: has no clips of {', '.join(missing)}; it has {', '.join(sorted(there))}.")
+                raise AvseError(f"{folder}: has no clips of {', '.join(missing)}; it has {', '.join(there)}.")
             videos = {key: path for key, path in videos.items() if key[0] in self.speakers}
         if not videos:
             raise AvseError(
@@ -218,7 +205,8 @@ class Grid(Dataset):
                 f"grid: splits that share no speaker need three speakers; there is {', '.join(speakers)}. "
                 "Download more, or say dev=[] and test=[] to use all for training."
             )
-        free = sorted((speaker for speaker in speakers if speaker not in named), key=_shuffled)
+        shuffled = sorted(speakers, key=lambda speaker: hashlib.sha256(speaker.encode()).hexdigest())
+        free = [speaker for speaker in shuffled if speaker not in named]
         part = max(1, len(speakers) // 5)
         for split, chosen in (("test", self.test), ("dev", self.dev)):
             if chosen is None:
@@ -248,10 +236,6 @@ class Grid(Dataset):
         return target, samples / SAMPLE_RATE
 
 
-def _show(progress: Any, task: Any, have: int) -> None:
-    progress.update(task, completed=have)
-
-
 def _files(folder: Path) -> list[Path]:
     """All files of the corpus, sorted, without those of `prepare`."""
     files: list[Path] = []
@@ -272,10 +256,6 @@ def _index(files: list[Path], folder: Path, suffixes: set[str]) -> dict[tuple[st
         speaker = named[0] if named else (parents[-1] if parents else folder.name)
         files_by_name.setdefault((speaker, path.stem), path)
     return files_by_name
-
-
-def _shuffled(speaker: str) -> str:
-    return hashlib.sha256(speaker.encode()).hexdigest()
 
 
 def _words(align: Path | None, name: str) -> str:
@@ -307,9 +287,8 @@ def _audio_of(path: Path) -> tuple[np.ndarray | None, float]:
     try:
         with open_container(path) as container:
             stream = video_stream(container)
-            stamps = (
-                [] if stream is None else [packet.pts for packet in container.demux(stream) if packet.pts is not None]
-            )
+            packets = [] if stream is None else container.demux(stream)
+            stamps = [packet.pts for packet in packets if packet.pts is not None]
             if stream is None or not stamps or not stream.average_rate:
                 raise AvseError(f"{path}: has no video frames.")
             start = float(min(stamps) * stream.time_base)

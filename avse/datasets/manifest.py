@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,61 +13,6 @@ from avse.data.audio import write_audio
 from avse.data.manifest import SPLITS, Utterance, check_splits, read_manifest, write_manifest
 from avse.errors import AvseError
 from avse.plugins import register
-
-
-@dataclass(frozen=True)
-class SplitSummary:
-    """Contents of one split.
-
-    Arguments
-    ---------
-    split : str
-    speech, talking_faces, noises : int
-        Utterances in all, those of them with a video, and noise files.
-    speech_hours, noise_hours : float
-    speakers, classes, recordings : int
-        Distinct speakers, noise classes and noise recordings.
-    """
-
-    split: str
-    speech: int
-    talking_faces: int
-    noises: int
-    speech_hours: float
-    noise_hours: float
-    speakers: int
-    classes: int
-    recordings: int
-
-
-def summarize(utterances: Sequence[Utterance]) -> list[SplitSummary]:
-    """Hours, speakers and noise classes of each split of the utterances.
-
-    Example
-    -------
-    >>> summarize([Utterance("a", speaker="bob", split="train", duration=1800.0)])[0].speech_hours
-    0.5
-    """
-    summaries = []
-    for split in SPLITS:
-        rows = [row for row in utterances if row.split == split]
-        noises = [row for row in rows if row.kind == "noise"]
-        speech = [row for row in rows if row.kind == "speech"]
-        if rows:
-            summaries.append(
-                SplitSummary(
-                    split=split,
-                    speech=len(speech),
-                    talking_faces=sum(row.video is not None for row in speech),
-                    noises=len(noises),
-                    speech_hours=sum(map(_seconds, speech)) / 3600,
-                    noise_hours=sum(map(_seconds, noises)) / 3600,
-                    speakers=len({row.speaker for row in speech} - {"", None}),
-                    classes=len({row.label for row in noises} - {"", None}),
-                    recordings=len({row.recording for row in noises} - {"", None}),
-                )
-            )
-    return summaries
 
 
 @register("dataset", "manifest")
@@ -129,15 +73,27 @@ class Manifest(Dataset):
 
     def report(self, folder: str | Path) -> str:
         """A table of hours, speakers and noise classes by split, as text."""
-        rows = summarize(read_manifest(self.prepare(folder)))
+        utterances = read_manifest(self.prepare(folder))
         head = ("split", "speech", "with face", "hours", "speakers", "noises", "hours", "classes", "recordings")
-        table = [head] + [
-            (row.split, f"{row.speech}", f"{row.talking_faces}", f"{row.speech_hours:.2f}", f"{row.speakers}")
-            + (f"{row.noises}", f"{row.noise_hours:.2f}", f"{row.classes}", f"{row.recordings}")
-            for row in rows
-        ]
+        table = [head]
+        for split in SPLITS:
+            rows = [row for row in utterances if row.split == split]
+            speech, noises = ([row for row in rows if row.kind == kind] for kind in ("speech", "noise"))
+            faces = sum(row.video is not None for row in speech)
+            of_speech = (f"{len(speech)}", f"{faces}", _hours(speech), _distinct(speech, "speaker"))
+            of_noise = (f"{len(noises)}", _hours(noises), _distinct(noises, "label"), _distinct(noises, "recording"))
+            if rows:
+                table.append((split, *of_speech, *of_noise))
         widths = [max(map(len, column)) for column in zip(*table)]
         return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in table)
+
+
+def _distinct(rows: Sequence[Utterance], column: str) -> str:
+    return str(len({getattr(row, column) for row in rows} - {"", None}))
+
+
+def _hours(rows: Sequence[Utterance]) -> str:
+    return f"{sum(map(_seconds, rows)) / 3600:.2f}"
 
 
 def _seconds(utterance: Utterance) -> float:

@@ -11,6 +11,7 @@ from avse.contracts.dataset import Dataset
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import write_audio
 from avse.data.manifest import Utterance, write_manifest
+from avse.datasets.progress import tracked
 from avse.errors import AvseError
 from avse.plugins import register
 
@@ -115,24 +116,11 @@ class Synthetic(Dataset):
 
         See `avse.contracts.dataset.Dataset.prepare`.
         """
-        import sys
-
-        from rich.console import Console
-        from rich.progress import track
-
         folder = Path(folder)
         jobs = [(self._clip, *job) for job in _by_split(self.clips)]
         jobs += [(self._noise, *job) for job in _by_split(self.noises)]
-        rows = [
-            make(folder, split, index, rank)
-            for make, split, index, rank in track(
-                jobs,
-                description="synthetic corpus",
-                console=Console(stderr=True),
-                transient=True,
-                disable=not sys.stderr.isatty(),
-            )
-        ]
+        bar = tracked(jobs, "synthetic corpus", len(jobs))
+        rows = [make(folder, split, index, rank) for make, split, index, rank in bar]
         target = Path(manifest) if manifest is not None else folder / "manifest.csv"
         write_manifest(rows, target)
         return target
@@ -182,9 +170,5 @@ def _by_split(count: int) -> list[tuple[str, int, int]]:
     """Split, number, and rank within the split of each of `count` items: a fifth each is dev and test."""
     part = max(1, count // 5)
     sizes = {"train": count - 2 * part, "dev": part, "test": part}
-    listed, index = [], 0
-    for split, size in sizes.items():
-        for rank in range(size):
-            listed.append((split, index, rank))
-            index += 1
-    return listed
+    ranks = [(split, rank) for split, size in sizes.items() for rank in range(size)]
+    return [(split, index, rank) for index, (split, rank) in enumerate(ranks)]

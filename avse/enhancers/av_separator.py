@@ -1,4 +1,4 @@
-"""`av_separator`: a mask for each visible speaker, by a network that looks at all speakers of a mixture."""
+"""`av_separator`: a mask for each visible speaker, by a network that takes all speakers of a mixture."""
 
 from __future__ import annotations
 
@@ -22,11 +22,7 @@ class AVSeparator(SpectralMasker):
 
     Rows of a batch with one number in `Batch.mixture` are speakers of one mixture; without it each row is a speaker
     alone, and the network enhances. It can start from the weights of a `tf_masker` of the same sizes.
-
-    Arguments
-    ---------
-    common :
-        Arguments: see `SpectralMasker`; `fusion_block` is less than `blocks`.
+    `fusion_block` is less than `blocks`.
 
     Example
     -------

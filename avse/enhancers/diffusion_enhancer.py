@@ -35,8 +35,6 @@ class SpectrumEnhancer(Enhancer):
         Of the network: `small`, `medium` or `large`, about 1, 5 and 28 million parameters.
     fft_size, hop : int
         Of the transform, in samples. `hop` divides a video frame (640 samples).
-
-    Takes a `Batch` with audio (batch, samples); gives an `Estimate`.
     """
 
     conditions = 0  # further spectra that the network is given
@@ -66,20 +64,9 @@ class SpectrumEnhancer(Enhancer):
     def denoise(
         self, spectrum: torch.Tensor, clean: torch.Tensor | None, context: Context
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Estimate the speech.
+        """Speech, complex (batch, frames, bins), and reliability, (batch, frames), from the compressed noisy spectrum.
 
-        Arguments
-        ---------
-        spectrum : tensor, shape (batch, frames, bins), complex
-            Compressed, of the noisy audio.
-        clean : tensor, shape (batch, frames, bins), complex, or None
-            Compressed, of the speech, in training.
-        context : Context
-
-        Returns
-        -------
-        speech : tensor, shape (batch, frames, bins), complex
-        reliability : tensor, shape (batch, frames)
+        `clean` is the compressed spectrum of the speech, in training.
         """
 
     def forward(self, batch: Batch) -> Estimate:
@@ -103,8 +90,6 @@ class SpectrumEnhancer(Enhancer):
 @register("enhancer", "one_step")
 class OneStep(SpectrumEnhancer):
     """The network of the diffusion priors, asked once for the speech in the noisy audio: the baseline of diffusion.
-
-    Arguments: see `SpectrumEnhancer`.
 
     Example
     -------

@@ -100,13 +100,7 @@ class SpectralMasker(Enhancer):
         return {"visual_frontend": frontend, "fusion": fusion, "channels": 16, "blocks": 2, "fusion_block": 1}
 
     def encode(self, spectrum: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Features of a spectrum of common level, shape (batch, frames, channels).
-
-        Arguments
-        ---------
-        spectrum : tensor, shape (batch, frames, bins), complex
-        mask : tensor, shape (batch, frames), bool
-        """
+        """Features of a spectrum of common level: complex (batch, frames, bins) to (batch, frames, channels)."""
         return self.encoder(compressed_features(spectrum, mask).to(self.encoder.weight.dtype))
 
     def exchange(self, hidden: torch.Tensor, number: int, batch: Batch) -> torch.Tensor:

@@ -13,7 +13,7 @@ from avse.errors import AvseError
 from avse.evaluation.runner import read_scores
 from avse.evaluation.scoring import Row
 from avse.evaluation.statistics import LEVEL, RESAMPLES, bootstrap_means, wilcoxon_p
-from avse.evaluation.summary import group_key, group_keys
+from avse.evaluation.summary import group_keys, in_group
 from avse.evaluation.tables import read_summary
 from avse.files import write_json
 
@@ -100,24 +100,15 @@ def _key(row: Row) -> str:
 
 
 def _places(base: list[Row], other: list[Row], metric: str, seed: int) -> dict[str, Any]:
+    both = [(one, two) for one, two in zip(base, other) if None not in (one[metric], two[metric])]
+
     def cell(**wanted: str) -> dict[str, Any]:
-        pairs = [
-            (one, two)
-            for one, two in zip(base, other)
-            if all(group_key(one[column]) == value for column, value in wanted.items())
-            and one[metric] is not None
-            and two[metric] is not None
-        ]
+        pairs = [(one, two) for one, two in both if in_group(one, wanted)]
         return _paired([two[metric] - one[metric] for one, two in pairs], [one["target"] for one, _ in pairs], seed)
 
     conditions = group_keys(row["condition"] for row in base)
-    grid = {
-        condition: {
-            snr: cell(condition=condition, snr=snr)
-            for snr in group_keys(row["snr"] for row in base if row["condition"] == condition)
-        }
-        for condition in conditions
-    }
+    snrs = {name: group_keys(row["snr"] for row in base if row["condition"] == name) for name in conditions}
+    grid = {name: {snr: cell(condition=name, snr=snr) for snr in levels} for name, levels in snrs.items()}
     return {
         "overall": cell(),
         "by_condition": {condition: cell(condition=condition) for condition in conditions},
@@ -131,7 +122,7 @@ def _paired(differences: list[float], targets: list[str], seed: int) -> dict[str
     by_target: dict[str, list[float]] = {}
     for target, difference in zip(targets, differences):
         by_target.setdefault(target, []).append(difference)
-    return {**asdict(interval), "p": wilcoxon_p(np.array([np.mean(one) for one in by_target.values()]))}
+    return {**asdict(interval), "p": wilcoxon_p(np.array([np.mean(group) for group in by_target.values()]))}
 
 
 def _labels(runs: Sequence[str | Path], summaries: list[dict[str, Any]], labels: Sequence[str] | None) -> list[str]:

@@ -40,14 +40,7 @@ def one_condition(use_video: bool, corrupt: str | None) -> Condition:
 
 
 def sweep(corruptions: str | Sequence[str], severities: Sequence[int] | None = None) -> list[Condition]:
-    """The conditions of a sweep: clean video, no video, and each corruption at each severity.
-
-    Arguments
-    ---------
-    corruptions : str or sequence of str
-        Names, or `all`.
-    severities : sequence of int, optional
-        Default: 1 to 5.
+    """The conditions of a sweep: clean video, no video, and each corruption (or `all`) at each severity (1 to 5).
 
     Raises
     ------
@@ -66,34 +59,20 @@ def sweep(corruptions: str | Sequence[str], severities: Sequence[int] | None = N
     levels = sorted(set(SEVERITIES if severities is None else severities))
     if not names or not levels:
         raise AvseError("Name at least one corruption, or all, and at least one severity.")
-    return [
-        CLEAN_VIDEO,
-        WITHOUT_VIDEO,
-        *(_checked(name, level, f"{name}={level}") for name in names for level in levels),
-    ]
+    swept = [_checked(name, level, f"{name}={level}") for name in names for level in levels]
+    return [CLEAN_VIDEO, WITHOUT_VIDEO, *swept]
 
 
 def items_of(mixtures: Sequence[Mixture], conditions: Sequence[Condition], pool: Sequence[Mixture]) -> list[Item]:
-    """What is to be scored: every mixture under every condition.
-
-    Arguments
-    ---------
-    mixtures, conditions : sequence
-    pool : sequence of Mixture
-        Where mouths of other speakers are taken from.
-    """
+    """What is to be scored: every mixture under every condition, with mouths of other speakers from `pool`."""
     corrupts = any(condition.corrupts for condition in conditions)
-    others = _others([u for one in mixtures for u in one.utterances], [u for one in pool for u in one.utterances])
-    others = others if corrupts else {}
-    return [
-        Item(
-            mixture,
-            condition,
-            tuple(others.get(utterance.id) for utterance in mixture.utterances) if condition.corrupts else (),
-        )
-        for mixture in mixtures
-        for condition in conditions
-    ]
+    utterances, known = ([u for mixture in group for u in mixture.utterances] for group in (mixtures, pool))
+    others = _others(utterances, known) if corrupts else {}
+
+    def rivals(mixture: Mixture) -> tuple[Utterance | None, ...]:
+        return tuple(others.get(utterance.id) for utterance in mixture.utterances)
+
+    return [Item(one, what, rivals(one) if what.corrupts else ()) for one in mixtures for what in conditions]
 
 
 def _others(utterances: Sequence[Utterance], pool: Sequence[Utterance]) -> dict[str, Utterance]:
@@ -102,9 +81,7 @@ def _others(utterances: Sequence[Utterance], pool: Sequence[Utterance]) -> dict[
     All utterances of one video get the same, which depends on names alone, so that it needs to be tracked once.
     """
     videos = {video: utterance for utterance in pool if (video := video_of(utterance)) is not None}
-    circle = sorted(
-        ((_shuffled(video), video, utterance) for video, utterance in videos.items()), key=lambda row: row[0]
-    )
+    circle = sorted(((_shuffled(video), video, row) for video, row in videos.items()), key=lambda place: place[0])
     others = {}
     for utterance in utterances:
         video = video_of(utterance)

@@ -30,18 +30,10 @@ def file_below(folder: Path, name: str, suffix: str) -> Path:
 
 
 def find_estimate(folder: Path, utterance: Utterance) -> Path:
-    """The file of an estimate.
+    """The file of an estimate in a folder.
 
-    Arguments
-    ---------
-    folder : path
-        Holds `<id>.wav`, or another extension, or `<id>.enhanced.wav`; slashes of the id are folders or underscores.
-        The name of the noisy file serves in place of the id, as `avse enhance` writes it.
-    utterance : Utterance
-
-    Returns
-    -------
-    Path
+    Its name is `<id>.wav`, or another extension, or `<id>.enhanced.wav`; slashes of the id are folders or underscores.
+    The name of the noisy file serves in place of the id, as `avse enhance` writes it.
 
     Raises
     ------
@@ -62,14 +54,7 @@ def find_estimate(folder: Path, utterance: Utterance) -> Path:
 
 
 def read_sound(path: Path) -> tuple[np.ndarray, str]:
-    """Mono audio at 16 kHz.
-
-    Returns
-    -------
-    audio : array, shape (samples,), float32
-    note : str
-        Says from which rate it was resampled; empty if it was not.
-    """
+    """Mono audio at 16 kHz, shape (samples,), and a note where it was resampled."""
     if is_video(path):
         from avse.media import read_clip
 
@@ -89,17 +74,7 @@ def is_video(path: Path) -> bool:
 
 
 def cut_to_common(signals: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """Cut signals that start together to the shortest.
-
-    Arguments
-    ---------
-    signals : dict of arrays, shape (samples,)
-
-    Returns
-    -------
-    signals : dict of arrays, shape (samples,)
-    note : str
-        Says what was cut; empty if nothing was.
+    """Cut signals of shape (samples,) that start together to the shortest, with a note where something was cut.
 
     Raises
     ------

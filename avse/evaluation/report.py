@@ -18,7 +18,7 @@ from avse.evaluation.plots import scores as plots
 from avse.evaluation.plots.figure import to_bytes
 from avse.evaluation.plots.spectrograms import plot_estimate
 from avse.evaluation.scoring import NO_VIDEO, Row
-from avse.evaluation.tables import condition_grid, number, scored_both, with_interval
+from avse.evaluation.tables import condition_grid, in_unit, number, scored_both, with_interval
 from avse.files import write_text
 
 _LISTED = 8
@@ -32,24 +32,15 @@ def write_report(
     utterances: Mapping[str, Utterance] | None = None,
     estimates: str | Path | None = None,
 ) -> None:
-    """Write the report of an evaluation.
+    """Write the report of an evaluation from its summary and the rows of `read_scores`.
 
-    Arguments
-    ---------
-    path : path
-    summary : dict
-        From `evaluate`.
-    rows : sequence of dict
-        From `read_scores`.
-    utterances : dict of Utterance by id, optional
-    estimates : path, optional
-        Folder of the enhanced audio. With both, the report shows and plays some of the best and worst.
+    With the utterances by id and the folder of the enhanced audio, it shows and plays some of the best and worst.
     """
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("avse", "evaluation"), autoescape=True, trim_blocks=True)
     environment.globals.update(number=number, with_interval=with_interval)
-    metric = _main_metric(summary)
+    metric = scored_both(summary)[0]
     ranked = _ranked(rows, metric, summary["metrics"][metric]["higher_is_better"])
     examples = []
     if utterances and estimates is not None and Path(estimates).is_dir():
@@ -68,10 +59,6 @@ def write_report(
         sweep=_sweep(summary) if "corruptions" in summary else None,
     )
     write_text(path, html)
-
-
-def _main_metric(summary: Mapping[str, Any]) -> str:
-    return scored_both(summary)[0]
 
 
 def _ranked(rows: Sequence[Row], metric: str, higher_is_better: bool) -> list[Row]:
@@ -99,47 +86,24 @@ def _plots(summary: Mapping[str, Any], rows: Sequence[Row], metric: str) -> list
 
 
 def _sweep(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Pictures of a sweep over corruptions, and for each metric a table of texts and whether they are good or bad."""
+    """Pictures of a sweep over corruptions, and what its tables are made of."""
     from avse.evaluation.plots import robustness as robustness_plots
     from avse.evaluation.studies import robustness
 
-    severities = [*robustness.severities_of(summary), None]
-    grid = robustness.cell_grid(summary)
-    shown = [video for video in grid if video != NO_VIDEO]
-    tables = {
-        f"{about['name']}{' (' + about['unit'] + ')' if about['unit'] else ''}": {
-            video: [
-                (
-                    robustness.cell_text(grid[video].get(one), summary, metric),
-                    ("", "good", "bad")[robustness.judged(grid[video].get(one), summary, metric)],
-                )
-                for one in severities
-            ]
-            for video in shown
-        }
-        for metric, about in summary["metrics"].items()
-    }
-    for metric, title in (("auc", "Reliability: AUC"), ("ece", "Reliability: calibration error")):
-        tables[title] = {
-            video: [(robustness.cell_text(grid[video].get(one), summary, metric), "") for one in severities]
-            for video in shown[1:]
-        }
+    tables = {metric: in_unit(about["name"], about["unit"]) for metric, about in summary["metrics"].items()}
     pictures = (robustness_plots.plot_robustness(summary), robustness_plots.plot_calibration(summary))
     return {
-        "severities": [*map(str, severities[:-1]), "mean"],
-        "tables": tables,
+        "severities": [*robustness.severities_of(summary), None],
+        "grid": {video: row for video, row in robustness.cell_grid(summary).items() if video != NO_VIDEO},
+        "tables": tables | {"auc": "Reliability: AUC", "ece": "Reliability: calibration error"},
+        "text": robustness.cell_text,
+        "judged": robustness.judged,
         "pictures": [_uri(to_bytes(figure), "image/png") for figure in pictures],
-        "failures": summary["corruptions"]["failures"],
-        "definitions": summary["corruptions"]["definitions"],
     }
 
 
 def _examples(
-    ranked: Sequence[Row],
-    metric: str,
-    summary: Mapping[str, Any],
-    utterances: Mapping[str, Utterance],
-    folder: Path,
+    ranked: Sequence[Row], metric: str, summary: Mapping[str, Any], utterances: Mapping[str, Utterance], folder: Path
 ) -> list[dict[str, Any]]:
     """The worst two, the middle one and the best two, with spectrograms and audio."""
     examples = []
@@ -148,8 +112,7 @@ def _examples(
             sounds, reliability, valid = _sounds(utterances[row["id"]], folder)
         except (AvseError, KeyError, OSError):
             continue  # estimates are only an ornament here: they were scored already
-        name = summary["metrics"][metric]["name"]
-        unit = summary["metrics"][metric]["unit"]
+        name, unit = (summary["metrics"][metric][key] for key in ("name", "unit"))
         figure = plot_estimate(None, **sounds, reliability=reliability, valid=valid)
         examples.append(
             {

@@ -11,7 +11,7 @@ import numpy as np
 
 from avse.errors import AvseError
 from avse.evaluation.scoring import ABOUT, CLEAN, FRAMES, Row
-from avse.files import atomic_path
+from avse.files import write_csv
 
 _TEXT = {*ABOUT, "video", "sexes"} - {"snr", "duration"}
 _OLD_NAMES = {"intact_frames": FRAMES[0], "spoiled_frames": FRAMES[1]}  # columns of the last release
@@ -41,20 +41,12 @@ def read_rows(path: Path) -> list[Row]:
 
 def write_rows(path: Path, rows: Sequence[Row], header: Sequence[str]) -> None:
     """Write the columns of `header`; nothing half-written is left."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = row_writer(file, header)
-        writer.writeheader()
-        writer.writerows(cells(row) for row in rows)
+    write_csv(path, [header, *(cells(row, header) for row in rows)])
 
 
-def row_writer(file: Any, header: Sequence[str]) -> csv.DictWriter:
-    """A writer that passes over columns that `header` lacks."""
-    return csv.DictWriter(file, header, extrasaction="ignore", lineterminator="\n")
-
-
-def cells(row: Row) -> dict[str, Any]:
-    """A row as text for a file, numbers with six digits."""
-    return {key: _text(value) for key, value in row.items()}
+def cells(row: Row, header: Sequence[str]) -> list[Any]:
+    """What a file holds of the columns of a row, numbers with six digits."""
+    return [_text(row.get(name)) for name in header]
 
 
 def _text(value: Any) -> Any:

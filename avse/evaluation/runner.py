@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
 import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from avse.data.rendering import mixture_list, read_mixtures
 from avse.devices import find_device
 from avse.errors import AvseError
 from avse.evaluation.conditions import CLEAN_VIDEO, items_of, one_condition, sweep
-from avse.evaluation.rows import cells, read_rows, row_writer, write_rows
+from avse.evaluation.rows import cells, read_rows, write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, Condition, Item, Row, Scorer, Task, build_metrics, columns, video_of
 from avse.evaluation.separation import MIXTURE_METRICS, group_means, separation_table
 from avse.files import write_json, write_text
@@ -190,7 +191,9 @@ def evaluate(
     complete = {key for key, rows in done.items() if all(row["status"] != "failed" for row in rows)}
     todo = [item for item in items if _key(item) not in complete]
     keep = out / ("voices" if several else _KEPT)
-    with _crops(crops, swept) as folder:
+    # The processes of a sweep share what they track.
+    shared = tempfile.TemporaryDirectory(prefix="avse-crops-") if swept and crops is None else nullcontext(crops)
+    with shared as folder:
         task = Task(
             metrics=names,
             model=model,
@@ -201,7 +204,7 @@ def evaluate(
             keep=keep if keep_estimates and estimates is None else None,
             kept=conditions[0],
             tracker=tracker,
-            crops=folder,
+            crops=None if folder is None else Path(folder),
             overrides=overrides,
         )
         done.update(_run(task, todo, jobs, path, written, progress, label))
@@ -296,16 +299,6 @@ def _check_arguments(
         raise AvseError(f"corrupt={corrupt!r} changes the video; it needs a model that gets the video.")
 
 
-@contextmanager
-def _crops(folder: str | Path | None, shared: bool) -> Iterator[Path | None]:
-    """Where tracked mouths are kept; with `shared` there is such a place, which all processes use, in any case."""
-    if folder is not None or not shared:
-        yield None if folder is None else Path(folder)
-        return
-    with tempfile.TemporaryDirectory(prefix="avse-crops-") as temporary:
-        yield Path(temporary)
-
-
 def _resume(
     path: Path, settings: dict[str, Any], header: list[str], overwrite: bool, only: Condition
 ) -> dict[Key, list[Row]]:
@@ -329,16 +322,13 @@ def _resume(
     elif (out / _SCORES).is_file() or (out / _SWEEP).is_file():
         raise AvseError(f"{out}: holds scores but no settings.json. Give another --output or --overwrite.")
     # A manifest may have moved, a system have another name, and a sweep be widened.
-    free = {"manifest", "system", "estimates"} | (
-        {"corruptions"} if "corruptions" in settings.keys() & earlier else set()
-    )
-    keys = [key for key in dict.fromkeys([*settings, *earlier]) if key not in free]
-    differ = [f"{key}: {earlier.get(key)} there, {settings.get(key)} now" for key in keys if earlier]
-    differ = [line for key, line in zip(keys, differ) if earlier.get(key) != settings.get(key)]
+    free = {"manifest", "system", "estimates", *({"corruptions"} & settings.keys() & earlier.keys())}
+    keys = [key for key in dict.fromkeys([*settings, *earlier]) if key not in free and earlier]
+    differ = [key for key in keys if earlier.get(key) != settings.get(key)]
     if differ:
-        raise AvseError(
-            "\n  ".join([f"{out}: holds scores of other settings. Give another --output or --overwrite."] + differ)
-        )
+        title = f"{out}: holds scores of other settings. Give another --output or --overwrite."
+        lines = [f"{key}: {earlier.get(key)} there, {settings.get(key)} now" for key in differ]
+        raise AvseError("\n  ".join([title, *lines]))
     write_json(out / "settings.json", settings)
     if not path.is_file():
         return {}
@@ -370,23 +360,17 @@ def _run(
         return {}
     done: list[Row] = []
     fresh, failed = not path.is_file(), 0
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
+    shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*shown, console=Console(stderr=True), disable=not progress)
     try:
         with open(path, "a", newline="", encoding="utf-8") as file, bar:
-            writer = row_writer(file, header)
+            writer = csv.writer(file, lineterminator="\n")
             if fresh:
-                writer.writeheader()
+                writer.writerow(header)
             bar_id = bar.add_task(f"Scoring {label}", total=len(todo))
             for rows in _score_all(task, todo, jobs):
                 done += rows
-                writer.writerows(cells(row) for row in rows)
+                writer.writerows(cells(row, header) for row in rows)
                 file.flush()
                 failed += any(row["status"] != "ok" for row in rows)
                 bar.update(bar_id, advance=1, description=f"Scoring {label}" + f", {failed} failed" * bool(failed))
@@ -396,9 +380,7 @@ def _run(
 
 
 def _name(model: Any) -> str:
-    if isinstance(model, str | Path):
-        return str(model)
-    return str(getattr(model, "name", type(model).__name__))
+    return str(model if isinstance(model, str | Path) else getattr(model, "name", type(model).__name__))
 
 
 def _label(model: Any, estimates: str | Path | None, speakers: str) -> str:

@@ -17,7 +17,7 @@ from avse.data.manifest import Utterance
 from avse.data.rendering import Mixture
 from avse.errors import AvseError
 from avse.evaluation.estimates import cut_to_common, file_below, find_estimate, is_video, read_sound
-from avse.evaluation.separation import FACTS, METRICS, MIXTURE_METRICS, UNSEPARATED, separation_scores, switch_accuracy
+from avse.evaluation.separation import FACTS, METRICS, MIXTURE_METRICS, Unseparated, separation_scores, switch_accuracy
 
 Row = dict[str, Any]
 ABOUT = ("id", "status", "reason", "note", "target", "speaker", "snr", "condition", "label", "duration")
@@ -29,15 +29,7 @@ _TRACKED = 4  # videos whose mouths are kept in memory
 
 @dataclass(frozen=True)
 class Condition:
-    """What is done to the video before the model gets it.
-
-    Arguments
-    ---------
-    video : str
-        `clean`, `no_video`, or the name of a corruption.
-    severity : int, optional
-        Of the corruption.
-    """
+    """What is done to the video before the model gets it: `clean`, `no_video`, or a corruption with its severity."""
 
     video: str = CLEAN
     severity: float | None = None
@@ -52,12 +44,7 @@ class Condition:
 class Item:
     """One mixture to enhance or to separate under one condition, and to score.
 
-    Arguments
-    ---------
-    mixture : Mixture
-    condition : Condition
-    others : tuple of (Utterance or None)
-        For each speaker, whose mouth a corruption may show instead; empty where none is needed.
+    `others` says for each speaker whose mouth a corruption may show instead; it is empty where none is needed.
     """
 
     mixture: Mixture
@@ -104,13 +91,7 @@ class Task:
 
 
 def build_metrics(names: Sequence[str]) -> dict[str, Any]:
-    """Metrics by name.
-
-    Raises
-    ------
-    AvseError
-        If there is no such metric (lists those there are), or its extra is not installed.
-    """
+    """Metrics by name; an `AvseError` says where there is no such metric, or its extra is not installed."""
     from avse import plugins
 
     return {name: plugins.get("metric", name)() for name in names}
@@ -133,25 +114,19 @@ def columns(metrics: dict[str, Any], several: bool = False) -> list[str]:
 
 
 class Scorer:
-    """Carries out a `Task`. Loads the model and the metrics once.
-
-    Raises
-    ------
-    AvseError
-        If the model or a metric cannot be had.
-    """
+    """Carries out a `Task`. Loads the model and the metrics once."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.metrics = build_metrics(task.metrics)
-        self.model: Any = UNSEPARATED if task.model == "mixture" else task.model
+        self.model: Any = Unseparated() if task.model == "mixture" else task.model
         if isinstance(self.model, str | Path):
             from avse.model import load
 
             self.model = load(self.model, task.device, task.overrides)
         self._tracked: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
         self._read_last: tuple[Mixture, np.ndarray, list[np.ndarray], list[str]] | None = None
-        self._inputs: dict[tuple[str, int], float | Exception] = {}
+        self._inputs: dict[tuple[str, int], float | str] = {}
 
     def __call__(self, items: Sequence[Item]) -> list[list[Row]]:
         """Rows of each item. Items of one mixture, and mixtures of one video, should follow each other."""
@@ -163,9 +138,8 @@ class Scorer:
         try:
             self._score(item, rows)
         except Exception as error:
-            reason = str(error) if isinstance(error, AvseError) else f"{type(error).__name__}: {error}"
             for row in rows:
-                row.update(status="failed", reason=reason)
+                row.update(status="failed", reason=_reason(error))
         for row in rows:
             row["reason"] = " ".join(row["reason"].split())
         return rows
@@ -183,37 +157,38 @@ class Scorer:
         else:
             estimate = self._enhance(item, noisy, rows)
             speech = list(_array(estimate.speech).reshape(len(rows), -1))
-        bad = sum(int(one.size - np.isfinite(one).sum()) for one in speech)
-        if bad:
-            raise AvseError(f"the estimate holds {bad} NaN or infinite samples of {sum(one.size for one in speech)}")
+        samples = np.concatenate(speech)
+        if bad := int((~np.isfinite(samples)).sum()):
+            raise AvseError(f"the estimate holds {bad} NaN or infinite samples of {samples.size}")
         for place, row in enumerate(rows):
             signals, note = cut_to_common({"estimate": speech[place], "clean": clean[place], "noisy": noisy})
             row["note"] = "; ".join(filter(None, [*notes, note]))
             self._measure(row, signals, inputs=not several)
         if several and estimate is not None:
-            samples = min(map(len, [noisy, *speech, *clean]))
-            together = separation_scores(*(np.stack([one[:samples] for one in signals]) for signals in (speech, clean)))
-            for place, row in enumerate(rows):
-                row.update(
-                    together[place], switch_accuracy=switch_accuracy(estimate, place, row["speaker"], clean[place])
-                )
+            shortest = min(map(len, [noisy, *speech, *clean]))
+            cut = (np.stack([audio[:shortest] for audio in audios]) for audios in (speech, clean))
+            for place, (row, scores) in enumerate(zip(rows, separation_scores(*cut))):
+                accuracy = switch_accuracy(estimate, place, row["speaker"], clean[place])
+                row.update(scores, switch_accuracy=accuracy)
 
     def _measure(self, row: Row, signals: dict[str, np.ndarray], inputs: bool) -> None:
         """Scores of one estimate, with `inputs` those of the noisy audio too."""
-        problems = {}
+        scores: dict[str, float | str] = {}
         for name, metric in self.metrics.items():
-            both = inputs and not getattr(metric, "relative_to_noisy", False)
-            for column, score in ([(f"{name}_input", self._input_score)] if both else []) + [(name, _score_of)]:
-                try:
-                    row[column] = score(name, metric, signals)
-                except Exception as error:
-                    kind = "" if isinstance(error, AvseError) else f"{type(error).__name__}: "
-                    problems[column] = f"{kind}{error}"
-        if problems:
+            if inputs and not getattr(metric, "relative_to_noisy", False):
+                key = name, signals["clean"].size
+                if key not in self._inputs:  # the same under all conditions of an utterance
+                    self._inputs[key] = _score_of(metric, {**signals, "estimate": signals["noisy"]})
+                scores[f"{name}_input"] = self._inputs[key]
+            scores[name] = _score_of(metric, signals)
+        reasons: dict[str, list[str]] = {}
+        for column, score in scores.items():
+            if isinstance(score, str):
+                reasons.setdefault(score, []).append(column)
+            else:
+                row[column] = score
+        if reasons:
             row["status"] = "partial" if any(name in row for name in self.metrics) else "failed"
-            reasons: dict[str, list[str]] = {}
-            for column, reason in problems.items():
-                reasons.setdefault(reason, []).append(column)
             row["reason"] = "; ".join(f"{reason} ({', '.join(which)})" for reason, which in reasons.items())
 
     def _read(self, mixture: Mixture) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
@@ -227,19 +202,6 @@ class Scorer:
             self._read_last = (mixture, noisy, list(clean), [*clean_notes, noisy_note])
             self._inputs.clear()
         return self._read_last[1:]
-
-    def _input_score(self, name: str, metric: Any, signals: dict[str, np.ndarray]) -> float:
-        """Score of the noisy audio, measured once for all conditions of an utterance."""
-        key = (name, signals["clean"].size)
-        if key not in self._inputs:
-            try:
-                self._inputs[key] = _score_of(name, metric, {**signals, "estimate": signals["noisy"]})
-            except Exception as error:
-                self._inputs[key] = error
-        score = self._inputs[key]
-        if isinstance(score, Exception):
-            raise score
-        return score
 
     def _clip(self, item: Item, place: int, noisy: np.ndarray) -> tuple[Clip, np.ndarray]:
         """What the model gets of a speaker, and which frames of it are corrupted, shape (video_frames,)."""
@@ -355,11 +317,17 @@ def _about(item: Item, utterance: Utterance) -> Row:
     return row
 
 
-def _score_of(name: str, metric: Any, signals: dict[str, np.ndarray]) -> float:
-    score = float(metric(signals["estimate"], signals["clean"], signals["noisy"]))
-    if not np.isfinite(score):
-        raise AvseError(f"is {score}")
-    return score
+def _score_of(metric: Any, signals: dict[str, np.ndarray]) -> float | str:
+    """A score, or why there is none."""
+    try:
+        score = float(metric(signals["estimate"], signals["clean"], signals["noisy"]))
+    except Exception as error:
+        return _reason(error)
+    return score if np.isfinite(score) else f"is {score}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, AvseError) else f"{type(error).__name__}: {error}"
 
 
 def _target(utterance: Utterance) -> str:

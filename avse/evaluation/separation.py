@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from avse.contracts.types import SAMPLES_PER_FRAME, Clip, Estimate
 from avse.data.mixing import active_samples
 from avse.errors import AvseError
 from avse.evaluation.statistics import bootstrap_means
+from avse.evaluation.tables import in_unit, markdown
 
 FACTS = ("id", "talkers", "speaker", "sexes", "snr")
 METRICS = ("si_sdr_improvement", "sdr", "sir", "sar", "pesq_wb", "estoi", "wrong_speaker", "switch_accuracy")
@@ -56,11 +56,10 @@ class Unseparated:
         return Estimate(mixture.expand(len(clips), -1), (1 - len(clips)) * mixture, reliability)
 
 
-UNSEPARATED = Unseparated()
-
-
 def separation_scores(estimates: np.ndarray, clean: np.ndarray) -> list[dict[str, float | None]]:
     """Scores of the speakers of one mixture that need all of them.
+
+    Paper: Vincent, Gribonval, Fevotte, Performance measurement in blind audio source separation, TASLP 2006.
 
     Arguments
     ---------
@@ -70,8 +69,8 @@ def separation_scores(estimates: np.ndarray, clean: np.ndarray) -> list[dict[str
     Returns
     -------
     list of dict
-        For each speaker `sdr`, `sir`, `sar` in dB (None where one of them is silent), and `wrong_speaker`: 1 where the
-        estimate is nearer, by SI-SDR, to the speech of another speaker.
+        For each speaker `sdr`, `sir`, `sar` in dB by mir_eval (None where one of them is silent), and `wrong_speaker`:
+        1 where the estimate is nearer, by SI-SDR, to the speech of another speaker.
     """
     import torch
 
@@ -79,43 +78,20 @@ def separation_scores(estimates: np.ndarray, clean: np.ndarray) -> list[dict[str
 
     estimated, truth = torch.from_numpy(estimates).double(), torch.from_numpy(clean).double()
     near = si_sdr(estimated[:, None].expand(-1, len(clean), -1), truth.expand(len(clean), -1, -1))
-    ratios = zip(*bss_ratios(np.asarray(estimates, np.float64), clean))
-    return [
-        {
-            **{name: None if math.isnan(value) else float(value) for name, value in zip(("sdr", "sir", "sar"), values)},
-            "wrong_speaker": float(near[place].argmax() != place),
-        }
-        for place, values in enumerate(ratios)
-    ]
-
-
-def bss_ratios(estimates: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """SDR, SIR and SAR in dB of estimates in the right order, by mir_eval.
-
-    Paper: Vincent, Gribonval, Fevotte, Performance measurement in blind audio source separation, TASLP 2006.
-
-    Arguments
-    ---------
-    estimates, clean : array, shape (sources, samples)
-
-    Returns
-    -------
-    sdr, sir, sar : array, shape (sources,)
-        NaN where one of them is silent.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            from mir_eval.separation import bss_eval_sources
-    except ImportError as error:
-        raise AvseError("SDR, SIR and SAR need mir_eval: pip install 'avse[separation]'.") from error
-    nothing = np.full(len(clean), np.nan)
-    if not (np.any(estimates, axis=1).all() and np.any(clean, axis=1).all() and np.isfinite(estimates).all()):
-        return nothing, nothing, nothing
+    wrong = near.argmax(dim=1) != torch.arange(len(clean))
+    ratios: Any = [[None] * 3] * len(clean)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        sdr, sir, sar, _ = bss_eval_sources(clean, estimates, compute_permutation=False)
-    return sdr, sir, sar
+        try:
+            from mir_eval.separation import bss_eval_sources
+        except ImportError as error:
+            raise AvseError("SDR, SIR and SAR need mir_eval: pip install 'avse[separation]'.") from error
+        if np.any(estimates, axis=1).all() and np.any(clean, axis=1).all() and np.isfinite(estimates).all():
+            scores = bss_eval_sources(clean, np.asarray(estimates, np.float64), compute_permutation=False)[:3]
+            ratios = [[None if np.isnan(value) else float(value) for value in row] for row in zip(*scores)]
+    return [
+        {**dict(zip(("sdr", "sir", "sar"), row)), "wrong_speaker": float(other)} for row, other in zip(ratios, wrong)
+    ]
 
 
 def switch_accuracy(estimate: Estimate, place: int, speaker: str, clean: np.ndarray) -> float | None:
@@ -191,13 +167,13 @@ def separation_table(summaries: Sequence[Mapping[str, Any]]) -> str:
     metrics = summaries[0]["metrics"]
     shares = [name for name in metrics if name in ("wrong_speaker", "switch_accuracy")]
     units = {name: "%" if name in shares else about["unit"] for name, about in metrics.items()}
-    titles = [metrics[name]["name"] + (f" ({unit})" if unit in ("dB", "%") else "") for name, unit in units.items()]
-    lines = ["| system | mixtures | " + " | ".join(titles) + " |", "|---" * (len(metrics) + 2) + "|"]
-    for summary in summaries:
-        for name, scores in summary["groups"].items():
-            cells = [_cell(scores[metric], 100.0 if metric in shares else 1.0) for metric in metrics]
-            lines.append(f"| {summary['label']} | {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    titles = [in_unit(metrics[name]["name"], unit if unit in ("dB", "%") else "") for name, unit in units.items()]
+    rows = [
+        [summary["label"], name, *(_cell(scores[metric], 100.0 if metric in shares else 1.0) for metric in metrics)]
+        for summary in summaries
+        for name, scores in summary["groups"].items()
+    ]
+    return markdown(["system", "mixtures", *titles], rows) + "\n"
 
 
 def _cell(score: Mapping[str, Any], scale: float) -> str:

@@ -50,9 +50,6 @@ def bootstrap_means(
         NaN where an utterance has no score.
     targets : sequence, shape (utterances,), optional
         What is drawn with replacement, with all its utterances. Default: each utterance by itself.
-    seed : int
-        The same seed gives the same intervals.
-    resamples : int
     level : float
         Coverage of the interval.
 
@@ -99,17 +96,9 @@ def bootstrap_means(
 
 
 def wilcoxon_p(differences: np.ndarray) -> float | None:
-    """Two-sided p of the Wilcoxon signed-rank test that paired differences are symmetric about zero.
+    """Two-sided p of the Wilcoxon signed-rank test that paired differences, shape (values,), are symmetric about zero.
 
-    Arguments
-    ---------
-    differences : array, shape (utterances,)
-        NaN is left out. Zeros count as in Pratt's method.
-
-    Returns
-    -------
-    float or None
-        1.0 where all differences are zero; None with fewer than two of them.
+    NaN is left out, zeros count as in Pratt's method. 1.0 where all are zero; None with fewer than two of them.
 
     Example
     -------
@@ -130,14 +119,7 @@ def wilcoxon_p(differences: np.ndarray) -> float | None:
 def roc_auc(higher: np.ndarray, lower: np.ndarray) -> float | None:
     """Area under the ROC curve: the chance that a value of `higher` exceeds one of `lower`, ties counting half.
 
-    Arguments
-    ---------
-    higher, lower : array, shape (values,)
-
-    Returns
-    -------
-    float or None
-        None where one of them is empty.
+    Arrays have shape (values,). None where one of them is empty.
 
     Example
     -------
@@ -158,7 +140,6 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> 
     ---------
     confidence : array, shape (values,), in [0, 1]
     correct : array, shape (values,), bool
-    bins : int
 
     Returns
     -------
@@ -180,11 +161,6 @@ def expected_calibration_error(bins: Sequence[tuple[float, float, int]]) -> floa
     """Mean distance between confidence and share correct, bins weighed by their values; None without any.
 
     Paper: Guo et al., On calibration of modern neural networks, ICML 2017.
-
-    Arguments
-    ---------
-    bins : sequence
-        From `calibration`.
 
     Example
     -------

@@ -49,34 +49,21 @@ def summarise(
 ) -> dict[str, Any]:
     """Means with intervals, over all utterances and by SNR, condition and noise.
 
-    Arguments
-    ---------
-    rows : list of dict
-        From `read_scores` or a `Scorer`.
-    metrics : dict of Metric by name
-    settings : dict, optional
-        Kept in the summary; `seed` seeds the bootstrap, `system` names the system.
-    jobs : int
-        Processes that shared the cores.
-
-    Returns
-    -------
-    dict
+    The settings are kept in the summary: `seed` seeds the bootstrap, `system` names the system. `jobs` is the number of
+    processes that shared the cores.
     """
     settings = settings or {}
     seed = settings.get("seed", 0)
-    failures = [
-        {"id": row["id"], "status": row["status"], "reason": row["reason"]} for row in rows if row["status"] != "ok"
-    ]
+    threads = int(os.environ.get("OMP_NUM_THREADS") or cores()) if jobs == 1 else threads_per_job(jobs)
+    failures = [{key: row[key] for key in ("id", "status", "reason")} for row in rows if row["status"] != "ok"]
     conditions = group_keys(row["condition"] for row in rows)
 
     def cell(**wanted: Any) -> dict[str, Any]:
-        chosen = [row for row in rows if all(group_key(row[column]) == value for column, value in wanted.items())]
-        return _cell(chosen, metrics, seed)
+        return _cell([row for row in rows if in_group(row, wanted)], metrics, seed)
 
     def split(column: str, **wanted: Any) -> dict[str, Any]:
-        chosen = [row for row in rows if all(group_key(row[key]) == value for key, value in wanted.items())]
-        return {key: cell(**{column: key}, **wanted) for key in group_keys(row[column] for row in chosen)}
+        keys = group_keys(row[column] for row in rows if in_group(row, wanted))
+        return {key: cell(**{column: key}, **wanted) for key in keys}
 
     return {
         "format": 1,
@@ -103,9 +90,7 @@ def summarise(
             "processor": _processor(),
             "cores": cores(),
             "jobs": jobs,
-            "threads_per_job": int(os.environ.get("OMP_NUM_THREADS") or cores())
-            if jobs == 1
-            else threads_per_job(jobs),
+            "threads_per_job": threads,
             "device": settings.get("device", "cpu"),
         },
         "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "seed": seed, "resampled": "targets"},
@@ -130,8 +115,9 @@ def versions() -> dict[str, str]:
 def _cell(rows: list[Row], metrics: dict[str, Any], seed: int) -> dict[str, Any]:
     scores = []
     for name in metrics:
-        inputs = np.array([_number(row.get(f"{name}_input")) for row in rows])
-        outputs = np.array([_number(row.get(name)) for row in rows])
+        inputs, outputs = (
+            np.array([row.get(column) for row in rows], np.float64) for column in (f"{name}_input", name)
+        )
         scores += [inputs, outputs, outputs - inputs]
     intervals = bootstrap_means(np.stack(scores, axis=1), [row["target"] for row in rows], seed=seed)
     cells = {}
@@ -185,8 +171,9 @@ def group_key(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
+def in_group(row: Row, wanted: dict[str, str]) -> bool:
+    """Whether columns of a row are in the groups of these names."""
+    return all(group_key(row[column]) == value for column, value in wanted.items())
 
 
 def _processor() -> str:

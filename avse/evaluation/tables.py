@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,25 +151,20 @@ def markdown_table(
     shown = [
         (condition, snr)
         for condition in (conditions or dict.fromkeys(name for grid in grids for name in grid))
-        for snr in _snrs([grid.get(condition, {}) for grid in grids], snrs)
+        for snr in (
+            snrs_of(grid.get(condition, {}) for grid in grids) if snrs is None else [f"{snr:g}" for snr in snrs]
+        )
     ]
 
-    def row(name: str, grid: Mapping[str, Any], which: str) -> str:
+    def row(name: str, grid: Mapping[str, Any], which: str) -> list[str]:
         cells = [grid.get(condition, {}).get(snr, {}).get(metric, {}).get(which) for condition, snr in shown]
-        sign = which == "improvement"
-        texts = [
-            with_interval(one if interval or not one else {**one, "low": None}, about["unit"], sign) for one in cells
-        ]
-        return f"| {' | '.join([name, *texts])} |"
+        cells = cells if interval else [cell and {**cell, "low": None} for cell in cells]
+        return [name, *(with_interval(cell, about["unit"], which == "improvement") for cell in cells)]
 
     title = about["name"] + (" improvement" if value == "improvement" else "")
-    head = [title + (f" ({about['unit']})" if about["unit"] else "")]
-    head += [place(condition, snr) for condition, snr in shown]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    if noisy and value == "output":
-        lines.append(row("noisy", grids[0], "input"))
-    lines += [row(name, grid, value) for name, grid in zip(labels or [one["system"] for one in read], grids)]
-    return "\n".join(lines)
+    rows = [row("noisy", grids[0], "input")] if noisy and value == "output" else []
+    rows += [row(name, grid, value) for name, grid in zip(labels or [one["system"] for one in read], grids)]
+    return markdown([in_unit(title, about["unit"]), *(place(*names) for names in shown)], rows)
 
 
 def score_table(summary: Mapping[str, Any], title: str | None = None) -> Table:
@@ -191,8 +186,8 @@ def score_table(summary: Mapping[str, Any], title: str | None = None) -> Table:
     table.add_column("n", justify="right")
     metrics = {name: summary["metrics"][name] for name in scored_both(summary)}
     for about in metrics.values():
-        table.add_column(_header(about), justify="right")
-    groups = _places(summary["scores"])
+        table.add_column(header(about), justify="right")
+    groups = places_of(summary["scores"])
     for name, cell in [*groups, ("overall", summary["scores"]["overall"])]:
         texts = []
         for metric, about in metrics.items():
@@ -214,21 +209,23 @@ def score_table(summary: Mapping[str, Any], title: str | None = None) -> Table:
 
 def comparison_table(result: Mapping[str, Any]) -> Table:
     """Paired differences of `avse.evaluation.compare` for the terminal; green is better and red worse."""
+    from rich.markup import escape
+
     table = new_table(f"Differences from {result['baseline']} on {result['common']} common mixtures")
     for name in ("metric", "system", "", "n", "difference [95 %]", "p"):
         table.add_column(name, justify="left" if name in ("metric", "system", "") else "right")
     for metric in scored_both(result):
         about = result["metrics"][metric]
         for label, places in about["differences"].items():
-            groups = _places(places)
+            groups = places_of(places)
             for where, cell in [("overall", places["overall"]), *groups]:
                 clear = cell["low"] is not None and (cell["low"] > 0 or cell["high"] < 0)
                 better = clear and (cell["mean"] > 0) == about["higher_is_better"]
                 style = "" if not clear else "green" if better else "red"
-                text = _escape(with_interval(cell, about["unit"], sign=True, finer=1))
+                text = escape(with_interval(cell, about["unit"], sign=True, finer=1))
                 first = where == "overall"
                 table.add_row(
-                    _header(about) if first else "",
+                    header(about) if first else "",
                     label if first else "",
                     where,
                     str(cell["n"]),
@@ -248,37 +245,34 @@ def new_table(title: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        header_style="",
-    )
+    left: Any = {"title_justify": "left", "caption_justify": "left"}
+    return Table(title=title, title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="", **left)
 
 
-def _header(about: Mapping[str, Any]) -> str:
-    return about["name"] + (f" ({about['unit']})" if about["unit"] == "dB" else "")
+def in_unit(text: str, unit: str) -> str:
+    """A title with its unit in brackets, if it has one."""
+    return f"{text} ({unit})" if unit else text
 
 
-def _places(scores: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def header(about: Mapping[str, Any]) -> str:
+    """How a narrow column names a metric: only decibels are said."""
+    return in_unit(about["name"], about["unit"] if about["unit"] == "dB" else "")
+
+
+def places_of(scores: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Names and cells of all conditions and SNRs; none where there is only one that is everything."""
     grid = condition_grid(scores)
-    return (
-        [] if list(grid) == ["all"] else [(place(c, s), cell) for c, cells in grid.items() for s, cell in cells.items()]
-    )
+    if list(grid) == ["all"]:
+        return []
+    return [(place(condition, snr), cell) for condition, cells in grid.items() for snr, cell in cells.items()]
 
 
-def _snrs(cells: Sequence[Mapping[str, Any]], wanted: Sequence[float] | None) -> list[str]:
-    if wanted is not None:
-        return [f"{snr:g}" for snr in wanted]
-    levels = {snr for cell in cells for snr in cell}
-    return sorted(levels, key=lambda snr: float(snr or 0))
+def snrs_of(cells: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All SNRs among the columns of a grid, in order."""
+    return sorted({snr for row in cells for snr in row}, key=lambda snr: float(snr or 0))
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts in Markdown."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])

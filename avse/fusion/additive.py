@@ -13,8 +13,6 @@ from avse.plugins import register
 class Additive(Fusion):
     """`audio + W tanh(W_a audio + W_v video + b)`.
 
-    Arguments: `audio_dim` and `video_dim`; see `Fusion`.
-
     Example
     -------
     >>> fused, _ = Additive(8, 6)(torch.randn(2, 5, 8), torch.randn(2, 5, 6), torch.ones(2, 5, dtype=torch.bool))

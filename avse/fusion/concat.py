@@ -13,8 +13,6 @@ from avse.plugins import register
 class Concat(Fusion):
     """`audio + W2 act(W1 [audio; video])`: concatenation, the field's most common fusion, in residual form.
 
-    Arguments: `audio_dim` and `video_dim`; see `Fusion`.
-
     Example
     -------
     >>> fused, _ = Concat(8, 6)(torch.randn(2, 5, 8), torch.randn(2, 5, 6), torch.ones(2, 5, dtype=torch.bool))

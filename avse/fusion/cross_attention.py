@@ -16,8 +16,6 @@ class CrossAttention(Fusion):
 
     Arguments
     ---------
-    audio_dim, video_dim : int
-        See `Fusion`.
     heads : int
         Divides `audio_dim`.
     context : int

@@ -13,8 +13,6 @@ from avse.plugins import register
 class FiLM(Fusion):
     """Feature-wise linear modulation: `audio + gamma(video) * norm(audio) + beta(video)`.
 
-    Arguments: `audio_dim` and `video_dim`; see `Fusion`.
-
     Example
     -------
     >>> fused, _ = FiLM(8, 6)(torch.randn(2, 5, 8), torch.randn(2, 5, 6), torch.ones(2, 5, dtype=torch.bool))

@@ -15,8 +15,6 @@ class Gated(Fusion):
 
     Arguments
     ---------
-    audio_dim, video_dim : int
-        See `Fusion`.
     bias : float
         Initial bias of the gate; negative: nearly closed at first.
 

@@ -12,8 +12,6 @@ from avse.plugins import register
 class NoFusion(Fusion):
     """Leaves the video out: the audio-only twin of every audio-visual system.
 
-    Arguments: `audio_dim` and `video_dim`; see `Fusion`.
-
     Example
     -------
     >>> audio = torch.randn(1, 4, 8)

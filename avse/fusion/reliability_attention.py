@@ -23,8 +23,6 @@ class ReliabilityAttention(Fusion):
 
     Arguments
     ---------
-    audio_dim, video_dim : int
-        See `Fusion`.
     heads : int
         Divides `audio_dim`.
     context : int

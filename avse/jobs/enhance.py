@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, video_frames
 from avse.errors import AvseError
 from avse.files import write_json
-from avse.jobs.files import default_output, find_media, targets_of, timed
+from avse.jobs.files import clock, default_output, find_media, rounded, targets_of, timed
 from avse.model import Model, load
 from avse.overlap import CHUNK_SECONDS, OVERLAP_SECONDS
 from avse.workers import run_all
@@ -19,9 +18,13 @@ from avse.workers import run_all
 if TYPE_CHECKING:
     import numpy as np
     from rich.progress import Progress
+    from typing_extensions import Unpack
+
+    from avse.model import Reading
 
 # A longer plot is unreadable, and would need the whole clip in memory.
 _PLOT_SECONDS = 120
+_Task = tuple[Path, dict[str, Any]]  # a file, and arguments of `enhance_file`
 
 
 @dataclass
@@ -67,14 +70,10 @@ def enhance_file(
     source: str | Path,
     output: str | Path | None = None,
     *,
-    video: str | Path | None = None,
-    use_video: bool = True,
-    roi: str = "auto",
-    face: str | int = "largest",
-    tracker: str | None = None,
     plot: str | Path | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
     progress: Progress | None = None,
+    **reading: Unpack[Reading],
 ) -> Report:
     """Enhance a file of any length in bounded memory.
 
@@ -86,18 +85,14 @@ def enhance_file(
     output : path, optional
         File to write: .wav, .flac or another audio format for the speech alone; a video format for the unchanged
         video with the new audio. Default: `<name>.enhanced<suffix>` beside the source.
-    video : path, optional
-        A separate video of the speaker's face.
-    use_video : bool
-        False: audio only.
-    roi, face, tracker : str
-        See `avse.media.read_clip`.
     plot : path, optional
         Plot of the spectrograms over the reliability (of the first two minutes).
     chunk_seconds : float
         Length of the chunks in which a longer file is processed.
     progress : rich.progress.Progress, optional
         Where to show how far it is.
+    video, use_video, roi, face, tracker :
+        How the video of the face is read: see `avse.media.read_clip`.
 
     Returns
     -------
@@ -116,7 +111,7 @@ def enhance_file(
     shown: dict[str, list[np.ndarray]] = {"noisy": [], "enhanced": []}
     reliability: list[float] = []
     valid: list[bool] = []
-    with open_clip(source, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker) as reader:
+    with open_clip(source, **reading) as reader:
         task = None if progress is None else progress.add_task(source.name, total=reader.info.duration)
 
         def chunks() -> Iterator[Any]:
@@ -138,9 +133,8 @@ def enhance_file(
                     progress.update(task, completed=written / SAMPLE_RATE)
                 yield piece.speech.numpy()
 
-        began = time.perf_counter()
-        write_enhanced(reader, output, speech())
-        timings["write"] = time.perf_counter() - began - timings["read"] - timings["enhance"]
+        with clock(timings, "write"):
+            write_enhanced(reader, output, speech())
         seconds = reader.samples / reader.info.sample_rate
         if plot is not None:
             _plot(plot, shown, reliability, valid, title=source.name)
@@ -153,7 +147,7 @@ def enhance_file(
             video=None if reader.info.video_path is None else str(reader.info.video_path),
             valid_share=sum(valid) / max(1, len(valid)),
             reliability=[round(value, 4) for value in reliability],
-            timings={name: round(value, 4) for name, value in timings.items()},
+            timings=rounded(timings),
             real_time_factor=round(sum(timings.values()) / max(seconds, 1e-9), 4),
             warnings=list(reader.info.warnings),
         )
@@ -164,17 +158,13 @@ def enhance_files(
     *,
     output: str | Path | None = None,
     model: str | Path = "avse-small",
-    video: str | Path | None = None,
-    use_video: bool = True,
-    roi: str = "auto",
-    face: str | int = "largest",
-    tracker: str | None = None,
     plot: str | Path | None = None,
     json_path: str | Path | None = None,
     device: str = "cpu",
     jobs: int = 1,
     overrides: dict[str, Any] | None = None,
     show_progress: bool = True,
+    **reading: Unpack[Reading],
 ) -> tuple[list[Report], dict[str, str]]:
     """Enhance files, folders and patterns.
 
@@ -186,8 +176,6 @@ def enhance_files(
         For one file: the file to write, or a folder. For several: a folder.
     model : str or path
         See `avse.load`.
-    video, use_video, roi, face, tracker :
-        As in `enhance_file`; `video` goes with one input only.
     plot : path, optional
         For one file: the plot. For several: a folder.
     json_path : path, optional
@@ -198,6 +186,8 @@ def enhance_files(
     overrides : dict, optional
         Changes of the model's recipe: see `avse.load`.
     show_progress : bool
+    video, use_video, roi, face, tracker :
+        As in `enhance_file`; `video` goes with one input only.
 
     Returns
     -------
@@ -212,33 +202,22 @@ def enhance_files(
     """
     sources = find_media(inputs)
     several = len(sources) > 1
-    if several and video is not None:
+    if several and reading.get("video") is not None:
         raise AvseError(f"--video goes with one input; {len(sources)} were given.")
     targets = targets_of(sources, output, lambda source: default_output(source).name, "output")
     plots = targets_of(sources, plot, lambda source: f"{source.stem}.png", "plot") if plot is not None else {}
-    tasks: list[tuple[Path, dict[str, Any]]] = [
-        (
-            source,
-            {
-                "output": targets[source],
-                "video": video,
-                "use_video": use_video,
-                "roi": roi,
-                "face": face,
-                "tracker": tracker,
-                "plot": plots.get(source),
-            },
-        )
-        for source in sources
+    tasks: list[_Task] = [
+        (source, {**reading, "output": targets[source], "plot": plots.get(source)}) for source in sources
     ]
     loaded = load(model, device, overrides)  # a model that cannot be loaded is told once, here
     parallel = jobs > 1 and several
     reports: dict[Path, Report] = {}
     failures: dict[str, str] = {}
     with _progress_bar(show_progress, seconds=not parallel) as progress:
+        done: Iterable[tuple[_Task, Any]]
         if parallel:
-            bar = progress.add_task("Enhancing", total=len(tasks))
             done = run_all(_Worker, (model, device, overrides), tasks, jobs)
+            done = progress.track(done, total=len(tasks), description="Enhancing")
         else:
             done = _one_by_one(tasks, loaded, progress)
         for (source, _), result in done:
@@ -246,8 +225,6 @@ def enhance_files(
                 reports[source] = result
             else:
                 failures[str(source)] = str(result)
-            if parallel:
-                progress.advance(bar)
     ordered = [reports[source] for source in sources if source in reports]
     if json_path is not None:
         write_json(json_path, [asdict(report) for report in ordered])
@@ -270,13 +247,11 @@ class _Worker:
     def __init__(self, *model: Any) -> None:
         self.model = load(*model)
 
-    def __call__(self, task: tuple[Path, dict[str, Any]]) -> Report:
+    def __call__(self, task: _Task) -> Report:
         return enhance_file(self.model, task[0], **task[1])
 
 
-def _one_by_one(
-    tasks: Sequence[tuple[Path, dict[str, Any]]], model: Model, progress: Progress
-) -> Iterator[tuple[tuple[Path, dict[str, Any]], Report | AvseError]]:
+def _one_by_one(tasks: Sequence[_Task], model: Model, progress: Progress) -> Iterator[tuple[_Task, Any]]:
     for source, arguments in tasks:
         try:
             yield (source, arguments), enhance_file(model, source, progress=progress, **arguments)
@@ -294,11 +269,5 @@ def _plot(
     noisy, enhanced = np.concatenate(shown["noisy"]), np.concatenate(shown["enhanced"])
     samples = min(len(noisy), len(enhanced), _PLOT_SECONDS * SAMPLE_RATE)
     frames = video_frames(samples)
-    plot_estimate(
-        path,
-        noisy[:samples],
-        enhanced[:samples],
-        reliability=np.asarray(reliability[:frames]),
-        valid=np.asarray(valid[:frames]),
-        title=title,
-    )
+    video = {"reliability": np.asarray(reliability[:frames]), "valid": np.asarray(valid[:frames])}
+    plot_estimate(path, noisy[:samples], enhanced[:samples], **video, title=title)

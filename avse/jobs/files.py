@@ -5,14 +5,16 @@ from __future__ import annotations
 import glob
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from avse.errors import AvseError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".wma", ".aiff")
 MEDIA_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".m4v", ".ts", ".flv", *AUDIO_SUFFIXES)
 _MARK = ".enhanced"
+_END = object()
 _Piece = TypeVar("_Piece")
 
 
@@ -75,6 +77,16 @@ def targets_of(
     return targets
 
 
+@contextmanager
+def clock(timings: dict[str, float], name: str) -> Iterator[None]:
+    """Add the seconds that a block takes to `timings[name]`, but for those that it adds to other names."""
+    began, before = time.perf_counter(), sum(timings.values())
+    try:
+        yield
+    finally:
+        timings[name] = timings.get(name, 0.0) + time.perf_counter() - began - (sum(timings.values()) - before)
+
+
 def timed(pieces: Iterable[_Piece], timings: dict[str, float], name: str) -> Iterator[_Piece]:
     """Pieces as they come; the seconds they took are added to `timings[name]`, but for those of other names.
 
@@ -84,11 +96,13 @@ def timed(pieces: Iterable[_Piece], timings: dict[str, float], name: str) -> Ite
     """
     iterator = iter(pieces)
     while True:
-        began, before = time.perf_counter(), sum(timings.values())
-        try:
-            piece = next(iterator)
-        except StopIteration:
+        with clock(timings, name):
+            piece = next(iterator, _END)
+        if piece is _END:
             return
-        finally:
-            timings[name] += time.perf_counter() - began - (sum(timings.values()) - before)
-        yield piece
+        yield cast(_Piece, piece)
+
+
+def rounded(timings: dict[str, float]) -> dict[str, float]:
+    """Timings as a report states them."""
+    return {name: round(seconds, 4) for name, seconds in timings.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from avse import compatibility
 from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
+from avse.jobs.files import clock, rounded
 from avse.media import Speaker, find_speakers
 from avse.model import Model, load
 from avse.overlap import CHUNK_SECONDS
@@ -141,32 +141,31 @@ def separate_file(
     folder = source.with_name(f"{source.stem}.separated") if output is None else Path(output)
     if folder.exists() and not folder.is_dir():
         raise AvseError(f"{folder}: is a file; --output names a folder, which gets an audio file for each speaker.")
-    began = time.perf_counter()
-    visible = find_speakers(source, videos, others=others, roi=roi, tracker=tracker)
-    read = time.perf_counter()
-    used = load(model, device, overrides) if not isinstance(model, Model) else model
-    estimate = used.separate_clips(
-        [one.clip for one in visible], [name or None for name in speakers], chunk_seconds=chunk_seconds
-    )
-    separated = time.perf_counter()
-    mixture = visible[0].clip.audio
-    names = [_file_name(one.name) for one in visible]
+    timings: dict[str, float] = {}
+    with clock(timings, "read"):
+        visible = find_speakers(source, videos, others=others, roi=roi, tracker=tracker)
+    clips = [speaker.clip for speaker in visible]
+    with clock(timings, "separate"):
+        loaded = model if isinstance(model, Model) else load(model, device, overrides)
+        estimate = loaded.separate_clips(clips, [name or None for name in speakers], chunk_seconds=chunk_seconds)
+    mixture = clips[0].audio
+    names = [re.sub(r"[^\w.-]+", "_", speaker.name) for speaker in visible]
     files = [folder / f"{source.stem}.{name}.wav" for name in [*names, REST]]
-    report = SeparationReport(
-        input=str(source),
-        rest=str(files[-1]),
-        model=used.name,
-        seconds=len(mixture) / SAMPLE_RATE,
-        speakers=[_separated(one, estimate, place, files[place]) for place, one in enumerate(visible)],
-        timings={"read": round(read - began, 4), "separate": round(separated - read, 4)},
-        warnings=_warnings(visible),
-    )
     with ExitStack() as stack:
         paths = [stack.enter_context(atomic_path(file)) for file in files]
         report_path = None if json_path is None else stack.enter_context(atomic_path(json_path))
-        for path, audio in zip(paths, quantised(mixture, estimate.speech.numpy())):
-            _write(path, audio)
-        report.timings["write"] = round(time.perf_counter() - separated, 4)
+        with clock(timings, "write"):
+            for path, audio in zip(paths, quantised(mixture, estimate.speech.numpy())):
+                _write(path, audio)
+        report = SeparationReport(
+            input=str(source),
+            rest=str(files[-1]),
+            model=loaded.name,
+            seconds=len(mixture) / SAMPLE_RATE,
+            speakers=[_separated(speaker, estimate, place, files[place]) for place, speaker in enumerate(visible)],
+            timings=rounded(timings),
+            warnings=_warnings(visible),
+        )
         if report_path is not None:
             written = {"talkers" if key == "speakers" else key: value for key, value in asdict(report).items()}
             report_path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
@@ -229,22 +228,14 @@ def _separated(speaker: Speaker, estimate: Estimate, place: int, file: Path) -> 
 
 
 def _warnings(speakers: Sequence[Speaker]) -> list[str]:
-    messages = []
-    if not any(one.clip.valid.any() for one in speakers):
-        messages.append(
-            "No mouth is seen anywhere. The speakers are told apart by audio alone, and who is who is unknown."
-        )
-    else:
-        messages += [
-            f"{one.name}: no mouth is seen in {one.video}; this speaker is one of the others."
-            for one in speakers
-            if one.video is not None and not one.clip.valid.any()
-        ]
-    unseen = sum(not one.clip.valid.any() for one in speakers)
-    if 1 < unseen < len(speakers):
-        messages.append(f"{unseen} speakers are not seen: who of them is who is unknown.")
+    unseen = [speaker for speaker in speakers if not speaker.clip.valid.any()]
+    if len(unseen) == len(speakers):
+        return ["No mouth is seen anywhere. The speakers are told apart by audio alone, and who is who is unknown."]
+    messages = [
+        f"{speaker.name}: no mouth is seen in {speaker.video}; this speaker is one of the others."
+        for speaker in unseen
+        if speaker.video is not None
+    ]
+    if len(unseen) > 1:
+        messages.append(f"{len(unseen)} speakers are not seen: who of them is who is unknown.")
     return messages
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -252,27 +253,23 @@ class VideoSource:
         shown, converted = self._first, None
         following = next(self._frames, None)
         index = 0
+        # One frame longer than the last: lossy codecs pad the audio to whole packets, beyond the end of the video.
+        last_hold = 1 / (self.fps or VIDEO_RATE) + 1 / VIDEO_RATE
         while shown is not None:
             at = zero + (index + 0.5) / VIDEO_RATE
             while following is not None and _time(following) <= at:
                 shown, converted, following = following, None, next(self._frames, None)
-            hold = min(_LONGEST_HOLD, _time(following) - _time(shown)) if following is not None else self._last_hold()
-            if at < _time(shown):
-                yield None
-            elif at < _time(shown) + hold:
+            hold = last_hold if following is None else _time(following) - _time(shown)
+            end = _time(shown) + min(_LONGEST_HOLD, hold)
+            if _time(shown) <= at < end:
                 converted = converted or self._frame(shown)
                 yield converted
             else:
                 yield None
-                if following is None:
+                if following is None and at >= end:
                     break
             index += 1
-        while True:
-            yield None
-
-    def _last_hold(self) -> float:
-        # One frame longer than the last: lossy codecs pad the audio to whole packets, beyond the end of the video.
-        return min(_LONGEST_HOLD, (1 / self.fps if self.fps else 1 / VIDEO_RATE) + 1 / VIDEO_RATE)
+        yield from repeat(None)
 
     def _frame(self, frame: Any) -> Frame:
         import cv2

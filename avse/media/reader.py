@@ -224,9 +224,9 @@ def open_clip(
         raise AvseError(f"roi {roi!r}: must be auto, face, or mouth.")
     audio = audio_source(path, silent)
     info = MediaInfo(audio.path, None, audio.rate, audio.channels, audio.duration, audio.start)
-    source = _video_source(audio, video) if use_video else None
-    if source is None:
+    if not use_video or (video is None and video_stream(audio.container) is None):
         return ClipReader(audio, None, None, info)
+    source = VideoSource(audio.path if video is None else video)
     info.video_path, info.video_start = source.path, source.start
     info.fps, info.size, info.rotation = source.fps, source.size, source.rotation
     return ClipReader(audio, source, MouthCropper(tracker_of(tracker), face, roi), info)
@@ -308,12 +308,6 @@ def parse_face(face: str | int | tuple[float, ...]) -> str | int | tuple[float, 
     if isinstance(face, tuple) and len(face) == 4 and np.isfinite(face).all() and min(face[2:]) > 0:
         return face
     raise wrong
-
-
-def _video_source(audio: AudioSource | SilentSource, video: str | Path | None) -> VideoSource | None:
-    if video is not None:
-        return VideoSource(video)
-    return VideoSource(audio.path) if video_stream(audio.container) is not None else None
 
 
 def tracker_of(tracker: str | MouthTracker | None) -> Any:

@@ -85,9 +85,8 @@ def _session() -> Any:
         import onnxruntime
         import speechmos
     except ImportError as error:
-        raise AvseError(
-            f"DNSMOS needs the package {error.name}, which is not installed: pip install 'avse[dnsmos]'"
-        ) from None
+        problem = f"DNSMOS needs the package {error.name}, which is not installed"
+        raise AvseError(f"{problem}: pip install 'avse[dnsmos]'") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     network = Path(speechmos.__file__).parent / "dnsmos_models" / "sig_bak_ovr.onnx"

@@ -38,12 +38,7 @@ class SISDR(Metric):
 
 @register("metric", "si_sdr_improvement")
 class SISDRImprovement(SISDR):
-    """SI-SDR of the estimate less that of the noisy audio, in dB.
-
-    Raises
-    ------
-    AvseError
-        If a signal is silent: the ratio is then undefined.
+    """SI-SDR of the estimate less that of the noisy audio, in dB; see `si_sdr`.
 
     Example
     -------

@@ -45,9 +45,8 @@ class STOI(Metric):
         check_audio(clean=clean, estimate=estimate)
         clean, estimate = np.asarray(clean, np.float64), np.asarray(estimate, np.float64)
         if clean.size < SAMPLE_RATE * 0.4:
-            raise AvseError(
-                f"{clean.size / SAMPLE_RATE:.3f} s is too short for {self.name}, which needs 0.4 s of speech"
-            )
+            seconds = clean.size / SAMPLE_RATE
+            raise AvseError(f"{seconds:.3f} s is too short for {self.name}, which needs 0.4 s of speech")
         state = np.random.get_state()
         np.random.seed(0)  # pystoi adds random numbers of 1e-16 to ESTOI: without a seed, no two scores are equal
         with warnings.catch_warnings():

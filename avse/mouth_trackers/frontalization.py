@@ -122,9 +122,8 @@ class Frontalization(MouthTracker):
             try:
                 found = fit(landmarks[None], self._model, mu=self.mu, nu=self.nu, iterations=_ROUNDS)
             except ValueError as error:
-                raise AvseError(
-                    f"mouth_tracker/frontalization: the shape model is of other landmarks: {error}"
-                ) from error
+                problem = f"the shape model is of other landmarks: {error}"
+                raise AvseError(f"mouth_tracker/frontalization: {problem}") from error
             sure = float(confidence(found, landmarks[None], self._model, nu=self.nu)[0])
             kept = self._fits[id(face)] = (face, found, sure)
             if len(self._fits) > _KEPT:
@@ -137,9 +136,8 @@ class Frontalization(MouthTracker):
         """Depth of the frontal face on a coarse grid over the crop, and the side of the crop, at a frame."""
         known = self._smoothed
         if known is None or len(known[0]) != len(faces) or any(a is not b for a, b in zip(known[0], faces)):
-            joined = PoseFit(
-                *(np.concatenate([getattr(one, name) for one in fits]) for name in PoseFit.__dataclass_fields__)
-            )
+            fields = zip(*(vars(pose).values() for pose in fits))
+            joined = PoseFit(*map(np.concatenate, fields))
             known = self._smoothed = faces, self._model.shapes(smooth(joined, self._model, frames)), {}
         _, shapes, surfaces = known
         after = int(np.clip(np.searchsorted(frames, index), 0, len(frames) - 1))
@@ -175,10 +173,7 @@ def _middle(shape: np.ndarray, model: ShapeModel, *parts: str) -> np.ndarray:
 
 
 def _surface(shape: np.ndarray, model: ShapeModel) -> tuple[np.ndarray, float]:
-    """Depth of a frontal face over the crop, from that of the mouth's corners, and the side of the crop.
-
-    A smoothing thin-plate spline through the landmarks in and around the crop.
-    """
+    """Depth of a frontal face over the crop from the mouth's corners, a smooth spline, and the side of the crop."""
     from scipy.interpolate import RBFInterpolator
 
     left, right = (_middle(shape, model, part) for part in ("eye_left", "eye_right"))
@@ -210,17 +205,7 @@ def _offsets(depth: np.ndarray, side: float, rotation: np.ndarray) -> np.ndarray
 
 
 def _hidden(places: np.ndarray, width: float) -> np.ndarray:
-    """Hidden pixels: those from which on, away from the middle, positions in a row hardly increase.
-
-    A margin is added beside the mouth, and the border is smoothed over rows, so that it runs through skin and not along
-    the edge of the face.
-
-    Arguments
-    ---------
-    places : array, shape (88, 88)
-    width : float
-        Distance between neighbouring pixels on a frontal face.
-    """
+    """Hidden pixels: those from which on, away from the middle, positions (88, 88) increase by little of a width."""
     import cv2
 
     rises = np.diff(places, axis=1)
@@ -231,6 +216,7 @@ def _hidden(places: np.ndarray, width: float) -> np.ndarray:
         (hidden[:, half - 1 :: -1], rises[:, half - 1 :: -1]),
     ):
         seen, surely = (_until(outwards < share * width) for share in (_THINNEST, _STEEP))
+        # A margin beside the mouth and a border smoothed over rows lead through skin, not along the edge of the face.
         surely = np.where(surely < half, surely - _MARGIN, half).astype(np.float32)
         smooth = cv2.blur(surely[:, None], (1, _BORDER), borderType=cv2.BORDER_REPLICATE)[:, 0]
         side[:] = np.arange(half) >= np.maximum(np.minimum(surely, smooth), np.minimum(seen, _LIPS))[:, None]

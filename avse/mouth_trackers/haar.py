@@ -45,10 +45,8 @@ class Haar(MouthTracker):
 
         if self._cascades is None:
             folder = cv2.data.haarcascades  # type: ignore[attr-defined]
-            self._cascades = tuple(
-                cv2.CascadeClassifier(folder + name)
-                for name in ("haarcascade_frontalface_default.xml", "haarcascade_eye.xml")
-            )
+            names = ("haarcascade_frontalface_default.xml", "haarcascade_eye.xml")
+            self._cascades = tuple(cv2.CascadeClassifier(folder + name) for name in names)
         faces, eyes = self._cascades
         grey = cv2.equalizeHist(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
         smallest = int(max(24, self.min_face * min(grey.shape), min_size))
@@ -61,10 +59,8 @@ class Haar(MouthTracker):
             side = max(8, width // 6)
             boxes_of_eyes = eyes.detectMultiScale(top, 1.1, 3, minSize=(side, side), maxSize=(width // 2, width // 2))
             pair = _eyes(np.array([x, y], dtype=float), width, boxes_of_eyes)
-            # Reject levels grow with the confidence from about 0 to 10.
-            detections.append(
-                _face((float(x), float(y), float(width), float(height)), pair, 1 - float(np.exp(-weight / 3)))
-            )
+            score = 1 - float(np.exp(-weight / 3))  # reject levels grow with the confidence from about 0 to 10
+            detections.append(_face((float(x), float(y), float(width), float(height)), pair, score))
         return detections
 
 

@@ -50,17 +50,14 @@ class MTCNN(MouthTracker):
 
         if self._networks is None:
             folder = _weights()
-            self._networks = [
-                cv2.dnn.readNetFromONNX(str(folder / f"{name}.onnx")) for name in ("pnet", "rnet", "onet")
-            ]
+            files = [folder / f"{name}.onnx" for name in ("pnet", "rnet", "onet")]
+            self._networks = [cv2.dnn.readNetFromONNX(str(file)) for file in files]
         if min(frame.shape[:2]) < _CELL:
             return []
         gain = _WHITE / max(float(np.percentile(frame[::4, ::4], 99)), _WHITE / _MAX_GAIN)
         if gain > 1.5:  # the networks were trained on well-lit faces
             frame = cv2.convertScaleAbs(frame, alpha=gain)
-        boxes = self._propose(frame, min_size)
-        boxes = self._refine(frame, boxes)
-        return self._landmarks(frame, boxes)
+        return self._landmarks(frame, self._refine(frame, self._propose(frame, min_size)))
 
     def _propose(self, frame: np.ndarray, min_size: float) -> np.ndarray:
         """First network, over an image pyramid: candidate boxes, shape (candidates, 4), as corners."""

@@ -41,15 +41,7 @@ class LocalCrossAttention(nn.Module):
         self.position = nn.Parameter((-4.0 * distance).repeat(heads, 1))
 
     def forward(self, query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """What each frame attends to, shape (batch, frames, query_dim).
-
-        Arguments
-        ---------
-        query : tensor, shape (batch, frames, query_dim)
-        keys : tensor, shape (batch, frames, key_dim)
-        valid : tensor, shape (batch, frames), bool
-            Keys that may be seen.
-        """
+        """Attend to valid keys, (batch, frames, key_dim): queries of shape (batch, frames, query_dim) to the same."""
         frames = query.shape[1]
         split = lambda stream: stream.unflatten(2, (self.heads, -1)).transpose(1, 2)
         key, value = (split(part) for part in self.key_value(keys).chunk(2, dim=2))

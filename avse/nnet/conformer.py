@@ -57,14 +57,7 @@ class ConformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The output of the block, shape (batch, frames, channels).
-
-        Arguments
-        ---------
-        hidden : tensor, shape (batch, frames, channels)
-        mask : tensor, shape (batch, frames), bool
-            False beyond a clip's end.
-        """
+        """(batch, frames, channels) to the same; `mask` is false beyond a clip's end."""
         gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * mask[..., None]
         local = self.depthwise(F.pad(gated.transpose(1, 2), self.padding)).transpose(1, 2)
         hidden = hidden + self.dropout(self.conv_out(F.silu(local)))

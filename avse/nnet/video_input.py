@@ -80,8 +80,7 @@ class VideoInput(nn.Module):
         super().__init__()
         if SAMPLES_PER_FRAME % hop:
             raise ValueError(f"hop must divide {SAMPLES_PER_FRAME}, got {hop}.")
-        if (visual_frontend is None) != (fusion is None):
-            raise ValueError("give both visual_frontend and fusion, or neither (audio only).")
+        _check_both(visual_frontend, fusion)
         self.fft_size, self.hop, self.ratio = fft_size, hop, SAMPLES_PER_FRAME // hop
         self.visual_frontend: VisualFrontend | None = None
         self.fusions = nn.ModuleDict()
@@ -92,12 +91,7 @@ class VideoInput(nn.Module):
         video_dim = self.visual_frontend.output_dim
         if not isinstance(fusion, Fusion):
             fusion = fusion(audio_dim=audio_dim, video_dim=video_dim)
-        if (fusion.audio_dim, fusion.video_dim) != (audio_dim, video_dim):
-            raise ValueError(
-                f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but {what} is {audio_dim} "
-                f"and the visual front-end's output_dim {video_dim}. They must agree: set the fusion's audio_dim to "
-                f"{audio_dim} and video_dim to {video_dim}, or give the fusion with !name: and without either."
-            )
+        check_fusion(self.visual_frontend, fusion, audio_dim, what)
         for number, place in enumerate(places):
             copied = deepcopy(fusion) if number else fusion
             self.fusions[place] = NormalisedFusion(copied) if normalised else copied
@@ -172,20 +166,9 @@ class VideoInput(nn.Module):
     def add_reliability_loss(
         self, terms: dict[str, torch.Tensor], reliability: torch.Tensor, batch: Batch, context: Context
     ) -> dict[str, torch.Tensor]:
-        """Terms of a loss, and that of the reliability where the fusion estimates it and the truth is known.
+        """Terms of a loss, and `reliability` where the fusion estimates it and the truth is known.
 
-        Arguments
-        ---------
-        terms : dict of str to scalar tensor
-            `loss` grows by a tenth of the new term.
-        reliability : tensor, shape (batch, frames)
-        batch : Batch
-        context : Context
-
-        Returns
-        -------
-        dict of str to scalar tensor
-            With `reliability`; see `reliability_loss`.
+        `loss` grows by a tenth of the new term; see `reliability_loss`.
         """
         if batch.video_is_clean is None or not reliability.requires_grad:  # as of a fusion that does not estimate it
             return terms
@@ -196,6 +179,25 @@ class VideoInput(nn.Module):
     def _parts(self) -> list[VisualFrontend | Fusion]:
         fusions = [fusion for fusion in self.fusions.values() if isinstance(fusion, Fusion)]
         return [self.visual_frontend, *fusions] if self.visual_frontend is not None else []
+
+
+def check_fusion(visual_frontend: VisualFrontend | None, fusion: Fusion | None, audio_dim: int, what: str) -> None:
+    """Refuse, with a ValueError, a fusion that does not fit between audio features (`what`) and a visual front-end."""
+    _check_both(visual_frontend, fusion)
+    if visual_frontend is None or fusion is None:
+        return
+    video_dim = visual_frontend.output_dim
+    if (fusion.audio_dim, fusion.video_dim) != (audio_dim, video_dim):
+        raise ValueError(
+            f"fusion has audio_dim {fusion.audio_dim} and video_dim {fusion.video_dim}, but {what} is {audio_dim} "
+            f"and the visual front-end's output_dim {video_dim}. They must agree: set the fusion's audio_dim to "
+            f"{audio_dim} and video_dim to {video_dim}, or give the fusion with !name: and without either."
+        )
+
+
+def _check_both(visual_frontend: object | None, fusion: object | None) -> None:
+    if (visual_frontend is None) != (fusion is None):
+        raise ValueError("give both visual_frontend and fusion, or neither (audio only).")
 
 
 class NormalisedFusion(Fusion):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from avse.contracts.sampler import Expected, Sampler
 from avse.contracts.sde import Sde
@@ -17,12 +17,7 @@ class Ancestral(Sampler):
 
         y'  ~  N_c( D + (r'/r)^2 (y - D),  r'^2 (r^2 - r'^2) / r^2 ),     D = E[speech | state]
 
-    It allows longer steps than that of Euler and Maruyama. States are complex (batch, frames, bins).
-
-    Arguments
-    ---------
-    steps : int
-        Moves from noise to speech; each asks the network once.
+    It allows longer steps than that of Euler and Maruyama.
 
     Example
     -------
@@ -33,14 +28,8 @@ class Ancestral(Sampler):
     paper = "Ho, Jain and Abbeel, Denoising diffusion probabilistic models, 2020"
 
     def move(
-        self,
-        state: torch.Tensor,
-        time: torch.Tensor,
-        following: torch.Tensor,
-        expected: Expected,
-        sde: Sde,
-        memory: dict[str, torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, state: Tensor, time: Tensor, following: Tensor, expected: Expected, sde: Sde, memory: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         scale, after = sde.marginal(time)[0], sde.marginal(following)[0]
         ratio, later = sde.ratio(time), sde.ratio(following)
         shrink = (later / ratio).square()

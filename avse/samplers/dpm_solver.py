@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from avse.contracts.sampler import Expected, Sampler
 from avse.contracts.sde import Sde
@@ -15,13 +15,7 @@ class DPMSolver(Sampler):
 
         y' = (r'/r) y + (1 - r'/r) (D + (D - D_before) h / (2 h_before)),     h = log(r / r')
 
-    With y = s / scale, r = std / scale and D = E[speech | state]. Only the first state is random. States are complex
-    (batch, frames, bins).
-
-    Arguments
-    ---------
-    steps : int
-        Moves from noise to speech; each asks the network once.
+    With y = s / scale, r = std / scale and D = E[speech | state]. Only the first state is random.
 
     Example
     -------
@@ -36,14 +30,8 @@ class DPMSolver(Sampler):
         super().__init__(steps)
 
     def move(
-        self,
-        state: torch.Tensor,
-        time: torch.Tensor,
-        following: torch.Tensor,
-        expected: Expected,
-        sde: Sde,
-        memory: dict[str, torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, state: Tensor, time: Tensor, following: Tensor, expected: Expected, sde: Sde, memory: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         scale, after = (sde.marginal(moment)[0][:, None, None] for moment in (time, following))
         shrink = (sde.ratio(following) / sde.ratio(time))[:, None, None]
         speech, length = expected(state, time), -shrink.log()

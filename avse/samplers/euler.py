@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from avse.contracts.sampler import Expected, Sampler
 from avse.contracts.sde import Sde
@@ -13,13 +13,7 @@ from avse.plugins import register
 class Euler(Sampler):
     """The ordinary equation that has the same marginals, dy / dr = (y - D) / r, in steps of Euler.
 
-    y = s / scale and r = std / scale; D = E[speech | state]. Only the first state is random. States are complex
-    (batch, frames, bins).
-
-    Arguments
-    ---------
-    steps : int
-        Moves from noise to speech; each asks the network once.
+    y = s / scale and r = std / scale; D = E[speech | state]. Only the first state is random.
 
     Example
     -------
@@ -32,14 +26,8 @@ class Euler(Sampler):
     order = 1
 
     def move(
-        self,
-        state: torch.Tensor,
-        time: torch.Tensor,
-        following: torch.Tensor,
-        expected: Expected,
-        sde: Sde,
-        memory: dict[str, torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, state: Tensor, time: Tensor, following: Tensor, expected: Expected, sde: Sde, memory: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         scale, after = (sde.marginal(moment)[0][:, None, None] for moment in (time, following))
         ratio, later = (sde.ratio(moment)[:, None, None] for moment in (time, following))
         noisy = state / scale
@@ -54,13 +42,6 @@ class Euler(Sampler):
 @register("sampler", "heun")
 class Heun(Euler):
     """As `euler`, with the mean of the gradients at both ends of each step: second order, twice the work.
-
-    States are complex (batch, frames, bins).
-
-    Arguments
-    ---------
-    steps : int
-        Moves from noise to speech; each asks the network twice.
 
     Example
     -------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from avse.contracts.sampler import Expected, Noise, Sampler, score_of
 from avse.contracts.sde import Sde
@@ -16,14 +16,11 @@ class PredictorCorrector(Sampler):
         correct   s + (snr std)^2 score + sqrt(2) snr std z
         move      s + (decay s + diffusion^2 score) dt + diffusion sqrt(dt) z
 
-    States are complex (batch, frames, bins).
-
     Arguments
     ---------
-    steps : int
-        Moves from noise to speech; each asks the network twice.
     snr : float
-        Step size of the correction relative to the noise; 0: no correction, and one evaluation a step.
+        Step size of the correction relative to the noise; 0: no correction, and one evaluation a step in place
+        of two.
 
     Example
     -------
@@ -39,23 +36,15 @@ class PredictorCorrector(Sampler):
             raise ValueError(f"snr must not be negative, got {snr}.")
         self.snr, self.evaluations = snr, 2 if snr else 1
 
-    def correct(
-        self, state: torch.Tensor, time: torch.Tensor, expected: Expected, sde: Sde, noise: Noise
-    ) -> torch.Tensor:
+    def correct(self, state: Tensor, time: Tensor, expected: Expected, sde: Sde, noise: Noise) -> Tensor:
         if not self.snr:
             return state
         size = (self.snr * sde.marginal(time)[1])[:, None, None]
         return state + size.square() * score_of(state, time, expected, sde) + 2**0.5 * size * noise()
 
     def move(
-        self,
-        state: torch.Tensor,
-        time: torch.Tensor,
-        following: torch.Tensor,
-        expected: Expected,
-        sde: Sde,
-        memory: dict[str, torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, state: Tensor, time: Tensor, following: Tensor, expected: Expected, sde: Sde, memory: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         decay, diffusion = sde.coefficients(time)
         size = time - following
         drift = decay[:, None, None] * state

@@ -16,14 +16,10 @@ _STIFFNESS = 1.5  # how fast speech fades
 class OrnsteinUhlenbeck(Sde):
     """ds = -1.5 s dt + std_min (std_max / std_min)^t sqrt(2 log(std_max / std_min)) dw, as published.
 
-    Times of shape (batch,) give scales and standard deviations of shape (batch,).
-
     Arguments
     ---------
     std_min, std_max : float
         How fast noise grows at the beginning and at the end.
-    first_time : float
-        See `Sde`.
 
     Example
     -------

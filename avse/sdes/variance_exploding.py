@@ -14,14 +14,10 @@ from avse.plugins import register
 class VarianceExploding(Sde):
     """ds = std_min (std_max / std_min)^t sqrt(2 log(std_max / std_min)) dw.
 
-    Times of shape (batch,) give scales, all one, and standard deviations of shape (batch,).
-
     Arguments
     ---------
     std_min, std_max : float
         How fast noise grows at the beginning; its standard deviation at the end.
-    first_time : float
-        See `Sde`.
 
     Example
     -------

@@ -12,12 +12,7 @@ _CHAINS = 7_919  # between the seeds of two chains of a clip
 def clip_generators(mask: torch.Tensor, seed: int, chains: int = 1) -> list[torch.Generator]:
     """Random generators that depend on the seed and each clip's length alone, not on its batch.
 
-    Arguments
-    ---------
-    mask : tensor, shape (batch, frames), bool
-    seed : int
-    chains : int
-        Generators for each clip; they stand side by side.
+    There are `chains` for each clip, side by side.
     """
     generators = []
     for frames in mask.sum(dim=1).tolist():
@@ -29,19 +24,9 @@ def clip_generators(mask: torch.Tensor, seed: int, chains: int = 1) -> list[torc
 
 
 def complex_noise(like: torch.Tensor, mask: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
-    """Complex white noise of variance one, drawn for each clip by itself and in its own length.
+    """Complex white noise of variance one in the shape of `like`, (batch, frames, bins).
 
-    Arguments
-    ---------
-    like : tensor, shape (batch, frames, bins), complex
-    mask : tensor, shape (batch, frames), bool
-        False beyond each clip's end, where the result is zero.
-    generators : list of torch.Generator
-        One for each clip.
-
-    Returns
-    -------
-    tensor, shape (batch, frames, bins), complex
+    It is drawn for each clip by its own generator and in its own length; beyond the clip's end it is zero.
     """
     noise = like.new_zeros(like.shape)
     for row, (generator, frames) in enumerate(zip(generators, mask.sum(dim=1).tolist())):

@@ -105,7 +105,7 @@ def geometric_mean_power(mixture: Mixture, power: torch.Tensor, noise: torch.Ten
 
     The logarithm of a non-central chi-square variable has mean log K + E1(K) with K = |mean|^2 / variance; K exp(E1(K))
     is taken as K + exp(-0.577 - 0.83 K), which is within 1 %. E |s|^2, with the variance in place of that, is up to
-    2.5 dB louder than the spectra that an encoder, which looks at logarithms, was trained on.
+    2.5 dB louder than the spectra that an encoder, which takes logarithms, was trained on.
 
     Arguments
     ---------

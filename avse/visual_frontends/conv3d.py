@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.plugins import register
 
-_FIELD = 64  # side of the square in the middle of the crop that is looked at, in pixels
+_FIELD = 64  # side of the square in the middle of the crop that is used, in pixels
 _TEMPORAL_LAYERS = 2
 
 
@@ -39,8 +39,6 @@ class Conv3d(VisualFrontend):
         The middle 64 x 64 pixels of the crop are reduced to `size` x `size` pixels first.
     causal : bool
         True: no frame looks ahead.
-
-    Takes mouth (batch, video_frames, 88, 88) and valid (batch, video_frames), gives (batch, video_frames, output_dim).
 
     Example
     -------

@@ -20,11 +20,9 @@ class Motion(VisualFrontend):
     Arguments
     ---------
     grid : int
-        Cells per side.
+        Cells per side; there are 4 grid^2 + 2 features.
     size : int
         Crops are reduced to `size` x `size` pixels first.
-
-    Takes mouth (batch, video_frames, 88, 88) and valid (batch, video_frames); returns (batch, frames, 4 grid^2 + 2).
 
     Example
     -------

@@ -25,8 +25,6 @@ class PixelMLP(VisualFrontend):
     size : int
         Crops are reduced to `size` x `size` pixels first.
 
-    Takes mouth (batch, video_frames, 88, 88) and valid (batch, video_frames), gives (batch, video_frames, output_dim).
-
     Example
     -------
     >>> mouth = torch.zeros(1, 3, 88, 88, dtype=torch.uint8)

@@ -91,12 +91,9 @@ _TEETH = Phone(320, 1400, 2550, 0.1, 0.2, 0.6, teeth=0.8)
 _CLENCHED = Phone(320, 1750, 2600, 0.1, 0.14, 0.72, teeth=1.0)
 _PURSED = Phone(320, 1900, 2500, 0.1, 0.22, 0.2, teeth=0.7)
 
-_AA, _IY, _EH = (
-    _vowel(730, 1090, 2440, 0.95, 0.55),
-    _vowel(270, 2290, 3010, 0.26, 0.95),
-    _vowel(530, 1840, 2480, 0.58, 0.72),
-)
-_AO, _UW, _SH = _vowel(570, 840, 2410, 0.75, 0.25), _vowel(300, 870, 2240, 0.2, 0.05), (3000, 900, 0.55, _PURSED)
+_AA, _IY = _vowel(730, 1090, 2440, 0.95, 0.55), _vowel(270, 2290, 3010, 0.26, 0.95)
+_EH, _AO = _vowel(530, 1840, 2480, 0.58, 0.72), _vowel(570, 840, 2410, 0.75, 0.25)
+_UW = _vowel(300, 870, 2240, 0.2, 0.05)
 
 PHONES: dict[str, tuple[Phone, ...]] = {
     "AA": _AA,
@@ -128,7 +125,7 @@ PHONES: dict[str, tuple[Phone, ...]] = {
     "TH": _hissing(5500, 3000, 0.2, _TEETH, voiced=False),
     "S": _hissing(5600, 1100, 0.6, _CLENCHED, voiced=False),
     "Z": _hissing(5600, 1100, 0.6, _CLENCHED, voiced=True),
-    "SH": _hissing(*_SH, voiced=False),
+    "SH": _hissing(3000, 900, 0.55, _PURSED, voiced=False),
     "HH": (Phone(500, 1500, 2500, 0.06, 0.45, 0.55, breath=0.3),),
     "L": (Phone(360, 1100, 2700, 0.065, 0.4, 0.6, voicing=0.55, teeth=0.6),),
     "R": (Phone(400, 1200, 1600, 0.07, 0.3, 0.25, voicing=0.55),),

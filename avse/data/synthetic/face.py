@@ -156,9 +156,8 @@ class _Painter:
     def _wall(self) -> np.ndarray:
         rng = np.random.default_rng(self.face.texture_seed)
         wall = np.full((SIZE, SIZE, 3), self.face.wall, dtype=np.float32)
-        wall += cv2.resize(
-            rng.normal(0, 14, (5, 5, 1)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC
-        )[..., None]
+        spots = rng.normal(0, 14, (5, 5, 1)).astype(np.float32)
+        wall += cv2.resize(spots, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)[..., None]
         return np.clip(wall, 0, 255)
 
     def _head(self) -> tuple[np.ndarray, np.ndarray]:
@@ -174,9 +173,9 @@ class _Painter:
         hair_back = 1.28 if face.long_hair else 1.1
         both(_ellipse(0, -0.16 * h, hair_back * w, 1.06 * h), face.hair)
         if face.long_hair:
-            both(_polygon([(-1.25 * w, -10), (1.25 * w, -10), (1.3 * w, 1.15 * h), (-1.3 * w, 1.15 * h)]), face.hair)
+            both(np.array([(-1.25 * w, -10), (1.25 * w, -10), (1.3 * w, 1.15 * h), (-1.3 * w, 1.15 * h)]), face.hair)
         neck = _shade(face.skin, 0.78)
-        both(_polygon([(-0.52 * w, 0.5 * h), (0.52 * w, 0.5 * h), (0.6 * w, 1.5 * h), (-0.6 * w, 1.5 * h)]), neck)
+        both(np.array([(-0.52 * w, 0.5 * h), (0.52 * w, 0.5 * h), (0.6 * w, 1.5 * h), (-0.6 * w, 1.5 * h)]), neck)
         both(_ellipse(0, 1.95 * h, 2.1 * w, 0.62 * h), face.clothes)
         for side in (-1, 1):
             both(_ellipse(side * 1.0 * w, 0.02 * h, 7, 14), _shade(face.skin, 0.9))
@@ -270,21 +269,19 @@ class _Painter:
         low_outer = y + gap_down + (6.2 * full * arc**0.55) - gap_down * (1 - arc**0.45)
         x = half * t
 
-        def band(above: np.ndarray, under: np.ndarray) -> np.ndarray:
+        def band(above: np.ndarray, under: np.ndarray, x: np.ndarray = x) -> np.ndarray:
             return np.concatenate([np.stack([x, above], 1), np.stack([x, under], 1)[::-1]])
 
         self._fill(head, band(low_outer - 1, low_outer + 2.5), _shade(face.skin, 0.84))
         self._fill(head, band(top_inner, low_inner), (52, 22, 24))
         gap = gap_up + gap_down
         if gap > 1.5:
-            inner = (0.86 * half) * t
             row_height = min(1.0 + 3.4 * teeth, (0.2 + 0.5 * teeth) * gap)
             edge = np.minimum(top_inner + row_height * arc**0.3, low_inner)
-            row = np.concatenate([np.stack([inner, top_inner], 1), np.stack([inner, edge], 1)[::-1]])
-            self._fill(head, row, _mix((60, 30, 30), (232, 226, 214), 0.35 + 0.65 * teeth))
+            ivory = _mix((60, 30, 30), (232, 226, 214), 0.35 + 0.65 * teeth)
+            self._fill(head, band(top_inner, edge, (0.86 * half) * t), ivory)
             tongue = np.maximum(low_inner - 0.5 * max(gap_down - 4.0, 0.0) * arc, edge)
-            row = np.concatenate([np.stack([0.7 * x, tongue], 1), np.stack([0.7 * x, low_inner], 1)[::-1]])
-            self._fill(head, row, (150, 72, 74))
+            self._fill(head, band(tongue, low_inner, 0.7 * x), (150, 72, 74))
         self._fill(head, band(top_outer, top_inner), _shade(face.lips, 0.9))
         self._fill(head, band(low_inner, low_outer), face.lips)
         shine = y + gap_down + 3.0 * full
@@ -305,10 +302,6 @@ class _Painter:
 def _ellipse(x: float, y: float, half_width: float, half_height: float) -> np.ndarray:
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     return np.stack([x + half_width * np.cos(angle), y + half_height * np.sin(angle)], axis=1)
-
-
-def _polygon(points: list[tuple[float, float]]) -> np.ndarray:
-    return np.array(points, dtype=float)
 
 
 def _smooth_polygon(points: np.ndarray | list[tuple[float, float]]) -> np.ndarray:

@@ -57,9 +57,8 @@ def make_noise(label: str, seconds: float, rng: np.random.Generator) -> np.ndarr
         noise = 0.01 * coloured_noise("white", samples, rng).astype(float)
         for start in _moments(seconds, rng.uniform(4, 14), rng):
             after = time - start
-            ring = np.exp(-np.maximum(after, 0) * rng.uniform(60, 300)) * np.sin(
-                2 * np.pi * rng.uniform(700, 5000) * after
-            )
+            decay = np.exp(-np.maximum(after, 0) * rng.uniform(60, 300))
+            ring = decay * np.sin(2 * np.pi * rng.uniform(700, 5000) * after)
             noise += np.where(after >= 0, rng.uniform(0.3, 1) * ring, 0.0)
     elif label == "alarm":
         low, step = rng.uniform(500, 1000), rng.uniform(0.2, 0.6)

@@ -53,12 +53,10 @@ def write_video(path: str | Path, frames: np.ndarray, audio: np.ndarray | None =
 def _write_audio(container: Any, stream: Any, audio: np.ndarray) -> None:
     import av
 
-    resampler = av.AudioResampler(format=stream.format, layout="mono", rate=stream.rate)
     for start in range(0, len(audio), SAMPLE_RATE):
         block = av.AudioFrame.from_ndarray(audio[None, start : start + SAMPLE_RATE], format="fltp", layout="mono")
         block.sample_rate, block.pts, block.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
-        for frame in resampler.resample(block):
-            container.mux(stream.encode(frame))
+        container.mux(stream.encode(block))
     container.mux(stream.encode(None))
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INPUT = "#7f8790"
+INPUT, DARK = "#7f8790", "#555b61"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b4a9f", "#8c6d31")  # told apart by all
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -26,7 +27,7 @@ _STYLE: dict[Any, Any] = {
     "axes.labelsize": 8.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#555b61",
+    "axes.edgecolor": DARK,
     "axes.linewidth": 0.7,
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -34,8 +35,8 @@ _STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.7,
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
-    "xtick.color": "#555b61",
-    "ytick.color": "#555b61",
+    "xtick.color": DARK,
+    "ytick.color": DARK,
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.6,
@@ -56,6 +57,25 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
             return draw(*args, **kwargs)
 
     return drawn
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A figure of a size in inches, and its panels as an array of shape (rows, columns)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def colour_of(index: int) -> str:
+    """The colour of one of several systems, conditions or speakers."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def outside_legend(figure: Figure, axes: Axes) -> None:
+    """The legend of one panel for the whole figure, above its panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=min(4, len(labels)))
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avse.evaluation.plots.figure import COLOURS, styled
+from avse.evaluation.plots.figure import COLOURS, DARK, new_figure, styled
 from avse.evaluation.scoring import NO_VIDEO
 from avse.evaluation.studies.robustness import ANY, cell_grid, judged, severities_of
-from avse.evaluation.tables import number
+from avse.evaluation.tables import header, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,29 +24,17 @@ def plot_robustness(summary: Mapping[str, Any]) -> Figure:
     """Corruptions by severity: a panel for each metric's difference to no video, and one for the AUC of reliability.
 
     A bold number is clearly above or below zero: its interval leaves zero out.
-
-    Arguments
-    ---------
-    summary : dict
-        From `evaluate` with `corruptions`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
-    from matplotlib.figure import Figure
-
     grid = {video: row for video, row in cell_grid(summary).items() if video != NO_VIDEO}
     metrics, columns = [*summary["metrics"], "auc"], [*severities_of(summary), None]
     width = 0.52 * len(columns) + 0.25
-    figure = Figure(figsize=(1.5 + width * len(metrics), 1.0 + 0.27 * len(grid)))
-    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    size = 1.5 + width * len(metrics), 1.0 + 0.27 * len(grid)
+    figure, [panels] = new_figure(*size, 1, len(metrics), sharey=True)
     for axes, metric in zip(panels, metrics):
         if metric == "auc":
             values = [[(row.get(one) or {}).get("auc") for one in columns] for row in grid.values()]
-            _draw_grid(
-                axes, values, "RdBu", 0.0, 1.0, [[f"{v:.2f}" if v is not None else "" for v in r] for r in values]
-            )
+            texts = [["" if value is None else f"{value:.2f}" for value in row] for row in values]
+            _draw_grid(axes, values, "RdBu", 0.0, 1.0, texts)
             axes.set_title("Reliability: AUC")
         else:
             _draw_differences(axes, summary, metric, [[row.get(one) for one in columns] for row in grid.values()])
@@ -70,7 +58,7 @@ def _draw_differences(axes: Axes, summary: Mapping[str, Any], metric: str, cells
     clear = [[bool(judged(cell, summary, metric)) for cell in row] for row in cells]
     colours = "RdBu" if about["higher_is_better"] else "RdBu_r"
     _draw_grid(axes, means, colours, -reach, reach, texts, clear)
-    axes.set_title(about["name"] + (f" ({about['unit']})" if about["unit"] == "dB" else ""))
+    axes.set_title(header(about))
 
 
 def _draw_grid(
@@ -87,16 +75,8 @@ def _draw_grid(
     for row, column in np.ndindex(*table.shape):
         strong = abs(table[row, column] - (low + high) / 2) > 0.36 * (high - low)
         weight = "bold" if bold and bold[row][column] else "normal"
-        axes.text(
-            column,
-            row,
-            texts[row][column],
-            ha="center",
-            va="center",
-            fontsize=6.8,
-            fontweight=weight,
-            color="white" if strong else "#1c2126",
-        )
+        style: Any = {"fontsize": 6.8, "fontweight": weight, "color": "white" if strong else "#1c2126"}
+        axes.text(column, row, texts[row][column], ha="center", va="center", **style)
     axes.grid(False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
@@ -105,23 +85,10 @@ def _draw_grid(
 
 @styled
 def plot_calibration(summary: Mapping[str, Any]) -> Figure:
-    """Share of frames that are clean over the reliability that the model gave them, in ten bins.
-
-    Arguments
-    ---------
-    summary : dict
-        From `evaluate` with `corruptions`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib.figure import Figure
-
+    """Share of frames that are clean over the reliability that the model gave them, in ten bins."""
     bins = np.array(summary["corruptions"]["calibration"]).reshape(-1, 3)
-    figure = Figure(figsize=(3.6, 3.4))
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="#555b61", linewidth=0.9, linestyle="--", label="calibrated")
+    figure, [[axes]] = new_figure(3.6, 3.4)
+    axes.plot([0, 1], [0, 1], color=DARK, linewidth=0.9, linestyle="--", label="calibrated")
     axes.plot(bins[:, 0], bins[:, 1], color=COLOURS[0], marker="o", markersize=4, label="measured")
     share = bins[:, 2] / max(bins[:, 2].sum(), 1)
     axes.bar(bins[:, 0], share, width=0.05, color=COLOURS[0], alpha=0.2, label="share of all frames")

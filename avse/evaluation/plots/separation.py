@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE, Estimate
-from avse.evaluation.plots.figure import COLOURS, INPUT, save, styled
+from avse.evaluation.plots.figure import INPUT, colour_of, save, styled
 from avse.evaluation.plots.spectrograms import decibels, draw_spectrogram
 
 if TYPE_CHECKING:
@@ -31,27 +31,14 @@ def plot_separation(
 ) -> Figure:
     """Pictures of the speakers with a frame around each face, and below them the spectrograms on one scale.
 
-    Arguments
-    ---------
-    path : path or None
-        Where to write the plot (`.png`, `.pdf`, `.svg`). None: only return it.
-    mixture : array, shape (samples,)
-        At 16 kHz; the first two minutes of a longer one.
-    estimate : Estimate
-        Of one clip.
-    speakers : sequence of Speaker
-        In the order of the estimates.
-    title : str, optional
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    The mixture has shape (samples,); the first two minutes of a longer one are drawn. The speakers are in the order of
+    the estimates. Written to `path`, if that is given.
     """
     from matplotlib.figure import Figure
 
     samples = min(len(mixture), _LONGEST)
     seconds = samples / SAMPLE_RATE
-    colours = [COLOURS[place % len(COLOURS)] for place in range(len(speakers))]
+    colours = [colour_of(place) for place in range(len(speakers))]
     rows = [("mixture", mixture[:samples], "black")]
     rows += [(one.name, estimate.speech[place, :samples].numpy(), colours[place]) for place, one in enumerate(speakers)]
     rows.append(("rest", estimate.noise[:samples].numpy(), INPUT))

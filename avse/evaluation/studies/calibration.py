@@ -101,5 +101,6 @@ def fit_log_odds(probability: np.ndarray, truth: np.ndarray) -> tuple[float, flo
 
 
 def _log_odds(probability: np.ndarray) -> np.ndarray:
-    clipped = np.clip(probability, _SURE, 1 - _SURE)
-    return np.log(clipped / (1 - clipped))
+    from scipy.special import logit
+
+    return logit(np.clip(probability, _SURE, 1 - _SURE))

@@ -11,10 +11,9 @@ import torch
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip
 from avse.data.cache import ClipCache
-from avse.data.manifest import Utterance, read_manifest
+from avse.data.manifest import Utterance
 from avse.errors import AvseError
-from avse.evaluation.statistics import bootstrap_means
-from avse.files import write_csv, write_json
+from avse.evaluation.studies.clips import mean_and_interval, scores_of, visible_speech, write_study
 from avse.model import load
 from avse.priors.diffusion.generation import diffusion_prior, draw_speech
 
@@ -63,7 +62,6 @@ def measure_lips(
         Rows with `clean` and `video` count; equal values of `dataset` are compared with each other.
     out : path
         Folder that gets `lips.csv`, a row for each clip, and `lips.json`.
-    splits : sequence of str
     limit : int, optional
         The first so many clips only.
     seconds : float
@@ -73,15 +71,9 @@ def measure_lips(
     draws : int
         Noise levels of each denoising loss.
     samples : int
-        Draws of speech from each video; 0: the envelopes are left out.
-    sampler, steps :
-        Of these.
+        Draws of speech from each video, by `sampler` in `steps`; 0: the envelopes are left out.
     crops : path, optional
         Folder that keeps tracked mouths. Default: a folder in `out`.
-    tracker : str, optional
-    device : str
-    seed : int
-    progress : callable (done, total), optional
 
     Returns
     -------
@@ -100,19 +92,18 @@ def measure_lips(
     loaded = load(model, device=device)
     prior = diffusion_prior(loaded.system, loaded.name, sees=True)
     cache = ClipCache(crops or out / "crops", tracker)
-    utterances = [
-        u for u in read_manifest(manifest, splits=list(splits)) if u.clean is not None and u.video is not None
-    ]
-    clips, owners = _middles(utterances, cache, seconds, limit)
-    groups = _groups(owners, least=2)
+    clips, corpora = _middles(visible_speech(manifest, splits), cache, seconds, limit)
+    groups = [[place for place, owner in enumerate(corpora) if owner == corpus] for corpus in dict.fromkeys(corpora)]
+    groups = [group for group in groups if len(group) > 1]
     if not groups:
         raise AvseError(f"{manifest}: fewer than two clips of a corpus with speech and video of {seconds} s.")
     drawer = plugins.get("sampler", sampler)(steps=steps)
-    rows, rng = [], np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    rng = np.random.default_rng(seed)
     total = sum(map(len, groups))
     for group in groups:
         for place, index in enumerate(group):
-            others = [one for one in group if one != index]
+            others = [other for other in group if other != index]
             drawn = rng.choice(others, size=min(rivals - 1, len(others)), replace=False).tolist()
             row = {"id": clips[index].clip_id, "rivals": len(drawn) + 1}
             row |= _denoising(prior, clips, index, group[(place + 1) % len(group)], drawn, draws, seed, loaded.device)
@@ -121,9 +112,14 @@ def measure_lips(
             rows.append(row)
             if progress is not None:
                 progress(len(rows), total)
-    summary = _summary(rows, seed)
-    write_csv(out / "lips.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
-    write_json(out / "lips.json", summary)
+    names = [name for name in _SCORES if name in rows[0]]
+    summary = {
+        "clips": len(rows),
+        "chance": float(np.mean([1 / row["rivals"] for row in rows])),
+        "scores": scores_of({name: [row[name] for row in rows] for name in names}, seed),
+        "meaning": {name: _SCORES[name] for name in names},
+    }
+    write_study(out, "lips", [list(rows[0]), *(list(row.values()) for row in rows)], summary)
     return summary
 
 
@@ -131,8 +127,7 @@ def lips_table(summary: dict[str, Any]) -> str:
     """What `measure_lips` found, as lines of text."""
     lines = [f"{summary['clips']} clips; chance finds the right utterance in {summary['chance']:.1%}"]
     for name, score in summary["scores"].items():
-        spread = "" if score["low"] is None else f"  [{score['low']:.4f}, {score['high']:.4f}]"
-        lines.append(f"{name:16} {score['mean']:8.4f}{spread}   {_SCORES[name]}")
+        lines.append(f"{name:16} {mean_and_interval(score, '8.4f', '  ')}   {_SCORES[name]}")
     return "\n".join(lines)
 
 
@@ -153,7 +148,7 @@ def _middles(
     """The middle of each clip that is long enough, and its corpus."""
     frames = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME))
     clips: list[Clip] = []
-    owners: list[str] = []
+    corpora: list[str] = []
     for utterance in utterances:
         whole = cache.clip(utterance)
         spare = len(whole.audio) // SAMPLES_PER_FRAME - frames
@@ -162,15 +157,10 @@ def _middles(
         first = spare // 2
         audio = whole.audio[first * SAMPLES_PER_FRAME : (first + frames) * SAMPLES_PER_FRAME]
         clips.append(Clip(audio, whole.mouth[first:], whole.valid[first:], utterance.id))
-        owners.append(utterance.dataset or "")
+        corpora.append(utterance.dataset or "")
         if limit is not None and len(clips) == limit:
             break
-    return clips, owners
-
-
-def _groups(owners: Sequence[str], least: int) -> list[list[int]]:
-    groups = [[place for place, owner in enumerate(owners) if owner == one] for one in dict.fromkeys(owners)]
-    return [group for group in groups if len(group) >= least]
+    return clips, corpora
 
 
 def _denoising(
@@ -211,18 +201,6 @@ def _envelopes(prior: Any, clip: Clip, sampler: Any, samples: int, seed: int, de
     return correlations
 
 
-def _correlation(one: np.ndarray, two: np.ndarray) -> float:
-    spread = one.std() * two.std()
-    return float(((one - one.mean()) * (two - two.mean())).mean() / spread) if spread > 1e-9 else 0.0
-
-
-def _summary(rows: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
-    names = [name for name in _SCORES if name in rows[0]]
-    values = np.array([[row[name] for name in names] for row in rows], dtype=np.float64)
-    intervals = bootstrap_means(values, seed=seed)
-    return {
-        "clips": len(rows),
-        "chance": float(np.mean([1 / row["rivals"] for row in rows])),
-        "scores": {name: vars(interval) for name, interval in zip(names, intervals)},
-        "meaning": {name: _SCORES[name] for name in names},
-    }
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    spread = first.std() * second.std()
+    return float(((first - first.mean()) * (second - second.mean())).mean() / spread) if spread > 1e-9 else 0.0

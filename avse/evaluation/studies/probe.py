@@ -10,10 +10,9 @@ import numpy as np
 
 from avse.contracts.types import Clip
 from avse.data.cache import ClipCache
-from avse.data.manifest import Utterance, read_manifest
+from avse.data.manifest import Utterance
 from avse.errors import AvseError
-from avse.evaluation.statistics import bootstrap_means
-from avse.files import write_csv, write_json
+from avse.evaluation.studies.clips import mean_and_interval, scores_of, visible_speech, write_study
 from avse.model import Model, load
 from avse.priors.diffusion.generation import diffusion_prior
 
@@ -47,7 +46,7 @@ class RidgeProbe:
     def __init__(self, features: np.ndarray, labels: Sequence[str]) -> None:
         features = np.asarray(features, np.float64)
         self.classes = sorted(set(labels))
-        targets = np.array([[label == one for one in self.classes] for label in labels], np.float64)
+        targets = np.array([[label == name for name in self.classes] for label in labels], np.float64)
         self.centre, self.bias = features.mean(axis=0), targets.mean(axis=0)
         centred, targets = features - self.centre, targets - self.bias
         values, vectors = np.linalg.eigh(centred @ centred.T)
@@ -111,16 +110,10 @@ def measure_probe(
         Splits of the clips that the probes learn from and are asked about.
     words : int
         Of a sentence.
-    segments : int
     limit : int, optional
         The first so many clips of each only.
     crops : path, optional
         Folder that keeps tracked mouths. Default: a folder in `out`.
-    tracker : str, optional
-    device : str
-    seed : int
-        Of the bootstrap.
-    progress : callable (done, total), optional
 
     Returns
     -------
@@ -138,7 +131,10 @@ def measure_probe(
     loaded = load(model, device=device)
     diffusion_prior(loaded.system, loaded.name, sees=True)  # or an error that says what is asked for
     cache = ClipCache(crops or out / "crops", tracker)
-    chosen = {name: _sentences(manifest, splits, words, limit) for name, splits in (("train", train), ("test", test))}
+    chosen = {
+        name: [row for row in visible_speech(manifest, splits) if len(_words(row)) == words][:limit]
+        for name, splits in (("train", train), ("test", test))
+    }
     for name, utterances in chosen.items():
         if len(utterances) < 2:
             raise AvseError(f"{manifest}: fewer than two clips of {words} words to {name} on, with speech and video.")
@@ -159,19 +155,18 @@ def measure_probe(
                 progress(done, total)
         if len(utterances) < 2:
             raise AvseError(f"{manifest}: a mouth was found in fewer than two clips to {name} on.")
-        pooled[name] = {kind: np.stack(one) for kind, one in rows.items()}
-    told = {name: np.array([_words(one) for one in utterances]) for name, utterances in chosen.items()}
+        pooled[name] = {kind: np.stack(means) for kind, means in rows.items()}
+    told = {name: np.array([_words(row) for row in utterances]) for name, utterances in chosen.items()}
     right = {}
     for kind in FEATURES:
-        found = [RidgeProbe(pooled["train"][kind], told["train"][:, place].tolist()) for place in range(words)]
-        guessed = np.array([probe.predict(pooled["test"][kind]) for probe in found]).T
+        probes = [RidgeProbe(pooled["train"][kind], told["train"][:, place].tolist()) for place in range(words)]
+        guessed = np.array([probe.predict(pooled["test"][kind]) for probe in probes]).T
         right[kind] = guessed == told["test"]
     right["chance"] = told["test"] == np.array([_most_frequent(told["train"][:, place]) for place in range(words)])
-    intervals = bootstrap_means(np.stack([one.mean(axis=1) for one in right.values()], axis=1), seed=seed)
     summary = {
         "clips": {name: len(utterances) for name, utterances in chosen.items()},
-        "scores": {kind: vars(interval) for kind, interval in zip(right, intervals)},
-        "places": {kind: one.mean(axis=0).tolist() for kind, one in right.items()},
+        "scores": scores_of({kind: hits.mean(axis=1) for kind, hits in right.items()}, seed),
+        "places": {kind: hits.mean(axis=0).tolist() for kind, hits in right.items()},
         "meaning": FEATURES | {"chance": "the most frequent word of each place"},
     }
     header = ["id", "place", "word", *right]
@@ -180,8 +175,7 @@ def measure_probe(
         for row, clip in enumerate(chosen["test"])
         for place, word in enumerate(told["test"][row])
     ]
-    write_csv(out / "probe.csv", [header, *cells])
-    write_json(out / "probe.json", summary)
+    write_study(out, "probe", [header, *cells], summary)
     return summary
 
 
@@ -191,15 +185,9 @@ def probe_table(summary: dict[str, Any]) -> str:
     lines = [f"words told right; probes of {clips['train']} clips, asked about {clips['test']} others"]
     for kind, score in summary["scores"].items():
         places = " ".join(f"{share:5.1%}" for share in summary["places"][kind])
-        interval = "" if score["low"] is None else f" [{score['low']:.1%}, {score['high']:.1%}]"
-        lines.append(f"{kind:10} {score['mean']:6.1%}{interval}  by place: {places}   {summary['meaning'][kind]}")
+        mean = mean_and_interval(score, "6.1%", " ")
+        lines.append(f"{kind:10} {mean}  by place: {places}   {summary['meaning'][kind]}")
     return "\n".join(lines)
-
-
-def _sentences(manifest: str | Path, splits: Sequence[str], words: int, limit: int | None) -> list[Utterance]:
-    rows = read_manifest(manifest, splits=list(splits))
-    sentences = [one for one in rows if one.clean is not None and one.video is not None and len(_words(one)) == words]
-    return sentences[:limit]
 
 
 def _words(utterance: Utterance) -> list[str]:

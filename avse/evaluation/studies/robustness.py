@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ from avse.evaluation.conditions import CLEAN_VIDEO, WITHOUT_VIDEO
 from avse.evaluation.rows import write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, NO_VIDEO, Condition, Row
 from avse.evaluation.statistics import bootstrap_means, calibration, expected_calibration_error, roc_auc
-from avse.evaluation.summary import group_key, group_keys
-from avse.evaluation.tables import new_table, number, read_summary, with_interval
+from avse.evaluation.summary import group_keys, in_group
+from avse.evaluation.tables import in_unit, markdown, new_table, number, read_summary, with_interval
 from avse.files import write_text
 
 if TYPE_CHECKING:
@@ -40,21 +41,10 @@ DEFINITIONS = {
 
 
 def summarise_sweep(rows: Sequence[Row], metrics: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
-    """What `summary.json` holds of a sweep.
+    """What `summary.json` holds of a sweep, from the rows of `corrupted.csv`.
 
-    Arguments
-    ---------
-    rows : sequence of dict
-        From `corrupted.csv`.
-    metrics : sequence of str
-    seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    dict
-        `cells` (see above), `calibration` (bins of reliability over all corruptions), `failures` of corrupted clips and
-        clips without video, `definitions`.
+    `cells` (see above), `calibration` (bins of reliability over all corruptions), `failures` of corrupted clips and
+    clips without video, and `definitions`. `seed` is that of the bootstrap.
     """
     return {
         "cells": _cells(rows, metrics, seed),
@@ -69,22 +59,12 @@ def summarise_sweep(rows: Sequence[Row], metrics: Sequence[str], *, seed: int = 
 
 
 def write_sweep(out: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """Write `corruptions.csv` (cells in all, by condition, by SNR, and by both) and `corruptions.md` to a folder.
-
-    Arguments
-    ---------
-    out : path
-    summary : dict
-        With the key `corruptions`.
-    rows : sequence of dict
-        From `corrupted.csv`.
-    """
+    """Write `corruptions.csv` (cells in all, by condition, by SNR, and by both) and `corruptions.md` to a folder."""
     metrics, seed = list(summary["metrics"]), summary["bootstrap"]["seed"]
     table = [_flat(cell, "", "") for cell in summary["corruptions"]["cells"]]
     for condition, snr in _places(rows):
-        chosen = [
-            row for row in rows if condition in ("", group_key(row["condition"])) and snr in ("", group_key(row["snr"]))
-        ]
+        wanted = {name: key for name, key in (("condition", condition), ("snr", snr)) if key}
+        chosen = [row for row in rows if in_group(row, wanted)]
         table += [_flat(cell, condition, snr) for cell in _cells(chosen, metrics, seed)]
     write_rows(out / "corruptions.csv", table, list(table[0]))
     write_text(out / "corruptions.md", robustness_report(summary))
@@ -111,16 +91,16 @@ def robustness_markdown(summary: str | Path | Mapping[str, Any], metric: str = "
     severities = severities_of(read)
     if metric in read["metrics"]:
         about = read["metrics"][metric]
-        head = f"{about['name']}, difference to no video" + (f" ({about['unit']})" if about["unit"] == "dB" else "")
+        head = in_unit(f"{about['name']}, difference to no video", about["unit"] if about["unit"] == "dB" else "")
     else:
         head = {"auc": "reliability: AUC", "ece": "reliability: calibration error"}[metric]
-    lines = [f"| {' | '.join([head, *map(str, severities), 'mean'])} |", "|" + "---|" * (len(severities) + 2)]
+    rows = []
     for video, row in grid.items():
         if video == NO_VIDEO or (video == CLEAN and metric not in read["metrics"]):
             continue
         texts = [cell_text(row.get(severity), read, metric, interval) for severity in (*severities, None)]
-        lines.append(f"| {' | '.join([video.replace('_', ' '), *texts])} |")
-    return "\n".join(lines)
+        rows.append([video.replace("_", " "), *texts])
+    return markdown([head, *map(str, severities), "mean"], rows)
 
 
 def robustness_report(summary: Mapping[str, Any]) -> str:
@@ -128,10 +108,8 @@ def robustness_report(summary: Mapping[str, Any]) -> str:
     cells = {cell["video"]: cell for cell in summary["corruptions"]["cells"] if cell["severity"] is None}
     lines = [f"# {summary['system']}: how robust to bad video", ""]
     for name, about in summary["metrics"].items():
-        means = [
-            f"{number(cells[one.video]['scores'][name]['mean'], about['unit'])}" for one in (WITHOUT_VIDEO, CLEAN_VIDEO)
-        ]
-        lines.append(f"- {about['name']}: {means[0]} without video, {means[1]} with clean video")
+        without, clean = (number(cells[one]["scores"][name]["mean"], about["unit"]) for one in (NO_VIDEO, CLEAN))
+        lines.append(f"- {about['name']}: {without} without video, {clean} with clean video")
     lines += ["", f"{summary['n']} mixtures of {summary['targets']} clean utterances.", ""]
     for metric in [*summary["metrics"], "auc", "ece"]:
         lines += [robustness_markdown(summary, metric), ""]
@@ -143,7 +121,7 @@ def robustness_table(summary: Mapping[str, Any]) -> Table:
     """A sweep for the terminal: the main metric's difference to no video; green is better, red worse."""
     metric = next(iter(summary["metrics"]))
     about, severities = summary["metrics"][metric], severities_of(summary)
-    table = new_table(f"{about['name']}{' (' + about['unit'] + ')' if about['unit'] else ''}, difference to no video")
+    table = new_table(f"{in_unit(about['name'], about['unit'])}, difference to no video")
     for name in ("video", *map(str, severities), "mean", "AUC", "ECE"):
         table.add_column(name, justify="left" if name == "video" else "right")
     for video, row in cell_grid(summary).items():
@@ -151,10 +129,8 @@ def robustness_table(summary: Mapping[str, Any]) -> Table:
             continue
         texts = []
         for severity in (*severities, None):
-            text, verdict = (
-                cell_text(row.get(severity), summary, metric, False),
-                judged(row.get(severity), summary, metric),
-            )
+            text = cell_text(row.get(severity), summary, metric, False)
+            verdict = judged(row.get(severity), summary, metric)
             texts.append(f"[{'green' if verdict > 0 else 'red'}]{text}[/]" if verdict else text)
         qualities = [cell_text(row.get(None), summary, name, False) for name in ("auc", "ece")]
         table.add_row(video.replace("_", " "), *texts, *qualities)
@@ -192,7 +168,7 @@ def cell_text(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric
 
 def judged(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric: str) -> int:
     """1 or -1 where a difference is clearly for the better or the worse: where its interval leaves zero out."""
-    difference = cell and cell["scores"][metric]["difference"]
+    difference = cell and cell["scores"].get(metric, {}).get("difference")
     if not difference or difference["low"] is None or difference["low"] <= 0 <= difference["high"]:
         return 0
     return 1 if (difference["mean"] > 0) == summary["metrics"][metric]["higher_is_better"] else -1
@@ -202,27 +178,25 @@ def _cells(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> list[dict[
     groups = _groups(rows)
     scores = _scores(rows, metrics)
     targets = {row["id"]: row["target"] for row in rows}
-    ids = list(targets)
     columns = []
     for group in groups.values():
         means = np.mean([scores[condition] for condition in group], axis=0)  # NaN where one lacks
         columns += [means, means - scores[WITHOUT_VIDEO]]
-    intervals = bootstrap_means(np.concatenate(columns, axis=1), [targets[one] for one in ids], seed=seed)
+    intervals = iter(bootstrap_means(np.concatenate(columns, axis=1), list(targets.values()), seed=seed))
     cells = []
-    for index, ((video, severity), group) in enumerate(groups.items()):
-        here = intervals[2 * index * len(metrics) : 2 * (index + 1) * len(metrics)]
-        found = {
-            metric: {"mean": here[at].mean, "difference": asdict(here[len(metrics) + at])}
-            for at, metric in enumerate(metrics)
-        }
+    for (video, severity), group in groups.items():
+        means, differences = ([next(intervals) for _ in metrics] for _ in range(2))
         clean, corrupted = _frames(rows, group)
         bins = _bins(clean, corrupted)
         cells.append(
             {
                 "video": video,
                 "severity": severity,
-                "n": max(one.n for one in here[: len(metrics)]),
-                "scores": found,
+                "n": max(mean.n for mean in means),
+                "scores": {
+                    metric: {"mean": mean.mean, "difference": asdict(difference)}
+                    for metric, mean, difference in zip(metrics, means, differences)
+                },
                 "auc": roc_auc(clean, corrupted),
                 "ece": expected_calibration_error(bins) if len(corrupted) else None,
                 "corrupted": len(corrupted),
@@ -235,13 +209,12 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[str, int | None], list[Condition]
     """Conditions that a cell is made of, by its video and severity."""
     swept = sorted({(row["video"], int(row["severity"])) for row in rows if row["severity"] is not None})
     groups: dict[tuple[str, int | None], list[Condition]] = {
-        (one.video, None): [one] for one in (WITHOUT_VIDEO, CLEAN_VIDEO)
+        (condition.video, None): [condition] for condition in (WITHOUT_VIDEO, CLEAN_VIDEO)
     }
     for video in dict.fromkeys(video for video, _ in swept):
-        levels = [severity for one, severity in swept if one == video]
-        groups |= {(video, severity): [Condition(video, severity)] for severity in levels}
-        groups[video, None] = [Condition(video, severity) for severity in levels]
-    groups[ANY, None] = [Condition(*one) for one in swept]
+        groups |= {cell: [Condition(*cell)] for cell in swept if cell[0] == video}
+        groups[video, None] = [Condition(*cell) for cell in swept if cell[0] == video]
+    groups[ANY, None] = [Condition(*cell) for cell in swept]
     return groups
 
 
@@ -274,11 +247,9 @@ def _bins(clean: np.ndarray, corrupted: np.ndarray) -> list[tuple[float, float, 
 
 def _places(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Conditions and SNRs to tell apart; none of a kind of which there is one."""
-    conditions, snrs = (group_keys(row[name] for row in rows) for name in ("condition", "snr"))
-    alone = [[*ones] if len(ones) > 1 else [] for ones in (conditions, snrs)]
-    return (
-        [(one, "") for one in alone[0]] + [("", one) for one in alone[1]] + [(a, b) for a in alone[0] for b in alone[1]]
-    )
+    groups = [group_keys(row[name] for row in rows) for name in ("condition", "snr")]
+    conditions, snrs = (names if len(names) > 1 else [] for names in groups)
+    return [*product(conditions, [""]), *product([""], snrs), *product(conditions, snrs)]
 
 
 def _flat(cell: Mapping[str, Any], condition: str, snr: str) -> dict[str, Any]:
@@ -289,8 +260,5 @@ def _flat(cell: Mapping[str, Any], condition: str, snr: str) -> dict[str, Any]:
         difference = found["difference"]
         line |= {metric: found["mean"], f"{metric}_difference": difference["mean"]}
         line |= {f"{metric}_difference_{end}": difference[end] for end in ("low", "high")}
-    return line | {
-        "reliability_auc": cell["auc"],
-        "reliability_ece": cell["ece"],
-        "corrupted_frames": cell["corrupted"],
-    }
+    names = {"auc": "reliability_auc", "ece": "reliability_ece", "corrupted": "corrupted_frames"}
+    return line | {column: cell[name] for name, column in names.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,7 +9,7 @@ from typing import cast
 
 import torch
 
-from avse.contracts.inference import Inference
+from avse.contracts.inference import Inference, latest_within, no_gradient
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import LatentPrior, Prior, SwitchingPrior
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
@@ -128,8 +126,8 @@ class LatentInference(Inference):
 
     Several models of speech may compete, frame by frame, by how well they explain the noisy audio: the components of a
     switching prior, or, where there is a `gate`, the prior with its video and without. Each has an E-step of its own;
-    gains and noise belong to all. The posterior of the models that look at the video is the reliability returned, and
-    where no mouth is seen the result is bit for bit that of the audio model alone.
+    gains and noise belong to all. The posterior of the models with video is the reliability returned, and where no
+    mouth is seen the result is bit for bit that of the audio model alone.
 
     The speakers of a mixture (`Batch.mixture`) are found together: each has an E-step of its own, in the noise and
     among all others with the same draws; then the noise and all gains are updated from one gradient.
@@ -155,7 +153,7 @@ class LatentInference(Inference):
     seed : int
         Of the random draws.
     gate : str
-        Whether a prior that looks at video competes with itself without video: `none`, or by `frame`. A switching prior
+        Whether a prior that takes video competes with itself without video: `none`, or by `frame`. A switching prior
         chooses in any case.
     temperature : float
         The evidence of a frame, in nats, is divided by this times the number of bins, as bins are far from independent.
@@ -222,12 +220,7 @@ class LatentInference(Inference):
 
     def forward(self, batch: Batch, seconds: float | None = None, previous: Estimate | None = None) -> Estimate:
         """Iterate to the end, or until the time is up; see `Inference.forward` and `iterate`."""
-        begun = time.perf_counter()
-        for groups in self._groups(batch, previous):
-            latest = groups
-            if seconds is not None and time.perf_counter() - begun > seconds:
-                break
-        return self._estimate(latest, batch)
+        return self._estimate(latest_within(self._groups(batch, previous), seconds), batch)
 
     def iterate(self, batch: Batch, previous: Estimate | None = None) -> Iterator[Estimate]:
         """One `Estimate` after each iteration, until all clips have stopped; see `Inference.iterate`.
@@ -250,7 +243,7 @@ class LatentInference(Inference):
 
     def progress(self, batch: Batch, previous: Estimate | None = None) -> Iterator[Progress]:
         """After each iteration, what is known of clips that run together; arguments as of `iterate`."""
-        with _no_gradient(batch):
+        with no_gradient(batch):
             progress = self.start(batch, previous)
             for _ in range(self.warm_start):
                 progress.speakers, _ = self.iteration(progress.speakers, warm=True)
@@ -258,7 +251,7 @@ class LatentInference(Inference):
             speakers = steps.with_interference(progress.speakers, variances, range(len(variances)))
             progress.speakers = [self.begin_speaker(state) for state in speakers]
         for _ in range(self.iterations):
-            with _no_gradient(batch):
+            with no_gradient(batch):
                 progress.speakers, statistics = self.iteration(progress.speakers)
                 objective = steps.objective(progress.speakers, statistics, self.gain_prior)
                 progress.note(statistics, objective, self.tolerance)
@@ -311,19 +304,9 @@ class LatentInference(Inference):
     def iteration(
         self, speakers: Sequence[EmState], warm: bool = False
     ) -> tuple[list[EmState], list[SufficientStatistics]]:
-        """One iteration of EM: an E-step of each speaker, then the M-steps. Nothing given to it is changed.
+        """One iteration of EM: an E-step of each speaker, which is the encoder if `warm`, then the M-steps.
 
-        Arguments
-        ---------
-        speakers : sequence of EmState
-        warm : bool
-            Whether the encoder is the E-step.
-
-        Returns
-        -------
-        speakers : list of EmState
-        statistics : list of SufficientStatistics
-            Of each speaker, before the last update of noise and gains.
+        Returns the new states, and the statistics of each speaker before the last update of noise and gains.
         """
         speakers = list(speakers)
         for place in range(len(speakers)):
@@ -342,15 +325,7 @@ class LatentInference(Inference):
     def begin(self, state: EmState) -> EmState:
         """Where the E-steps of one model begin; by default at the mean of what the encoder says.
 
-        Arguments
-        ---------
-        state : EmState
-            With `posterior`.
-
-        Returns
-        -------
-        EmState
-            With `latent`, and whatever else `e_step` needs.
+        It takes a state with `posterior`, and leaves `latent` and whatever else `e_step` needs.
         """
         assert state.posterior is not None, "the encoder has not run"
         return replace(state, latent=state.posterior.mean)
@@ -362,12 +337,7 @@ class LatentInference(Inference):
     def evidence(self, state: EmState, model: EmState) -> torch.Tensor:
         """How well one of several models explains each frame, shape (batch, frames); see `log_evidence`.
 
-        Arguments
-        ---------
-        state : EmState
-            What is known of speech so far.
-        model : EmState
-            That of the model, after its E-step.
+        `state` is what is known of speech so far, `model` that of the model, after its E-step.
         """
         return steps.log_evidence(model)
 
@@ -428,7 +398,7 @@ class LatentInference(Inference):
 
     def _estimate(self, groups: Sequence[tuple[list[int], Progress]], batch: Batch) -> Estimate:
         """The estimate of a batch whose rows run in groups."""
-        with _no_gradient(batch):
+        with no_gradient(batch):
             if batch.mixture is not None:
                 return groups[0][1].estimate(self.prior, batch)
             estimates = [progress.estimate(self.prior, batch.select(rows)) for rows, progress in groups]
@@ -447,20 +417,9 @@ class LatentInference(Inference):
 
 
 def row_groups(batch: Batch, values_per_frame: int, hop: int) -> list[list[int]]:
-    """Rows of a batch, clips of like length together, in groups that a processor runs fastest.
+    """Rows of a batch, clips of like length together, in groups that a processor runs fastest; one group on a GPU.
 
-    Arguments
-    ---------
-    batch : Batch
-    values_per_frame : int
-        Of the largest tensor, for each clip.
-    hop : int
-        Samples from frame to frame.
-
-    Returns
-    -------
-    list of list of int
-        One group on a GPU.
+    `values_per_frame` are those of the largest tensor, for each clip.
 
     Example
     -------
@@ -485,7 +444,7 @@ def row_groups(batch: Batch, values_per_frame: int, hop: int) -> list[list[int]]
 def _reliability(state: EmState) -> torch.Tensor:
     """How far the video is trusted, shape (batch, frames); zero where no mouth is seen.
 
-    Where models compete, that is the posterior of those that look at video; else what the prior says.
+    Where models compete, that is the posterior of those with video; else what the prior says.
     """
     if not state.models:
         assert state.latent is not None, "there was no E-step"
@@ -503,13 +462,3 @@ def _reliability(state: EmState) -> torch.Tensor:
 def _by_video_frame(values: torch.Tensor, video_frames: int, ratio: int) -> torch.Tensor:
     """Means over each video frame: (batch, sources, frames, any) to (batch, sources, video_frames, any)."""
     return pool_to_video_frames(values.mT, video_frames, ratio).mT
-
-
-@contextlib.contextmanager
-def _no_gradient(batch: Batch) -> Iterator[None]:
-    """Record no gradient, but leave tensors that can take part in one (unlike those of inference mode).
-
-    Nor is anything done in 16 bits: variances and their squares differ by more than those resolve.
-    """
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(batch.noisy.device.type, enabled=False):
-        yield

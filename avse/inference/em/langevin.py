@@ -34,8 +34,6 @@ class Langevin(LatentInference):
 
     Arguments
     ---------
-    prior : LatentPrior or SwitchingPrior
-    noise_model : NoiseModel
     chains : int
         Draws of each clip that run side by side.
     steps : int
@@ -44,16 +42,13 @@ class Langevin(LatentInference):
         e above.
     smoothness : float
         Weight of the total variation of z over time.
-    m_steps : int
-
-    Further arguments: see `LatentInference`.
+    common :
+        Further arguments: see `LatentInference`.
 
     Example
     -------
-    >>> inference = Langevin(**Langevin.example_arguments())
     >>> from avse.conformance import example_batch
-    >>> batch = example_batch((3200, 1600))
-    >>> inference(batch).speech.shape
+    >>> Langevin.example()(example_batch((3200, 1600))).speech.shape
     torch.Size([2, 3200])
     """
 

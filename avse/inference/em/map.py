@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.prior import LatentPrior, SwitchingPrior
 from avse.inference.em.driver import LatentInference
+from avse.inference.em.speakers import AnyPrior
 from avse.inference.em.state import EmState
 from avse.inference.em.steps import energy, independent_frames
 from avse.plugins import register
@@ -36,21 +36,17 @@ class MAP(LatentInference):
 
     Arguments
     ---------
-    prior : LatentPrior or SwitchingPrior
-    noise_model : NoiseModel
     steps : int
         Gradient steps in each iteration.
     step_size : float
         Of Adam, to begin with.
-
-    Further arguments: see `LatentInference`.
+    common :
+        Further arguments: see `LatentInference`.
 
     Example
     -------
-    >>> inference = MAP(**MAP.example_arguments())
     >>> from avse.conformance import example_batch
-    >>> batch = example_batch((3200, 1600))
-    >>> trace = inference(batch).trace
+    >>> trace = MAP.example()(example_batch((3200, 1600))).trace
     >>> all(later <= earlier for earlier, later in zip(trace, trace[1:]))
     True
     """
@@ -59,13 +55,7 @@ class MAP(LatentInference):
     paper = "Sadeghi and Serizel, Fast and efficient speech enhancement with variational autoencoders, 2023"
 
     def __init__(
-        self,
-        prior: LatentPrior | SwitchingPrior,
-        noise_model: NoiseModel,
-        *,
-        steps: int = 2,
-        step_size: float = 0.05,
-        **common: Any,
+        self, prior: AnyPrior, noise_model: NoiseModel, *, steps: int = 2, step_size: float = 0.05, **common: Any
     ) -> None:
         super().__init__(prior, noise_model, **common)
         if steps < 1 or step_size <= 0:

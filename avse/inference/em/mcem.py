@@ -40,8 +40,6 @@ class MCEM(LatentInference):
 
     Arguments
     ---------
-    prior : LatentPrior or SwitchingPrior
-    noise_model : NoiseModel
     draws : int
         Proposals in each iteration.
     burn_in : int
@@ -50,16 +48,13 @@ class MCEM(LatentInference):
         Draws of each clip that run side by side.
     proposal_variance : float
         d^2 to begin with; 0.01 is published for n of variance one.
-    m_steps : int
-
-    Further arguments: see `LatentInference`.
+    common :
+        Further arguments: see `LatentInference`.
 
     Example
     -------
-    >>> inference = MCEM(**MCEM.example_arguments())
     >>> from avse.conformance import example_batch
-    >>> batch = example_batch((3200, 1600))
-    >>> inference(batch).speech.shape
+    >>> MCEM.example()(example_batch((3200, 1600))).speech.shape
     torch.Size([2, 3200])
     """
 

@@ -35,24 +35,15 @@ def check_gate(gate: str) -> None:
 
 
 def gate_chain(mask: torch.Tensor) -> MarkovChain:
-    """How a prior without its video and the same prior with it follow each other, before the audio is known.
-
-    Arguments
-    ---------
-    mask : tensor, shape (batch, frames), bool
-    """
+    """How a prior without its video and the same prior with it follow each other, before the audio is known."""
     initial, transition = torch.full((2,), 0.5).log(), sticky(2, _STAY).log()
     return MarkovChain.of(initial.to(mask.device), transition.to(mask.device), len(mask))
 
 
 def with_evidence(state: EmState, evidence: Callable[[EmState, EmState], torch.Tensor]) -> EmState:
-    """Leave `evidence` of all models. Where a model sees no mouth, it has that of its fallback.
+    """Leave `evidence` of all models, by a function such as `LatentInference.evidence`.
 
-    Arguments
-    ---------
-    state : EmState
-    evidence : function
-        Of the state and that of a model, such as `LatentInference.evidence`.
+    Where a model sees no mouth, it has the evidence of its fallback.
     """
     computed = [evidence(state, each) if each.model.runs else None for each in state.models]
     values = []
@@ -73,16 +64,8 @@ def is_due(rounds: int) -> bool:
 def select_model(state: EmState, temperature: float, weight: float | None) -> EmState:
     """Forward-backward over whole clips, and learning of the chain. Leaves `responsibility`, `chain_cost` and `chain`.
 
-    A model that sees no mouth at a frame gives its responsibility to its fallback.
-
-    Arguments
-    ---------
-    state : EmState
-        With `evidence`.
-    temperature : float
-        By which the evidence is divided.
-    weight : float or None
-        See `MarkovChain.learned`. None: the chain stays as it is.
+    A model that sees no mouth at a frame gives its responsibility to its fallback. The evidence is divided by
+    `temperature`. For `weight` see `MarkovChain.learned`; None: the chain stays as it is.
     """
     assert state.chain is not None and state.evidence is not None, "no models compete"
     mask, chain = state.mask, state.chain

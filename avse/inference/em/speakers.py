@@ -33,18 +33,8 @@ AnyPrior: TypeAlias = LatentPrior | SwitchingPrior
 def places_of(batch: Batch, prior: AnyPrior) -> tuple[list[Batch], list[AnyPrior], torch.Tensor]:
     """A batch for each place among the speakers of its mixtures, and the prior of each place.
 
-    Arguments
-    ---------
-    batch : Batch
-        With `mixture`. Where `speakers` are named, they are the same in all mixtures.
-    prior : LatentPrior or SwitchingPrior
-
-    Returns
-    -------
-    batches : list of Batch
-    priors : list of LatentPrior or SwitchingPrior
-    order : tensor, shape (mixtures, sources)
-        Which speaker of each mixture has each place. Named speakers have priors of their own and keep their place.
+    Returns the batches, the priors, and the order, shape (mixtures, sources): which speaker of each mixture has each
+    place. Named speakers, the same in all mixtures, have priors of their own and keep their place.
 
     Raises
     ------

@@ -152,13 +152,7 @@ class EmState:
         return self._cut(lambda value: value[:, first:last], lambda value: value[:, :, first:last], {})
 
     def joined(self, parts: Iterable[tuple[torch.Tensor, slice, EmState]]) -> EmState:
-        """This state with what E-steps have left in parts of it.
-
-        Arguments
-        ---------
-        parts : iterable of (tensor, slice, EmState)
-            Rows and frames of each part, and its state.
-        """
+        """This state with what E-steps have left in parts of it: rows and frames of each part, and its state."""
         count, frames = self.power.shape[:2]
         whole: dict[tuple[int, str], list[torch.Tensor]] = {}
         kind: dict[tuple[int, str], Drawn] = {}

@@ -88,15 +88,8 @@ def e_step(
 ) -> EmState:
     """E-step of the only model, or of all models that compete.
 
-    Arguments
-    ---------
-    state : EmState
-    step : function
-        Of the state of one model.
-    encodes : bool
-        Whether the encoder runs before, for a step that reads `posterior`.
-    evidence : function, optional
-        Of the state and that of a model. With it, the evidence of all models is left.
+    With `encodes` the encoder runs before, for a step that reads `posterior`. With `evidence`, a function of the state
+    and that of a model, the evidence of all models is left.
     """
     state = each_model(encode(state) if encodes else state, step)
     return state if evidence is None else with_evidence(state, evidence)
@@ -211,17 +204,8 @@ def independent_frames(state: EmState, latent: torch.Tensor) -> torch.Tensor:
     """For which clips the log-posterior of z at a frame depends on z of this frame alone; it is tried out.
 
     With a recurrent prior, or a fusion that compares audio and video over time, it does not, and all frames of the clip
-    have to be accepted or refused together.
-
-    Arguments
-    ---------
-    state : EmState
-    latent : tensor, shape (batch, chains, frames, dim)
-
-    Returns
-    -------
-    tensor, shape (batch, 1, frames, 1), bool
-        The same at all frames of a clip.
+    have to be accepted or refused together. The result, of shape (batch, 1, frames, 1), is the same at all frames of a
+    clip.
     """
     independent = torch.zeros_like(state.mask)[:, None, :, None]
     if state.model.prior.dynamical:
@@ -233,19 +217,12 @@ def independent_frames(state: EmState, latent: torch.Tensor) -> torch.Tensor:
 
 
 def log_evidence(state: EmState) -> torch.Tensor:
-    """How well a model explains each frame, after its E-step: a bound of log p(x | model), up to a constant.
+    """How well a model explains each frame, after its E-step, shape (batch, frames).
+
+    It is a bound of log p(x | model), up to a constant.
 
     That is the likelihood of the noisy audio, averaged over the draws of the E-step, less the divergence of the
     posterior of z from its prior. The mean of the posterior is that of the draws; its variance is the encoder's.
-
-    Arguments
-    ---------
-    state : EmState
-        Of the model.
-
-    Returns
-    -------
-    tensor, shape (batch, frames)
     """
     assert state.latent is not None and state.posterior is not None and state.speech_variance is not None
     mean = state.latent.mean(dim=1, keepdim=True)
@@ -272,12 +249,7 @@ def with_interference(
 ) -> list[EmState]:
     """States of all speakers in which those at some places are told the variance of all others together.
 
-    Arguments
-    ---------
-    speakers : sequence of EmState
-    variances : sequence of tensor, shape (batch, draws, frames, bins)
-        Of each speaker, before its gain.
-    places : sequence of int
+    `variances`, of shape (batch, draws, frames, bins), are those of each speaker before its gain.
     """
     if len(speakers) == 1:
         return list(speakers)
@@ -292,23 +264,9 @@ def with_interference(
 def m_step(
     speakers: Sequence[EmState], noise_model: NoiseModel, gain_prior: Sequence[float] | None, chunk_frames: int
 ) -> tuple[list[EmState], list[SufficientStatistics]]:
-    """One update of the noise and of the gains of all speakers from one gradient.
+    """One update of the noise and of the gains of all speakers from one gradient, after an E-step of each.
 
-    Arguments
-    ---------
-    speakers : sequence of EmState
-        After an E-step of each.
-    noise_model : NoiseModel
-    gain_prior : (float, float) or None
-        See `LatentInference`.
-    chunk_frames : int
-        See `in_chunks`.
-
-    Returns
-    -------
-    speakers : list of EmState
-    statistics : list of SufficientStatistics
-        Of each speaker, before the update.
+    Returns the new states, and the statistics of each speaker before the update.
     """
     speakers = with_interference(speakers, [state.speech_variance for state in speakers], range(len(speakers)))
     statistics = [sufficient_statistics(state, chunk_frames) for state in speakers]
@@ -329,14 +287,7 @@ def m_step(
 def objective(
     speakers: Sequence[EmState], statistics: Sequence[SufficientStatistics], gain_prior: Sequence[float] | None
 ) -> torch.Tensor:
-    """What EM minimises, in nats per bin, in 64 bits; shape (batch,).
-
-    Arguments
-    ---------
-    speakers, statistics : sequence
-        Of each speaker.
-    gain_prior : (float, float) or None
-    """
+    """What EM minimises, in nats per bin, in 64 bits; shape (batch,)."""
     by_frame = sum((means.prior_cost for means in statistics), statistics[0].nll)
     if gain_prior is not None:
         by_frame = sum((gain_cost(state.gain, *gain_prior) for state in speakers), by_frame)
@@ -351,16 +302,7 @@ def gain_cost(gain: torch.Tensor, shape: float, rate: float) -> torch.Tensor:
 
 
 def in_chunks(state: EmState, step: Callable[[EmState], EmState], chunk_frames: int) -> EmState:
-    """Take an E-step on pieces of long clips, which bounds its memory, and join the results.
-
-    Arguments
-    ---------
-    state : EmState
-    step : function
-        From state to state.
-    chunk_frames : int
-        Frames of a piece.
-    """
+    """Take an E-step on pieces of `chunk_frames` of long clips, which bounds its memory, and join the results."""
     if state.power.shape[1] <= chunk_frames:
         return step(state)
     return state.joined(_pieces(state, step, chunk_frames))

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.prior import LatentPrior, SwitchingPrior
 from avse.inference.em.driver import LatentInference
+from avse.inference.em.speakers import AnyPrior
 from avse.inference.em.state import EmState
 from avse.inference.em.steps import speech_power
 from avse.plugins import register
@@ -26,28 +26,24 @@ class SwitchingVEM(LatentInference):
         q(a)       : forward-backward on B^(1 / temperature), the chain learned on the clip
         q(s)       : closed form, with the precision 1 / gamma = sum_k q(a_n = k) / sigma_k
 
-    The models are the components of a switching prior. With any other prior that looks at video they are the prior
-    without video and with it, which so share their weights. The posterior of the models that look at video is the
+    The models are the components of a switching prior. With any other prior that takes video they are the prior
+    without video and with it, which so share their weights. The posterior of the models with video is the
     reliability returned; where no mouth is seen, all is as `vem` has it with the audio model, bit for bit.
 
     Arguments
     ---------
-    prior : SwitchingPrior or LatentPrior
-    noise_model : NoiseModel
     evidence : str
         What the models have to explain: the `noisy` audio, as above; or the `speech` as it is estimated, with
         E log p(s_n | z_n, k) in place of log p(x_n | z_n, k), as published. Where noise covers speech, its estimate is
         what the model says that was chosen last, and so keeps it chosen; with the noisy audio that does not happen.
-
-    Further arguments: see `LatentInference`. With all bins counted (`temperature` 1 / bins), the choice is made after
-    one iteration and for good.
+    common :
+        Further arguments: see `LatentInference`. With all bins counted (`temperature` 1 / bins), the choice is made
+        after one iteration and for good.
 
     Example
     -------
-    >>> inference = SwitchingVEM(**SwitchingVEM.example_arguments())
     >>> from avse.conformance import example_batch
-    >>> batch = example_batch((3200, 1600))
-    >>> inference(batch).reliability.shape
+    >>> SwitchingVEM.example()(example_batch((3200, 1600))).reliability.shape
     torch.Size([2, 5])
     """
 
@@ -55,7 +51,7 @@ class SwitchingVEM(LatentInference):
 
     def __init__(
         self,
-        prior: SwitchingPrior | LatentPrior,
+        prior: AnyPrior,
         noise_model: NoiseModel,
         *,
         evidence: str = "noisy",

@@ -17,14 +17,10 @@ class VEM(LatentInference):
     One pass of encoder and decoder an iteration, no gradient and no random draw: the fastest of all. As the encoder was
     trained for clean speech, not for this bound, the objective need not fall at every iteration.
 
-    Further arguments: see `LatentInference`.
-
     Example
     -------
-    >>> inference = VEM(**VEM.example_arguments())
     >>> from avse.conformance import example_batch
-    >>> batch = example_batch((3200, 1600))
-    >>> inference(batch).speech.shape
+    >>> VEM.example()(example_batch((3200, 1600))).speech.shape
     torch.Size([2, 3200])
     """
 

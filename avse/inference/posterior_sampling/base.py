@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 
-from avse.contracts.inference import Inference
+from avse.contracts.inference import Inference, latest_within, no_gradient
 from avse.contracts.noise_model import NoiseModel, State
 from avse.contracts.prior import Context, ScorePrior
 from avse.contracts.sampler import Sampler
@@ -94,8 +92,6 @@ class PosteriorSampling(Inference):
         Whether the estimate is the noisy audio, filtered with the powers of the draw and of the residual.
     seed : int
 
-    Shapes as in `Inference`: audio (batch, samples) in and out, reliability (batch, video_frames).
-
     Attributes
     ----------
     linear : bool
@@ -161,41 +157,19 @@ class PosteriorSampling(Inference):
     def expect(self, draw: Draw, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and variance of speech given the state and, in a subclass that changes them, the noisy audio.
 
-        Arguments
-        ---------
-        draw : Draw
-        mean, variance : tensor, shape (rows, frames, bins)
-            Of speech given the state, by the prior.
-
-        Returns
-        -------
-        mean, variance : tensor, shape (rows, frames, bins)
-            The sampler moves towards this mean.
+        Those given are the prior's; all have the shape (rows, frames, bins). The sampler moves towards this mean.
         """
         return mean, variance
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
         """The next state: a draw around where the sampler sends it, and in a subclass a guidance step.
 
-        Arguments
-        ---------
-        draw : Draw
-        mean : tensor, shape (rows, frames, bins), complex
-        std : tensor, shape (rows, 1, 1)
-
-        Returns
-        -------
-        tensor, shape (rows, frames, bins), complex
+        The mean and the result are complex, of shape (rows, frames, bins); `std` has the shape (rows, 1, 1).
         """
         return mean + std * draw.noise() if self.sampler.stochastic else mean
 
     def noise_power(self, draw: Draw) -> torch.Tensor:
-        """E |n|^2 as it is known so far, to fit the noise to; by default |x - E[s | state]|^2.
-
-        Returns
-        -------
-        tensor, shape (rows, frames, bins)
-        """
+        """E |n|^2 so far, to fit the noise to, shape (rows, frames, bins); by default |x - E[s | state]|^2."""
         return (draw.noisy - draw.speech).abs().square()
 
     def iterate(self, batch: Batch) -> Iterator[Estimate]:
@@ -205,21 +179,16 @@ class PosteriorSampling(Inference):
 
     def forward(self, batch: Batch, seconds: float | None = None) -> Estimate:
         """Move to the end, or until the time is up; see `Inference.forward`."""
-        began = time.perf_counter()
-        for state in self._states(batch):
-            latest = state
-            if seconds is not None and time.perf_counter() - began > seconds:
-                break
-        return latest.estimate()
+        return latest_within(self._states(batch), seconds).estimate()
 
     def _states(self, batch: Batch) -> Iterator[_SamplingState]:
-        with _plain(batch):
+        with no_gradient(batch):
             state = _SamplingState.of(self, batch)
         for number in range(self.passes):
-            with _plain(batch):
+            with no_gradient(batch):
                 state.begin(number)
             for move, (now, following) in enumerate(self.sampler.trajectory(self.prior.sde, state.value)):
-                with _plain(batch):
+                with no_gradient(batch):
                     state.step(move, now, following)
                 yield state
 
@@ -363,7 +332,7 @@ class _SamplingState:
         """What is known so far."""
         inference, batch = self.inference, self.batch
         prior = inference.prior
-        with _plain(batch):
+        with no_gradient(batch):
             samples, noisy = batch.noisy.shape[1], batch.noisy.clone()
             speech = prior.synthesise(self.draw.speech, samples)
             if inference.wiener:
@@ -399,21 +368,8 @@ def guidance_step(
 
         s + weight g^2 dt (1 / scale) (x - noise - s / scale) / ((std / scale)^2 + variance)
 
-    Arguments
-    ---------
-    state : tensor, shape (rows, frames, bins), complex
-        After the move.
-    draw : Draw
-    prior : ScorePrior
-    weight : float
-    noise : tensor, shape (rows, frames, bins), or float
-        Expected noise, where it is known.
-    variance : tensor, shape (rows, frames, bins), or float
-        Of the remaining noise.
-
-    Returns
-    -------
-    tensor, shape (rows, frames, bins), complex
+    The state, after the move, is complex, of shape (rows, frames, bins). `noise` is the expected noise, where it is
+    known, and `variance` that of the remaining noise.
     """
     scale, std = (value[:, None, None] for value in prior.marginal(draw.following))
     diffusion = prior.sde.coefficients(draw.following)[1]
@@ -424,10 +380,3 @@ def guidance_step(
 
 def _mean_of_chains(tensor: torch.Tensor, chains: int) -> torch.Tensor:
     return tensor.unflatten(0, (-1, chains)).mean(dim=1)
-
-
-@contextlib.contextmanager
-def _plain(batch: Batch) -> Iterator[None]:
-    """No gradient is recorded, and nothing is done in 16 bits."""
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(batch.noisy.device.type, enabled=False):
-        yield

@@ -20,12 +20,7 @@ class LambdaFree(PosteriorSampling):
         state ~ N_c( (R m + P scale x) / (R + P),  P R / (R + P) ),   R = scale^2 V + std^2
 
     with m and P the mean and variance of the sampler's move. The likelihood uses no knowledge of speech beyond the
-    state. 60 evaluations of the network.
-
-    Arguments
-    ---------
-    common :
-        Arguments: see `PosteriorSampling`; the sampler must be stochastic.
+    state. 60 evaluations of the network. The sampler must be stochastic.
 
     Example
     -------

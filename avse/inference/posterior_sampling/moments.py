@@ -25,13 +25,6 @@ class Moments(PosteriorSampling):
     evaluations each. Speech and noise are added in the transform itself, not compressed; the noise is fitted after
     every move to |x - E[s | state, x]|^2 + Var[s | state, x].
 
-    Arguments
-    ---------
-    chains, m_steps, quantile :
-        See `PosteriorSampling`.
-    common :
-        Further arguments: see `PosteriorSampling`.
-
     Example
     -------
     >>> Moments.example().linear

@@ -28,8 +28,6 @@ class NoiseLatent(PosteriorSampling):
         Of the guidance steps.
     width : float
         Variance of what is neither speech nor noise.
-    chains :
-        See `PosteriorSampling`.
     common :
         Further arguments: see `PosteriorSampling`.
 

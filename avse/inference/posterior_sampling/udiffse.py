@@ -26,8 +26,6 @@ class UDiffSE(PosteriorSampling):
         Of the guidance steps.
     every : int
         A guidance step follows every so many moves.
-    passes, chains :
-        See `PosteriorSampling`.
     common :
         Further arguments: see `PosteriorSampling`.
 
@@ -74,13 +72,6 @@ class UDiffSEPlus(UDiffSE):
     """One pass, in which the noise is fitted after every second move, to what is expected of speech so far (UDiffSE+).
 
     Guidance steps as in `udiffse`, on Tweedie's estimate: 60 evaluations of the network.
-
-    Arguments
-    ---------
-    passes, chains :
-        See `PosteriorSampling`.
-    common :
-        Further arguments: see `UDiffSE`.
 
     Example
     -------

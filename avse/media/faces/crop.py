@@ -353,9 +353,9 @@ def _run(track: _Track, index: int) -> slice | None:
     """The uninterrupted run of detections around a frame; None if the frame is outside such a run."""
     frames = np.array(track.frames)
     after = int(np.searchsorted(frames, index))
-    if after == len(frames) or (
-        frames[after] != index and (after == 0 or frames[after] - frames[after - 1] > INTERVAL)
-    ):
+    if after == len(frames):
+        return None
+    if frames[after] != index and (after == 0 or frames[after] - frames[after - 1] > INTERVAL):
         return None
     breaks = np.flatnonzero(np.diff(frames) > INTERVAL) + 1  # detections that start a new run
     return slice(int(max([0, *breaks[breaks <= after]])), int(min([len(frames), *breaks[breaks > after]])))
@@ -387,22 +387,24 @@ def _cut(grey: np.ndarray, place: MouthPosition) -> np.ndarray:
     x0, y0 = max(left, 0), max(top, 0)
     patch = grey[y0 : top + 2 * reach, x0 : left + 2 * reach]
     origin = np.array([x0, y0], dtype=float)
-    shrink = np.ones(2)
-    if side > 1.2 * MOUTH_SIZE:  # area interpolation first: a warp alone would alias
-        size = np.maximum(np.round(np.array(patch.shape[::-1]) * MOUTH_SIZE / side), 1).astype(int)
-        shrink = size / np.array(patch.shape[::-1])
-        patch = cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
+    patch, shrink = _reduced(patch, side, MOUTH_SIZE)
     unit = across / max(float(np.hypot(*across)), 1e-9)
     step = side / MOUTH_SIZE * np.array([[unit[0], -unit[1]], [unit[1], unit[0]]])
     first = centre - step @ np.full(2, (MOUTH_SIZE - 1) / 2)
     matrix = np.hstack([step * shrink[:, None], (((first - origin + 0.5) * shrink) - 0.5)[:, None]])
-    return cv2.warpAffine(
-        patch,
-        matrix,
-        (MOUTH_SIZE, MOUTH_SIZE),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(patch, matrix, (MOUTH_SIZE, MOUTH_SIZE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _reduced(patch: np.ndarray, side: float, wanted: float) -> tuple[np.ndarray, np.ndarray]:
+    """A patch by area interpolation, since a warp alone would alias if it shrinks `side` to `wanted`; and its scale."""
+    import cv2
+
+    shape = np.array(patch.shape[::-1])
+    if side <= 1.2 * wanted:
+        return patch, np.ones(2)
+    size = np.maximum(np.round(shape * wanted / side), 1).astype(int)
+    return cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA), size / shape
 
 
 def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -414,11 +416,7 @@ def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarr
     low, high = np.floor(source.min(axis=(0, 1))).astype(int), np.ceil(source.max(axis=(0, 1))).astype(int) + 1
     patch = grey[low[1] : high[1] + 1, low[0] : high[0] + 1]
     along, down = (np.median(np.hypot(*np.diff(offsets, axis=axis).reshape(-1, 2).T)) for axis in (1, 0))
-    shrink = np.ones(2)
-    if along * down > 1.2**2:  # area interpolation first: a warp alone would alias
-        size = np.maximum(np.round(np.array(patch.shape[::-1]) / np.sqrt(along * down)), 1).astype(int)
-        shrink = size / np.array(patch.shape[::-1])
-        patch = cv2.resize(patch, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
+    patch, shrink = _reduced(patch, np.sqrt(along * down), 1)
     places = ((source - low + 0.5) * shrink - 0.5).astype(np.float32)
     return cv2.remap(patch, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
 

@@ -346,16 +346,7 @@ def _rotation(turns: np.ndarray) -> np.ndarray:
 
 
 def _bounded(covariance: np.ndarray, least: np.ndarray, isotropic: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A covariance that can be inverted, and its inverse, each of shape (video_frames, 3, 3).
-
-    Arguments
-    ---------
-    covariance : array, shape (video_frames, 3, 3)
-    least : array, shape (video_frames, 1, 1)
-        Standard deviation.
-    isotropic : bool
-        Whether it is made isotropic; else the ratio of its eigenvalues is bounded.
-    """
+    """A covariance (video_frames, 3, 3) with at least that std, isotropic or of a bounded ratio, and its inverse."""
     floor = np.maximum(np.square(least), 1e-300)
     if isotropic:
         values = np.maximum(np.trace(covariance, axis1=1, axis2=2)[:, None, None] / 3, floor)

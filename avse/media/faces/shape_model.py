@@ -57,14 +57,12 @@ class ShapeModel:
     parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        arrays = {
-            name: np.asarray(getattr(self, name), dtype=float) for name in ("mean", "basis", "variance", "memory")
-        }
-        points, modes = len(arrays["mean"]), len(arrays["basis"])
+        points, modes = len(self.mean), len(self.basis)
         shapes = {"mean": (points, 3), "basis": (modes, points, 3), "variance": (modes,), "memory": (modes,)}
-        for name, value in arrays.items():
-            if value.shape != shapes[name] or not np.isfinite(value).all():
-                raise AvseError(f"shape model: {name} must be finite, of shape {shapes[name]}; it is {value.shape}.")
+        for name, shape in shapes.items():
+            value = np.asarray(getattr(self, name), dtype=float)
+            if value.shape != shape or not np.isfinite(value).all():
+                raise AvseError(f"shape model: {name} must be finite, of shape {shape}; it is {value.shape}.")
             object.__setattr__(self, name, value)
         if (self.variance <= 0).any() or (self.memory < 0).any() or (self.memory >= 1).any() or not self.noise > 0:
             raise AvseError("shape model: variance and noise must be above 0, memory from 0 to below 1.")
@@ -103,7 +101,7 @@ class ShapeModel:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 parts = {name: tuple(arrays[f"part_{name}"].tolist()) for name in PARTS}
-                mean, basis, variance, memory = (arrays[name] for name in ("mean", "basis", "variance", "memory"))
-                return cls(mean, basis, variance, memory, float(arrays["noise"]), parts)
+                values = {name: arrays[name] for name in ("mean", "basis", "variance", "memory")}
+                return cls(**values, noise=float(arrays["noise"]), parts=parts)
         except (OSError, KeyError, ValueError) as error:
             raise AvseError(f"{path}: is not a shape model of `ShapeModel.save` ({error}).") from error

@@ -51,10 +51,6 @@ class DiffusionPrior(ScorePrior):
         Share of training clips whose video is dropped, beside what the training data drops.
     guidance : float
         w of classifier-free guidance: E = E_without + (1 + w) (E_with - E_without). 0: plain; -1: without video.
-    fft_size, hop : int
-        The domain's transform, in samples. `hop` divides a video frame (640 samples).
-
-    Shapes as in `ScorePrior`: states and scores are complex (batch, frames, bins), times (batch,).
 
     Raises
     ------

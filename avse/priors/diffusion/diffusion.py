@@ -12,11 +12,6 @@ from avse.priors.diffusion.base import DiffusionPrior
 class Diffusion(DiffusionPrior):
     """The score of speech on its compressed complex spectrum, from the audio alone.
 
-    Arguments
-    ---------
-    common :
-        Arguments: see `DiffusionPrior`.
-
     Example
     -------
     >>> import torch
@@ -42,18 +37,13 @@ class Diffusion(DiffusionPrior):
 class AVDiffusion(DiffusionPrior):
     """The score of speech given the speaker's mouth: one model with and without video.
 
-    Arguments: see `DiffusionPrior`.
-
     Example
     -------
     >>> import torch
     >>> from avse.contracts.prior import Context
-    >>> from avse.fusion.film import FiLM
-    >>> from avse.visual_frontends.pixel_mlp import PixelMLP
-    >>> prior = AVDiffusion(PixelMLP(output_dim=6), FiLM, size="tiny")
     >>> valid = torch.ones(1, 6).bool()
     >>> context = Context(valid, valid, torch.randn(1, 6, 6))
-    >>> prior.score(torch.randn(1, 6, 321, dtype=torch.complex64), torch.tensor([0.5]), context).shape
+    >>> AVDiffusion.example().score(torch.randn(1, 6, 321, dtype=torch.complex64), torch.tensor([0.5]), context).shape
     torch.Size([1, 6, 321])
     """
 
@@ -61,5 +51,5 @@ class AVDiffusion(DiffusionPrior):
 
     @classmethod
     def example_arguments(cls) -> dict[str, Any]:
-        frontend = get("visual_frontend", "pixel_mlp")(output_dim=6, hidden_dim=8, size=11)
+        frontend = get("visual_frontend", "pixel_mlp").example()
         return {"visual_frontend": frontend, "fusion": get("fusion", "film"), "size": "tiny"}

@@ -33,7 +33,7 @@ def diffusion_prior(system: nn.Module, name: str = "the model", *, sees: bool = 
             "recipes/Manifest/diffusion/hparams/av_diffusion.yaml."
         )
     if sees and not prior.video_input.sees:
-        raise AvseError(f"{name} does not look at the video. Give a model of an av_diffusion recipe.")
+        raise AvseError(f"{name} takes no video. Give a model of an av_diffusion recipe.")
     return prior
 
 

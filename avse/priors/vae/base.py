@@ -75,14 +75,10 @@ class VariationalPrior(LatentPrior):
         dynamical model z_p of a frame is drawn given z_q of the frames before it.
     free_bits : float
         Divergence in nats up to which a latent unit is not pressed towards the prior.
-    fft_size, hop : int
-        The domain's transform, in samples. `hop` divides a video frame (640 samples).
     noisy_encoder_layers : int
         Blocks of a noisy-speech encoder, q(z | x, V, v), for noise of the variance V. It learns from clean speech and
         noise drawn from the noise model (random spectra with random courses), so that inference begins near the speech.
         0: none, as published.
-
-    Shapes as in `LatentPrior`: power (batch, frames, bins), latent (batch, frames, latent_dim).
 
     Attributes
     ----------
@@ -138,31 +134,11 @@ class VariationalPrior(LatentPrior):
 
     @abstractmethod
     def encode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
-        """From log power, fused with the video, to what the posterior is read from.
-
-        Arguments
-        ---------
-        hidden : tensor, shape (batch, frames, hidden_dim)
-        context : Context
-
-        Returns
-        -------
-        tensor, shape (batch, frames, hidden_dim), bounded
-        """
+        """From log power, fused with video, to what gives the posterior: (batch, frames, hidden_dim), bounded."""
 
     @abstractmethod
     def decode_stream(self, hidden: torch.Tensor, context: Context) -> torch.Tensor:
-        """From z, fused with the video, to what the log-variance is read from.
-
-        Arguments
-        ---------
-        hidden : tensor, shape (batch, frames, hidden_dim)
-        context : Context
-
-        Returns
-        -------
-        tensor, shape (batch, frames, hidden_dim), bounded
-        """
+        """From z, fused with video, to what gives the log-variance: (batch, frames, hidden_dim), bounded."""
 
     def visual_features(self, batch: Batch) -> torch.Tensor | None:
         """See `Prior.visual_features`."""
@@ -184,14 +160,9 @@ class VariationalPrior(LatentPrior):
         return self.log_variance(self.decode_hidden(latent, context))
 
     def decode_hidden(self, latent: torch.Tensor, context: Context, code: torch.Tensor | None = None) -> torch.Tensor:
-        """What the log-variance is read from, shape (batch, frames, hidden_dim).
+        """What gives the log-variance, shape (batch, frames, hidden_dim).
 
-        Arguments
-        ---------
-        latent : tensor, shape (batch, frames, latent_dim)
-        context : Context
-        code : tensor, shape (hidden_dim,), or None
-            Added where the latent enters: that of a speaker adapter.
+        `code`, shape (hidden_dim,), is added where the latent enters: that of a speaker adapter.
         """
         hidden = self.latent_in(latent)
         hidden = hidden if code is None else hidden + code
@@ -228,20 +199,10 @@ class VariationalPrior(LatentPrior):
     def loss_and_evidence(
         self, batch: Batch, reading: Reading | None = None
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The loss, and the evidence bound of each frame.
+        """The terms of `loss`, and the evidence bound of each frame, shape (batch, frames).
 
-        Arguments
-        ---------
-        batch : Batch
-        reading : Reading, optional
-            Of this batch, where it is known.
-
-        Returns
-        -------
-        loss : dict of str to scalar tensor
-            See `loss`.
-        evidence : tensor, shape (batch, frames)
-            Of one draw, in nats up to a constant; no gradient passes.
+        The bound is that of one draw, in nats up to a constant; no gradient passes. `reading` is that of this batch,
+        where it is known.
         """
         reading = self.read(batch) if reading is None else reading
         context, power, posterior, latent = reading.context, reading.power, reading.posterior, reading.latent

@@ -50,19 +50,7 @@ class MouthGallery(nn.Module):
 
     @staticmethod
     def images(mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Mean mouth images of clips.
-
-        Arguments
-        ---------
-        mouth : tensor, shape (batch, video_frames, height, width), uint8
-        valid : tensor, shape (batch, video_frames)
-            Frames that count.
-
-        Returns
-        -------
-        tensor, shape (batch, 256)
-            Zero where there is no such frame.
-        """
+        """Mean mouth images of clips over their valid frames, shape (batch, 256); zero where there is none."""
         weight = valid.float()
         # Clip by clip, to save memory.
         mean = torch.stack([(w[:, None, None] * frames.float()).sum(dim=0) for w, frames in zip(weight, mouth)])
@@ -74,14 +62,7 @@ class MouthGallery(nn.Module):
     def learn(self, mouth: torch.Tensor, valid: torch.Tensor, who: Sequence[int]) -> None:
         """Add the first second of clips; one with less than 0.8 s of valid frames in it adds nothing.
 
-        The mean of a few frames depends more on what is said than on the speaker.
-
-        Arguments
-        ---------
-        mouth : tensor, shape (batch, video_frames, height, width), uint8
-        valid : tensor, shape (batch, video_frames)
-        who : sequence of int
-            Number of the speaker of each.
+        The mean of a few frames depends more on what is said than on the speaker. `who` is the number of each speaker.
         """
         rows = [row for row in range(len(who)) if int(valid[row, :_FRAMES].sum()) >= _LEAST_VALID]
         if not rows:
@@ -93,17 +74,10 @@ class MouthGallery(nn.Module):
         self.products += images.T @ images
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Log-likelihoods of images, up to a constant.
+        """Log-likelihoods of images, up to a constant: (batch, 256) to (batch, 1 + people), float64.
 
-        Arguments
-        ---------
-        images : tensor, shape (batch, 256)
-
-        Returns
-        -------
-        tensor, shape (batch, 1 + people), float64
-            First that of an unknown speaker, then those of the known ones. Zeros where nothing was learned yet; minus
-            infinity for a speaker without a clip.
+        First that of an unknown speaker, then those of the known ones. Zeros where nothing was learned yet; minus
+        infinity for a speaker without a clip.
         """
         images, count, total = images.double(), self.count.double(), self.total.double()
         if len(count.nonzero()) < 2:

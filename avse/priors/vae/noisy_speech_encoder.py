@@ -51,13 +51,8 @@ class NoisySpeechEncoder(nn.Module):
     ) -> torch.Tensor:
         """Parameters of q(z | x, V, video), shape (batch, frames, 2 * latent_dim).
 
-        Arguments
-        ---------
-        power, variance : tensor, shape (batch, frames, bins)
-            Levels, near one in variance, of the noisy power and of the noise variance.
-        context : Context
-        video_input : VideoInput or None
-            With a place `noisy_encoder`. None: audio only.
+        `power` and `variance`, shape (batch, frames, bins), are levels with a variance near one. A `video_input` has a
+        place `noisy_encoder`; None: audio only.
         """
         hidden = torch.tanh(self.from_power(power) + self.from_variance(variance))
         if video_input is not None:

@@ -19,23 +19,16 @@ DIRECTIONS = ("none", "forward", "both")
 class RecurrentVAE(VariationalPrior):
     """Dynamical VAE: p(z_n | z_{n-1}, v_n), p(s_n | z) by a recurrent network, q(z_n | s, v) by one in both directions.
 
-    With `decoder: none` the decoder looks at its own frame alone (deep Kalman filter), with `both` at all frames
+    With `decoder: none` the decoder takes its own frame alone (deep Kalman filter), with `both` at all frames
     (recurrent VAE). The transition is gated: `mean = (1 - g) * W z_{n-1} + g * proposal`. Networks are LSTMs, and the
     transition is no recurrence once z is given, so that no method loops over frames in Python.
 
     Arguments
     ---------
-    latent_dim : int
-        Features of z in a frame.
     decoder : str
-        Which frames of z the decoder looks at: `none` (its own alone), `forward` (the past), or `both`.
+        Which frames of z the decoder takes: `none` (its own alone), `forward` (the past), or `both`.
     common :
         Further arguments: see `VariationalPrior`. In the prior video is added to the features.
-
-    Raises
-    ------
-    ValueError
-        If dimensions do not fit, or there is no such decoder.
 
     Example
     -------

@@ -12,12 +12,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion, FusionFactory
-from avse.contracts.prior import Context, Gaussian, LatentPrior, SwitchingPrior
+from avse.contracts.prior import Context, Gaussian, LatentPrior
 from avse.contracts.types import Batch
 from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
 from avse.plugins import register
 from avse.priors.vae.base import VariationalPrior, divergence_with_free_bits, variational
 from avse.priors.vae.mouth_gallery import MouthGallery
+from avse.priors.vae.switching import VariationalParts
 from avse.signal.markov import sticky
 
 UNIVERSAL = "anybody"
@@ -27,7 +28,7 @@ _BLIND = "/audio"  # ends the name of a state without video
 
 
 @register("prior", "speaker_vae")
-class SpeakerVAE(SwitchingPrior):
+class SpeakerVAE(VariationalParts):
     """A Markov chain over the VAEs of several speakers: each frame of speech follows that of one of them.
 
         a_1 uniform,   p(a_n = k | a_(n-1) = j) = tau_jk,   s_n, z_n | a_n from the VAE of speaker a_n
@@ -65,8 +66,6 @@ class SpeakerVAE(SwitchingPrior):
         Probability that a frame has the same speaker as the last, and the same of audio or audio-visual.
     faces : bool
         Whether there is a mouth gallery.
-    latent_dim : int
-        Features of z in a frame.
     common :
         Further arguments: see `VariationalPrior`.
 
@@ -120,7 +119,7 @@ class SpeakerVAE(SwitchingPrior):
         adapters = [_SpeakerAdapter(backbone.hidden_dim, latent_dim, self.bins) for _ in (known if shared else ())]
         self.adapters = nn.ModuleList(adapters)
         without = len(self.speakers) - len(adapters)
-        of_speaker = self._backbones() * (len(self.speakers) if shared else 1)
+        of_speaker = self.variational_parts() * (len(self.speakers) if shared else 1)
         parts = list(zip(of_speaker, [*[None] * without, *adapters]))
         names = list(self.speakers)
         self.audio_states = audio_states and backbone.video_input.sees
@@ -135,22 +134,11 @@ class SpeakerVAE(SwitchingPrior):
     def example_arguments(cls) -> dict[str, Any]:
         return {"speakers": ["ann", "bob"], **VariationalPrior.example_arguments()}
 
-    @property
-    def kl_weight(self) -> float:
-        """Weight of the divergence in the loss of all speakers."""
-        return self._kl_weight
-
-    @kl_weight.setter
-    def kl_weight(self, weight: float) -> None:
-        self._kl_weight = weight
-        for backbone in self._backbones():
-            backbone.kl_weight = weight
-
     def calibrate(self, scale: float, shift: float) -> None:
-        for backbone in self._backbones():
+        for backbone in self.variational_parts():
             backbone.calibrate(scale, shift)
 
-    def _backbones(self) -> list[VariationalPrior]:
+    def variational_parts(self) -> list[VariationalPrior]:
         return [cast(VariationalPrior, backbone) for backbone in self.backbones]
 
     def of(self, name: str) -> LatentPrior:
@@ -201,7 +189,7 @@ class SpeakerVAE(SwitchingPrior):
         return torch.where(valid, (1.0 - _LEAST_SHARE) * posterior + _LEAST_SHARE * uniform, uniform)
 
     def contexts(self, batch: Batch) -> list[Context]:
-        contexts = [backbone.context(batch) for backbone in self._backbones()]
+        contexts = [backbone.context(batch) for backbone in self.variational_parts()]
         if self.gallery is not None:
             [context] = contexts
             contexts = [_ContextWithMouth(**vars(context), mouth=MouthGallery.images(batch.mouth, batch.valid))]
@@ -220,11 +208,11 @@ class SpeakerVAE(SwitchingPrior):
         """
         rows_of = self._rows_of_speakers(batch)
         if not self.shared:
-            losses = [one.loss(_take(batch, rows)) for one, rows in zip(self._backbones(), rows_of) if rows]
+            losses = [one.loss(_take(batch, rows)) for one, rows in zip(self.variational_parts(), rows_of) if rows]
             if not losses:  # no speaker is known: all that follows is zero, but has a gradient
                 return {"loss": sum((p.sum() for p in self.parameters()), torch.zeros(())) * 0.0}
             return {name: torch.stack([terms[name] for terms in losses if name in terms]).mean() for name in losses[0]}
-        [backbone] = self._backbones()
+        [backbone] = self.variational_parts()
         reading = backbone.read(batch)
         terms, _ = backbone.loss_and_evidence(batch, reading)
         nlls, divergences, counts = [], [], []

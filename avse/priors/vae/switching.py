@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -14,7 +15,26 @@ from avse.priors.vae.base import VariationalPrior
 from avse.signal.markov import MarkovChain, sticky
 
 
-class SwitchingVariationalPrior(SwitchingPrior):
+class VariationalParts(SwitchingPrior):
+    """A switching prior made of variational auto-encoders, with one weight of the divergence for all of them."""
+
+    @abstractmethod
+    def variational_parts(self) -> Iterable[VariationalPrior]:
+        """The auto-encoders, each once."""
+
+    @property
+    def kl_weight(self) -> float:
+        """Weight of the divergence in the loss of all auto-encoders."""
+        return self._kl_weight
+
+    @kl_weight.setter
+    def kl_weight(self, weight: float) -> None:
+        self._kl_weight = weight
+        for part in self.variational_parts():
+            part.kl_weight = weight
+
+
+class SwitchingVariationalPrior(VariationalParts):
     """Any number of variational auto-encoders, and a Markov chain over frames that chooses among them.
 
     All components are trained on the same clean speech, each by its own loss. The chain is trained on the evidence of
@@ -56,19 +76,11 @@ class SwitchingVariationalPrior(SwitchingPrior):
         self.initial = nn.Parameter(torch.zeros(len(components)))
         self.transition = nn.Parameter(sticky(len(components), stay).log()) if stay is not None else None
 
-    @property
-    def kl_weight(self) -> float:
-        """Weight of the divergence in the loss of all components."""
-        return self._kl_weight
-
-    @kl_weight.setter
-    def kl_weight(self, weight: float) -> None:
-        self._kl_weight = weight
-        for component in self._variational():
-            component.kl_weight = weight
+    def variational_parts(self) -> Iterable[VariationalPrior]:
+        return (cast(VariationalPrior, component) for component in self.components)
 
     def calibrate(self, scale: float, shift: float) -> None:
-        for component in self._variational():
+        for component in self.variational_parts():
             if component.video_input.sees:
                 component.calibrate(scale, shift)
 
@@ -92,7 +104,7 @@ class SwitchingVariationalPrior(SwitchingPrior):
         contexts = self.contexts(batch)
         losses, evidence = [], []
         terms: dict[str, torch.Tensor] = {}
-        for name, component in zip(self.names, self._variational()):
+        for name, component in zip(self.names, self.variational_parts()):
             component_terms, component_evidence = component.loss_and_evidence(batch)
             losses.append(component_terms.pop("loss"))
             evidence.append(component_evidence)
@@ -106,6 +118,3 @@ class SwitchingVariationalPrior(SwitchingPrior):
         switch = -chain.infer(relative, mask).log_evidence.sum() / mask.sum()
         loss = torch.stack(losses).mean()
         return {"loss": loss + switch.to(loss), "switch": switch.detach(), **terms}
-
-    def _variational(self) -> Iterator[VariationalPrior]:
-        return (cast(VariationalPrior, component) for component in self.components)

@@ -20,12 +20,10 @@ class AudioOrAudioVisual(SwitchingVariationalPrior):
     ---------
     component : str
         Which variational prior both are: `av_vae`, `recurrent_vae` or `transformer_vae`.
-    latent_dim : int
-        Features of z in a frame.
     stay : float or None
         Initial probability that a frame follows the same state as the last; 0.95 is 0.4 s on average. None: no memory.
     common :
-        Further arguments, of both: see `VariationalPrior`.
+        Further arguments, of both, `latent_dim` among them: see `VariationalPrior`.
     """
 
     passes_to = VariationalPrior
@@ -63,8 +61,6 @@ class SwitchingVAE(AudioOrAudioVisual):
     corrupted in training it learns how often and for how long video fails. An `av_vae` whose inference has a gate is
     the same with one set of weights and a fixed chain.
 
-    Arguments: see `AudioOrAudioVisual`.
-
     Example
     -------
     >>> prior = SwitchingVAE(**SwitchingVAE.example_arguments())
@@ -79,11 +75,6 @@ class SwitchingVAE(AudioOrAudioVisual):
 @register("prior", "mixture_vae")
 class MixtureVAE(AudioOrAudioVisual):
     """Each frame of speech follows an audio VAE or an audio-visual one, chosen independently: p(a_n = k) = pi_k.
-
-    Arguments
-    ---------
-    common :
-        Arguments: see `AudioOrAudioVisual`.
 
     Example
     -------

@@ -22,8 +22,6 @@ class TransformerVAE(VariationalPrior):
 
     Arguments
     ---------
-    latent_dim : int
-        Features of z in a frame.
     blocks : int
         Blocks of attention in encoder, decoder and prior each.
     heads : int
