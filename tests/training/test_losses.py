@@ -96,7 +96,7 @@ def test_synchrony_tells_the_window_and_its_shift() -> None:
     assert float(loss(matched, batch)) < 0.01
     assert loss.scores(matched, batch)["found_in_clip"] == loss.scores(matched, batch)["found"] == [1.0] * 3
     late = _reading(batch, loss, embedding.roll(5, dims=1), embedding)
-    assert max(loss.scores(late, batch)["found_in_clip"]) <= 1 / 7 and float(loss(late, batch)) > 1.0
+    assert max(loss.scores(late, batch)["found_in_clip"]) < 1 / 7 + 1e-6 and float(loss(late, batch)) > 1.0
     other = loss.scores(_reading(batch, loss, embedding.roll(1, dims=0), embedding), batch)
     assert max(other["found"]) == 0.0
 
