@@ -207,6 +207,19 @@ def score_table(summary: Mapping[str, Any], title: str | None = None) -> Table:
     return table
 
 
+def verdict(difference: Mapping[str, Any], higher_is_better: bool) -> int:
+    """1 or -1 where a difference is clearly better or worse, since its interval leaves zero out; else 0.
+
+    Example
+    -------
+    >>> verdict({"mean": -2.0, "low": -3.0, "high": -1.0}, higher_is_better=True)
+    -1
+    """
+    if difference["low"] is None or difference["low"] <= 0 <= difference["high"]:
+        return 0
+    return 1 if (difference["mean"] > 0) == higher_is_better else -1
+
+
 def comparison_table(result: Mapping[str, Any]) -> Table:
     """Paired differences of `avse.evaluation.compare` for the terminal; green is better and red worse."""
     from rich.markup import escape
@@ -219,9 +232,7 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
         for label, places in about["differences"].items():
             groups = places_of(places)
             for where, cell in [("overall", places["overall"]), *groups]:
-                clear = cell["low"] is not None and (cell["low"] > 0 or cell["high"] < 0)
-                better = clear and (cell["mean"] > 0) == about["higher_is_better"]
-                style = "" if not clear else "green" if better else "red"
+                style = ("", "green", "red")[verdict(cell, about["higher_is_better"])]
                 text = escape(with_interval(cell, about["unit"], sign=True, finer=1))
                 first = where == "overall"
                 table.add_row(

@@ -22,7 +22,7 @@ from avse.evaluation.rows import write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, NO_VIDEO, Condition, Row
 from avse.evaluation.statistics import bootstrap_means, calibration, expected_calibration_error, roc_auc
 from avse.evaluation.summary import group_keys, in_group
-from avse.evaluation.tables import in_unit, markdown, new_table, number, read_summary, with_interval
+from avse.evaluation.tables import in_unit, markdown, new_table, number, read_summary, verdict, with_interval
 from avse.files import write_text
 
 if TYPE_CHECKING:
@@ -167,11 +167,9 @@ def cell_text(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric
 
 
 def judged(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric: str) -> int:
-    """1 or -1 where a difference is clearly for the better or the worse: where its interval leaves zero out."""
+    """The `verdict` on the difference of a cell; 0 where it has none."""
     difference = cell and cell["scores"].get(metric, {}).get("difference")
-    if not difference or difference["low"] is None or difference["low"] <= 0 <= difference["high"]:
-        return 0
-    return 1 if (difference["mean"] > 0) == summary["metrics"][metric]["higher_is_better"] else -1
+    return verdict(difference, summary["metrics"][metric]["higher_is_better"]) if difference else 0
 
 
 def _cells(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> list[dict[str, Any]]:
