@@ -64,6 +64,7 @@ _TIMING = ("dropped_frames", "frame_rate", "frozen", "missing", "time_shift")
 MODULES |= {f"corruptions.{name}": "corruptions.timing" for name in _TIMING}
 # Classes and functions that plugins import and recipes name, by dotted name.
 NAMES = {
+    "avse.cli.main": "avse.cli.app.main",  # the entry point of installations of that release
     "avse.data.synthetic.recording.write_film": "avse.data.synthetic.recording.write_video",
     "avse.jobs.separate.Voice": "avse.jobs.separate.SeparatedSpeaker",
     "avse.media.Talker": "avse.media.Speaker",

@@ -407,3 +407,10 @@ def test_a_device_that_is_not_there_is_refused_in_words(
     message = avse_command(*(places.get(word, word) for word in words), "--device", "cuda:99").message
     assert "There is no device 'cuda:99' here" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml"]
+
+
+def test_the_entry_point_of_the_last_release_still_works() -> None:
+    code = "import sys; from avse.cli import main; sys.argv[1:] = ['--version']; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("avse ")
+    assert "avse.cli.main is now called avse.cli.app.main" in done.stderr
