@@ -149,7 +149,7 @@ class NoiseSource:
         self.interfering_speakers = np.asarray(interfering_speakers, dtype=float)
         self.rival_share = rival_share
         self.babble_without_video = babble_without_video or not speech.with_video
-        self.same_corpus, self.corpora = same_corpus, _by_corpus(speech) if same_corpus else {}
+        self.same_corpus, self.corpora = same_corpus, pools_by_corpus(speech) if same_corpus else {}
         conditions = dict(conditions)
         if not self.noises:
             conditions.pop("recorded", None)
@@ -317,15 +317,15 @@ class MixtureSet(ItemSet):
         return TrainingItem(Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean), clean, noise)
 
 
-def _by_corpus(speech: SpeechSet) -> dict[str | None, Pool]:
-    """The speech with a video of each corpus that has more than one speaker."""
+def pools_by_corpus(speech: SpeechSet, speakers: int = 2) -> dict[str | None, Pool]:
+    """The speech with a video of each corpus that has at least so many speakers."""
     corpora: dict[str | None, list[Utterance]] = {}
     for utterance in speech.with_video.utterances:
         corpora.setdefault(utterance.dataset, []).append(utterance)
     return {
         corpus: speech.pool(utterances)
         for corpus, utterances in corpora.items()
-        if len({utterance.speaker or utterance.id for utterance in utterances}) > 1
+        if len({utterance.speaker or utterance.id for utterance in utterances}) >= speakers
     }
 
 
