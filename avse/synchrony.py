@@ -14,6 +14,7 @@ from avse.contracts.types import SAMPLES_PER_FRAME, VIDEO_RATE, Batch, Clip, Est
 from avse.errors import AvseError
 from avse.nnet.lip_synchrony import LipSynchrony
 from avse.overlap import concatenate, cut, overlap_add
+from avse.signal.levels import active_frames
 
 AUTO = "auto"
 NAME, KIND, DENOISER = "lip-synchrony", "lip_synchrony", "avse-small"
@@ -21,7 +22,7 @@ LONGEST_SECONDS = 60.0  # of a clip that are read
 CONFIDENT = 0.9  # an offset is applied from this confidence on
 LAGS = np.arange(-15, 16)  # video frames by which the audio may be late
 _WINDOW = 25  # video frames that are compared as a whole
-_VALID_SHARE, _ACTIVE_SHARE, _ACTIVE_DB = 0.8, 0.5, 30.0
+_VALID_SHARE, _ACTIVE_SHARE = 0.8, 0.5
 _NEAR = 2  # lags so close to the best are no rivals of it
 # Logistic regression of "right within one frame" on margin * sqrt(frames), fitted by benchmarks/synchrony.py on the
 # development split with known shifts.
@@ -141,9 +142,8 @@ def estimate_offset(clip: Clip, device: str | torch.device = "cpu", *, clean: bo
     with torch.no_grad():
         seen = network.embed_video(torch.from_numpy(mouth)[None].to(place), torch.from_numpy(valid)[None].to(place))
         heard = network.embed_audio(torch.from_numpy(audio)[None].to(place))
-    return SyncEstimate.of_curve(
-        _curve(seen[0].cpu().numpy(), heard[0].cpu().numpy(), valid, _active(audio)), int(valid.sum())
-    )
+        active = active_frames(torch.from_numpy(audio)[None], SAMPLES_PER_FRAME)[0].numpy()
+    return SyncEstimate.of_curve(_curve(seen[0].cpu().numpy(), heard[0].cpu().numpy(), valid, active), int(valid.sum()))
 
 
 def pooled(estimates: Sequence[SyncEstimate]) -> SyncEstimate:
@@ -182,13 +182,6 @@ def _curve(video: np.ndarray, audio: np.ndarray, valid: np.ndarray, active: np.n
 def _sums(values: np.ndarray, window: int) -> np.ndarray:
     """Sums over all windows of so many values."""
     return np.convolve(values.astype(np.float64), np.ones(window), "valid")
-
-
-def _active(audio: np.ndarray) -> np.ndarray:
-    """Video frames within 30 dB of the loudest, shape (video_frames,), bool."""
-    padded = np.pad(audio, (0, -len(audio) % SAMPLES_PER_FRAME)).reshape(-1, SAMPLES_PER_FRAME)
-    power = (padded.astype(np.float64) ** 2).mean(axis=1)
-    return power > power.max() * 10 ** (-_ACTIVE_DB / 10)
 
 
 @functools.cache
