@@ -13,8 +13,10 @@ import numpy as np
 from avse.contracts.corruption import corrupted_frames
 from avse.contracts.types import SAMPLE_RATE, Clip
 from avse.data.cache import ClipCache
+from avse.data.channels import Channel
 from avse.data.manifest import Utterance
 from avse.data.mixing import mix_at_snr
+from avse.data.rooms import Room, Rooms
 from avse.data.speech_set import ItemSet, Pool, SpeechSet, TrainingItem, at_random_level, at_speed, equalise
 from avse.errors import AvseError
 
@@ -164,9 +166,15 @@ class NoiseSource:
         self.weights = np.array(list(conditions.values())) / sum(conditions.values())
 
     def draw(
-        self, target: Utterance, samples: int, speed: tuple[float, float] | None, rng: np.random.Generator
+        self,
+        target: Utterance,
+        samples: int,
+        speed: tuple[float, float] | None,
+        rng: np.random.Generator,
+        room: Room | None = None,
     ) -> np.ndarray:
         """Noise for a target, interfering speech at a speed from this range, shape (samples,)."""
+        place = (lambda audio: audio) if room is None else room.interference
         condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
         if condition == "babble" and target.video is None and not self.babble_without_video:
             condition = "recorded" if self.noises else "coloured"
@@ -175,15 +183,20 @@ class NoiseSource:
             if rng.random() < 0.25:
                 other = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
                 noise = mix_at_snr(noise, other, rng.uniform(-5, 5))[0]
-            return noise
+            return place(noise)
         if condition == "coloured":
-            return _coloured(samples, rng)
+            return place(_coloured(samples, rng))
         if condition != "babble":
             raise AvseError(f"Unknown training condition {condition!r}; there are recorded, babble and coloured.")
-        return self._babble(target, samples, speed, rng)
+        return self._babble(target, samples, speed, rng, place)
 
     def _babble(
-        self, target: Utterance, samples: int, speed: tuple[float, float] | None, rng: np.random.Generator
+        self,
+        target: Utterance,
+        samples: int,
+        speed: tuple[float, float] | None,
+        rng: np.random.Generator,
+        place: Callable[[np.ndarray], np.ndarray],
     ) -> np.ndarray:
         total = np.zeros(samples, dtype=np.float32)
         weights = self.interfering_speakers / self.interfering_speakers.sum()
@@ -203,7 +216,7 @@ class NoiseSource:
                 if len(self.speech.cache.sound(rival)) >= longest:
                     break
                 rival = _rival(target, pool, pool, rng)
-            speech = self._loop(rival, samples, rng, speed)
+            speech = place(self._loop(rival, samples, rng, speed))
             total += speech / (np.sqrt(np.mean(speech**2)) + 1e-6)
         return total
 
@@ -252,6 +265,11 @@ class MixtureSet(ItemSet):
     as_recorded : float
         Share of mixtures whose speech and noise are mixed as they were recorded: no random speed and tilt. Where
         corpora were recorded differently, that tells the target from the babble without the mouth.
+    rooms : Rooms or None
+        Rooms in which speech and noise are heard; clean is the target's early part. Mixtures without one stay as they
+        are, as do those without a channel.
+    channel : Channel or None
+        What a device or a transmission does to a mixture; the noise is all of the mixture that is not clean.
     """
 
     def __init__(
@@ -276,8 +294,11 @@ class MixtureSet(ItemSet):
         corpora: Mapping[str, float] | None = None,
         balance: float = 0.0,
         joined: bool = True,
+        rooms: Rooms | None = None,
+        channel: Channel | None = None,
     ) -> None:
         super().__init__(size, seed)
+        self.rooms, self.channel = rooms, channel
         self.speech = SpeechSet(
             utterances,
             cache,
@@ -306,14 +327,21 @@ class MixtureSet(ItemSet):
         speed = None if as_recorded else self.speech.speed
         target, cuts = self.speech.draw(rng, speed)
         speech = self.speech.audio(cuts)
-        noise = self.noise.draw(target, len(speech), speed, rng)
+        acoustics = rng.spawn(1)[0]  # a stream of their own, so that rooms and channels change nothing else
+        room = None if self.rooms is None else self.rooms.draw(acoustics)
+        noise = self.noise.draw(target, len(speech), speed, rng, room)
         if as_recorded:
             noise = _without_highest(noise, rng)
         else:
             speech, noise = equalise(speech, rng), equalise(noise, rng)
         clean = at_random_level(speech, rng)
-        noisy, noise = mix_at_snr(clean, noise, rng.uniform(*self.snr))
+        speech, clean = (clean, clean) if room is None else room.target(clean)
+        noisy, noise = mix_at_snr(speech, noise, rng.uniform(*self.snr))
         mouth, valid, video_is_clean = self.speech.degraded_video(target, cuts, rng)
+        if self.channel is not None:
+            noisy, clean = self.channel(noisy, clean, acoustics)
+        if room is not None or self.channel is not None:
+            noise = noisy - clean
         return TrainingItem(Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean), clean, noise)
 
 
