@@ -107,15 +107,17 @@ class Room:
         """The target's speech with all reflections and with the early ones; see `reverberate`."""
         return reverberate(speech, self._response(*self.distance))
 
-    def interference(self, audio: np.ndarray) -> np.ndarray:
-        """An interfering source with all reflections; each call puts one at another place.
+    def interference(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """An interfering source with all reflections and with the early ones; each call puts one at another place.
 
         The reverberation of its end is heard at its beginning, since a source that others lead in has no onset.
         """
         from scipy.fft import irfft, rfft
 
         response = self._response(self.distance[0], float(np.linalg.norm(self.size)))[: len(audio)]
-        return irfft(rfft(audio) * rfft(response, len(audio)), len(audio))
+        spectrum = rfft(audio)
+        heard, early = (irfft(spectrum * rfft(part, len(audio)), len(audio)) for part in (response, response[:_EARLY]))
+        return heard, early
 
     def _response(self, nearest: float, farthest: float) -> np.ndarray:
         """Response of a random place, `nearest` to `farthest` metres from the microphone where the room has one."""

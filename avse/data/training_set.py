@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avse.contracts.corruption import corrupted_frames
-from avse.contracts.types import SAMPLE_RATE, Clip
+from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Clip
 from avse.data.cache import ClipCache
 from avse.data.channels import Channel
 from avse.data.manifest import Utterance
 from avse.data.mixing import mix_at_snr
 from avse.data.rooms import Room, Rooms
 from avse.data.speech_set import ItemSet, Pool, SpeechSet, TrainingItem, at_random_level, at_speed, equalise
+from avse.data.still import at_rest, longest_pause
 from avse.errors import AvseError
 
 if TYPE_CHECKING:
     from avse.contracts.corruption import Corruption
 
-_TRIES = 8  # rivals that are drawn until one is long enough
+_TRIES = 8  # rivals that are drawn until one is long enough, and speakers until one has a pause
 
 
 @dataclass
@@ -130,6 +131,8 @@ class NoiseSource:
         Recordings.
     conditions, interfering_speakers, rival_share, babble_without_video, same_corpus :
         See `MixtureSet`.
+    noise_beside : float
+        Share of babble with a recording or coloured noise beside it, 0 to 20 dB below the babble.
 
     Raises
     ------
@@ -146,7 +149,9 @@ class NoiseSource:
         rival_share: float | None = None,
         babble_without_video: bool = False,
         same_corpus: float = 0.0,
+        noise_beside: float = 0.0,
     ) -> None:
+        self.noise_beside = noise_beside
         self.speech, self.noises = speech, list(noises)
         self.interfering_speakers = np.asarray(interfering_speakers, dtype=float)
         self.rival_share = rival_share
@@ -172,23 +177,37 @@ class NoiseSource:
         speed: tuple[float, float] | None,
         rng: np.random.Generator,
         room: Room | None = None,
-    ) -> np.ndarray:
-        """Noise for a target, interfering speech at a speed from this range, shape (samples,)."""
-        place = (lambda audio: audio) if room is None else room.interference
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Noise for a target, interfering speech at a speed from this range, in a room.
+
+        Returns
+        -------
+        noise : array, shape (samples,)
+        speech : array, shape (samples,), or None
+            The interfering speech in it, where it is babble; in a room its early part.
+        """
+        place = (lambda audio: (audio, audio)) if room is None else room.interference
         condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
         if condition == "babble" and target.video is None and not self.babble_without_video:
             condition = "recorded" if self.noises else "coloured"
-        if condition == "recorded":
-            noise = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
-            if rng.random() < 0.25:
-                other = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
-                noise = mix_at_snr(noise, other, rng.uniform(-5, 5))[0]
-            return place(noise)
-        if condition == "coloured":
-            return place(_coloured(samples, rng))
         if condition != "babble":
+            return place(self._noise(condition, samples, rng))[0], None
+        babble, early = self._babble(target, samples, speed, rng, place)
+        if self.noise_beside and rng.random() < self.noise_beside:
+            noise = place(self._noise("recorded" if self.noises else "coloured", samples, rng))[0]
+            return mix_at_snr(babble, noise, rng.uniform(0.0, 20.0))[0], early
+        return babble, early
+
+    def _noise(self, condition: str, samples: int, rng: np.random.Generator) -> np.ndarray:
+        if condition == "coloured":
+            return _coloured(samples, rng)
+        if condition != "recorded":
             raise AvseError(f"Unknown training condition {condition!r}; there are recorded, babble and coloured.")
-        return self._babble(target, samples, speed, rng, place)
+        noise = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
+        if rng.random() < 0.25:
+            other = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
+            noise = mix_at_snr(noise, other, rng.uniform(-5, 5))[0]
+        return noise
 
     def _babble(
         self,
@@ -196,9 +215,9 @@ class NoiseSource:
         samples: int,
         speed: tuple[float, float] | None,
         rng: np.random.Generator,
-        place: Callable[[np.ndarray], np.ndarray],
-    ) -> np.ndarray:
-        total = np.zeros(samples, dtype=np.float32)
+        place: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        total, total_early = np.zeros((2, samples), dtype=np.float32)
         weights = self.interfering_speakers / self.interfering_speakers.sum()
         count = 1 + int(rng.choice(len(weights), p=weights))
         corpus = self.corpora.get(target.dataset) if target.video is not None else None
@@ -216,9 +235,11 @@ class NoiseSource:
                 if len(self.speech.cache.sound(rival)) >= longest:
                     break
                 rival = _rival(target, pool, pool, rng)
-            speech = place(self._loop(rival, samples, rng, speed))
-            total += speech / (np.sqrt(np.mean(speech**2)) + 1e-6)
-        return total
+            speech, early = place(self._loop(rival, samples, rng, speed))
+            level = np.sqrt(np.mean(speech**2)) + 1e-6
+            total += speech / level
+            total_early += early / level
+        return total, total_early
 
     def _loop(
         self,
@@ -262,6 +283,14 @@ class MixtureSet(ItemSet):
         target are preferred, so that none is repeated. Other babble follows `rival_share`.
     babble_without_video : bool
         False: targets without a video are never mixed with babble, since nothing tells which speaker is the target.
+    noise_beside : float
+        See `NoiseSource`.
+    all_speech_below : float or None
+        Where no video frame is clean and the noise is babble, nothing tells which speaker is meant: at an SNR below
+        this, in dB, the speech to keep is then that of all speakers. None: it is always that of the target.
+    silent_share : float
+        Share of mixtures with a video whose speaker is silent: the mouth is at rest (`avse.data.still`), and there is
+        no clean speech. Only speakers with a pause can be drawn.
     as_recorded : float
         Share of mixtures whose speech and noise are mixed as they were recorded: no random speed and tilt. Where
         corpora were recorded differently, that tells the target from the babble without the mouth.
@@ -284,6 +313,9 @@ class MixtureSet(ItemSet):
         rival_share: float | None = None,
         same_corpus: float = 0.0,
         babble_without_video: bool = False,
+        noise_beside: float = 0.0,
+        all_speech_below: float | None = None,
+        silent_share: float = 0.0,
         as_recorded: float = 0.0,
         speed: tuple[float, float] | None = None,
         video_share: float = 0.7,
@@ -316,10 +348,19 @@ class MixtureSet(ItemSet):
         noises = [u for u in utterances if u.kind == "noise"]
         conditions = conditions or {"recorded": 0.5, "babble": 0.42, "coloured": 0.08}
         self.noise = NoiseSource(
-            self.speech, noises, conditions, interfering_speakers, rival_share, babble_without_video, same_corpus
+            self.speech,
+            noises,
+            conditions,
+            interfering_speakers,
+            rival_share,
+            babble_without_video,
+            same_corpus,
+            noise_beside,
         )
         self.snr, self.as_recorded = (snr[0], snr[1]), as_recorded
+        self.all_speech_below, self.silent_share = all_speech_below, silent_share
         self.utterances, self.use_video = self.speech.utterances + noises, use_video
+        self._pauses: dict[str, slice | None] = {}
 
     def make_item(self, rng: np.random.Generator) -> TrainingItem:
         """A noisy clip, its clean speech and its noise."""
@@ -329,20 +370,56 @@ class MixtureSet(ItemSet):
         speech = self.speech.audio(cuts)
         acoustics = rng.spawn(1)[0]  # a stream of their own, so that rooms and channels change nothing else
         room = None if self.rooms is None else self.rooms.draw(acoustics)
-        noise = self.noise.draw(target, len(speech), speed, rng, room)
+        noise, babble = self.noise.draw(target, len(speech), speed, rng, room)
         if as_recorded:
-            noise = _without_highest(noise, rng)
+            filters = [lambda signal, rng: signal, _without_highest]
         else:
-            speech, noise = equalise(speech, rng), equalise(noise, rng)
+            filters = [equalise, equalise]
+        speech = filters[0](speech, rng)
+        state = rng.bit_generator.state
+        noise = filters[1](noise, rng)
         clean = at_random_level(speech, rng)
+        snr = rng.uniform(*self.snr)
         speech, clean = (clean, clean) if room is None else room.target(clean)
-        noisy, noise = mix_at_snr(speech, noise, rng.uniform(*self.snr))
-        mouth, valid, video_is_clean = self.speech.degraded_video(target, cuts, rng)
+        noisy, scaled = mix_at_snr(speech, noise, snr)
+        if self.silent_share and target.video is not None and rng.random() < self.silent_share:
+            noisy, clean = scaled, np.zeros_like(clean)
+            mouth, valid, video_is_clean = self._mouth_at_rest(target, len(clean), rng)
+        else:
+            mouth, valid, video_is_clean = self.speech.degraded_video(target, cuts, rng)
+        unknown = video_is_clean is None or not video_is_clean.any()
+        if unknown and babble is not None and self.all_speech_below is not None and snr < self.all_speech_below:
+            same_filter = np.random.default_rng()
+            same_filter.bit_generator.state = state
+            gain = np.linalg.norm(scaled) / max(float(np.linalg.norm(noise)), 1e-9)
+            clean = (clean + gain * filters[1](babble, same_filter)).astype(np.float32)
+            scaled = noisy - clean
         if self.channel is not None:
             noisy, clean = self.channel(noisy, clean, acoustics)
         if room is not None or self.channel is not None:
-            noise = noisy - clean
-        return TrainingItem(Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean), clean, noise)
+            scaled = noisy - clean
+        clip = Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean)
+        return TrainingItem(clip, clean, scaled)
+
+    def _mouth_at_rest(
+        self, target: Utterance, samples: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        """A degraded video of a silent speaker, its validity and which frames are clean; no video if none has a pause.
+
+        The speaker is that of `target`, or another one with a pause.
+        """
+        cache = self.speech.cache
+        for _ in range(_TRIES):
+            if target.id not in self._pauses:
+                clip = cache.clip(target)
+                self._pauses[target.id] = longest_pause(clip.audio, clip.valid, margin=1, shortest=3)
+            pause = self._pauses[target.id]
+            if pause is not None:
+                mouth, valid = cache.mouth(target)
+                rows = at_rest(pause, -(-samples // SAMPLES_PER_FRAME), rng)
+                return self.speech.degrade(mouth[rows], valid[rows], samples, rng)
+            target = self.speech.with_video.draw(rng)
+        return None, None, None
 
 
 def pools_by_corpus(speech: SpeechSet, speakers: int = 2) -> dict[str | None, Pool]:

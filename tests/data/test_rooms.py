@@ -101,7 +101,7 @@ def test_each_source_has_a_place_of_its_own_in_the_room() -> None:
         assert ((np.array(rooms.smallest) <= room.size) & (room.size <= rooms.largest)).all()
         assert ((room.microphone >= 0.5) & (room.microphone <= room.size - 0.5)).all()
     click = np.r_[1.0, np.zeros(3999)].astype(np.float32)
-    places = [room.interference(click) for _ in range(3)]
+    places = [room.interference(click)[0] for _ in range(3)]
     for one, other in itertools.combinations(places, 2):
         assert np.abs(one[20:800] - other[20:800]).max() > 0.01
     assert all(place.dtype == np.float32 and place.shape == click.shape for place in places)
@@ -110,9 +110,10 @@ def test_each_source_has_a_place_of_its_own_in_the_room() -> None:
 def test_interference_is_reverberant_from_its_first_sample() -> None:
     room = Rooms(share=1.0, rt60=(0.6, 0.6), distance=(2.0, 3.0)).draw(np.random.default_rng(0))
     assert room is not None
-    noise = room.interference(np.random.default_rng(1).standard_normal(32000).astype(np.float32))
+    noise, early = room.interference(np.random.default_rng(1).standard_normal(32000).astype(np.float32))
+    assert np.sum(early**2) < np.sum(noise**2)
     assert np.mean(noise[:800] ** 2) == pytest.approx(np.mean(noise**2), rel=0.4)
-    assert room.interference(np.ones(300, dtype=np.float32)).shape == (300,)
+    assert room.interference(np.ones(300, dtype=np.float32))[0].shape == (300,)
 
 
 def test_share_of_rooms() -> None:
