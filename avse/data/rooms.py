@@ -77,7 +77,9 @@ class Rooms:
             return None
         size = rng.uniform(np.asarray(self.smallest), np.asarray(self.largest))
         microphone = rng.uniform(_MICROPHONE_TO_WALL, size - _MICROPHONE_TO_WALL)
-        return Room(size, microphone, float(rng.uniform(*self.rt60)), (self.distance[0], self.distance[1]), rng)
+        return Room(
+            size, microphone, float(rng.uniform(self.rt60[0], self.rt60[1])), (self.distance[0], self.distance[1]), rng
+        )
 
 
 @dataclass
