@@ -291,6 +291,12 @@ class MixtureSet(ItemSet):
     silent_share : float
         Share of mixtures with a video whose speaker is silent: the mouth is at rest (`avse.data.still`), and there is
         no clean speech. Only speakers with a pause can be drawn.
+    groups : callable or None
+        Builds, from `utterances`, `cache` and `size`, a set of mixtures with a row for each speaker, such as
+        `avse.data.separation_set.SeparationSet`: the same audio comes with the face of each, so that only the mouth
+        tells which speaker is meant.
+    group_share : float
+        Share of items that are drawn from it.
     as_recorded : float
         Share of mixtures whose speech and noise are mixed as they were recorded: no random speed and tilt. Where
         corpora were recorded differently, that tells the target from the babble without the mouth.
@@ -316,6 +322,8 @@ class MixtureSet(ItemSet):
         noise_beside: float = 0.0,
         all_speech_below: float | None = None,
         silent_share: float = 0.0,
+        groups: Callable[..., ItemSet] | None = None,
+        group_share: float = 0.5,
         as_recorded: float = 0.0,
         speed: tuple[float, float] | None = None,
         video_share: float = 0.7,
@@ -361,9 +369,13 @@ class MixtureSet(ItemSet):
         self.all_speech_below, self.silent_share = all_speech_below, silent_share
         self.utterances, self.use_video = self.speech.utterances + noises, use_video
         self._pauses: dict[str, slice | None] = {}
+        self.groups = None if groups is None else groups(utterances, cache, size)
+        self.group_share = group_share
 
-    def make_item(self, rng: np.random.Generator) -> TrainingItem:
-        """A noisy clip, its clean speech and its noise."""
+    def make_item(self, rng: np.random.Generator) -> TrainingItem | list[TrainingItem]:
+        """A noisy clip, its clean speech and its noise, or those of each speaker of a group."""
+        if self.groups is not None and rng.random() < self.group_share:
+            return self.groups.make_item(rng)
         as_recorded = rng.random() < self.as_recorded
         speed = None if as_recorded else self.speech.speed
         target, cuts = self.speech.draw(rng, speed)
