@@ -49,14 +49,16 @@ class SeenFace:
 
 def seen_faces(model: Model, source: str | Path, *, chunk_seconds: float, **reading: Unpack[Reading]) -> list[SeenFace]:
     """The faces of a video from left to right, none if there are fewer than two; arguments as in `enhance_file`."""
-    with open_clip(source, **{**reading, "face": "largest"}) as reader:
+    reading["face"] = "largest"
+    with open_clip(source, **reading) as reader:
         video = reader.info.video_path
     picture, faces = (None, []) if video is None else find_faces(video, reading.get("tracker"))
     if picture is None or len(faces) < 2:
         return []
     seen = []
     for place, (name, face) in enumerate(zip(places(len(faces)), faces)):
-        with open_clip(source, **{**reading, "face": place}) as reader:
+        reading["face"] = place
+        with open_clip(source, **reading) as reader:
             pieces = list(model.stream(reader.chunks(chunk_seconds, overlap_seconds=OVERLAP_SECONDS)))
         reliability = torch.cat([piece.reliability for piece in pieces])
         speaking = torch.cat([piece.speaking for piece in pieces if piece.speaking is not None] or [torch.empty(0)])
