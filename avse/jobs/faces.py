@@ -12,11 +12,12 @@ import torch
 from avse.media import open_clip
 from avse.media.faces.speakers import find_faces, places, relative_box
 from avse.overlap import OVERLAP_SECONDS
+from avse.synchrony import LONGEST_SECONDS, estimate_offset
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from avse.model import Model, Reading
+    from avse.model import Decoding, Model
 
 SPEAKING = "speaking"  # what `--face` is called
 
@@ -47,8 +48,13 @@ class SeenFace:
     speaking: list[float] | None
 
 
-def seen_faces(model: Model, source: str | Path, *, chunk_seconds: float, **reading: Unpack[Reading]) -> list[SeenFace]:
-    """The faces of a video from left to right, none if there are fewer than two; arguments as in `enhance_file`."""
+def seen_faces(
+    model: Model, source: str | Path, offset: float | None, *, chunk_seconds: float, **reading: Unpack[Decoding]
+) -> list[SeenFace]:
+    """The faces of a video from left to right, none if there are fewer than two.
+
+    Arguments as in `enhance_file`; the offset is in seconds, and estimated for each face where it is None.
+    """
     reading["face"] = "largest"
     with open_clip(source, **reading) as reader:
         video = reader.info.video_path
@@ -59,6 +65,8 @@ def seen_faces(model: Model, source: str | Path, *, chunk_seconds: float, **read
     for place, (name, face) in enumerate(zip(places(len(faces)), faces)):
         reading["face"] = place
         with open_clip(source, **reading) as reader:
+            late = estimate_offset(reader.head(LONGEST_SECONDS), model.device).applied if offset is None else offset
+            reader.offset = late
             pieces = list(model.stream(reader.chunks(chunk_seconds, overlap_seconds=OVERLAP_SECONDS)))
         reliability = torch.cat([piece.reliability for piece in pieces])
         speaking = torch.cat([piece.speaking for piece in pieces if piece.speaking is not None] or [torch.empty(0)])
