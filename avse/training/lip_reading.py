@@ -118,12 +118,15 @@ class LipReading:
         Embeddings of the mouth and of the speech; their product is high where the two belong together.
     scale : scalar tensor
         Logarithm of the factor of similarities.
+    speaking : tensor, shape (batch, video_frames), or None
+        Log-odds that the mouth speaks.
     """
 
     levels: torch.Tensor
     video: torch.Tensor
     audio: torch.Tensor
     scale: torch.Tensor
+    speaking: torch.Tensor | None = None
 
 
 class LipSynchrony(nn.Module):
@@ -138,7 +141,9 @@ class LipSynchrony(nn.Module):
     hidden_dim : int
         Features inside the two networks that embed.
     dropout : float
-        Of the front-end's features, before both heads.
+        Of the front-end's features, before all heads.
+    speaking : bool
+        True: a third head tells in which video frames the mouth speaks.
 
     Paper: Chung and Zisserman, Out of time: automated lip sync in the wild, 2016 (which trains a front-end so).
 
@@ -160,6 +165,7 @@ class LipSynchrony(nn.Module):
         sync_dim: int = 32,
         hidden_dim: int = 192,
         dropout: float = 0.0,
+        speaking: bool = False,
     ) -> None:
         super().__init__()
         self.video_input = nn.ModuleDict({"visual_frontend": visual_frontend})
@@ -168,13 +174,15 @@ class LipSynchrony(nn.Module):
         self.video_tower = _Tower(visual_frontend.output_dim, hidden_dim, sync_dim, layers=1)
         self.audio_tower = _Tower(_AUDIO_BANDS * _AUDIO_FRAMES, hidden_dim, sync_dim, layers=2)
         self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.speaking = nn.Linear(visual_frontend.output_dim, 1) if speaking else None
         self.filters: torch.Tensor
         self.register_buffer("filters", _mel_filters(_AUDIO_BANDS, _AUDIO_WINDOW // 2 + 1), persistent=False)
 
     def forward(self, batch: Batch) -> LipReading:
         """Levels, and embeddings of the video and of `batch.clean`."""
         video = self.dropout(self.video_input["visual_frontend"](batch.mouth, batch.valid))
-        return LipReading(self.head(video), self.video_tower(video), self._embed_audio(batch), self.scale)
+        speaking = None if self.speaking is None else self.speaking(video)[..., 0]
+        return LipReading(self.head(video), self.video_tower(video), self._embed_audio(batch), self.scale, speaking)
 
     def _embed_audio(self, batch: Batch) -> torch.Tensor:
         frames = batch.valid.shape[1]
@@ -185,12 +193,13 @@ class LipSynchrony(nn.Module):
 
 
 class SynchronyLoss(nn.Module):
-    """Error of the band levels, plus the cross-entropy of finding the audio that belongs to a window of video.
+    """Error of the band levels, plus cross-entropies: of finding the audio of a window of video, and of speaking.
 
     Every clip is cut to overlapping windows. The audio of each window must be told from the audio of all others in the
     batch, and once more from that of the other windows of its clip, which are shifted by `step` video frames and more;
     and the video likewise. Windows that are mostly silent or without a valid mouth do not count. The ends of the clip
-    do not count either, because both networks could know them by the padding.
+    do not count either, because both networks could know them by the padding. A video frame speaks where its audio is
+    within 30 dB of the loudest of the clip.
 
     Arguments
     ---------
@@ -202,6 +211,8 @@ class SynchronyLoss(nn.Module):
         Length and shift of the windows in video frames.
     margin : int
         Video frames at both ends of a clip that no window holds.
+    speaking_weight : float
+        Weight of the cross-entropy of speaking, where the network predicts it.
 
     Example
     -------
@@ -217,10 +228,16 @@ class SynchronyLoss(nn.Module):
     compares_without_video = False
 
     def __init__(
-        self, bands: int = 20, sync_weight: float = 0.3, window: int = 15, step: int = 5, margin: int = 3
+        self,
+        bands: int = 20,
+        sync_weight: float = 0.3,
+        window: int = 15,
+        step: int = 5,
+        margin: int = 3,
+        speaking_weight: float = 0.1,
     ) -> None:
         super().__init__()
-        self.band_level = BandLevelLoss(bands)
+        self.band_level, self.speaking_weight = BandLevelLoss(bands), speaking_weight
         self.sync_weight, self.window, self.step, self.margin = sync_weight, window, step, margin
 
     def levels(self, batch: Batch) -> torch.Tensor:
@@ -230,6 +247,10 @@ class SynchronyLoss(nn.Module):
     def forward(self, reading: LipReading, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a scalar."""
         loss = self.band_level(reading.levels, batch)
+        if reading.speaking is not None and bool(batch.valid.any()):
+            seen = reading.speaking[batch.valid].float()
+            entropy = F.binary_cross_entropy_with_logits(seen, self.active(batch)[batch.valid].to(seen.dtype))
+            loss = loss + self.speaking_weight * entropy
         similarity, clip = self._similarities(reading, batch)
         if len(clip) < 2:
             return loss
@@ -240,9 +261,10 @@ class SynchronyLoss(nn.Module):
         return loss + self.sync_weight * torch.stack(entropies).mean()
 
     def scores(self, reading: LipReading, batch: Batch) -> dict[str, list[float]]:
-        """By clip: correlation of the levels; share of its windows of video whose audio is found.
+        """By clip: correlation of the levels; share of its windows of video whose audio is found; AUC of speaking.
 
-        `found` among the audio of the whole batch, `found_in_clip` among that of the clip.
+        `found` among the audio of the whole batch, `found_in_clip` among that of the clip. `speaking_auc` is not a
+        number where a clip has no silent frame, or nothing else.
         """
         similarity, clip = self._similarities(reading, batch)
         in_clip = torch.where(clip[:, None] == clip, similarity, -torch.inf)
@@ -251,6 +273,9 @@ class SynchronyLoss(nn.Module):
         for name, rows in (("found", similarity), ("found_in_clip", in_clip)):
             hits = rows.argmax(dim=1) == match if len(clip) else match.bool()
             scores[name] = [float(hits[clip == row].float().mean()) for row in range(len(batch))]
+        if reading.speaking is not None:
+            rows = zip(reading.speaking.float(), self.active(batch), batch.valid)
+            scores["speaking_auc"] = [_auc(odds[valid & active], odds[valid & ~active]) for odds, active, valid in rows]
         return scores
 
     def _similarities(self, reading: LipReading, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -260,7 +285,7 @@ class SynchronyLoss(nn.Module):
             return reading.video.new_zeros(0, 0), batch.lengths.new_zeros(0)
         cut = lambda stream: stream[:, self.margin :].unfold(1, self.window, self.step)
         counts = cut(batch.valid).float().mean(dim=2) >= _SMALLEST_VALID_SHARE
-        counts &= cut(self._active(batch)).float().mean(dim=2) >= 0.5
+        counts &= cut(self.active(batch)).float().mean(dim=2) >= 0.5
         counts &= cut(length_mask(batch.lengths // SAMPLES_PER_FRAME - self.margin, frames)).all(dim=2)
         video, audio = (
             F.normalize(cut(stream.float())[counts].flatten(1), dim=1) for stream in (reading.video, reading.audio)
@@ -269,7 +294,7 @@ class SynchronyLoss(nn.Module):
         return video @ audio.T, clip
 
     @staticmethod
-    def _active(batch: Batch) -> torch.Tensor:
+    def active(batch: Batch) -> torch.Tensor:
         """Video frames within 30 dB of the loudest of the clip, shape (batch, video_frames), bool."""
         frames, clean = batch.valid.shape[1], clean_of(batch).float()
         padded = F.pad(clean, (0, frames * SAMPLES_PER_FRAME - clean.shape[1]))
@@ -292,6 +317,11 @@ class _Tower(nn.Module):
         for norm, convolution in zip(self.norms, self.time):
             hidden = hidden + convolution(F.silu(norm(hidden)).transpose(1, 2)).transpose(1, 2)
         return self.leave(F.silu(hidden))
+
+
+def _auc(higher: torch.Tensor, lower: torch.Tensor) -> float:
+    """Chance that a value of `higher` exceeds one of `lower`, ties counting half."""
+    return float((torch.sign(higher[:, None] - lower) + 1).mean() / 2)
 
 
 def _mel_filters(bands: int, bins: int) -> torch.Tensor:
