@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.nnet.video_input import frame_cross_entropy
+from avse.signal.levels import active_frames
 from avse.signal.stft import length_mask, stft
 from avse.training.losses import clean_of
 
 _AUDIO_BANDS, _AUDIO_FRAMES, _AUDIO_WINDOW = 40, 4, 640  # frames: of the STFT, in each video frame
-_ACTIVE_DB = 30.0
 _SMALLEST_VALID_SHARE = 0.8
 _LARGEST_SCALE = math.log(100.0)
 
@@ -119,7 +120,7 @@ class LipReading:
     scale : scalar tensor
         Logarithm of the factor of similarities.
     speaking : tensor, shape (batch, video_frames), or None
-        Log-odds that the mouth speaks.
+        Probability that the mouth speaks.
     """
 
     levels: torch.Tensor
@@ -181,7 +182,7 @@ class LipSynchrony(nn.Module):
     def forward(self, batch: Batch) -> LipReading:
         """Levels, and embeddings of the video and of `batch.clean`."""
         video = self.dropout(self.video_input["visual_frontend"](batch.mouth, batch.valid))
-        speaking = None if self.speaking is None else self.speaking(video)[..., 0]
+        speaking = None if self.speaking is None else self.speaking(video)[..., 0].float().sigmoid()
         return LipReading(self.head(video), self.video_tower(video), self._embed_audio(batch), self.scale, speaking)
 
     def _embed_audio(self, batch: Batch) -> torch.Tensor:
@@ -198,8 +199,8 @@ class SynchronyLoss(nn.Module):
     Every clip is cut to overlapping windows. The audio of each window must be told from the audio of all others in the
     batch, and once more from that of the other windows of its clip, which are shifted by `step` video frames and more;
     and the video likewise. Windows that are mostly silent or without a valid mouth do not count. The ends of the clip
-    do not count either, because both networks could know them by the padding. A video frame speaks where its audio is
-    within 30 dB of the loudest of the clip.
+    do not count either, because both networks could know them by the padding. The mouth speaks where the clean
+    speech is active (`avse.signal.levels.active_frames`).
 
     Arguments
     ---------
@@ -247,9 +248,8 @@ class SynchronyLoss(nn.Module):
     def forward(self, reading: LipReading, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a scalar."""
         loss = self.band_level(reading.levels, batch)
-        if reading.speaking is not None and bool(batch.valid.any()):
-            seen = reading.speaking[batch.valid].float()
-            entropy = F.binary_cross_entropy_with_logits(seen, self.active(batch)[batch.valid].to(seen.dtype))
+        if reading.speaking is not None:
+            entropy = frame_cross_entropy(reading.speaking, _active(batch), batch.valid)
             loss = loss + self.speaking_weight * entropy
         similarity, clip = self._similarities(reading, batch)
         if len(clip) < 2:
@@ -274,8 +274,8 @@ class SynchronyLoss(nn.Module):
             hits = rows.argmax(dim=1) == match if len(clip) else match.bool()
             scores[name] = [float(hits[clip == row].float().mean()) for row in range(len(batch))]
         if reading.speaking is not None:
-            rows = zip(reading.speaking.float(), self.active(batch), batch.valid)
-            scores["speaking_auc"] = [_auc(odds[valid & active], odds[valid & ~active]) for odds, active, valid in rows]
+            rows = zip(reading.speaking, _active(batch), batch.valid)
+            scores["speaking_auc"] = [_auc(one[valid & active], one[valid & ~active]) for one, active, valid in rows]
         return scores
 
     def _similarities(self, reading: LipReading, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -285,21 +285,13 @@ class SynchronyLoss(nn.Module):
             return reading.video.new_zeros(0, 0), batch.lengths.new_zeros(0)
         cut = lambda stream: stream[:, self.margin :].unfold(1, self.window, self.step)
         counts = cut(batch.valid).float().mean(dim=2) >= _SMALLEST_VALID_SHARE
-        counts &= cut(self.active(batch)).float().mean(dim=2) >= 0.5
+        counts &= cut(_active(batch)).float().mean(dim=2) >= 0.5
         counts &= cut(length_mask(batch.lengths // SAMPLES_PER_FRAME - self.margin, frames)).all(dim=2)
         video, audio = (
             F.normalize(cut(stream.float())[counts].flatten(1), dim=1) for stream in (reading.video, reading.audio)
         )
         clip = torch.arange(len(batch), device=counts.device)[:, None].expand_as(counts)[counts]
         return video @ audio.T, clip
-
-    @staticmethod
-    def active(batch: Batch) -> torch.Tensor:
-        """Video frames within 30 dB of the loudest of the clip, shape (batch, video_frames), bool."""
-        frames, clean = batch.valid.shape[1], clean_of(batch).float()
-        padded = F.pad(clean, (0, frames * SAMPLES_PER_FRAME - clean.shape[1]))
-        power = padded.unflatten(1, (frames, SAMPLES_PER_FRAME)).square().mean(dim=2)
-        return power > power.amax(dim=1, keepdim=True) * 10 ** (-_ACTIVE_DB / 10)
 
 
 class _Tower(nn.Module):
@@ -317,6 +309,11 @@ class _Tower(nn.Module):
         for norm, convolution in zip(self.norms, self.time):
             hidden = hidden + convolution(F.silu(norm(hidden)).transpose(1, 2)).transpose(1, 2)
         return self.leave(F.silu(hidden))
+
+
+def _active(batch: Batch) -> torch.Tensor:
+    """Video frames in which the clean speech is active, shape (batch, video_frames), bool."""
+    return active_frames(clean_of(batch).float(), SAMPLES_PER_FRAME)
 
 
 def _auc(higher: torch.Tensor, lower: torch.Tensor) -> float:
