@@ -268,7 +268,8 @@ def frontends(
     from avse.devices import find_device
     from avse.evaluation.studies.frontends import frontends_table, measure_frontends
 
-    named = dict(run.split("=", 1) if "=" in run else (Path(run).name, run) for run in runs)
+    pairs = [run.partition("=") for run in runs]
+    named = {name if folder else Path(name).name: folder or name for name, _, folder in pairs}
     with progress_bar("Measuring") as show:
         summary = measure_frontends(
             named,

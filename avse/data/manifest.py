@@ -199,7 +199,8 @@ def nested_subset(
     in_corpus: dict[str, list[tuple[str, str]]] = {}
     for owner in sorted(of_speaker):
         in_corpus.setdefault(owner[0], []).append(owner)
-    places, kept = {}, set()
+    places: dict[tuple[str, str], float] = {}
+    kept: set[str] = set()
     for owners in in_corpus.values():
         for rank, owner in enumerate(rng.sample(owners, len(owners))):
             places[owner] = (rank + 0.5) / len(owners)

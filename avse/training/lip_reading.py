@@ -274,8 +274,8 @@ class SynchronyLoss(nn.Module):
             hits = rows.argmax(dim=1) == match if len(clip) else match.bool()
             scores[name] = [float(hits[clip == row].float().mean()) for row in range(len(batch))]
         if reading.speaking is not None:
-            rows = zip(reading.speaking, _active(batch), batch.valid)
-            scores["speaking_auc"] = [_auc(one[valid & active], one[valid & ~active]) for one, active, valid in rows]
+            clips = zip(reading.speaking, _active(batch), batch.valid)
+            scores["speaking_auc"] = [_auc(one[valid & active], one[valid & ~active]) for one, active, valid in clips]
         return scores
 
     def _similarities(self, reading: LipReading, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,16 +19,13 @@ _TITLES = {
 
 
 @styled
-def plot_learning_curve(summary: Mapping[str, Any], corpus: str = "all") -> Figure | None:
+def plot_learning_curve(summary: Mapping[str, Any], corpus: str = "all") -> Figure:
     """A panel for each score against the minutes of training video, with 95 % intervals.
 
     One line joins runs on fewer speakers (their number stands beside each point), one those on fewer clips of all
-    speakers. Front-ends with another number of parameters are points of their own. None where all runs had the same
-    data.
+    speakers. Front-ends with another number of parameters are points of their own.
     """
     runs = {name: run for name, run in summary["runs"].items() if run["minutes"]}
-    if len({run["minutes"] for run in runs.values()}) < 2:
-        return None
     everyone, smallest = (pick(run["speakers"] for run in runs.values()) for pick in (max, min))
     size = next(run["parameters"] for run in runs.values() if run["speakers"] == smallest)
     of_size = [run for run in runs.values() if run["parameters"] == size]

@@ -137,11 +137,11 @@ def measure_frontends(
     table = [["run", "id", "dataset", "speaker", *SCORES]]
     for name, columns in found.items():
         for row, utterance in enumerate(kept):
-            values = ["" if np.isnan(columns[score][row]) else columns[score][row] for score in SCORES]
-            table.append([name, utterance.id, utterance.dataset or "", utterance.speaker or "", *values])
+            cells = ["" if np.isnan(columns[score][row]) else columns[score][row] for score in SCORES]
+            table.append([name, utterance.id, utterance.dataset or "", utterance.speaker or "", *cells])
     write_study(out, "frontends", table, summary)
-    if (figure := plot_learning_curve(summary)) is not None:
-        save(figure, out / "frontends.png")
+    if len({run["minutes"] for run in summary["runs"].values()} - {None}) > 1:
+        save(plot_learning_curve(summary), out / "frontends.png")
     return summary
 
 
@@ -219,12 +219,12 @@ def _windows(
                 windows.append(_Window(index, start, frames))
     corpus = np.array([utterances[window.clip].dataset or "" for window in windows])
     speaker = np.array([utterances[window.clip].speaker or utterances[window.clip].id for window in windows])
-    frames = np.array([window.frames for window in windows])
+    length = np.array([window.frames for window in windows])
     for place, window in enumerate(windows):
         if window.start // _STEP % -(-window.frames // _STEP):
             continue
         order = rng.permutation(len(windows))
-        order = order[(frames[order] >= window.frames) & (order != place)]
+        order = order[(length[order] >= window.frames) & (order != place)]
         same = (corpus[order] == corpus[place]) & (speaker[order] == speaker[place])
         near = corpus[order] == corpus[place]
         others = [*order[near & ~same], *order[~near]][: rivals - 1]
