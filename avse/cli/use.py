@@ -29,6 +29,10 @@ def enhance(
     roi: say.Roi = "auto",
     face: Annotated[str, typer.Option(help="Which face: largest, INDEX from the left, or x,y,w,h.")] = "largest",
     tracker: say.Tracker = None,
+    offset: Annotated[
+        str,
+        typer.Option(metavar="auto|SECONDS", help="How late the audio is relative to the video; negative: early."),
+    ] = "0",
     plot: Annotated[Path | None, typer.Option(help="Write a plot of spectrograms and reliability.")] = None,
     json_path: say.Json = None,
     device: say.Device = "auto",
@@ -50,6 +54,7 @@ def enhance(
         roi=roi,
         face=face,
         tracker=tracker,
+        offset=offset,
         plot=plot,
         json_path=json_path,
         device=device,
@@ -61,6 +66,9 @@ def enhance(
         for warning in report.warnings:
             typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
         mouth = f"mouth seen in {report.valid_share:.0%}" if report.video else "no video"
+        if report.offset:
+            sure = "" if report.offset_confidence is None else f", confidence {report.offset_confidence:.0%}"
+            mouth += f", audio {abs(report.offset):.2f} s {'late' if report.offset > 0 else 'early'}{sure}"
         typer.echo(
             f"{report.input} -> {report.output} ({report.seconds:.1f} s, {mouth}, RTF {report.real_time_factor})"
         )

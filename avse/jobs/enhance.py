@@ -13,6 +13,7 @@ from avse.files import write_json
 from avse.jobs.files import clock, default_output, find_media, rounded, targets_of, timed
 from avse.model import Model, load
 from avse.overlap import CHUNK_SECONDS, OVERLAP_SECONDS
+from avse.synchrony import CONFIDENT, LONGEST_SECONDS, SyncEstimate, estimate_offset, offset_of
 from avse.workers import run_all
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from typing_extensions import Unpack
 
-    from avse.model import Reading
+    from avse.model import Decoding, Reading
 
 # A longer plot is unreadable, and would need the whole clip in memory.
 _PLOT_SECONDS = 120
@@ -43,10 +44,15 @@ class Report:
         File of the video.
     valid_share : float
         Share of frames in which the mouth was seen.
+    offset : float
+        Seconds by which the audio was taken to be late relative to the video.
+    offset_confidence : float or None
+        Probability that the estimated offset is right within one video frame; None: it was given.
     reliability : list of float
         By video frame (25 per second): how far the video was trusted.
     timings : dict
-        Seconds of wall time for reading (decoding and tracking), enhancing, and writing.
+        Seconds of wall time for reading (decoding and tracking), enhancing, and writing; and for finding the offset,
+        where it was asked for, with the reading of the first minute.
     real_time_factor : float
         Their sum over `seconds`; loading the model is not in it.
     warnings : list of str
@@ -59,6 +65,8 @@ class Report:
     sample_rate: int
     video: str | None
     valid_share: float
+    offset: float
+    offset_confidence: float | None
     reliability: list[float]
     timings: dict[str, float]
     real_time_factor: float
@@ -73,7 +81,8 @@ def enhance_file(
     plot: str | Path | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
     progress: Progress | None = None,
-    **reading: Unpack[Reading],
+    offset: float | str = 0.0,
+    **reading: Unpack[Decoding],
 ) -> Report:
     """Enhance a file of any length in bounded memory.
 
@@ -93,6 +102,9 @@ def enhance_file(
         Where to show how far it is.
     video, use_video, roi, face, tracker :
         How the video of the face is read: see `avse.media.read_clip`.
+    offset : float or "auto"
+        Seconds by which the audio is late relative to the video; see `avse.synchrony.offset_of`. The model's view of
+        the video is moved; what is written is not.
 
     Returns
     -------
@@ -111,7 +123,14 @@ def enhance_file(
     shown: dict[str, list[np.ndarray]] = {"noisy": [], "enhanced": []}
     reliability: list[float] = []
     valid: list[bool] = []
+    seconds_late = offset_of(offset)
     with open_clip(source, **reading) as reader:
+        estimate = None
+        if seconds_late is None:
+            with clock(timings, "align"):
+                estimate = estimate_offset(reader.head(LONGEST_SECONDS), model.device)
+            seconds_late = estimate.applied
+        reader.offset = seconds_late
         task = None if progress is None else progress.add_task(source.name, total=reader.info.duration)
 
         def chunks() -> Iterator[Any]:
@@ -146,10 +165,12 @@ def enhance_file(
             sample_rate=reader.info.sample_rate,
             video=None if reader.info.video_path is None else str(reader.info.video_path),
             valid_share=sum(valid) / max(1, len(valid)),
+            offset=reader.offset,
+            offset_confidence=None if estimate is None else round(estimate.confidence, 4),
             reliability=[round(value, 4) for value in reliability],
             timings=rounded(timings),
             real_time_factor=round(sum(timings.values()) / max(seconds, 1e-9), 4),
-            warnings=list(reader.info.warnings),
+            warnings=[*reader.info.warnings, *_left_alone(estimate)],
         )
 
 
@@ -186,7 +207,7 @@ def enhance_files(
     overrides : dict, optional
         Changes of the model's recipe: see `avse.load`.
     show_progress : bool
-    video, use_video, roi, face, tracker :
+    video, use_video, roi, face, tracker, offset :
         As in `enhance_file`; `video` goes with one input only.
 
     Returns
@@ -201,6 +222,7 @@ def enhance_files(
         If nothing matches, the model cannot be loaded, or options do not go together.
     """
     sources = find_media(inputs)
+    offset_of(reading.get("offset", 0.0))
     several = len(sources) > 1
     if several and reading.get("video") is not None:
         raise AvseError(f"--video goes with one input; {len(sources)} were given.")
@@ -257,6 +279,18 @@ def _one_by_one(tasks: Sequence[_Task], model: Model, progress: Progress) -> Ite
             yield (source, arguments), enhance_file(model, source, progress=progress, **arguments)
         except AvseError as error:
             yield (source, arguments), error
+
+
+def _left_alone(estimate: SyncEstimate | None) -> list[str]:
+    """What to say where an offset was looked for and none was sure enough."""
+    if estimate is None or estimate.confidence >= CONFIDENT:
+        return []
+    if not estimate.frames:
+        return ["the offset was left at 0: no mouth is seen, or too little of it"]
+    return [
+        f"the offset was left at 0: the best guess, {estimate.offset_seconds:+.2f} s, has a confidence of "
+        f"{estimate.confidence:.0%}, less than {CONFIDENT:.0%}"
+    ]
 
 
 def _plot(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch
+from avse import compatibility
+from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.nnet.lip_synchrony import LipReading, mel_filters
 from avse.nnet.video_input import frame_cross_entropy
 from avse.signal.levels import active_frames
 from avse.signal.stft import length_mask, stft
 from avse.training.losses import clean_of
 
-_AUDIO_BANDS, _AUDIO_FRAMES, _AUDIO_WINDOW = 40, 4, 640  # frames: of the STFT, in each video frame
+__getattr__ = compatibility.old_names(__name__)
 _SMALLEST_VALID_SHARE = 0.8
 _LARGEST_SCALE = math.log(100.0)
 
@@ -76,7 +77,7 @@ class BandLevelLoss(nn.Module):
     def __init__(self, bands: int = 20) -> None:
         super().__init__()
         self.fft_size = SAMPLES_PER_FRAME
-        self.register_buffer("filters", _mel_filters(bands, self.fft_size // 2 + 1), persistent=False)
+        self.register_buffer("filters", mel_filters(bands, self.fft_size // 2 + 1), persistent=False)
 
     def levels(self, batch: Batch) -> torch.Tensor:
         """Band levels of clean speech, shape (batch, video_frames, bands): log scale, zero mean in each clip."""
@@ -105,92 +106,6 @@ class BandLevelLoss(nn.Module):
             else:
                 correlations.append(math.nan)
         return {"correlation": correlations}
-
-
-@dataclass
-class LipReading:
-    """What `LipSynchrony` predicts.
-
-    Arguments
-    ---------
-    levels : tensor, shape (batch, video_frames, bands)
-        Band levels of the speech.
-    video, audio : tensor, shape (batch, video_frames, dim)
-        Embeddings of the mouth and of the speech; their product is high where the two belong together.
-    scale : scalar tensor
-        Logarithm of the factor of similarities.
-    speaking : tensor, shape (batch, video_frames), or None
-        Probability that the mouth speaks.
-    """
-
-    levels: torch.Tensor
-    video: torch.Tensor
-    audio: torch.Tensor
-    scale: torch.Tensor
-    speaking: torch.Tensor | None = None
-
-
-class LipSynchrony(nn.Module):
-    """`LipToSpectrum`, and a second head that tells which stretch of audio belongs to which stretch of video.
-
-    Arguments
-    ---------
-    visual_frontend, bands :
-        See `LipToSpectrum`.
-    sync_dim : int
-        Features per video frame of the embeddings of video and audio.
-    hidden_dim : int
-        Features inside the two networks that embed.
-    dropout : float
-        Of the front-end's features, before all heads.
-    speaking : bool
-        True: a third head tells in which video frames the mouth speaks.
-
-    Paper: Chung and Zisserman, Out of time: automated lip sync in the wild, 2016 (which trains a front-end so).
-
-    Example
-    -------
-    >>> from avse.visual_frontends.pixel_mlp import PixelMLP
-    >>> model = LipSynchrony(PixelMLP(output_dim=8), bands=4, sync_dim=6, hidden_dim=8)
-    >>> mouth, clean = torch.zeros(1, 5, 88, 88, dtype=torch.uint8), torch.zeros(1, 3200)
-    >>> batch = Batch(clean, torch.tensor([3200]), mouth, torch.ones(1, 5, dtype=torch.bool), clean=clean)
-    >>> reading = model(batch)
-    >>> reading.levels.shape, reading.video.shape == reading.audio.shape == (1, 5, 6)
-    (torch.Size([1, 5, 4]), True)
-    """
-
-    def __init__(
-        self,
-        visual_frontend: VisualFrontend,
-        bands: int = 20,
-        sync_dim: int = 32,
-        hidden_dim: int = 192,
-        dropout: float = 0.0,
-        speaking: bool = False,
-    ) -> None:
-        super().__init__()
-        self.video_input = nn.ModuleDict({"visual_frontend": visual_frontend})
-        self.head = nn.Linear(visual_frontend.output_dim, bands)
-        self.dropout = nn.Dropout(dropout)
-        self.video_tower = _Tower(visual_frontend.output_dim, hidden_dim, sync_dim, layers=1)
-        self.audio_tower = _Tower(_AUDIO_BANDS * _AUDIO_FRAMES, hidden_dim, sync_dim, layers=2)
-        self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.speaking = nn.Linear(visual_frontend.output_dim, 1) if speaking else None
-        self.filters: torch.Tensor
-        self.register_buffer("filters", _mel_filters(_AUDIO_BANDS, _AUDIO_WINDOW // 2 + 1), persistent=False)
-
-    def forward(self, batch: Batch) -> LipReading:
-        """Levels, and embeddings of the video and of `batch.clean`."""
-        video = self.dropout(self.video_input["visual_frontend"](batch.mouth, batch.valid))
-        speaking = None if self.speaking is None else self.speaking(video)[..., 0].float().sigmoid()
-        return LipReading(self.head(video), self.video_tower(video), self._embed_audio(batch), self.scale, speaking)
-
-    def _embed_audio(self, batch: Batch) -> torch.Tensor:
-        frames = batch.valid.shape[1]
-        power = stft(clean_of(batch).float(), _AUDIO_WINDOW, SAMPLES_PER_FRAME // _AUDIO_FRAMES).abs().square()
-        level = torch.log10(power[:, : frames * _AUDIO_FRAMES] @ self.filters + 1e-7)
-        level = level - level.mean(dim=1, keepdim=True)  # so that microphone and speaker cannot be told by their colour
-        return self.audio_tower(level.unflatten(1, (frames, _AUDIO_FRAMES)).flatten(2).to(self.head.weight.dtype))
 
 
 class SynchronyLoss(nn.Module):
@@ -294,23 +209,6 @@ class SynchronyLoss(nn.Module):
         return video @ audio.T, clip
 
 
-class _Tower(nn.Module):
-    """Per video frame: a linear layer, residual convolutions over 3 frames, and a linear layer."""
-
-    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, layers: int) -> None:
-        super().__init__()
-        self.enter = nn.Linear(input_dim, hidden_dim)
-        self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim) for _ in range(layers))
-        self.time = nn.ModuleList(nn.Conv1d(hidden_dim, hidden_dim, 3, padding=1) for _ in range(layers))
-        self.leave = nn.Linear(hidden_dim, output_dim)
-
-    def forward(self, stream: torch.Tensor) -> torch.Tensor:
-        hidden = self.enter(stream)
-        for norm, convolution in zip(self.norms, self.time):
-            hidden = hidden + convolution(F.silu(norm(hidden)).transpose(1, 2)).transpose(1, 2)
-        return self.leave(F.silu(hidden))
-
-
 def _active(batch: Batch) -> torch.Tensor:
     """Video frames in which the clean speech is active, shape (batch, video_frames), bool."""
     return active_frames(clean_of(batch).float(), SAMPLES_PER_FRAME)
@@ -319,9 +217,3 @@ def _active(batch: Batch) -> torch.Tensor:
 def _auc(higher: torch.Tensor, lower: torch.Tensor) -> float:
     """Chance that a value of `higher` exceeds one of `lower`, ties counting half."""
     return float((torch.sign(higher[:, None] - lower) + 1).mean() / 2)
-
-
-def _mel_filters(bands: int, bins: int) -> torch.Tensor:
-    from torchaudio.functional import melscale_fbanks
-
-    return melscale_fbanks(bins, 60.0, 7000.0, bands, SAMPLE_RATE, norm="slaney")

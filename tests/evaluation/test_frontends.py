@@ -18,8 +18,9 @@ from avse.data.manifest import Utterance, nested_subset, read_manifest, write_ma
 from avse.errors import AvseError
 from avse.evaluation.studies import frontends
 from avse.evaluation.studies.frontends import frontends_table, measure_frontends
+from avse.nnet.lip_synchrony import LipReading, LipSynchrony
 from avse.signal.levels import active_frames
-from avse.training.lip_reading import LipReading, LipSynchrony, SynchronyLoss
+from avse.training.lip_reading import SynchronyLoss
 
 
 class Knows(torch.nn.Module):

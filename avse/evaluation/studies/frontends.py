@@ -17,7 +17,8 @@ from avse.data.manifest import Utterance, read_manifest
 from avse.errors import AvseError
 from avse.evaluation.studies.clips import mean_and_interval, scores_of, visible_speech, write_study
 from avse.evaluation.tables import verdict
-from avse.training.lip_reading import LipSynchrony, SynchronyLoss
+from avse.nnet.lip_synchrony import LipSynchrony
+from avse.training.lip_reading import SynchronyLoss
 
 SCORES = {
     "correlation": "correlation of predicted and true band levels of a clip",
