@@ -70,7 +70,7 @@ NAMES = {
     "avse.media.Talker": "avse.media.Speaker",
     "avse.media.find_talkers": "avse.media.find_speakers",
     "avse.contracts.fusion.check_fusion": "avse.nnet.video_input.check_fusion",
-    "avse.contracts.fusion.reliability_loss": "avse.nnet.video_input.reliability_loss",
+    "avse.contracts.fusion.reliability_loss": "avse.nnet.video_input.frame_cross_entropy",
     "avse.contracts.prior.context_of": "avse.contracts.prior.Context.of",
     "avse.contracts.corruption.spoiled_frames": "avse.contracts.corruption.corrupted_frames",
     "avse.signal.level.floor_over_steps": "avse.signal.levels.floor_over_frames",

@@ -324,6 +324,8 @@ class Estimate:
         The noisy audio less all speech.
     reliability : tensor, shape (batch, video_frames) or (batch, sources, video_frames), in [0, 1]
         How far the video was trusted; zero where it was not valid.
+    speaking : tensor, like `reliability`, or None
+        Probability that the person seen speaks, where the video is trusted; None if the system does not tell.
     lengths : tensor, shape (batch,), or None for one clip
         Samples of each clip.
     trace : list of float
@@ -351,6 +353,7 @@ class Estimate:
     timings: dict[str, float] = field(default_factory=dict)
     responsibility: torch.Tensor | None = None
     states: tuple[str, ...] = ()
+    speaking: torch.Tensor | None = None
 
     def select(self, rows: Sequence[int]) -> Estimate:
         """The estimates of some of the clips of a batch, in this order, as long as the longest of them.
@@ -377,7 +380,7 @@ class Estimate:
         moved = {
             name: value.to(device) if name == "lengths" else value.float().to(device)
             for name, value in vars(self).items()
-            if value is not None and name in ("speech", "noise", "reliability", "responsibility", "lengths")
+            if value is not None and name in _TENSORS_OF_ESTIMATE
         }
         return replace(self, **moved)
 
@@ -397,14 +400,20 @@ class Estimate:
         if batch.mixture is None:
             return self
         speech, reliability = (value.unflatten(0, (-1, batch.sources)) for value in (self.speech, self.reliability))
-        noise = batch.noisy[:: batch.sources] - speech.sum(dim=1)
+        speaking = None if self.speaking is None else self.speaking.unflatten(0, (-1, batch.sources))
         return replace(
-            self, speech=speech, noise=noise, reliability=reliability, lengths=batch.lengths[:: batch.sources]
+            self,
+            speech=speech,
+            noise=batch.noisy[:: batch.sources] - speech.sum(dim=1),
+            reliability=reliability,
+            speaking=speaking,
+            lengths=batch.lengths[:: batch.sources],
         )
 
     def _cut(self, rows: int | list[int], samples: int) -> Estimate:
         frames = video_frames(samples)
         responsibility = None if self.responsibility is None else self.responsibility[rows][..., :frames, :]
+        speaking = None if self.speaking is None else self.speaking[rows][..., :frames]
         return replace(
             self,
             speech=self.speech[rows][..., :samples],
@@ -413,7 +422,11 @@ class Estimate:
             trace=list(self.trace),
             timings=dict(self.timings),
             responsibility=responsibility,
+            speaking=speaking,
         )
+
+
+_TENSORS_OF_ESTIMATE = ("speech", "noise", "reliability", "responsibility", "speaking", "lengths")
 
 
 def _pad(signals: Sequence[np.ndarray]) -> torch.Tensor:

@@ -187,7 +187,12 @@ class SpeechSet(ItemSet):
         if not self.use_video or target.video is None:
             return None, None, None
         samples = self.length(cuts)
-        mouth, valid = self.video(cuts, samples)
+        return self.degrade(*self.video(cuts, samples), samples, rng)
+
+    def degrade(
+        self, mouth: np.ndarray, valid: np.ndarray, samples: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mouth crops and their validity degraded, and which frames are clean."""
         if self.degradation is None:
             return mouth, valid, valid
         wrong = lambda: self.video(self.cuts(self.with_video.draw(rng), self.speed, rng), samples)

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avse.contracts.corruption import corrupted_frames
-from avse.contracts.types import SAMPLE_RATE, Clip
+from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
 from avse.data.mixing import mix_at_snr
 from avse.data.speech_set import ItemSet, Pool, SpeechSet, TrainingItem, at_random_level, at_speed, equalise
+from avse.data.still import at_rest, longest_pause
 from avse.errors import AvseError
 
 if TYPE_CHECKING:
     from avse.contracts.corruption import Corruption
 
-_TRIES = 8  # rivals that are drawn until one is long enough
+_TRIES = 8  # rivals that are drawn until one is long enough, and speakers until one has a pause
 
 
 @dataclass
@@ -128,6 +129,8 @@ class NoiseSource:
         Recordings.
     conditions, interfering_speakers, rival_share, babble_without_video, same_corpus :
         See `MixtureSet`.
+    noise_beside : float
+        Share of babble with a recording or coloured noise beside it, 0 to 20 dB below the babble.
 
     Raises
     ------
@@ -144,7 +147,9 @@ class NoiseSource:
         rival_share: float | None = None,
         babble_without_video: bool = False,
         same_corpus: float = 0.0,
+        noise_beside: float = 0.0,
     ) -> None:
+        self.noise_beside = noise_beside
         self.speech, self.noises = speech, list(noises)
         self.interfering_speakers = np.asarray(interfering_speakers, dtype=float)
         self.rival_share = rival_share
@@ -165,22 +170,36 @@ class NoiseSource:
 
     def draw(
         self, target: Utterance, samples: int, speed: tuple[float, float] | None, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Noise for a target, interfering speech at a speed from this range, shape (samples,)."""
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Noise for a target, interfering speech at a speed from this range.
+
+        Returns
+        -------
+        noise : array, shape (samples,)
+        speech : array, shape (samples,), or None
+            The interfering speech in it, where it is babble.
+        """
         condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
         if condition == "babble" and target.video is None and not self.babble_without_video:
             condition = "recorded" if self.noises else "coloured"
-        if condition == "recorded":
-            noise = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
-            if rng.random() < 0.25:
-                other = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
-                noise = mix_at_snr(noise, other, rng.uniform(-5, 5))[0]
-            return noise
+        if condition != "babble":
+            return self._noise(condition, samples, rng), None
+        babble = self._babble(target, samples, speed, rng)
+        if self.noise_beside and rng.random() < self.noise_beside:
+            noise = self._noise("recorded" if self.noises else "coloured", samples, rng)
+            return mix_at_snr(babble, noise, rng.uniform(0.0, 20.0))[0], babble
+        return babble, babble
+
+    def _noise(self, condition: str, samples: int, rng: np.random.Generator) -> np.ndarray:
         if condition == "coloured":
             return _coloured(samples, rng)
-        if condition != "babble":
+        if condition != "recorded":
             raise AvseError(f"Unknown training condition {condition!r}; there are recorded, babble and coloured.")
-        return self._babble(target, samples, speed, rng)
+        noise = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
+        if rng.random() < 0.25:
+            other = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
+            noise = mix_at_snr(noise, other, rng.uniform(-5, 5))[0]
+        return noise
 
     def _babble(
         self, target: Utterance, samples: int, speed: tuple[float, float] | None, rng: np.random.Generator
@@ -249,6 +268,14 @@ class MixtureSet(ItemSet):
         target are preferred, so that none is repeated. Other babble follows `rival_share`.
     babble_without_video : bool
         False: targets without a video are never mixed with babble, since nothing tells which speaker is the target.
+    noise_beside : float
+        See `NoiseSource`.
+    all_speech_below : float or None
+        Where no video frame is clean and the noise is babble, nothing tells which speaker is meant: at an SNR below
+        this, in dB, the speech to keep is then that of all speakers. None: it is always that of the target.
+    silent_share : float
+        Share of mixtures with a video whose speaker is silent: the mouth is at rest (`avse.data.still`), and there is
+        no clean speech. Only speakers with a pause can be drawn.
     as_recorded : float
         Share of mixtures whose speech and noise are mixed as they were recorded: no random speed and tilt. Where
         corpora were recorded differently, that tells the target from the babble without the mouth.
@@ -266,6 +293,9 @@ class MixtureSet(ItemSet):
         rival_share: float | None = None,
         same_corpus: float = 0.0,
         babble_without_video: bool = False,
+        noise_beside: float = 0.0,
+        all_speech_below: float | None = None,
+        silent_share: float = 0.0,
         as_recorded: float = 0.0,
         speed: tuple[float, float] | None = None,
         video_share: float = 0.7,
@@ -295,10 +325,19 @@ class MixtureSet(ItemSet):
         noises = [u for u in utterances if u.kind == "noise"]
         conditions = conditions or {"recorded": 0.5, "babble": 0.42, "coloured": 0.08}
         self.noise = NoiseSource(
-            self.speech, noises, conditions, interfering_speakers, rival_share, babble_without_video, same_corpus
+            self.speech,
+            noises,
+            conditions,
+            interfering_speakers,
+            rival_share,
+            babble_without_video,
+            same_corpus,
+            noise_beside,
         )
         self.snr, self.as_recorded = (snr[0], snr[1]), as_recorded
+        self.all_speech_below, self.silent_share = all_speech_below, silent_share
         self.utterances, self.use_video = self.speech.utterances + noises, use_video
+        self._pauses: dict[str, slice | None] = {}
 
     def make_item(self, rng: np.random.Generator) -> TrainingItem:
         """A noisy clip, its clean speech and its noise."""
@@ -306,15 +345,51 @@ class MixtureSet(ItemSet):
         speed = None if as_recorded else self.speech.speed
         target, cuts = self.speech.draw(rng, speed)
         speech = self.speech.audio(cuts)
-        noise = self.noise.draw(target, len(speech), speed, rng)
+        noise, babble = self.noise.draw(target, len(speech), speed, rng)
         if as_recorded:
-            noise = _without_highest(noise, rng)
+            filters = [lambda signal, rng: signal, _without_highest]
         else:
-            speech, noise = equalise(speech, rng), equalise(noise, rng)
+            filters = [equalise, equalise]
+        speech = filters[0](speech, rng)
+        state = rng.bit_generator.state
+        noise = filters[1](noise, rng)
         clean = at_random_level(speech, rng)
-        noisy, noise = mix_at_snr(clean, noise, rng.uniform(*self.snr))
-        mouth, valid, video_is_clean = self.speech.degraded_video(target, cuts, rng)
-        return TrainingItem(Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean), clean, noise)
+        snr = rng.uniform(*self.snr)
+        noisy, scaled = mix_at_snr(clean, noise, snr)
+        if self.silent_share and target.video is not None and rng.random() < self.silent_share:
+            noisy, clean = scaled, np.zeros_like(clean)
+            mouth, valid, video_is_clean = self._mouth_at_rest(target, len(clean), rng)
+        else:
+            mouth, valid, video_is_clean = self.speech.degraded_video(target, cuts, rng)
+        unknown = video_is_clean is None or not video_is_clean.any()
+        if unknown and babble is not None and self.all_speech_below is not None and snr < self.all_speech_below:
+            same_filter = np.random.default_rng()
+            same_filter.bit_generator.state = state
+            gain = np.linalg.norm(scaled) / max(float(np.linalg.norm(noise)), 1e-9)
+            clean = (clean + gain * filters[1](babble, same_filter)).astype(np.float32)
+            scaled = noisy - clean
+        clip = Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean)
+        return TrainingItem(clip, clean, scaled)
+
+    def _mouth_at_rest(
+        self, target: Utterance, samples: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        """A degraded video of a silent speaker, its validity and which frames are clean; no video if none has a pause.
+
+        The speaker is that of `target`, or another one with a pause.
+        """
+        cache = self.speech.cache
+        for _ in range(_TRIES):
+            if target.id not in self._pauses:
+                clip = cache.clip(target)
+                self._pauses[target.id] = longest_pause(clip.audio, clip.valid, margin=1, shortest=3)
+            pause = self._pauses[target.id]
+            if pause is not None:
+                mouth, valid = cache.mouth(target)
+                rows = at_rest(pause, -(-samples // SAMPLES_PER_FRAME), rng)
+                return self.speech.degrade(mouth[rows], valid[rows], samples, rng)
+            target = self.speech.with_video.draw(rng)
+        return None, None, None
 
 
 def pools_by_corpus(speech: SpeechSet, speakers: int = 2) -> dict[str | None, Pool]:

@@ -47,6 +47,8 @@ class SpectralMasker(Enhancer):
         True: no frame looks ahead; the delay is one window, `fft_size` samples.
     dropout : float
         See `ConformerBlock`.
+    speaking : bool
+        True: the network also tells the probability that the person seen speaks (`Estimate.speaking`).
 
     Raises
     ------
@@ -70,6 +72,7 @@ class SpectralMasker(Enhancer):
         hop: int = 320,
         causal: bool = False,
         dropout: float = 0.0,
+        speaking: bool = False,
     ) -> None:
         super().__init__()
         if channels % (2 * heads):
@@ -90,6 +93,7 @@ class SpectralMasker(Enhancer):
         )
         self.norm = nn.LayerNorm(channels)
         self.decoder = nn.Linear(channels, 2 * self.bins)
+        self.speaking = nn.Linear(channels, 1) if speaking else None
 
     @classmethod
     def example_arguments(cls) -> dict[str, Any]:
@@ -117,12 +121,16 @@ class SpectralMasker(Enhancer):
         hidden, reliability = self.video_input.fuse(hidden, context)
         for number, block in enumerate(self.blocks[self.fusion_block :]):
             hidden = block(self.exchange(hidden, number, batch), mask)
-        masked = apply_mask(spectrum, self.decoder(self.norm(hidden)))
+        hidden = self.norm(hidden)
+        masked = apply_mask(spectrum, self.decoder(hidden))
         samples = batch.noisy.shape[1]
         speech = istft(torch.where(mask[..., None], masked, 0), self.fft_size, self.hop, samples)
         speech = speech * length_mask(batch.lengths, samples)
         reliability = self.video_input.by_video_frame(reliability, batch)
-        return Estimate(speech, batch.noisy - speech, reliability, batch.lengths)
+        speaking = None
+        if self.speaking is not None:
+            speaking = self.video_input.by_video_frame(self.speaking(hidden)[..., 0].sigmoid(), batch)
+        return Estimate(speech, batch.noisy - speech, reliability, batch.lengths, speaking=speaking)
 
     def calibrate(self, scale: float, shift: float) -> None:
         self.video_input.calibrate(scale, shift)

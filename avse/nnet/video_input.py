@@ -168,12 +168,12 @@ class VideoInput(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """Terms of a loss, and `reliability` where the fusion estimates it and the truth is known.
 
-        `loss` grows by a tenth of the new term; see `reliability_loss`.
+        `loss` grows by a tenth of the new term; see `frame_cross_entropy`.
         """
         if batch.video_is_clean is None or not reliability.requires_grad:  # as of a fusion that does not estimate it
             return terms
         clean = repeat_to_frames(batch.video_is_clean, reliability.shape[1], self.ratio)
-        added = reliability_loss(reliability, clean, context.valid)
+        added = frame_cross_entropy(reliability, clean, context.valid)
         return {**terms, "loss": terms["loss"] + _RELIABILITY_WEIGHT * added, "reliability": added.detach()}
 
     def _parts(self) -> list[VisualFrontend | Fusion]:
@@ -228,15 +228,15 @@ class NormalisedFusion(Fusion):
         self.fusion.calibrate(scale, shift)
 
 
-def reliability_loss(reliability: torch.Tensor, clean: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of a reliability with the truth: what is learned is the probability that a frame is clean.
+def frame_cross_entropy(probability: torch.Tensor, truth: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of a probability with the truth, frame by frame; of a reliability: whether a frame is clean.
 
     Arguments
     ---------
-    reliability : tensor, shape (batch, frames), in [0, 1]
-    clean : tensor, shape (batch, frames), bool
-        Where the mouth is the speaker's and the video is not corrupted.
-    valid : tensor, shape (batch, frames), bool
+    probability : tensor, shape (batch, frames), in [0, 1]
+    truth : tensor, shape (batch, frames), bool
+        For a reliability: the mouth is the speaker's, and the video is not corrupted.
+    counts : tensor, shape (batch, frames), bool
         Frames that count.
 
     Returns
@@ -246,11 +246,11 @@ def reliability_loss(reliability: torch.Tensor, clean: torch.Tensor, valid: torc
 
     Example
     -------
-    >>> certain, valid = torch.tensor([[1.0, 0.5]]), torch.tensor([[True, False]])
-    >>> round(reliability_loss(certain, valid, valid).item(), 3), round(reliability_loss(certain, ~valid, valid).item())
-    (0.001, 7)
+    >>> certain, counts = torch.tensor([[1.0, 0.5]]), torch.tensor([[True, False]])
+    >>> [round(frame_cross_entropy(certain, truth, counts).item(), 3) for truth in (counts, ~counts)]
+    [0.001, 6.908]
     """
-    if not bool(valid.any()):
-        return reliability.new_zeros(())
-    probability = reliability.float()[valid].clamp(1e-3, 1.0 - 1e-3)
-    return F.binary_cross_entropy(probability, clean[valid].to(probability))
+    if not bool(counts.any()):
+        return probability.new_zeros(())
+    probability = probability.float()[counts].clamp(1e-3, 1.0 - 1e-3)
+    return F.binary_cross_entropy(probability, truth[counts].to(probability))

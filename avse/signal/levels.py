@@ -7,6 +7,9 @@ import torch
 LEVEL = 0.05
 """Root mean square relative to full scale."""
 
+ACTIVE_DB = 30.0
+"""Speech is active where it is at most so many dB below its loudest frame."""
+
 
 def level_scale(audio: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """The gain that brings each clip to `LEVEL`, shape (batch, 1); one for silence.
@@ -46,3 +49,27 @@ def floor_over_frames(power: torch.Tensor, mask: torch.Tensor, quantile: float) 
     1.0
     """
     return torch.stack([clip[frames].quantile(quantile, dim=0) for clip, frames in zip(power, mask)])[:, None]
+
+
+def active_frames(speech: torch.Tensor, size: int) -> torch.Tensor:
+    """Frames in which clean speech is within 30 dB of its loudest frame.
+
+    Arguments
+    ---------
+    speech : tensor, shape (batch, samples)
+    size : int
+        Samples of a frame.
+
+    Returns
+    -------
+    tensor, shape (batch, frames), bool
+        A frame for each `size` samples and one for the rest; all false for silence.
+
+    Example
+    -------
+    >>> active_frames(torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.5]]), 2)
+    tensor([[False,  True,  True]])
+    """
+    padded = torch.nn.functional.pad(speech, (0, -speech.shape[1] % size))
+    power = padded.unflatten(1, (-1, size)).square().mean(dim=2)
+    return power > power.amax(dim=1, keepdim=True) * 10 ** (-ACTIVE_DB / 10)

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.signal.levels import active_frames
 from avse.signal.stft import length_mask, stft
 from avse.training.losses import clean_of
 
 _AUDIO_BANDS, _AUDIO_FRAMES, _AUDIO_WINDOW = 40, 4, 640  # frames: of the STFT, in each video frame
-_ACTIVE_DB = 30.0
 _SMALLEST_VALID_SHARE = 0.8
 _LARGEST_SCALE = math.log(100.0)
 
@@ -260,21 +260,13 @@ class SynchronyLoss(nn.Module):
             return reading.video.new_zeros(0, 0), batch.lengths.new_zeros(0)
         cut = lambda stream: stream[:, self.margin :].unfold(1, self.window, self.step)
         counts = cut(batch.valid).float().mean(dim=2) >= _SMALLEST_VALID_SHARE
-        counts &= cut(self._active(batch)).float().mean(dim=2) >= 0.5
+        counts &= cut(active_frames(clean_of(batch).float(), SAMPLES_PER_FRAME)).float().mean(dim=2) >= 0.5
         counts &= cut(length_mask(batch.lengths // SAMPLES_PER_FRAME - self.margin, frames)).all(dim=2)
         video, audio = (
             F.normalize(cut(stream.float())[counts].flatten(1), dim=1) for stream in (reading.video, reading.audio)
         )
         clip = torch.arange(len(batch), device=counts.device)[:, None].expand_as(counts)[counts]
         return video @ audio.T, clip
-
-    @staticmethod
-    def _active(batch: Batch) -> torch.Tensor:
-        """Video frames within 30 dB of the loudest of the clip, shape (batch, video_frames), bool."""
-        frames, clean = batch.valid.shape[1], clean_of(batch).float()
-        padded = F.pad(clean, (0, frames * SAMPLES_PER_FRAME - clean.shape[1]))
-        power = padded.unflatten(1, (frames, SAMPLES_PER_FRAME)).square().mean(dim=2)
-        return power > power.amax(dim=1, keepdim=True) * 10 ** (-_ACTIVE_DB / 10)
 
 
 class _Tower(nn.Module):

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from avse.contracts.types import Batch, Estimate
-from avse.nnet.video_input import reliability_loss
-from avse.signal.levels import level_scale
+from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
+from avse.nnet.video_input import frame_cross_entropy
+from avse.signal.levels import active_frames, level_scale
 from avse.signal.metrics import si_sdr
 from avse.signal.stft import compress, stft
 
@@ -28,6 +28,24 @@ def clean_of(batch: Batch) -> torch.Tensor:
     return batch.clean.float()
 
 
+def is_silent(clean: torch.Tensor) -> torch.Tensor:
+    """Clips of (batch, samples) in which the wanted speaker says nothing, shape (batch,), bool."""
+    return ~clean.any(dim=1)
+
+
+def leakage(speech: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+    """Energy of the estimate over that of the mixture in dB, shape (batch,): what a silent speaker is given.
+
+    Example
+    -------
+    >>> leakage(torch.full((1, 10), 0.1), torch.ones(1, 10)).round(decimals=2)
+    tensor([-20.])
+    """
+    energies = (signal.square().sum(dim=1) for signal in (speech, noisy))
+    estimate, mixture = energies
+    return 10 * torch.log10(estimate / mixture.clamp(min=1e-20) + 1e-6)
+
+
 class SupervisedLoss(nn.Module, ABC):
     """The distance of an estimate from clean speech, and of its reliability from the labels.
 
@@ -36,6 +54,9 @@ class SupervisedLoss(nn.Module, ABC):
     reliability_weight : float
         Weight of the cross-entropy of the reliability with the labels of clean video frames, so that it becomes the
         probability that a frame is clean. 0: the reliability is whatever lowers the distance.
+    speaking_weight : float
+        Weight of the cross-entropy of `Estimate.speaking` with the activity of the clean speech, over clean video
+        frames. 0: it is not trained.
 
     Attributes
     ----------
@@ -45,9 +66,9 @@ class SupervisedLoss(nn.Module, ABC):
 
     compares_without_video = True
 
-    def __init__(self, reliability_weight: float = 0.0) -> None:
+    def __init__(self, reliability_weight: float = 0.0, speaking_weight: float = 0.0) -> None:
         super().__init__()
-        self.reliability_weight = reliability_weight
+        self.reliability_weight, self.speaking_weight = reliability_weight, speaking_weight
 
     @abstractmethod
     def distance(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
@@ -57,15 +78,28 @@ class SupervisedLoss(nn.Module, ABC):
         """The loss of a batch, a scalar."""
         loss = self.distance(estimate, batch)
         if self.reliability_weight and batch.video_is_clean is not None:
-            loss = loss + self.reliability_weight * reliability_loss(
+            loss = loss + self.reliability_weight * frame_cross_entropy(
                 estimate.reliability, batch.video_is_clean, batch.valid
+            )
+        if self.speaking_weight and batch.video_is_clean is not None:
+            if estimate.speaking is None:
+                raise ValueError("speaking_weight needs a model that tells who speaks: set model.speaking: true.")
+            active = active_frames(clean_of(batch), SAMPLES_PER_FRAME)
+            loss = loss + self.speaking_weight * frame_cross_entropy(
+                estimate.speaking, active, batch.video_is_clean & batch.valid
             )
         return loss
 
     def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:
-        """SI-SDR improvement in dB, by clip."""
+        """SI-SDR improvement in dB by clip, and what is left of the mixture in dB where there is no clean speech."""
         clean = clean_of(batch)
-        return {"si_sdr_improvement": (si_sdr(estimate.speech, clean) - si_sdr(batch.noisy, clean)).tolist()}
+        silent = is_silent(clean)
+        improvement = si_sdr(estimate.speech, clean) - si_sdr(batch.noisy, clean)
+        scores = {"si_sdr_improvement": torch.where(silent, torch.nan, improvement).tolist()}
+        if bool(silent.any()):
+            leaked = leakage(estimate.speech, batch.noisy)
+            scores["leakage_db"] = torch.where(silent, leaked, torch.nan).tolist()
+        return scores
 
 
 class EnhancementLoss(SupervisedLoss):
@@ -81,7 +115,9 @@ class EnhancementLoss(SupervisedLoss):
         Exponent of the magnitudes.
     max_db : float
         SI-SDR above this is not rewarded, so that easy clips do not drown hard ones.
-    reliability_weight : float
+    silence_weight : float
+        Weight of the leakage in dB, for clips without clean speech; it counts from -`max_db` on.
+    reliability_weight, speaking_weight : float
         See `SupervisedLoss`.
 
     Example
@@ -99,21 +135,32 @@ class EnhancementLoss(SupervisedLoss):
         fft_sizes: Sequence[int] = (320, 640, 1280),
         compression: float = 0.3,
         max_db: float = 30.0,
+        silence_weight: float = 0.5,
         reliability_weight: float = 0.0,
+        speaking_weight: float = 0.0,
     ) -> None:
-        super().__init__(reliability_weight)
+        super().__init__(reliability_weight, speaking_weight)
         self.spectral_weight, self.fft_sizes = spectral_weight, tuple(fft_sizes)
-        self.compression, self.max_db = compression, max_db
+        self.compression, self.max_db, self.silence_weight = compression, max_db, silence_weight
 
     def distance(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
         """See `SupervisedLoss.distance`."""
         speech, clean = estimate.speech.float(), clean_of(batch)
-        loss = -si_sdr(speech, clean).clamp(max=self.max_db).mean()
+        silent, lengths = is_silent(clean), batch.lengths
+        loss = speech.new_zeros(())
+        if bool(silent.any()):
+            leaked = leakage(speech[silent], batch.noisy[silent].float()).clamp(min=-self.max_db)
+            loss = self.silence_weight * leaked.sum() / len(batch)
+            speech, clean, lengths = speech[~silent], clean[~silent], lengths[~silent]
+            if not len(speech):
+                return loss
+        share = len(speech) / len(batch)
+        loss = loss - share * si_sdr(speech, clean).clamp(max=self.max_db).mean()
         # Clips are compared at unit power, whatever their level.
-        power = clean.square().sum(dim=1, keepdim=True) / batch.lengths[:, None]
+        power = clean.square().sum(dim=1, keepdim=True) / lengths[:, None]
         speech, clean = (signal / (power + 1e-8).sqrt() for signal in (speech, clean))
         for size in self.fft_sizes:
-            loss = loss + self.spectral_weight / len(self.fft_sizes) * (
+            loss = loss + share * self.spectral_weight / len(self.fft_sizes) * (
                 (self._spectrum(speech, size) - self._spectrum(clean, size)).abs().mean()
             )
         return loss

@@ -11,7 +11,7 @@ from avse.fusion.concat import Concat
 from avse.fusion.film import FiLM
 from avse.fusion.reliability_attention import ReliabilityAttention
 from avse.nnet.attention import LocalCrossAttention
-from avse.nnet.video_input import reliability_loss
+from avse.nnet.video_input import frame_cross_entropy
 
 
 def _streams(steps: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -109,7 +109,7 @@ def test_trust_over_time_learns_which_frames_show_another_mouth() -> None:
     everywhere = torch.ones(16, 40, dtype=torch.bool)
     for _ in range(150):
         audio, video, intact = draw()
-        loss = reliability_loss(fusion(audio, video, everywhere)[1], intact, everywhere)
+        loss = frame_cross_entropy(fusion(audio, video, everywhere)[1], intact, everywhere)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
