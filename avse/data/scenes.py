@@ -57,6 +57,7 @@ from avse.data.audio import read_audio
 from avse.data.cache import ClipCache
 from avse.data.manifest import SPLITS, Utterance, is_left_out, read_manifest
 from avse.data.noises import COLOURS, draw_offset
+from avse.data.still import at_rest, longest_pause
 from avse.errors import AvseError
 from avse.files import write_csv
 
@@ -73,12 +74,12 @@ _TRIES = 200
 
 @dataclass(frozen=True)
 class Span:
-    """Video frames `first` to `last - 1` of an utterance; with `frames`, shown forth and back for so many frames.
+    """Video frames `first` to `last - 1` of an utterance; with `frames`, a mouth at rest that shows them for so long.
 
     Example
     -------
-    >>> Span.parse("3:6/8").rows().tolist(), str(Span(3, 6, 8))
-    ([3, 4, 5, 5, 4, 3, 3, 4], '3:6/8')
+    >>> Span.parse("3:6").rows().tolist(), str(Span(3, 6, 100)), len(Span(3, 6, 100).rows())
+    ([3, 4, 5], '3:6/100', 100)
     """
 
     first: int
@@ -107,9 +108,9 @@ class Span:
 
     def rows(self) -> np.ndarray:
         """Places of the frames in the video, shape (video_frames,)."""
-        size = self.last - self.first
-        turns = np.arange(len(self)) % (2 * size)
-        return self.first + np.minimum(turns, 2 * size - 1 - turns)
+        if self.frames:
+            return at_rest(slice(self.first, self.last), self.frames, np.random.default_rng([self.first, self.last]))
+        return np.arange(self.first, self.last)
 
     def cut(self, audio: np.ndarray) -> np.ndarray:
         """The audio of these frames, shape (samples,); silence where a mouth at rest is shown."""
@@ -185,7 +186,7 @@ def make_scenes(
     reverb: tuple[float, float] | None = None,
     seconds: float | None = None,
     same_corpus: bool = False,
-    still: Callable[[Utterance], tuple[int, int]] | None = None,
+    pause: Callable[[Utterance], slice | None] | None = None,
     seed: int = 0,
 ) -> list[Scene]:
     """Draw scenes with one speaker from one split.
@@ -214,8 +215,9 @@ def make_scenes(
     same_corpus : bool
         Interfering speakers have a video and are of the target's corpus, so that the recording does not tell who the
         target is. Where a corpus has too few, they come from all corpora, which a warning says.
-    still : callable, optional
-        First and last video frame of a mouth at rest in an utterance; for `silent`.
+    pause : callable, optional
+        Video frames of an utterance in which its speaker is seen and silent, or None; for `silent`, whose target is
+        another utterance of the speaker, or else of the corpus, where it has none.
 
     Raises
     ------
@@ -239,11 +241,10 @@ def make_scenes(
             uses[target.id] += 1
             name = target.id + f"_{uses[target.id]}" * (uses[target.id] > 1)
             rng = np.random.default_rng([seed, zlib.crc32(name.encode()), zlib.crc32(condition.encode())])
-            if silent and still is None:
-                raise AvseError(f"Condition {condition!r} needs mouths at rest: argument still.")
-            if silent and still is not None:
-                frames = round((seconds or len(audio(target.id)) / SAMPLE_RATE) * SAMPLE_RATE / SAMPLES_PER_FRAME)
-                span: Span | None = Span(*still(target), frames)
+            span: Span | None
+            if silent:
+                length = round((seconds or len(audio(target.id)) / SAMPLE_RATE) * SAMPLE_RATE / SAMPLES_PER_FRAME)
+                target, span = _silent_target(target, visible, pause, length, rng)
             else:
                 span = _draw_span(audio(target.id), seconds, rng)
             samples = len(span) * SAMPLES_PER_FRAME if span else len(audio(target.id))
@@ -385,7 +386,7 @@ def make_scene_file(
         drawing: Any = {"conditions": conditions, "per_condition": per_condition, "reverb": reverb, "seed": seed}
         drawing |= {"seconds": seconds, "same_corpus": same_corpus, "snrs": (-5.0, 0.0, 5.0) if snrs is None else snrs}
         with tempfile.TemporaryDirectory(prefix="avse-crops-") if crops is None else nullcontext(crops) as folder:
-            scenes = make_scenes(speech, noises, still=partial(_still, ClipCache(folder)), **drawing)
+            scenes = make_scenes(speech, noises, pause=partial(_pause, ClipCache(folder)), **drawing)
     elif min(numbers) == 1 or isinstance(per_condition, Mapping) or reverb is not None:
         raise AvseError("Scenes of separation go into a file of their own; give no other --condition with them.")
     else:
@@ -604,14 +605,31 @@ def _draw_span(audio: np.ndarray, seconds: float | None, rng: np.random.Generato
     return Span(first, first + frames)
 
 
-def _still(cache: ClipCache, utterance: Utterance) -> tuple[int, int]:
-    mouth, valid = cache.mouth(utterance)
-    motion = np.abs(np.diff(mouth[:, ::2, ::2].astype(np.float32), axis=0)).mean(axis=(1, 2))
-    motion[~(valid[1:] & valid[:-1])] = 1e3
-    size = min(10, len(motion))
-    level = np.convolve(motion, np.ones(size) / size, "valid")
-    first = int(level.argmin())
-    return first, first + size + 1
+def _pause(cache: ClipCache, utterance: Utterance) -> slice | None:
+    """The longest pause with the margins of training."""
+    audio = cache.excerpt(utterance, 0, len(cache.sound(utterance)))
+    found = partial(longest_pause, audio, margin=1, shortest=3)
+    if found(np.ones(len(audio) // SAMPLES_PER_FRAME, dtype=bool)) is None:  # then no mouth needs to be tracked
+        return None
+    return found(cache.mouth(utterance)[1])
+
+
+def _silent_target(
+    target: Utterance,
+    speech: Sequence[Utterance],
+    pause: Callable[[Utterance], slice | None] | None,
+    frames: int,
+    rng: np.random.Generator,
+) -> tuple[Utterance, Span]:
+    """An utterance with a pause, and the mouth at rest: the target, or another of its speaker, or of its corpus."""
+    own = [row for row in speech if row.speaker == target.speaker and row.id != target.id]
+    others = [row for row in speech if row.dataset == target.dataset and row.speaker != target.speaker]
+    shuffled = [group[place] for group in (own, others) for place in rng.permutation(len(group))]
+    for row in [target, *shuffled]:
+        found = pause(row) if pause is not None else None
+        if found is not None:
+            return row, Span(int(found.start), int(found.stop), frames)
+    raise AvseError(f"No speaker of {target.dataset or 'the split'!r} is seen and silent for long enough (`silent`).")
 
 
 def _noise_order(noises: Sequence[Utterance], count: int, seed: int) -> list[Utterance]:
