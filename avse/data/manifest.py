@@ -17,6 +17,7 @@ recording where a noise was cut from; splits must not share recordings
 dataset   name of the corpus
 duration  seconds (also `duration_s`)
 snr       signal-to-noise ratio of `noisy` in dB
+licence   on what terms the files may be used, for `keep_licences`
 ========= =====================================================================================================
 
 Only `id` and one audio column are required. Instead of `clean` and `noise`, a manifest may have `kind` and `audio`:
@@ -30,6 +31,7 @@ import csv
 import math
 import os
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,6 +160,47 @@ def read_manifest(
     problems += _missing_files(utterances)
     raise_together(f"{path}: this manifest cannot be used.", problems)
     return utterances
+
+
+def keep_licences(utterances: Iterable[Utterance], licences: Collection[str]) -> tuple[list[Utterance], Counter[str]]:
+    """Keep the rows of some licences.
+
+    Arguments
+    ---------
+    utterances : iterable of Utterance
+    licences : collection of str
+        What the column `licence` says, as a whole or before a remark in brackets: `CC BY 4.0` stands also for
+        `CC BY 4.0 (VCTK)`, and not for `CC BY-NC 4.0`.
+
+    Returns
+    -------
+    kept : list of Utterance
+    left_out : Counter
+        How many rows each other licence has; `not stated` where the column is empty or absent.
+
+    Raises
+    ------
+    AvseError
+        If no row is left; it names the licences that there are.
+
+    Example
+    -------
+    >>> rows = [Utterance(str(i), extra={"licence": name}) for i, name in enumerate(["CC0 (bells)", "CC BY-NC 4.0"])]
+    >>> kept, left_out = keep_licences(rows, ["CC0"])
+    >>> [row.id for row in kept], dict(left_out)
+    (['0'], {'CC BY-NC 4.0': 1})
+    """
+    kept, left_out = [], Counter[str]()
+    for row in utterances:
+        licence = row.extra.get("licence", "not stated")
+        if {licence, licence.partition(" (")[0]} & set(licences):
+            kept.append(row)
+        else:
+            left_out[licence] += 1
+    if not kept:
+        found = ", ".join(repr(licence) for licence, _ in left_out.most_common(2 * _SHOWN))
+        raise AvseError(f"licences: no row of the manifest has a licence of {list(licences)}; there are {found}.")
+    return kept, left_out
 
 
 def is_left_out(name: str, every: int) -> bool:

@@ -76,11 +76,11 @@ class ItemSet(Dataset):
 
     @staticmethod
     def collate(items: Sequence[TrainingItem | list[TrainingItem]]) -> Batch:
-        """A `Batch` of items, for a `DataLoader`: a row for each speaker."""
+        """A `Batch` of items, for a `DataLoader`: a row for each speaker; of groups alone, with `Batch.mixture`."""
         groups = [item if isinstance(item, list) else [item] for item in items]
         clips, clean, noise = zip(*[row for group in groups for row in group])
         batch = Batch.from_clips(clips, clean, None if noise[0] is None else noise)
-        if isinstance(items[0], list):
+        if all(isinstance(item, list) for item in items):
             batch.mixture = torch.tensor([number for number, group in enumerate(groups) for _ in group])
         return batch
 

@@ -13,8 +13,10 @@ import numpy as np
 from avse.contracts.corruption import corrupted_frames
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Clip
 from avse.data.cache import ClipCache
+from avse.data.channels import Channel
 from avse.data.manifest import Utterance
 from avse.data.mixing import mix_at_snr
+from avse.data.rooms import Room, Rooms
 from avse.data.speech_set import ItemSet, Pool, SpeechSet, TrainingItem, at_random_level, at_speed, equalise
 from avse.data.still import at_rest, longest_pause
 from avse.errors import AvseError
@@ -169,26 +171,32 @@ class NoiseSource:
         self.weights = np.array(list(conditions.values())) / sum(conditions.values())
 
     def draw(
-        self, target: Utterance, samples: int, speed: tuple[float, float] | None, rng: np.random.Generator
+        self,
+        target: Utterance,
+        samples: int,
+        speed: tuple[float, float] | None,
+        rng: np.random.Generator,
+        room: Room | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Noise for a target, interfering speech at a speed from this range.
+        """Noise for a target, interfering speech at a speed from this range, in a room.
 
         Returns
         -------
         noise : array, shape (samples,)
         speech : array, shape (samples,), or None
-            The interfering speech in it, where it is babble.
+            The interfering speech in it, where it is babble; in a room its early part.
         """
+        place = (lambda audio: (audio, audio)) if room is None else room.interference
         condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
         if condition == "babble" and target.video is None and not self.babble_without_video:
             condition = "recorded" if self.noises else "coloured"
         if condition != "babble":
-            return self._noise(condition, samples, rng), None
-        babble = self._babble(target, samples, speed, rng)
+            return place(self._noise(condition, samples, rng))[0], None
+        babble, early = self._babble(target, samples, speed, rng, place)
         if self.noise_beside and rng.random() < self.noise_beside:
-            noise = self._noise("recorded" if self.noises else "coloured", samples, rng)
-            return mix_at_snr(babble, noise, rng.uniform(0.0, 20.0))[0], babble
-        return babble, babble
+            noise = place(self._noise("recorded" if self.noises else "coloured", samples, rng))[0]
+            return mix_at_snr(babble, noise, rng.uniform(0.0, 20.0))[0], early
+        return babble, early
 
     def _noise(self, condition: str, samples: int, rng: np.random.Generator) -> np.ndarray:
         if condition == "coloured":
@@ -202,9 +210,14 @@ class NoiseSource:
         return noise
 
     def _babble(
-        self, target: Utterance, samples: int, speed: tuple[float, float] | None, rng: np.random.Generator
-    ) -> np.ndarray:
-        total = np.zeros(samples, dtype=np.float32)
+        self,
+        target: Utterance,
+        samples: int,
+        speed: tuple[float, float] | None,
+        rng: np.random.Generator,
+        place: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        total, total_early = np.zeros((2, samples), dtype=np.float32)
         weights = self.interfering_speakers / self.interfering_speakers.sum()
         count = 1 + int(rng.choice(len(weights), p=weights))
         corpus = self.corpora.get(target.dataset) if target.video is not None else None
@@ -222,9 +235,11 @@ class NoiseSource:
                 if len(self.speech.cache.sound(rival)) >= longest:
                     break
                 rival = _rival(target, pool, pool, rng)
-            speech = self._loop(rival, samples, rng, speed)
-            total += speech / (np.sqrt(np.mean(speech**2)) + 1e-6)
-        return total
+            speech, early = place(self._loop(rival, samples, rng, speed))
+            level = np.sqrt(np.mean(speech**2)) + 1e-6
+            total += speech / level
+            total_early += early / level
+        return total, total_early
 
     def _loop(
         self,
@@ -276,9 +291,20 @@ class MixtureSet(ItemSet):
     silent_share : float
         Share of mixtures with a video whose speaker is silent: the mouth is at rest (`avse.data.still`), and there is
         no clean speech. Only speakers with a pause can be drawn.
+    groups : callable or None
+        Builds, from `utterances`, `cache` and `size`, a set of mixtures with a row for each speaker, such as
+        `avse.data.separation_set.SeparationSet`: the same audio comes with the face of each, so that only the mouth
+        tells which speaker is meant.
+    group_share : float
+        Share of items that are drawn from it.
     as_recorded : float
         Share of mixtures whose speech and noise are mixed as they were recorded: no random speed and tilt. Where
         corpora were recorded differently, that tells the target from the babble without the mouth.
+    rooms : Rooms or None
+        Rooms in which speech and noise are heard; clean is the target's early part. Mixtures without one stay as they
+        are, as do those without a channel.
+    channel : Channel or None
+        What a device or a transmission does to a mixture; the noise is all of the mixture that is not clean.
     """
 
     def __init__(
@@ -296,6 +322,8 @@ class MixtureSet(ItemSet):
         noise_beside: float = 0.0,
         all_speech_below: float | None = None,
         silent_share: float = 0.0,
+        groups: Callable[..., ItemSet] | None = None,
+        group_share: float = 0.5,
         as_recorded: float = 0.0,
         speed: tuple[float, float] | None = None,
         video_share: float = 0.7,
@@ -306,8 +334,11 @@ class MixtureSet(ItemSet):
         corpora: Mapping[str, float] | None = None,
         balance: float = 0.0,
         joined: bool = True,
+        rooms: Rooms | None = None,
+        channel: Channel | None = None,
     ) -> None:
         super().__init__(size, seed)
+        self.rooms, self.channel = rooms, channel
         self.speech = SpeechSet(
             utterances,
             cache,
@@ -338,14 +369,20 @@ class MixtureSet(ItemSet):
         self.all_speech_below, self.silent_share = all_speech_below, silent_share
         self.utterances, self.use_video = self.speech.utterances + noises, use_video
         self._pauses: dict[str, slice | None] = {}
+        self.groups = None if groups is None else groups(utterances, cache, size)
+        self.group_share = group_share
 
-    def make_item(self, rng: np.random.Generator) -> TrainingItem:
-        """A noisy clip, its clean speech and its noise."""
+    def make_item(self, rng: np.random.Generator) -> TrainingItem | list[TrainingItem]:
+        """A noisy clip, its clean speech and its noise, or those of each speaker of a group."""
+        if self.groups is not None and rng.random() < self.group_share:
+            return self.groups.make_item(rng)
         as_recorded = rng.random() < self.as_recorded
         speed = None if as_recorded else self.speech.speed
         target, cuts = self.speech.draw(rng, speed)
         speech = self.speech.audio(cuts)
-        noise, babble = self.noise.draw(target, len(speech), speed, rng)
+        acoustics = rng.spawn(1)[0]  # a stream of their own, so that rooms and channels change nothing else
+        room = None if self.rooms is None else self.rooms.draw(acoustics)
+        noise, babble = self.noise.draw(target, len(speech), speed, rng, room)
         if as_recorded:
             filters = [lambda signal, rng: signal, _without_highest]
         else:
@@ -355,7 +392,8 @@ class MixtureSet(ItemSet):
         noise = filters[1](noise, rng)
         clean = at_random_level(speech, rng)
         snr = rng.uniform(*self.snr)
-        noisy, scaled = mix_at_snr(clean, noise, snr)
+        speech, clean = (clean, clean) if room is None else room.target(clean)
+        noisy, scaled = mix_at_snr(speech, noise, snr)
         if self.silent_share and target.video is not None and rng.random() < self.silent_share:
             noisy, clean = scaled, np.zeros_like(clean)
             mouth, valid, video_is_clean = self._mouth_at_rest(target, len(clean), rng)
@@ -367,6 +405,10 @@ class MixtureSet(ItemSet):
             same_filter.bit_generator.state = state
             gain = np.linalg.norm(scaled) / max(float(np.linalg.norm(noise)), 1e-9)
             clean = (clean + gain * filters[1](babble, same_filter)).astype(np.float32)
+            scaled = noisy - clean
+        if self.channel is not None:
+            noisy, clean = self.channel(noisy, clean, acoustics)
+        if room is not None or self.channel is not None:
             scaled = noisy - clean
         clip = Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean)
         return TrainingItem(clip, clean, scaled)

@@ -128,6 +128,7 @@ class Grid(Dataset):
                 split=splits[speaker],
                 dataset="grid",
                 duration=seconds,
+                extra={"licence": self.licence},
             )
 
         with ThreadPoolExecutor(4) as pool:

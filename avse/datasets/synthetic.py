@@ -145,6 +145,7 @@ class Synthetic(Dataset):
             split=split,
             dataset="synthetic",
             duration=len(audio) / SAMPLE_RATE,
+            extra={"licence": self.licence},
         )
 
     def _noise(self, folder: Path, split: str, index: int, rank: int) -> Utterance:
@@ -163,6 +164,7 @@ class Synthetic(Dataset):
             recording=f"synthetic:{self.seed}:{index}",
             dataset="synthetic",
             duration=self.noise_seconds,
+            extra={"licence": self.licence},
         )
 
 

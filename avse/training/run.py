@@ -109,16 +109,21 @@ def _fit(
     from speechbrain.utils.epoch_loop import EpochCounter
 
     from avse.data.cache import ClipCache
-    from avse.data.manifest import check_splits, read_manifest
+    from avse.data.manifest import check_splits, keep_licences, read_manifest
 
-    check_splits(read_manifest(values["manifest"]), values.get("allow_speakers", ()))
+    rows = read_manifest(values["manifest"])
+    if values.get("licences"):
+        rows, left_out = keep_licences(rows, values["licences"])
+        print(f"Licences: {len(rows)} rows of the manifest are used; left out:")
+        print("\n".join(f"{count:7} {licence}" for licence, count in left_out.most_common()) or "      0")
+    check_splits(rows, values.get("allow_speakers", ()))
     cache = ClipCache(values["cache_folder"], values.get("mouth_tracker"), bool(values.get("in_memory")))
     sets = {}
     for split, key, size, data_seed in (
         ("train", "train_set", values["steps_per_epoch"] * values["batch_size"], seed),
         ("dev", "valid_set", values["valid_size"], 0),
     ):
-        utterances = read_manifest(values["manifest"], splits=[split])
+        utterances = [row for row in rows if row.split == split]
         mixtures = values[key](utterances, cache, size=min(size, 4) if debug else size, seed=data_seed)
         if not debug:
             run_on_main(cache.fill, args=[mixtures.utterances, mixtures.use_video, progress])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from avse.data.manifest import Utterance, check_splits, read_manifest, write_manifest
+from avse.data.manifest import Utterance, check_splits, keep_licences, read_manifest, write_manifest
 from avse.errors import AvseError
+from avse.recipe import load_recipe
 
 
 def write(folder: Path, text: str, *files: str) -> Path:
@@ -139,3 +140,27 @@ def test_several_manifests_read_as_one(tmp_path: Path) -> None:
         (tmp_path / name / "manifest.csv").write_text(f"id,clean,speaker,split\n{name},a.wav,{name},train\n")
     found = read_manifest([tmp_path / "one" / "manifest.csv", tmp_path / "two" / "manifest.csv"])
     assert [(each.id, each.clean.parent.name) for each in found] == [("one", "one"), ("two", "two")]
+
+
+def test_rows_are_kept_by_their_licence(tmp_path: Path) -> None:
+    licences = {"a": "CC BY 4.0", "b": "CC BY 4.0 (VCTK)", "c": "CC BY 4.0 metadata", "d": "CC BY-NC 4.0 (x)", "e": ""}
+    rows = "".join(f"{name},{name}.wav,{name},train,{licence}\n" for name, licence in licences.items())
+    (tmp_path / "manifest.csv").write_text(f"id,clean,speaker,split,licence\n{rows}")
+    for name in licences:
+        (tmp_path / f"{name}.wav").touch()
+    utterances = read_manifest(tmp_path / "manifest.csv")
+    kept, left_out = keep_licences(utterances, ["CC BY 4.0", "not there"])
+    assert [one.id for one in kept] == ["a", "b"]
+    assert left_out == {"CC BY 4.0 metadata": 1, "CC BY-NC 4.0 (x)": 1, "not stated": 1}
+    assert [one.id for one in keep_licences(utterances, ["CC BY 4.0 (VCTK)"])[0]] == ["b"]
+    with pytest.raises(AvseError, match="no row .* 'CC BY 4.0 metadata'"):
+        keep_licences(utterances, ["CC BY"])
+
+
+def test_avse_free_takes_nothing_but_free_rows(data_folder: Path) -> None:
+    licences = load_recipe("Manifest/avse_free", {"manifest": "m.csv"}).values["licences"]
+    kept, left_out = keep_licences(read_manifest(data_folder / "manifest.csv"), licences)
+    free = {"grid", "lombard_grid", "librispeech", "speechcmd", "vctk_p234", "ljspeech", "esc10", "amb", "scaper"}
+    assert {one.dataset for one in kept} == free
+    assert sum(left_out.values()) + len(kept) == len(read_manifest(data_folder / "manifest.csv"))
+    assert not [one.extra["licence"] for one in kept if "NC" in one.extra["licence"] or "SA " in one.extra["licence"]]

@@ -10,8 +10,10 @@ import pytest
 import soundfile
 
 from avse.data.cache import ClipCache
+from avse.data.channels import Channel
 from avse.data.manifest import Utterance
 from avse.data.mixing import active_samples, mix_at_snr
+from avse.data.rooms import Rooms
 from avse.data.training_set import MixtureSet, VideoDegradation
 from avse.errors import AvseError
 
@@ -62,6 +64,36 @@ def test_a_mixture_depends_on_seed_epoch_and_index_alone(corpus) -> None:
     other.set_epoch(1)
     assert not np.array_equal(one[7][0].audio, other[7][0].audio)
     assert not np.array_equal(one[7][0].audio, MixtureSet(*corpus, size=9, seed=6)[7][0].audio)
+
+
+def test_rooms_and_channels_change_nothing_but_the_acoustics(corpus) -> None:
+    arguments = {"size": 24, "seconds": 0.8, "snr": (5.0, 5.0), "seed": 3, "speed": (0.9, 1.1)}
+    dry = MixtureSet(*corpus, **arguments)
+    none = MixtureSet(*corpus, **arguments, rooms=Rooms(share=0.0), channel=Channel(share=0.0))
+    some = MixtureSet(*corpus, **arguments, rooms=Rooms(share=0.4), channel=Channel(share=0.4))
+    again = MixtureSet(*corpus, **arguments, rooms=Rooms(share=0.4), channel=Channel(share=0.4))
+    changed = 0
+    for index in range(24):
+        before, after = dry[index], some[index]
+        assert np.array_equal(before.clip.audio, none[index].clip.audio)
+        assert np.array_equal(after.clip.audio, again[index].clip.audio)
+        np.testing.assert_allclose(after.clip.audio, after.clean + after.noise, atol=1e-6)
+        changed += not np.array_equal(before.clip.audio, after.clip.audio)
+        if before.clip.mouth is not None:
+            assert np.array_equal(before.clip.mouth, after.clip.mouth)
+    assert 8 <= changed <= 22
+
+
+def test_in_a_room_the_snr_counts_all_reverberation_and_clean_is_the_early_part(corpus) -> None:
+    arguments = {"size": 8, "seconds": 0.8, "snr": (300.0, 300.0), "seed": 3, "conditions": {"recorded": 1.0}}
+    dry = MixtureSet(*corpus, **arguments)
+    wet = MixtureSet(*corpus, **arguments, rooms=Rooms(share=1.0, rt60=(0.5, 0.8), distance=(1.0, 2.0)))
+    for index in range(8):
+        speech, (clip, early, late) = dry[index].clean, wet[index]
+        np.testing.assert_allclose(early[:800], clip.audio[:800], atol=1e-4)  # nothing is late yet
+        assert np.sum(late**2) > 1e-4 * np.sum(early**2)
+        start = np.flatnonzero(np.abs(speech) > 0.05 * np.abs(speech).max())[0]
+        assert np.abs(early[: max(0, start - 40)]).max(initial=0.0) < 0.1 * np.abs(early).max()
 
 
 def test_the_mouth_is_cut_where_the_sound_is(corpus) -> None:

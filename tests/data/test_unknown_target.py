@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from avse.data.audio import write_audio
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
+from avse.data.separation_set import SeparationSet
 from avse.data.training_set import MixtureSet, VideoDegradation
 
 FRAMES = 40
@@ -85,3 +87,17 @@ def test_noise_that_is_no_speech_is_never_kept(corpus: tuple[list[Utterance], Cl
     options = {"conditions": {"recorded": 1.0}, "degradation": unseen}
     for item, wanted in zip(mixtures(corpus, all_speech_below=6.0, **options), mixtures(corpus, **options)):
         np.testing.assert_array_equal(item.clean, wanted.clean)
+
+
+def test_groups_show_each_speaker_of_a_mixture(corpus: tuple[list[Utterance], ClipCache]) -> None:
+    items = mixtures(
+        corpus, groups=partial(SeparationSet, seconds=1.0, interfering_speakers=[0.0, 1.0]), group_share=0.5
+    )
+    groups = [item for item in items if isinstance(item, list)]
+    assert 2 <= len(groups) <= 10
+    for group in groups:
+        assert len({row.clip.clip_id for row in group}) == len(group) == 3
+        assert all((row.clip.audio == group[0].clip.audio).all() for row in group)
+    assert MixtureSet.collate(items).mixture is None
+    assert len(MixtureSet.collate(items)) == len(items) + 2 * len(groups)
+    assert MixtureSet.collate(groups).mixture is not None
