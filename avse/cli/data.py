@@ -41,7 +41,7 @@ def scenes(
     condition: Annotated[
         list[str] | None,
         typer.Option(
-            help="recorded, babble, babble4, babble_audio, white, ..., silent; reverberant_recorded, ...; or "
+            help="recorded, babble, babble4, babble_audio, white, ..., clean, silent; reverberant_recorded, ...; or "
             "separation2, separation3, ... (may be given again). Default: recorded, babble."
         ),
     ] = None,

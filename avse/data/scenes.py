@@ -10,9 +10,9 @@ column    meaning
 id        name of the mixture
 target    id of the utterance to enhance, whole or a span of its video frames: `id @ 25:125`
 condition `recorded`, `babble` (two interfering speakers; `babble4`: four; `babble_audio`: speakers without a video),
-          a colour: `white`, `pink`, `brown`, `blue`; or `silent` (`silent1`: one interfering speaker): the target
-          shows a mouth at rest, `id @ 30:42/100`, and says nothing
-snr       dB over the speech-active samples of the target; empty for `silent`
+          a colour: `white`, `pink`, `brown`, `blue`; `clean`: nothing is added; or `silent` (two interfering speakers;
+          `silent1`: one): the target shows a mouth at rest, `id @ 30:42/100`, and says nothing
+snr       dB over the speech-active samples of the target; empty for `clean` and `silent`
 sources   `id @ offset` of a recording; for babble one entry a speaker, joined by ` | `, each a chain of utterances
           joined by ` + ` with the offset (in samples at 16 kHz) into the chain; empty for a colour
 seed      of the coloured noise and of the room
@@ -66,7 +66,7 @@ _ONE = ("# avse-scenes ", ["id", "target", "condition", "snr", "sources", "seed"
 _SEVERAL = ("# avse-separation-scenes ", ["id", "talkers", "sexes", "noise", "snr"])
 _BABBLE = re.compile(r"(?:babble|silent)(\d*)(_audio)?")
 _SPAN = re.compile(r"(\d+):(\d+)(?:/(\d+))?")
-_SILENT, _REVERBERANT = "silent", "reverberant_"
+_SILENT, _CLEAN, _REVERBERANT = "silent", "clean", "reverberant_"
 _SEPARATION = re.compile(r"separation(\d*)")
 _RT60 = (0.2, 0.8)
 _TRIES = 200
@@ -264,7 +264,7 @@ def make_scenes(
             if reverb is not None or plain != condition:
                 room = (round(float(rng.uniform(*(reverb or _RT60))), 3), round(float(rng.uniform(0, 10)), 2))
             noise_seed = int(rng.integers(2**31))
-            for snr in [None] if silent else snrs:
+            for snr in [None] if silent or plain == _CLEAN else snrs:
                 scene_id = f"{name.replace('/', '_')}__{condition}" + ("" if snr is None else f"_{snr:+g}dB")
                 given = None if snr is None else float(snr)
                 spans = (span,) if span else ()
@@ -498,9 +498,9 @@ def _scene(row: dict) -> Scene:
     targets, spans = _targets(row["target"])
     scene = Scene(row["id"], targets, row["condition"], snr, sources, int(row["seed"]), *room, spans=spans)
     needed = 1 if scene.condition == "recorded" else _babble_speakers(scene.condition)
-    finite = snr is not None and bool(np.isfinite(snr))
-    if finite == scene.is_silent or len(scene.sources) != needed or (scene.rt60 is None) != (scene.direct is None):
-        snr_needed = "no SNR" if scene.is_silent else "a finite SNR"
+    finite, without_snr = snr is not None and bool(np.isfinite(snr)), scene.is_silent or scene.condition == _CLEAN
+    if finite == without_snr or len(scene.sources) != needed or (scene.rt60 is None) != (scene.direct is None):
+        snr_needed = "no SNR" if without_snr else "a finite SNR"
         raise ValueError(f"{scene.condition} needs {needed} source(s), {snr_needed} and rt60 with direct")
     if scene.is_silent != any(span is not None and span.frames is not None for span in spans):
         raise ValueError("a mouth at rest (30:42/100) goes with silent")
@@ -514,13 +514,13 @@ def _targets(cell: str) -> tuple[tuple[str, ...], tuple[Span | None, ...]]:
 
 
 def _babble_speakers(condition: str) -> int:
-    if condition == "recorded" or condition in COLOURS:
+    if condition in ("recorded", _CLEAN, *COLOURS):
         return 0
     if match := _BABBLE.fullmatch(condition):
         return int(match[1] or 2)
     raise AvseError(
         f"There is no condition {condition!r}; there are recorded, babble, babbleN, babbleN_audio, silent, silentN, "
-        f"{', '.join(COLOURS)}, these with reverberant_ before, and separationN."
+        f"clean, {', '.join(COLOURS)}, these with reverberant_ before, and separationN."
     )
 
 
