@@ -78,6 +78,7 @@ NAMES = {
     "avse.signal.metrics.check_sounds": "avse.signal.metrics.check_audio",
     "avse.signal.mixture.typical_power": "avse.signal.wiener.geometric_mean_power",
     "avse.signal.stft.repeat_to_steps": "avse.signal.stft.repeat_to_frames",
+    "avse.training.lip_reading.LipSynchrony": "avse.nnet.lip_synchrony.LipSynchrony",
     "avse.signal.stft.stft_steps": "avse.signal.stft.stft_frames",
 }
 # Keys of recipes: what a top-level key is called today, or the argument that has taken its place.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
+import multiprocessing
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +19,11 @@ from torch import nn
 from avse import model_folder
 from avse.contracts.plugin import Plugin
 from avse.contracts.system import run
-from avse.contracts.types import SAMPLE_RATE, Batch, Clip, Estimate
+from avse.contracts.types import SAMPLE_RATE, Batch, Clip, Estimate, shift_video
 from avse.devices import find_device
 from avse.errors import AvseError
 from avse.overlap import CHUNK_SECONDS, Chunk, concatenate, cut, overlap_add
+from avse.synchrony import estimate_offset, offset_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -30,14 +34,20 @@ if TYPE_CHECKING:
 Source = str | Path | Clip | np.ndarray | torch.Tensor
 
 
-class Reading(TypedDict, total=False):
-    """How the video of a source is read; see `avse.media.read_clip`."""
+class Decoding(TypedDict, total=False):
+    """How the video of a source is decoded; see `avse.media.read_clip`."""
 
     video: str | Path | None
     use_video: bool
     roi: str
     face: str | int
     tracker: str | MouthTracker | None
+
+
+class Reading(Decoding, total=False):
+    """How the video of a source is decoded, and aligned with the audio; see `avse.synchrony.offset_of`."""
+
+    offset: float | str
 
 
 @dataclass(repr=False)
@@ -80,7 +90,12 @@ class Model:
             f"plugins     {', '.join(_plugins_of(self.system))}",
             f"parameters  {parameters:,} on {self.device}",
         ]
-        return "\n".join(lines + [f"licence     {description['licence']}"] * ("licence" in description))
+        return "\n".join([*lines, f"licence     {self.licence}"])
+
+    @property
+    def licence(self) -> str:
+        """On what terms the weights may be used, as `model.json` says."""
+        return model_folder.licence_of(self.description or {})
 
     @property
     def device(self) -> torch.device:
@@ -117,9 +132,10 @@ class Model:
         chunk_seconds : float
             Longer clips are enhanced in chunks of this length with overlap-add, in bounded memory. A clip that is
             not longer gives what the whole clip gives.
-        video, use_video, roi, face, tracker :
+        video, use_video, roi, face, tracker, offset :
             A separate video file of the speaker; False for audio only; how the mouth is found: see
-            `avse.media.read_clip`.
+            `avse.media.read_clip`. By how many seconds the audio is late relative to the video, or "auto": see
+            `avse.synchrony.offset_of`.
 
         Returns
         -------
@@ -261,7 +277,7 @@ class Model:
         sampler : Sampler or str
         steps : int
             Of a sampler that is given by name.
-        video, use_video, roi, face, tracker :
+        video, use_video, roi, face, tracker, offset :
             See `avse.media.read_clip`.
 
         Returns
@@ -305,7 +321,7 @@ class Model:
         source : path or Clip
         time : float
             Noise level that the network is told, between 0 and 1. No noise is added.
-        video, use_video, roi, face, tracker :
+        video, use_video, roi, face, tracker, offset :
             See `avse.media.read_clip`.
 
         Returns
@@ -407,6 +423,8 @@ def load(
     Returns
     -------
     Model
+        The first of its name whose weights are for research only says so, in one line of the log `avse.model` (on
+        stderr, where logging is not set up; `logging.getLogger("avse").setLevel("ERROR")` silences it).
 
     Raises
     ------
@@ -422,22 +440,36 @@ def load(
     """
     place = find_device(device)
     content = model_folder.read(model_folder.find(name_or_folder), overrides)
-    return Model(content.system.to(place).eval(), content.recipe, content.name, content.description)
+    model = Model(content.system.to(place).eval(), content.recipe, content.name, content.description)
+    if "research" in model.licence and multiprocessing.parent_process() is None:  # workers say nothing again
+        _say_licence(model.name, model.licence)
+    return model
+
+
+@functools.cache
+def _say_licence(name: str, licence: str) -> None:
+    logging.getLogger(__name__).warning("%s: %s", name, licence)
 
 
 def as_clip(
-    source: Source, *, sample_rate: int = SAMPLE_RATE, silent: bool = False, **reading: Unpack[Reading]
+    source: Source,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    silent: bool = False,
+    offset: float | str = 0.0,
+    **reading: Unpack[Decoding],
 ) -> Clip:
     """A `Clip` of anything that `Model.enhance` takes.
 
     >>> as_clip(np.zeros(8000), sample_rate=8000).audio.shape
     (16000,)
     """
+    seconds = offset_of(offset)
     if isinstance(source, (str, Path)):
         from avse.media import read_clip
 
-        return read_clip(source, silent=silent, **reading)
-    if isinstance(source, Clip):
+        clip = read_clip(source, silent=silent, **reading)
+    elif isinstance(source, Clip):
         clip = source
     else:
         audio = np.asarray(source.detach().cpu() if isinstance(source, torch.Tensor) else source, dtype=np.float32)
@@ -454,7 +486,11 @@ def as_clip(
         clip = Clip(audio)
         if reading.get("video") is not None:
             raise AvseError("video= goes with an audio file. For an array, build avse.Clip(audio, mouth, valid).")
-    return clip if reading.get("use_video", True) else clip.without_video()
+    clip = clip if reading.get("use_video", True) else clip.without_video()
+    seconds = estimate_offset(clip).applied if seconds is None else seconds
+    if not seconds or not clip.valid.any():
+        return clip
+    return Clip(clip.audio, *shift_video(clip.mouth, clip.valid, seconds), clip.clip_id, clip.speaker)
 
 
 @contextlib.contextmanager

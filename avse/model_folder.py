@@ -66,38 +66,52 @@ def write(folder: Path, content: Content, card: str | None = None, half: bool = 
         write_text(folder / "README.md", card)
 
 
+def embedded() -> dict[str, dict[str, Any]]:
+    """What `model.json` says of each model that `avse` carries, by name.
+
+    >>> "avse-small" in embedded()
+    True
+    """
+    return {path.parent.name: _read_description(path.parent) for path in sorted(PRETRAINED.glob(f"*/{DESCRIPTION}"))}
+
+
+def licence_of(description: Mapping[str, Any]) -> str:
+    """On what terms the weights of a model may be used.
+
+    >>> licence_of({"licence": "CC BY 4.0"}), licence_of({})
+    ('CC BY 4.0', 'licence not stated')
+    """
+    return description.get("licence") or "licence not stated"
+
+
 def find(name_or_folder: str | Path) -> Path:
     """The folder of a model that `avse` carries, or a folder itself."""
     for folder in (PRETRAINED / str(name_or_folder), Path(name_or_folder), Path(name_or_folder) / "model"):
         if (folder / DESCRIPTION).is_file():
             return folder
-    names = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{DESCRIPTION}"))
     if Path(name_or_folder).is_dir():
         raise AvseError(f"{name_or_folder}: is not a model folder ({DESCRIPTION} is missing).")
     raise AvseError(
-        f"There is no model {str(name_or_folder)!r}. Embedded models: {', '.join(names) or 'none'}; or give a model "
-        f"folder, such as results/.../model."
+        f"There is no model {str(name_or_folder)!r}. Embedded models: {', '.join(embedded()) or 'none'}; or give a "
+        f"model folder, such as results/.../model."
     )
 
 
 def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
     """Read a model folder; see `avse.model.load`."""
-    import safetensors.torch
-
     from avse.recipe import load_trusted
 
     description = _read_description(folder)
     name = description.get("name", folder.name)
+    if "kind" in description:
+        raise AvseError(f"{name} enhances nothing: {description.get('description', description['kind'])}.")
     old = description["format"] < FORMAT
     if {option.partition(".")[0] for option in overrides or ()} & set(_PARTS):
         _check_parts(load_trusted(folder / RECIPE, old=old), name, overrides or {})
     recipe = load_trusted(folder / RECIPE, overrides, old=old)
     key = SYSTEM if SYSTEM in recipe.keys else "model"
     system = recipe.build(key)[key]
-    try:
-        weights = safetensors.torch.load_file(folder / WEIGHTS)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise AvseError(f"{folder / WEIGHTS}: holds no weights ({error}). Fetch the model again.") from error
+    weights = _read_weights(folder)
     expected = system.state_dict()
     weights = {weight_name(name, expected, description["format"]): weight for name, weight in weights.items()}
     if overrides:
@@ -121,6 +135,31 @@ def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
         )
     system.load_state_dict(weights)
     return Content(system, recipe.text, name, description)
+
+
+def read_network(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
+    """What the keys of the recipe stand for, the weights, and `model.json`, of a network of a kind that is no system.
+
+    Raises
+    ------
+    AvseError
+        If the folder holds something else, or a file is missing or altered.
+    """
+    from avse.recipe import load_trusted
+
+    description = _read_description(folder)
+    if description.get("kind") != kind:
+        raise AvseError(f"{folder}: holds no network of the kind {kind}.")
+    return load_trusted(folder / RECIPE).build(), _read_weights(folder), description
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    import safetensors.torch
+
+    try:
+        return safetensors.torch.load_file(folder / WEIGHTS)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise AvseError(f"{folder / WEIGHTS}: holds no weights ({error}). Fetch the model again.") from error
 
 
 def _check_parts(recipe: Recipe, name: str, overrides: Mapping[str, Any]) -> None:

@@ -124,6 +124,20 @@ class Clip:
         return Clip(self.audio, clip_id=self.clip_id, speaker=self.speaker)
 
 
+def shift_video(mouth: np.ndarray, valid: np.ndarray, offset: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mouth crops and their validity moved to audio that is `offset` seconds late, rounded to whole video frames.
+
+    As many crops are given as there were; those that are missing are not valid.
+
+    >>> shift_video(np.full((3, 88, 88), 7, np.uint8), np.ones(3, bool), 0.04)[1].tolist()
+    [False, True, True]
+    """
+    rows = np.arange(len(valid)) - round(offset * VIDEO_RATE)
+    there = (rows >= 0) & (rows < len(valid))
+    rows = np.where(there, rows, 0)
+    return mouth[rows] * there[:, None, None].astype(np.uint8), valid[rows] & there
+
+
 @dataclass
 class Batch:
     """Clips padded together; what every enhancer and every inference takes.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from avse.contracts.mouth_tracker import MouthTracker
-from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME, Clip, video_frames
+from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE, Clip, video_frames
 from avse.errors import AvseError
 from avse.media.decode import AudioSource, SilentSource, VideoSource, audio_source, video_stream
 from avse.media.faces.crop import MouthCropper
@@ -88,6 +88,9 @@ class ClipReader:
         Properties of the file.
     samples : int
         Samples at the file's own rate read so far; after the last chunk, the length of the audio.
+    offset : float
+        Seconds by which the audio is late relative to the video; it may be set until the first chunk is read. Crops are
+        moved as much, rounded to whole video frames.
     """
 
     def __init__(
@@ -97,8 +100,12 @@ class ClipReader:
         cropper: MouthCropper | None,
         info: MediaInfo,
     ):
-        self.info = info
+        self.info, self.offset = info, 0.0
         self._audio, self._video, self._cropper = audio, video, cropper
+        self._blocks: Iterator[np.ndarray] = audio.blocks()
+        self._crops: Iterator[tuple[np.ndarray, bool]] = iter(())
+        if video is not None and cropper is not None:
+            self._crops = cropper.run(video.frames(self.start))
         self._used = False
 
     @property
@@ -117,6 +124,18 @@ class ClipReader:
         if not self._used:
             self._used = True
             self._audio.skip()
+
+    def head(self, seconds: float) -> Clip:
+        """The start of the file as it is, without the offset; `chunks` gives it again."""
+        wanted = round(seconds * VIDEO_RATE) * SAMPLES_PER_FRAME
+        blocks: list[np.ndarray] = []
+        while sum(map(len, blocks)) < wanted and (block := next(self._blocks, None)) is not None:
+            blocks.append(block)
+        audio = np.concatenate([*blocks, np.zeros(0, np.float32)])[:wanted]
+        crops = list(islice(self._crops, video_frames(len(audio))))
+        self._blocks, self._crops = chain(blocks, self._blocks), chain(crops, self._crops)
+        mouth = np.stack([crop for crop, _ in crops]) if crops else None
+        return Clip(audio, mouth, np.array([valid for _, valid in crops]) if crops else None, self.info.path.stem)
 
     def chunks(self, seconds: float | None = None, overlap_seconds: float = 0.0) -> Iterator[Chunk]:
         """Consecutive parts of the file. A file shorter than `seconds` has one part, that of `read_clip`.
@@ -139,7 +158,7 @@ class ClipReader:
         shared = round(overlap_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)
         if size is not None and not 0 <= shared < size:
             raise ValueError(f"overlap_seconds must be at least 0 and less than seconds, got {overlap_seconds}.")
-        blocks, crops = self._audio.blocks(), self._crops()
+        blocks, crops = self._blocks, shifted(self._crops, self.offset)
         audio, ended = np.zeros(0, np.float32), False
         mouth, valid = np.zeros((0, MOUTH_SIZE, MOUTH_SIZE), np.uint8), np.zeros(0, bool)
         start = index = held = 0
@@ -173,11 +192,6 @@ class ClipReader:
             step, held = size - shared, shared * SAMPLES_PER_FRAME
             audio, mouth, valid = audio[step * SAMPLES_PER_FRAME :], mouth[step:], valid[step:]
             start, index = start + step * SAMPLES_PER_FRAME, index + 1
-
-    def _crops(self) -> Iterator[tuple[np.ndarray, bool]]:
-        if self._video is None or self._cropper is None:
-            return iter(())
-        return self._cropper.run(self._video.frames(self.start))
 
     def _gather_warnings(self) -> None:
         for source in (self._audio, self._video):
@@ -288,6 +302,18 @@ def read_clip(
         return next(reader.chunks()).clip
 
 
+def shifted(crops: Iterable[tuple[np.ndarray, bool]], offset: float) -> Iterator[tuple[np.ndarray, bool]]:
+    """Crops and their validity moved to audio that is `offset` seconds late; a crop that is missing is not valid.
+
+    >>> crops = [(np.full((88, 88), 7, np.uint8), True)] * 3
+    >>> [valid for _, valid in shifted(crops, 0.04)], len(list(shifted(crops, -0.04)))
+    ([False, True, True, True], 2)
+    """
+    frames = round(offset * VIDEO_RATE)
+    missing = np.zeros((MOUTH_SIZE, MOUTH_SIZE), np.uint8), False
+    return islice(chain(repeat(missing, max(0, frames)), crops), max(0, -frames), None)
+
+
 def parse_face(face: str | int | tuple[float, ...]) -> str | int | tuple[float, ...]:
     """`--face`: "largest", an index, or four numbers x,y,width,height.
 
@@ -295,7 +321,8 @@ def parse_face(face: str | int | tuple[float, ...]) -> str | int | tuple[float, 
     ('largest', 1, (10.0, 20.0, 30.0, 40.0))
     """
     wrong = AvseError(
-        f"face {face!r}: must be largest, an index from 0 (left to right), or x,y,width,height in pixels."
+        f"face {face!r}: must be largest, an index from 0 (left to right), or x,y,width,height in pixels; or speaking, "
+        "where files are enhanced."
     )
     if isinstance(face, str) and face != "largest":
         try:

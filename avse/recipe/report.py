@@ -78,7 +78,7 @@ def check(recipe: Recipe, key: str = "model") -> dict[str, Any]:
         built = recipe.build(*wanted)
         model = built[key]
         batch = example_batch((16000, 12800), gap=(5, 10))
-        batch.clean = 0.5 * batch.noisy
+        batch.clean, batch.video_is_clean = 0.5 * batch.noisy, batch.valid
         model.train()
         begin = time.perf_counter()
         try:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch
+from avse import compatibility
+from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
+from avse.nnet.lip_synchrony import LipReading, mel_filters
+from avse.nnet.video_input import frame_cross_entropy
 from avse.signal.levels import active_frames
 from avse.signal.stft import length_mask, stft
 from avse.training.losses import clean_of
 
-_AUDIO_BANDS, _AUDIO_FRAMES, _AUDIO_WINDOW = 40, 4, 640  # frames: of the STFT, in each video frame
+__getattr__ = compatibility.old_names(__name__)
 _SMALLEST_VALID_SHARE = 0.8
 _LARGEST_SCALE = math.log(100.0)
 
@@ -75,7 +77,7 @@ class BandLevelLoss(nn.Module):
     def __init__(self, bands: int = 20) -> None:
         super().__init__()
         self.fft_size = SAMPLES_PER_FRAME
-        self.register_buffer("filters", _mel_filters(bands, self.fft_size // 2 + 1), persistent=False)
+        self.register_buffer("filters", mel_filters(bands, self.fft_size // 2 + 1), persistent=False)
 
     def levels(self, batch: Batch) -> torch.Tensor:
         """Band levels of clean speech, shape (batch, video_frames, bands): log scale, zero mean in each clip."""
@@ -106,91 +108,14 @@ class BandLevelLoss(nn.Module):
         return {"correlation": correlations}
 
 
-@dataclass
-class LipReading:
-    """What `LipSynchrony` predicts.
-
-    Arguments
-    ---------
-    levels : tensor, shape (batch, video_frames, bands)
-        Band levels of the speech.
-    video, audio : tensor, shape (batch, video_frames, dim)
-        Embeddings of the mouth and of the speech; their product is high where the two belong together.
-    scale : scalar tensor
-        Logarithm of the factor of similarities.
-    """
-
-    levels: torch.Tensor
-    video: torch.Tensor
-    audio: torch.Tensor
-    scale: torch.Tensor
-
-
-class LipSynchrony(nn.Module):
-    """`LipToSpectrum`, and a second head that tells which stretch of audio belongs to which stretch of video.
-
-    Arguments
-    ---------
-    visual_frontend, bands :
-        See `LipToSpectrum`.
-    sync_dim : int
-        Features per video frame of the embeddings of video and audio.
-    hidden_dim : int
-        Features inside the two networks that embed.
-    dropout : float
-        Of the front-end's features, before both heads.
-
-    Paper: Chung and Zisserman, Out of time: automated lip sync in the wild, 2016 (which trains a front-end so).
-
-    Example
-    -------
-    >>> from avse.visual_frontends.pixel_mlp import PixelMLP
-    >>> model = LipSynchrony(PixelMLP(output_dim=8), bands=4, sync_dim=6, hidden_dim=8)
-    >>> mouth, clean = torch.zeros(1, 5, 88, 88, dtype=torch.uint8), torch.zeros(1, 3200)
-    >>> batch = Batch(clean, torch.tensor([3200]), mouth, torch.ones(1, 5, dtype=torch.bool), clean=clean)
-    >>> reading = model(batch)
-    >>> reading.levels.shape, reading.video.shape == reading.audio.shape == (1, 5, 6)
-    (torch.Size([1, 5, 4]), True)
-    """
-
-    def __init__(
-        self,
-        visual_frontend: VisualFrontend,
-        bands: int = 20,
-        sync_dim: int = 32,
-        hidden_dim: int = 192,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.video_input = nn.ModuleDict({"visual_frontend": visual_frontend})
-        self.head = nn.Linear(visual_frontend.output_dim, bands)
-        self.dropout = nn.Dropout(dropout)
-        self.video_tower = _Tower(visual_frontend.output_dim, hidden_dim, sync_dim, layers=1)
-        self.audio_tower = _Tower(_AUDIO_BANDS * _AUDIO_FRAMES, hidden_dim, sync_dim, layers=2)
-        self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.filters: torch.Tensor
-        self.register_buffer("filters", _mel_filters(_AUDIO_BANDS, _AUDIO_WINDOW // 2 + 1), persistent=False)
-
-    def forward(self, batch: Batch) -> LipReading:
-        """Levels, and embeddings of the video and of `batch.clean`."""
-        video = self.dropout(self.video_input["visual_frontend"](batch.mouth, batch.valid))
-        return LipReading(self.head(video), self.video_tower(video), self._embed_audio(batch), self.scale)
-
-    def _embed_audio(self, batch: Batch) -> torch.Tensor:
-        frames = batch.valid.shape[1]
-        power = stft(clean_of(batch).float(), _AUDIO_WINDOW, SAMPLES_PER_FRAME // _AUDIO_FRAMES).abs().square()
-        level = torch.log10(power[:, : frames * _AUDIO_FRAMES] @ self.filters + 1e-7)
-        level = level - level.mean(dim=1, keepdim=True)  # so that microphone and speaker cannot be told by their colour
-        return self.audio_tower(level.unflatten(1, (frames, _AUDIO_FRAMES)).flatten(2).to(self.head.weight.dtype))
-
-
 class SynchronyLoss(nn.Module):
-    """Error of the band levels, plus the cross-entropy of finding the audio that belongs to a window of video.
+    """Error of the band levels, plus cross-entropies: of finding the audio of a window of video, and of speaking.
 
     Every clip is cut to overlapping windows. The audio of each window must be told from the audio of all others in the
     batch, and once more from that of the other windows of its clip, which are shifted by `step` video frames and more;
     and the video likewise. Windows that are mostly silent or without a valid mouth do not count. The ends of the clip
-    do not count either, because both networks could know them by the padding.
+    do not count either, because both networks could know them by the padding. The mouth speaks where the clean
+    speech is active (`avse.signal.levels.active_frames`).
 
     Arguments
     ---------
@@ -202,6 +127,8 @@ class SynchronyLoss(nn.Module):
         Length and shift of the windows in video frames.
     margin : int
         Video frames at both ends of a clip that no window holds.
+    speaking_weight : float
+        Weight of the cross-entropy of speaking, where the network predicts it.
 
     Example
     -------
@@ -217,10 +144,16 @@ class SynchronyLoss(nn.Module):
     compares_without_video = False
 
     def __init__(
-        self, bands: int = 20, sync_weight: float = 0.3, window: int = 15, step: int = 5, margin: int = 3
+        self,
+        bands: int = 20,
+        sync_weight: float = 0.3,
+        window: int = 15,
+        step: int = 5,
+        margin: int = 3,
+        speaking_weight: float = 0.1,
     ) -> None:
         super().__init__()
-        self.band_level = BandLevelLoss(bands)
+        self.band_level, self.speaking_weight = BandLevelLoss(bands), speaking_weight
         self.sync_weight, self.window, self.step, self.margin = sync_weight, window, step, margin
 
     def levels(self, batch: Batch) -> torch.Tensor:
@@ -230,6 +163,9 @@ class SynchronyLoss(nn.Module):
     def forward(self, reading: LipReading, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a scalar."""
         loss = self.band_level(reading.levels, batch)
+        if reading.speaking is not None:
+            entropy = frame_cross_entropy(reading.speaking, _active(batch), batch.valid)
+            loss = loss + self.speaking_weight * entropy
         similarity, clip = self._similarities(reading, batch)
         if len(clip) < 2:
             return loss
@@ -240,9 +176,10 @@ class SynchronyLoss(nn.Module):
         return loss + self.sync_weight * torch.stack(entropies).mean()
 
     def scores(self, reading: LipReading, batch: Batch) -> dict[str, list[float]]:
-        """By clip: correlation of the levels; share of its windows of video whose audio is found.
+        """By clip: correlation of the levels; share of its windows of video whose audio is found; AUC of speaking.
 
-        `found` among the audio of the whole batch, `found_in_clip` among that of the clip.
+        `found` among the audio of the whole batch, `found_in_clip` among that of the clip. `speaking_auc` is not a
+        number where a clip has no silent frame, or nothing else.
         """
         similarity, clip = self._similarities(reading, batch)
         in_clip = torch.where(clip[:, None] == clip, similarity, -torch.inf)
@@ -251,6 +188,9 @@ class SynchronyLoss(nn.Module):
         for name, rows in (("found", similarity), ("found_in_clip", in_clip)):
             hits = rows.argmax(dim=1) == match if len(clip) else match.bool()
             scores[name] = [float(hits[clip == row].float().mean()) for row in range(len(batch))]
+        if reading.speaking is not None:
+            clips = zip(reading.speaking, _active(batch), batch.valid)
+            scores["speaking_auc"] = [_auc(one[valid & active], one[valid & ~active]) for one, active, valid in clips]
         return scores
 
     def _similarities(self, reading: LipReading, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -260,7 +200,7 @@ class SynchronyLoss(nn.Module):
             return reading.video.new_zeros(0, 0), batch.lengths.new_zeros(0)
         cut = lambda stream: stream[:, self.margin :].unfold(1, self.window, self.step)
         counts = cut(batch.valid).float().mean(dim=2) >= _SMALLEST_VALID_SHARE
-        counts &= cut(active_frames(clean_of(batch).float(), SAMPLES_PER_FRAME)).float().mean(dim=2) >= 0.5
+        counts &= cut(_active(batch)).float().mean(dim=2) >= 0.5
         counts &= cut(length_mask(batch.lengths // SAMPLES_PER_FRAME - self.margin, frames)).all(dim=2)
         video, audio = (
             F.normalize(cut(stream.float())[counts].flatten(1), dim=1) for stream in (reading.video, reading.audio)
@@ -269,24 +209,11 @@ class SynchronyLoss(nn.Module):
         return video @ audio.T, clip
 
 
-class _Tower(nn.Module):
-    """Per video frame: a linear layer, residual convolutions over 3 frames, and a linear layer."""
-
-    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, layers: int) -> None:
-        super().__init__()
-        self.enter = nn.Linear(input_dim, hidden_dim)
-        self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim) for _ in range(layers))
-        self.time = nn.ModuleList(nn.Conv1d(hidden_dim, hidden_dim, 3, padding=1) for _ in range(layers))
-        self.leave = nn.Linear(hidden_dim, output_dim)
-
-    def forward(self, stream: torch.Tensor) -> torch.Tensor:
-        hidden = self.enter(stream)
-        for norm, convolution in zip(self.norms, self.time):
-            hidden = hidden + convolution(F.silu(norm(hidden)).transpose(1, 2)).transpose(1, 2)
-        return self.leave(F.silu(hidden))
+def _active(batch: Batch) -> torch.Tensor:
+    """Video frames in which the clean speech is active, shape (batch, video_frames), bool."""
+    return active_frames(clean_of(batch).float(), SAMPLES_PER_FRAME)
 
 
-def _mel_filters(bands: int, bins: int) -> torch.Tensor:
-    from torchaudio.functional import melscale_fbanks
-
-    return melscale_fbanks(bins, 60.0, 7000.0, bands, SAMPLE_RATE, norm="slaney")
+def _auc(higher: torch.Tensor, lower: torch.Tensor) -> float:
+    """Chance that a value of `higher` exceeds one of `lower`, ties counting half."""
+    return float((torch.sign(higher[:, None] - lower) + 1).mean() / 2)

@@ -105,3 +105,31 @@ def test_dropout_acts_in_training_alone() -> None:
     without, dropped = (model(_batch()).speech for model in models)
     assert not torch.equal(without, dropped)
     assert torch.equal(models[0].eval()(_batch()).speech, models[1].eval()(_batch()).speech)
+
+
+def test_who_speaks_is_told_frame_by_frame_in_any_batch_and_changes_no_speech() -> None:
+    torch.manual_seed(0)
+    frontend = Conv3d(output_dim=6, channels=(4, 6), size=12)
+    plain = TFMasker(frontend, Concat, 16, blocks=2, fusion_block=1, heads=2).eval()
+    model = TFMasker(frontend, Concat, 16, blocks=2, fusion_block=1, heads=2, speaking=True).eval()
+    missing, unexpected = model.load_state_dict(plain.state_dict(), strict=False)
+    assert (missing, unexpected) == (["speaking.weight", "speaking.bias"], [])
+    clips = [_batch(9600), _batch(6400)]
+    assert plain(clips[0]).speaking is None
+    single = [model(batch) for batch in clips]
+    together = model(Batch.from_clips([Clip(batch.noisy[0].numpy(), batch.mouth[0].numpy()) for batch in clips]))
+    assert together.speaking.shape == together.reliability.shape == (2, 15)
+    assert bool(((together.speaking > 0) & (together.speaking < 1)).all())
+    assert torch.equal(single[0].speech, plain(clips[0]).speech)
+    for row, estimate in enumerate(together.unbind()):
+        assert torch.allclose(estimate.speaking, single[row].speaking[0], atol=1e-5)
+
+
+def test_a_long_clip_in_chunks_has_who_speaks_for_all_its_frames() -> None:
+    from avse.overlap import concatenate, overlap_add
+
+    model = TFMasker(None, None, 16, blocks=2, fusion_block=1, heads=2, speaking=True).eval()
+    parts = [model(_batch(6400)).unbind()[0] for _ in range(2)]
+    whole = concatenate(list(overlap_add([(0, parts[0]), (3200, parts[1])])))
+    assert whole.speaking.shape == whole.reliability.shape == (15,)
+    assert torch.equal(whole.speaking[:5], parts[0].speaking[:5])
