@@ -178,7 +178,10 @@ class Scorer:
         clean, noisy = signals["clean"], signals["noisy"]
         chosen = {name: metric for name, metric in self.metrics.items() if metric.applies(clean, noisy)}
         if not chosen:
-            raise AvseError(f"none of the metrics applies to this clip ({', '.join(self.metrics)})")
+            from avse.signal.metrics import is_silent
+
+            what = "clean is silent" if is_silent(clean) else "the noisy audio is clean already"
+            raise AvseError(f"{what}, to which none of the metrics applies ({', '.join(self.metrics)})")
         inputs = inputs and not np.array_equal(clean, noisy)
         for name, metric in chosen.items():
             if inputs and not getattr(metric, "relative_to_noisy", False):
