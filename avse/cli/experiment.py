@@ -246,3 +246,43 @@ def probe(
         )
     typer.echo(probe_table(summary))
     typer.echo(f"Written to {output}: probe.csv, probe.json")
+
+
+@_study()
+def frontends(
+    runs: Annotated[
+        list[str], typer.Argument(help="Runs of lip_synchrony.yaml, or folders of its weights; NAME=FOLDER names one.")
+    ],
+    manifest: Annotated[Path, typer.Option(help="CSV of clean speech with video.")],
+    output: say.Output,
+    splits: say.Splits = None,
+    seconds: Annotated[float, typer.Option(help="Length of the windows to be found.")] = 2.0,
+    rivals: Annotated[int, typer.Option(min=2, help="Windows among which one is searched.")] = 100,
+    crops: say.Crops = None,
+    tracker: say.Tracker = None,
+    device: say.Device = "auto",
+    seed: say.Seed = 0,
+) -> None:
+    """Measure what pretrained visual front-ends tell of the speech of unseen speakers, by corpus."""
+    from avse.cli.printing import progress_bar
+    from avse.devices import find_device
+    from avse.evaluation.studies.frontends import frontends_table, measure_frontends
+
+    pairs = [run.partition("=") for run in runs]
+    named = {name if folder else Path(name).name: folder or name for name, _, folder in pairs}
+    with progress_bar("Measuring") as show:
+        summary = measure_frontends(
+            named,
+            manifest,
+            output,
+            splits=splits or ["test"],
+            seconds=seconds,
+            rivals=rivals,
+            crops=crops,
+            tracker=tracker or "mtcnn",
+            device=str(find_device(device)),
+            seed=seed,
+            progress=show,
+        )
+    typer.echo(frontends_table(summary))
+    typer.echo(f"Written to {output}: frontends.csv, frontends.json")

@@ -32,6 +32,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import random
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -218,6 +219,49 @@ def is_left_out(name: str, every: int) -> bool:
     [True, False, True]
     """
     return every > 0 and zlib.crc32(name.encode()) % every == 0
+
+
+def nested_subset(
+    utterances: Sequence[Utterance], speakers: int | None = None, share: float = 1.0, seed: int = 0
+) -> list[Utterance]:
+    """Speech of some speakers, or some speech of each, for learning curves: the smaller choice lies in the larger one.
+
+    Arguments
+    ---------
+    utterances : sequence of Utterance
+    speakers : int, optional
+        Speakers that are kept, of each corpus the same share as nearly as can be. Default: all.
+    share : float
+        Share of the utterances of each speaker that is kept, on average; at least one.
+    seed : int
+        Of the random order.
+
+    Example
+    -------
+    >>> rows = [Utterance(f"{who}{number}", speaker=who) for who in "abcd" for number in range(4)]
+    >>> two, three = ({row.speaker for row in nested_subset(rows, speakers)} for speakers in (2, 3))
+    >>> len(two), len(three), two < three, len(nested_subset(rows, share=0.5))
+    (2, 3, True, 8)
+    """
+    rng = random.Random(seed)
+    of_speaker: dict[tuple[str, str], list[Utterance]] = {}
+    for row in sorted(utterances, key=lambda row: row.id):
+        of_speaker.setdefault((row.dataset, row.speaker or row.id), []).append(row)
+    in_corpus: dict[str, list[tuple[str, str]]] = {}
+    for owner in sorted(of_speaker):
+        in_corpus.setdefault(owner[0], []).append(owner)
+    places: dict[tuple[str, str], float] = {}
+    kept: set[str] = set()
+    for owners in in_corpus.values():
+        for rank, owner in enumerate(rng.sample(owners, len(owners))):
+            places[owner] = (rank + 0.5) / len(owners)
+    for owner in sorted(places, key=lambda owner: (places[owner], owner))[:speakers]:
+        rows = of_speaker[owner]
+        # Half a clip and more is one at random, so that the shares of speakers with few clips are right on average.
+        count = max(1, math.floor(share * len(rows) + random.Random(f"{seed} {owner}").random()))
+        order = random.Random(f"{owner} {seed}").sample(rows, len(rows))
+        kept.update(row.id for row in order[:count])
+    return [row for row in utterances if row.id in kept]
 
 
 def check_splits(utterances: Iterable[Utterance], allow_speakers: Collection[str] = ()) -> None:

@@ -28,12 +28,15 @@ class LipReading:
         Embeddings of the mouth and of the speech; their product is high where the two belong together.
     scale : scalar tensor
         Logarithm of the factor of similarities.
+    speaking : tensor, shape (batch, video_frames), or None
+        Probability that the mouth speaks.
     """
 
     levels: torch.Tensor
     video: torch.Tensor
     audio: torch.Tensor
     scale: torch.Tensor
+    speaking: torch.Tensor | None = None
 
 
 class LipSynchrony(nn.Module):
@@ -49,7 +52,9 @@ class LipSynchrony(nn.Module):
     hidden_dim : int
         Features inside the two networks that embed.
     dropout : float
-        Of the front-end's features, before both heads.
+        Of the front-end's features, before all heads.
+    speaking : bool
+        True: a third head tells in which video frames the mouth speaks.
 
     Paper: Chung and Zisserman, Out of time: automated lip sync in the wild, 2016 (which trains a front-end so).
 
@@ -71,6 +76,7 @@ class LipSynchrony(nn.Module):
         sync_dim: int = 32,
         hidden_dim: int = 192,
         dropout: float = 0.0,
+        speaking: bool = False,
     ) -> None:
         super().__init__()
         self.video_input = nn.ModuleDict({"visual_frontend": visual_frontend})
@@ -79,6 +85,7 @@ class LipSynchrony(nn.Module):
         self.video_tower = _Tower(visual_frontend.output_dim, hidden_dim, sync_dim, layers=1)
         self.audio_tower = _Tower(_AUDIO_BANDS * _AUDIO_FRAMES, hidden_dim, sync_dim, layers=2)
         self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.speaking = nn.Linear(visual_frontend.output_dim, 1) if speaking else None
         self.filters: torch.Tensor
         self.register_buffer("filters", mel_filters(_AUDIO_BANDS, _AUDIO_WINDOW // 2 + 1), persistent=False)
 
@@ -86,7 +93,8 @@ class LipSynchrony(nn.Module):
         """Levels, and embeddings of the video and of `batch.clean` (of the noisy audio in a batch without it)."""
         video = self.dropout(self.video_input["visual_frontend"](batch.mouth, batch.valid))
         audio = self.embed_audio(batch.noisy if batch.clean is None else batch.clean)
-        return LipReading(self.head(video), self.video_tower(video), audio, self.scale)
+        speaking = None if self.speaking is None else self.speaking(video)[..., 0].float().sigmoid()
+        return LipReading(self.head(video), self.video_tower(video), audio, self.scale, speaking)
 
     def embed_video(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Embeddings of mouth crops of shape (batch, video_frames, 88, 88), shape (batch, video_frames, dim)."""

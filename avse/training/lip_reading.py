@@ -12,6 +12,7 @@ from avse import compatibility
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.nnet.lip_synchrony import LipReading, mel_filters
+from avse.nnet.video_input import frame_cross_entropy
 from avse.signal.levels import active_frames
 from avse.signal.stft import length_mask, stft
 from avse.training.losses import clean_of
@@ -108,12 +109,13 @@ class BandLevelLoss(nn.Module):
 
 
 class SynchronyLoss(nn.Module):
-    """Error of the band levels, plus the cross-entropy of finding the audio that belongs to a window of video.
+    """Error of the band levels, plus cross-entropies: of finding the audio of a window of video, and of speaking.
 
     Every clip is cut to overlapping windows. The audio of each window must be told from the audio of all others in the
     batch, and once more from that of the other windows of its clip, which are shifted by `step` video frames and more;
     and the video likewise. Windows that are mostly silent or without a valid mouth do not count. The ends of the clip
-    do not count either, because both networks could know them by the padding.
+    do not count either, because both networks could know them by the padding. The mouth speaks where the clean
+    speech is active (`avse.signal.levels.active_frames`).
 
     Arguments
     ---------
@@ -125,6 +127,8 @@ class SynchronyLoss(nn.Module):
         Length and shift of the windows in video frames.
     margin : int
         Video frames at both ends of a clip that no window holds.
+    speaking_weight : float
+        Weight of the cross-entropy of speaking, where the network predicts it.
 
     Example
     -------
@@ -140,10 +144,16 @@ class SynchronyLoss(nn.Module):
     compares_without_video = False
 
     def __init__(
-        self, bands: int = 20, sync_weight: float = 0.3, window: int = 15, step: int = 5, margin: int = 3
+        self,
+        bands: int = 20,
+        sync_weight: float = 0.3,
+        window: int = 15,
+        step: int = 5,
+        margin: int = 3,
+        speaking_weight: float = 0.1,
     ) -> None:
         super().__init__()
-        self.band_level = BandLevelLoss(bands)
+        self.band_level, self.speaking_weight = BandLevelLoss(bands), speaking_weight
         self.sync_weight, self.window, self.step, self.margin = sync_weight, window, step, margin
 
     def levels(self, batch: Batch) -> torch.Tensor:
@@ -153,6 +163,9 @@ class SynchronyLoss(nn.Module):
     def forward(self, reading: LipReading, batch: Batch) -> torch.Tensor:
         """The loss of a batch, a scalar."""
         loss = self.band_level(reading.levels, batch)
+        if reading.speaking is not None:
+            entropy = frame_cross_entropy(reading.speaking, _active(batch), batch.valid)
+            loss = loss + self.speaking_weight * entropy
         similarity, clip = self._similarities(reading, batch)
         if len(clip) < 2:
             return loss
@@ -163,9 +176,10 @@ class SynchronyLoss(nn.Module):
         return loss + self.sync_weight * torch.stack(entropies).mean()
 
     def scores(self, reading: LipReading, batch: Batch) -> dict[str, list[float]]:
-        """By clip: correlation of the levels; share of its windows of video whose audio is found.
+        """By clip: correlation of the levels; share of its windows of video whose audio is found; AUC of speaking.
 
-        `found` among the audio of the whole batch, `found_in_clip` among that of the clip.
+        `found` among the audio of the whole batch, `found_in_clip` among that of the clip. `speaking_auc` is not a
+        number where a clip has no silent frame, or nothing else.
         """
         similarity, clip = self._similarities(reading, batch)
         in_clip = torch.where(clip[:, None] == clip, similarity, -torch.inf)
@@ -174,6 +188,9 @@ class SynchronyLoss(nn.Module):
         for name, rows in (("found", similarity), ("found_in_clip", in_clip)):
             hits = rows.argmax(dim=1) == match if len(clip) else match.bool()
             scores[name] = [float(hits[clip == row].float().mean()) for row in range(len(batch))]
+        if reading.speaking is not None:
+            clips = zip(reading.speaking, _active(batch), batch.valid)
+            scores["speaking_auc"] = [_auc(one[valid & active], one[valid & ~active]) for one, active, valid in clips]
         return scores
 
     def _similarities(self, reading: LipReading, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -183,10 +200,20 @@ class SynchronyLoss(nn.Module):
             return reading.video.new_zeros(0, 0), batch.lengths.new_zeros(0)
         cut = lambda stream: stream[:, self.margin :].unfold(1, self.window, self.step)
         counts = cut(batch.valid).float().mean(dim=2) >= _SMALLEST_VALID_SHARE
-        counts &= cut(active_frames(clean_of(batch).float(), SAMPLES_PER_FRAME)).float().mean(dim=2) >= 0.5
+        counts &= cut(_active(batch)).float().mean(dim=2) >= 0.5
         counts &= cut(length_mask(batch.lengths // SAMPLES_PER_FRAME - self.margin, frames)).all(dim=2)
         video, audio = (
             F.normalize(cut(stream.float())[counts].flatten(1), dim=1) for stream in (reading.video, reading.audio)
         )
         clip = torch.arange(len(batch), device=counts.device)[:, None].expand_as(counts)[counts]
         return video @ audio.T, clip
+
+
+def _active(batch: Batch) -> torch.Tensor:
+    """Video frames in which the clean speech is active, shape (batch, video_frames), bool."""
+    return active_frames(clean_of(batch).float(), SAMPLES_PER_FRAME)
+
+
+def _auc(higher: torch.Tensor, lower: torch.Tensor) -> float:
+    """Chance that a value of `higher` exceeds one of `lower`, ties counting half."""
+    return float((torch.sign(higher[:, None] - lower) + 1).mean() / 2)

@@ -117,3 +117,22 @@ def test_silent_and_invalid_windows_do_not_count() -> None:
     batch.valid = torch.zeros_like(valid)
     nothing = _reading(batch, loss, embedding, embedding)
     assert float(loss(nothing, batch)) == 0.0 and all(np.isnan(loss.scores(nothing, batch)["found"]))
+
+
+def test_speaking_is_told_from_silence_frame_by_frame() -> None:
+    clean, valid = torch.randn(2, 10 * 640), torch.ones(2, 10, dtype=torch.bool)
+    clean[0, 6 * 640 :] *= 1e-3  # 60 dB
+    valid[0, :2] = False
+    batch = Batch(clean, torch.full((2,), 10 * 640), torch.zeros(2, 10, 88, 88), valid, clean=clean)
+    loss, embedding = SynchronyLoss(bands=4, window=30, speaking_weight=0.5), torch.zeros(2, 10, 3)
+    reading = _reading(batch, loss, embedding, embedding)
+    assert float(loss(reading, batch)) == 0.0 and "speaking_auc" not in loss.scores(reading, batch)
+    reading.speaking = torch.rand(2, 10)
+    speaks = [[frame < 6 for frame in range(10)], [True] * 10]
+    told = [(float(reading.speaking[r, t]), speaks[r][t]) for r in range(2) for t in range(10) if valid[r, t]]
+    entropy = np.mean([-np.log(one if active else 1 - one) for one, active in told])
+    np.testing.assert_allclose(float(loss(reading, batch)), 0.5 * entropy, rtol=1e-5)
+    pairs = [float(h > low) for h, one in told[:8] if one for low, other in told[:8] if not other]
+    first, second = loss.scores(reading, batch)["speaking_auc"]
+    np.testing.assert_allclose(first, np.mean(pairs))
+    assert np.isnan(second)

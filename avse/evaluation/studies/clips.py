@@ -18,9 +18,9 @@ def visible_speech(manifest: str | Path, splits: Sequence[str]) -> list[Utteranc
     return [row for row in read_manifest(manifest, splits=list(splits)) if row.clean and row.video]
 
 
-def scores_of(values: Mapping[str, Any], seed: int) -> dict[str, dict[str, Any]]:
-    """`mean`, `low`, `high` (a bootstrap over clips) and `n` of values by name, each of shape (clips,)."""
-    intervals = bootstrap_means(np.array(list(values.values()), np.float64).T, seed=seed)
+def scores_of(values: Mapping[str, Any], seed: int, targets: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+    """`mean`, `low`, `high` and `n` of values by name, each of shape (clips,): a bootstrap over clips or `targets`."""
+    intervals = bootstrap_means(np.array(list(values.values()), np.float64).T, targets, seed=seed)
     return {name: vars(interval) for name, interval in zip(values, intervals)}
 
 
