@@ -29,7 +29,7 @@ Row = dict[str, Any]
 # A clip has a problem from these values on.
 LEAST_FACES = 0.5  # share of video frames
 LEAST_BELONGING = 0.5  # probability
-LARGEST_OFFSET = 2  # video frames, of a confident estimate
+OFFSET_FRAMES = 2  # video frames, of a confident estimate: it may be wrong by one
 MOST_CLIPPED = 0.001  # share of samples
 MOST_SILENT = 0.6  # share of video frames
 LARGEST_DIFFERENCE = 0.1  # seconds, between the duration in the manifest and that of the audio
@@ -71,7 +71,8 @@ def verify(
     write : path, optional
         Write a new manifest with columns `offset` and `weight`, without the clips that cannot be read. The offset of a
         clip is its own where that is confident, else the common one of its recording (else of its speaker) where that
-        is, else 0. The weight is the probability that its lips and its speech belong together.
+        is, else 0; and 0 instead of one video frame, since no estimate is as sure as that. The weight is the
+        probability that lips and speech belong together.
     on_progress : callable, optional
         Takes the clips done and all.
 
@@ -232,38 +233,47 @@ def _compare(rows: list[Row], utterances: Sequence[Utterance]) -> None:
         together = pooled([estimate for _, estimate in members])
         for row, estimate in members:
             row.update(common_offset=together.offset_seconds, common_confidence=round(together.confidence, 4))
-            row.update(new_offset=estimate.applied or (0.0 if estimate.confidence >= CONFIDENT else together.applied))
+            known = estimate if estimate.confidence >= CONFIDENT else together
+            row.update(new_offset=known.applied if _is_off(known.applied) else 0.0)
             row["group"] = f"{dataset}: {name}"
     for row in rows:
-        row["problems"], row["badness"] = _problems(row)
+        problems = _problems(row)
+        row["problems"] = "; ".join(words for _, words, _ in problems)
+        row["badness"] = sum(weight for _, _, weight in problems)
+        row["worst"] = max(problems, key=lambda problem: problem[2])[0] if problems else ""
 
 
-def _problems(row: Row) -> tuple[str, float]:
-    """What is wrong with a clip, in words, and how bad it is all together."""
+def _is_off(seconds: float) -> bool:
+    return round(abs(seconds) * VIDEO_RATE) >= OFFSET_FRAMES
+
+
+def _problems(row: Row) -> list[tuple[str, str, float]]:
+    """What is wrong with a clip: kind, in words, and how bad it is."""
     if row["error"]:
-        return "cannot be read", 5.0
-    found: list[tuple[str, float]] = []
+        return [("error", "cannot be read", 5.0)]
+    found = []
     if row["duplicate_of"]:
         other = row["in_split"] != row["split"]
-        found.append(
-            (f"the same audio as {row['duplicate_of']}" + (f" in {row['in_split']}" * other), 1.0 + 2.0 * other)
-        )
+        words = f"the same audio as {row['duplicate_of']}" + (f" in {row['in_split']}" if other else "")
+        found.append(("duplicate", words, 3.0 if other else 1.0))
     if row["stated"] is not None and abs(row["duration"] - row["stated"]) > LARGEST_DIFFERENCE:
-        found.append((f"lasts {row['duration']:.2f} s, not {row['stated']:.2f} s", 1.0))
+        found.append(("duration", f"lasts {row['duration']:.2f} s, not {row['stated']:.2f} s", 1.0))
     if row["clipping"] > MOST_CLIPPED:
-        found.append((f"clipped in {row['clipping']:.1%} of its samples", min(1.0, 20 * row["clipping"])))
+        words = f"clipped in {row['clipping']:.1%} of its samples"
+        found.append(("clipping", words, min(1.0, 20 * row["clipping"])))
     if row["silence"] > MOST_SILENT:
-        found.append((f"silent in {row['silence']:.0%} of its frames", row["silence"]))
+        found.append(("silence", f"silent in {row['silence']:.0%} of its frames", row["silence"]))
     if "curve" in row:
         late, sure = row["offset"], row["confidence"]
         if row["face_share"] < LEAST_FACES:
-            found.append((f"a mouth in {row['face_share']:.0%} of its frames", 2.0 - row["face_share"]))
+            found.append(("face", f"a mouth in {row['face_share']:.0%} of its frames", 2.0 - row["face_share"]))
         elif row["belongs"] < LEAST_BELONGING:
-            found.append((f"lips that say nothing ({row['belongs']:.0%} that they belong to it)", 1.0 - row["belongs"]))
-        if sure >= CONFIDENT and abs(late) * VIDEO_RATE >= LARGEST_OFFSET - 0.01:
-            word = "late" if late > 0 else "early"
-            found.append((f"audio {abs(late):.2f} s {word} (confidence {sure:.0%})", 1.0 + abs(late)))
-    return "; ".join(words for words, _ in found), sum(weight for _, weight in found)
+            words = f"lips that say nothing ({row['belongs']:.0%} that they belong to it)"
+            found.append(("lips", words, 1.0 - row["belongs"]))
+        if sure >= CONFIDENT and _is_off(late):
+            words = f"audio {abs(late):.2f} s {'late' if late > 0 else 'early'} (confidence {sure:.0%})"
+            found.append(("offset", words, 1.0 + abs(late)))
+    return found
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
@@ -309,7 +319,7 @@ def _figures(rows: Sequence[Row]) -> dict[str, Any]:
         "offset_quantiles": [round(float(value), 3) for value in np.quantile(sure, (0.05, 0.5, 0.95))]
         if sure
         else None,
-        "off_by_two_frames": sum(abs(offset) * VIDEO_RATE >= LARGEST_OFFSET - 0.01 for offset in sure),
+        "off_by_two_frames": sum(_is_off(offset) for offset in sure),
         "lips_say_nothing": share(sum(row["belongs"] < LEAST_BELONGING for row in seen)),
         "mean_weight": share(sum(row["new_weight"] for row in seen)),
         "wrong_duration": sum(
@@ -332,29 +342,33 @@ def _report(summary: Mapping[str, Any], rows: Sequence[Row], utterances: Sequenc
     environment = Environment(loader=PackageLoader("avse", "jobs"), autoescape=True, trim_blocks=True)
     by_id = {one.id: one for one in utterances}
     ranked = sorted((row for row in rows if row["problems"]), key=lambda row: -row["badness"])
+    pictured = [row for row in ranked if "curve" in row]
+    place: dict[str, int] = defaultdict(int)  # the worst of each kind of problem come first, then the second
+    for row in pictured:
+        row["place"] = place[row["worst"]]
+        place[row["worst"]] += 1
     worst = []
-    for row in [row for row in ranked if "curve" in row][:WORST]:
-        mouth, valid = cache.mouth(replace(by_id[row["id"]], offset=0.0))
-        picture = b64encode(to_bytes(_picture(mouth, valid, row))).decode()
+    for row in sorted(pictured, key=lambda row: row["place"])[:WORST]:
+        mouth, _ = cache.mouth(replace(by_id[row["id"]], offset=0.0))
+        picture = b64encode(to_bytes(_picture(mouth, row))).decode()
         worst.append({"row": row, "picture": f"data:image/png;base64,{picture}"})
     return environment.get_template("verify.html").render(summary=summary, worst=worst, ranked=ranked[:200], rows=rows)
 
 
-def _picture(mouth: np.ndarray, valid: np.ndarray, row: Row) -> Any:
+def _picture(mouth: np.ndarray, row: Row) -> Any:
     """Twelve mouths over the clip, and the cosine at each lag."""
     from avse.evaluation.plots.figure import INPUT, colour_of, new_figure, styled
 
     @styled
     def draw() -> Any:
         figure, [[strip, curve]] = new_figure(10, 1.7, columns=2, width_ratios=(12, 4))
-        shown = np.linspace(0, len(valid) - 1, 12).round().astype(int)
-        crops = [mouth[index] if valid[index] else np.full((88, 88), 255) for index in shown]
-        strip.imshow(np.hstack(crops), cmap="gray", vmin=0, vmax=255)
+        shown = np.linspace(0, len(mouth) - 1, 12).round().astype(int)
+        strip.imshow(np.hstack(mouth[shown]), cmap="gray", vmin=0, vmax=255)
         strip.set_axis_off()
         curve.plot(LAGS / VIDEO_RATE, np.array(row["curve"], dtype=float), color=colour_of(0))
         curve.axvline(0.0, color=INPUT, linewidth=0.8)
         curve.axvline(row["offset"], color=colour_of(1), linewidth=0.8)
-        curve.set(xlabel="audio late by (s)", ylabel="cosine", ylim=(-0.4, 1.0))
+        curve.set(xlabel="audio late by (s)", ylabel="cosine", xlim=LAGS[[0, -1]] / VIDEO_RATE, ylim=(-0.4, 1.0))
         return figure
 
     return draw()
