@@ -46,7 +46,8 @@ def print_verified(summary: Mapping[str, Any]) -> None:
                 facts[-1] += f" (median {middle:+.2f} s, 90 % in {low:+.2f} to {high:+.2f})"
             facts.append(f"lips say nothing in {row['lips_say_nothing']:.0%}")
         facts += [f"{row[name]} {name.replace('_', ' ')}" for name in counts if row[name]]
-        typer.echo(f"{row['split']}, {row['dataset']}: {', '.join(facts)}")
+        name = f"{row['split']}, {row['dataset']}" if row["dataset"] else row["split"]
+        typer.echo(f"{name}: {', '.join(facts)}")
 
 
 def describe_plugins(what: str = "") -> None:

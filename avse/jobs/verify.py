@@ -6,13 +6,14 @@ interrupted. `clips.csv`, `summary.json` and `report.html` are made of it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -121,8 +122,7 @@ def _look(
     else:
         look = _Worker(*worker)
         done = ((one, look(one)) for one in todo)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
+    with _appended(path) as file:
         for one, row in done:
             known[one.id] = row = {"id": one.id, "key": keys[one.id], **row}
             file.write(json.dumps(row) + "\n")
@@ -140,6 +140,14 @@ def _look(
     ]
 
 
+def _appended(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "a", encoding="utf-8")
+    except OSError as error:
+        raise AvseError(f"{path}: cannot be written ({error.strerror}). Name another folder.") from error
+
+
 def _key(utterance: Utterance, tracker: str | None) -> str:
     states = [
         f"{path.name}|{path.stat().st_size}|{path.stat().st_mtime_ns}"
@@ -152,10 +160,9 @@ def _key(utterance: Utterance, tracker: str | None) -> str:
 def _kept(path: Path) -> Iterable[Row]:
     """Rows of an earlier call; a last line that was not finished is passed over."""
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError):
+            if isinstance(row := json.loads(line), dict) and {"id", "key", "error"} <= row.keys():
+                yield row
 
 
 class _Worker:
@@ -280,7 +287,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """By split and dataset: counts, hours, faces, offsets; and by recording or speaker the common offset."""
     tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        tables[row["split"], row["dataset"] or "-"].append(row)
+        tables[row["split"], row["dataset"]].append(row)
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if "group" in row:

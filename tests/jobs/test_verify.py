@@ -148,6 +148,8 @@ def test_the_command(corpus: Path, found: dict[str, dict[str, str]], tmp_path: P
     assert outcome.status == 0, outcome.err
     assert "train, made: 6 clips" in outcome.out and "1 errors" in outcome.out
     assert outcome.out.splitlines()[-2:] == [str(corpus / "out" / "report.html"), str(tmp_path / "new.csv")]
+    taken = avse_command("prepare", "manifest", manifest, "--verify", "--report", corpus / "good.wav")
+    assert "clips.jsonl: cannot be written" in taken.message
     again = avse_command("prepare", "manifest", manifest, "--verify", *options, "--write", manifest)
     assert "is the manifest that is verified" in again.message and manifest.read_bytes() == before
     assert "go with --verify" in avse_command("prepare", "manifest", manifest, "--write", tmp_path / "x.csv").message
