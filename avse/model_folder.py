@@ -104,7 +104,7 @@ def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
     description = _read_description(folder)
     name = description.get("name", folder.name)
     if "kind" in description:
-        raise AvseError(f"{name} enhances nothing: {description.get('description', description['kind'])}.")
+        raise AvseError(f"{name} is no enhancer. {description.get('description', description['kind'])}.")
     old = description["format"] < FORMAT
     if {option.partition(".")[0] for option in overrides or ()} & set(_PARTS):
         _check_parts(load_trusted(folder / RECIPE, old=old), name, overrides or {})

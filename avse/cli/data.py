@@ -20,14 +20,53 @@ def prepare(
     context: typer.Context,
     output: Annotated[Path | None, say.output("Manifest to write. Default: manifest.csv in FOLDER.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the corpus into FOLDER first.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Then look at every clip: faces, sync, durations, clipping, duplicates.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder of what --verify finds. Default: NAME.verified beside the manifest.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Of --verify: write a new manifest with the offset and the weight of each clip.")
+    ] = None,
+    cache_folder: Annotated[
+        Path | None, typer.Option(help="Of --verify: decoded clips, as of a training. Default: cache in --report.")
+    ] = None,
+    split: say.Splits = None,
+    tracker: say.Tracker = None,
+    jobs: say.Jobs = 1,
 ) -> None:
-    """Write the manifest of a corpus in FOLDER; `avse plugins dataset` lists corpora and their options."""
+    """Write the manifest of a corpus in FOLDER; `avse plugins dataset` lists corpora and their options.
+
+    A manifest that is there already is verified by: avse prepare manifest MANIFEST --verify
+    """
     words, arguments = say.split_arguments(context.args)
     if len(words) != 2:
         raise AvseError("prepare needs a dataset and a folder: avse prepare grid ~/corpora/grid")
+    if not verify and any(value is not None for value in (report, write, cache_folder, split, tracker)):
+        raise AvseError("--report, --write, --cache-folder, --split and --tracker go with --verify.")
     name, folder = words[0], Path(words[1]).expanduser()
     dataset = say.build_plugin("dataset", name, arguments)
-    typer.echo(dataset.prepare(dataset.download(folder) if download else folder, output))
+    manifest = dataset.prepare(dataset.download(folder) if download else folder, output)
+    if verify:
+        from avse.cli.printing import print_verified, progress_bar
+        from avse.jobs.verify import verify as run
+
+        report = report or manifest.with_name(f"{manifest.stem}.verified")
+        with progress_bar("Verifying") as show:
+            summary = run(
+                manifest,
+                report,
+                splits=split,
+                cache_folder=cache_folder,
+                tracker=tracker,
+                jobs=jobs,
+                write=write,
+                on_progress=show,
+            )
+        print_verified(summary)
+        typer.echo(report / "report.html")
+    typer.echo(write or manifest)
 
 
 @_verb()
@@ -41,16 +80,25 @@ def scenes(
     condition: Annotated[
         list[str] | None,
         typer.Option(
-            help="recorded, babble, babble4, babble_audio, white, ...; or separation2, separation3, ... (may be given "
-            "again). Default: recorded, babble."
+            help="recorded, babble, babble4, babble_audio, white, ..., clean, silent; reverberant_recorded, ...; or "
+            "separation2, separation3, ... (may be given again). Default: recorded, babble."
         ),
     ] = None,
     per_condition: Annotated[
         int | None, typer.Option(min=1, help="Targets in each condition. Default: all; of separation 20 groups.")
     ] = None,
+    per_corpus: Annotated[
+        int | None, typer.Option(min=1, help="Instead: targets, or groups, of each corpus that has a video.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.2, help="Cut longer targets. Default: whole clips.")] = None,
+    same_corpus: Annotated[
+        bool, typer.Option("--same-corpus", help="Interfering speakers are of the target's corpus, with a video.")
+    ] = False,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Leave out all speakers of the training split.")] = False,
     leave_out: Annotated[
         int, typer.Option(min=0, help="Of separation: use one clip in so many, those that training left out.")
     ] = 0,
+    crops: say.Crops = None,
     seed: say.Seed = 0,
 ) -> None:
     """Draw the scenes of a test set: speech, noise and level of each mixture; or the speakers of each mixture."""
@@ -63,7 +111,12 @@ def scenes(
         snrs=snr,
         conditions=condition or ("recorded", "babble"),
         per_condition=per_condition,
+        per_corpus=per_corpus,
+        seconds=seconds,
+        same_corpus=same_corpus,
+        unseen=unseen,
         leave_out=leave_out,
+        crops=crops,
         seed=seed,
     )
     typer.echo(f"{len(drawn)} scenes written to {output}")
