@@ -30,7 +30,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 
 install: $(VENV)/.installed  ## make .venv and install avse and the example plugins in it, with what the tests need
 
-demo: install  ## enhance a synthetic talking face with the embedded model; writes demo/
+demo: install  ## enhance synthetic talking faces, alone and two at once, with the embedded model; writes demo/
 	$(BIN)/python -m avse.demo --output demo
 
 test: install  ## run all tests and the examples in docstrings

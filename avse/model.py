@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
+import multiprocessing
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -87,7 +90,12 @@ class Model:
             f"plugins     {', '.join(_plugins_of(self.system))}",
             f"parameters  {parameters:,} on {self.device}",
         ]
-        return "\n".join(lines + [f"licence     {description['licence']}"] * ("licence" in description))
+        return "\n".join([*lines, f"licence     {self.licence}"])
+
+    @property
+    def licence(self) -> str:
+        """On what terms the weights may be used, as `model.json` says."""
+        return model_folder.licence_of(self.description or {})
 
     @property
     def device(self) -> torch.device:
@@ -415,6 +423,8 @@ def load(
     Returns
     -------
     Model
+        The first of its name whose weights are for research only says so, in one line of the log `avse.model` (on
+        stderr, where logging is not set up; `logging.getLogger("avse").setLevel("ERROR")` silences it).
 
     Raises
     ------
@@ -430,7 +440,15 @@ def load(
     """
     place = find_device(device)
     content = model_folder.read(model_folder.find(name_or_folder), overrides)
-    return Model(content.system.to(place).eval(), content.recipe, content.name, content.description)
+    model = Model(content.system.to(place).eval(), content.recipe, content.name, content.description)
+    if "research" in model.licence and multiprocessing.parent_process() is None:  # workers say nothing again
+        _say_licence(model.name, model.licence)
+    return model
+
+
+@functools.cache
+def _say_licence(name: str, licence: str) -> None:
+    logging.getLogger(__name__).warning("%s: %s", name, licence)
 
 
 def as_clip(

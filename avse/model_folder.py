@@ -66,17 +66,34 @@ def write(folder: Path, content: Content, card: str | None = None, half: bool = 
         write_text(folder / "README.md", card)
 
 
+def embedded() -> dict[str, dict[str, Any]]:
+    """What `model.json` says of each model that `avse` carries, by name.
+
+    >>> "avse-small" in embedded()
+    True
+    """
+    return {path.parent.name: _read_description(path.parent) for path in sorted(PRETRAINED.glob(f"*/{DESCRIPTION}"))}
+
+
+def licence_of(description: Mapping[str, Any]) -> str:
+    """On what terms the weights of a model may be used.
+
+    >>> licence_of({"licence": "CC BY 4.0"}), licence_of({})
+    ('CC BY 4.0', 'licence not stated')
+    """
+    return description.get("licence") or "licence not stated"
+
+
 def find(name_or_folder: str | Path) -> Path:
     """The folder of a model that `avse` carries, or a folder itself."""
     for folder in (PRETRAINED / str(name_or_folder), Path(name_or_folder), Path(name_or_folder) / "model"):
         if (folder / DESCRIPTION).is_file():
             return folder
-    names = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{DESCRIPTION}"))
     if Path(name_or_folder).is_dir():
         raise AvseError(f"{name_or_folder}: is not a model folder ({DESCRIPTION} is missing).")
     raise AvseError(
-        f"There is no model {str(name_or_folder)!r}. Embedded models: {', '.join(names) or 'none'}; or give a model "
-        f"folder, such as results/.../model."
+        f"There is no model {str(name_or_folder)!r}. Embedded models: {', '.join(embedded()) or 'none'}; or give a "
+        f"model folder, such as results/.../model."
     )
 
 
@@ -87,7 +104,7 @@ def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
     description = _read_description(folder)
     name = description.get("name", folder.name)
     if "kind" in description:
-        raise AvseError(f"{name} enhances nothing: {description.get('description', description['kind'])}.")
+        raise AvseError(f"{name} is no enhancer. {description.get('description', description['kind'])}.")
     old = description["format"] < FORMAT
     if {option.partition(".")[0] for option in overrides or ()} & set(_PARTS):
         _check_parts(load_trusted(folder / RECIPE, old=old), name, overrides or {})

@@ -26,7 +26,9 @@ _VALID_SHARE, _ACTIVE_SHARE = 0.8, 0.5
 _NEAR = 2  # lags so close to the best are no rivals of it
 # Logistic regression of "right within one frame" on margin * sqrt(frames), fitted by benchmarks/synchrony.py on the
 # development split with known shifts.
-_SLOPE, _INTERCEPT = 2.04, -0.80
+_SLOPE, _INTERCEPT = 2.07, -0.78
+# The same of "mouth and speech are of one clip" on the lip score, against the speech of other clips of the corpus.
+_BELONGING_SLOPE, _BELONGING_INTERCEPT = 12.9, -4.1
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,12 @@ class SyncEstimate:
     @property
     def offset_seconds(self) -> float:
         return self.offset_frames / VIDEO_RATE
+
+    @property
+    def belongs(self) -> float:
+        """Probability that the mouth and the speech belong together, if they do in half of all clips; 0 if unknown."""
+        odds = _BELONGING_SLOPE * self.lip_score + _BELONGING_INTERCEPT
+        return float(1 / (1 + np.exp(-odds))) if self.frames else 0.0
 
     @property
     def applied(self) -> float:
@@ -136,7 +144,7 @@ def estimate_offset(clip: Clip, device: str | torch.device = "cpu", *, clean: bo
         return SyncEstimate.of_curve(np.full(len(LAGS), np.nan), 0)
     audio = clip.audio[: frames * SAMPLES_PER_FRAME]
     if not clean:
-        audio = _denoised(audio, str(device))
+        audio = denoised(audio, str(device))
     network = _network(str(device))
     place = network.scale.device
     with torch.no_grad():
@@ -196,7 +204,8 @@ def _network(device: str) -> LipSynchrony:
     return network.to(device).eval()
 
 
-def _denoised(audio: np.ndarray, device: str) -> np.ndarray:
+def denoised(audio: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """The audio, shape (samples,), enhanced without video."""
     system = _denoiser(device)
 
     def estimates() -> Iterator[tuple[int, Estimate]]:

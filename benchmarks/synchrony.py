@@ -20,7 +20,7 @@ from avse.contracts.types import SAMPLES_PER_FRAME, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance, read_manifest
 from avse.data.mixing import mix_at_snr
-from avse.synchrony import CONFIDENT, LAGS, SyncEstimate, estimate_offset, pooled
+from avse.synchrony import CONFIDENT, LAGS, SyncEstimate, denoised, estimate_offset, pooled
 
 FRAMES, PIECES, SHIFTS, LARGEST = 75, 6, 4, 10
 SNRS = (None, 20, 5, 0, -5)
@@ -50,11 +50,15 @@ def trials(manifest: str, cache: ClipCache, split: str):
                 if snr is not None:
                     noise = np.roll(sound(noises[rng.integers(len(noises))]), rng.integers(16000))
                     noisy = mix_at_snr(piece, np.resize(noise, len(piece)).astype(np.float32), snr)[0]
+                heard = {"as it is": noisy}
+                if snr is not None:
+                    heard["enhanced"] = denoised(noisy)
                 for shift in rng.choice(np.arange(-LARGEST, LARGEST + 1), SHIFTS, replace=False):
                     start = CONTEXT - shift * SAMPLES_PER_FRAME
-                    clip = Clip(noisy[start:][: length * SAMPLES_PER_FRAME], *(a[first:] for a in (mouth, valid)))
-                    for clean in (True,) if snr is None else (True, False):
-                        yield row, snr, "as it is" if clean else "enhanced", shift, estimate_offset(clip, clean=clean)
+                    for how, piece_heard in heard.items():
+                        late = piece_heard[start:][: length * SAMPLES_PER_FRAME]
+                        clip = Clip(late, mouth[first:], valid[first:])
+                        yield row, snr, how, shift, estimate_offset(clip, clean=True)
 
 
 def group(row: Utterance) -> str:

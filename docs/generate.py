@@ -43,6 +43,7 @@ API: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "mixing",
                 "noises",
                 "rooms",
+                "channels",
                 "audio",
                 "cache",
                 "training_set",

@@ -50,7 +50,7 @@ class _Group(TyperGroup):
             typer.secho(f"Error: {error}", fg="red", err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            goes_on = ctx.invoked_subcommand in ("train", "evaluate", "study")
+            goes_on = ctx.invoked_subcommand in ("train", "evaluate", "study", "prepare")
             left = "The same command goes on from there." if goes_on else "Nothing half-written is left."
             typer.secho(f"Interrupted. {left}", fg="red", err=True)
             raise typer.Exit(130) from error

@@ -20,14 +20,53 @@ def prepare(
     context: typer.Context,
     output: Annotated[Path | None, say.output("Manifest to write. Default: manifest.csv in FOLDER.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the corpus into FOLDER first.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Then look at every clip: faces, sync, durations, clipping, duplicates.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder of what --verify finds. Default: NAME.verified beside the manifest.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Of --verify: write a new manifest with the offset and the weight of each clip.")
+    ] = None,
+    cache_folder: Annotated[
+        Path | None, typer.Option(help="Of --verify: decoded clips, as of a training. Default: cache in --report.")
+    ] = None,
+    split: say.Splits = None,
+    tracker: say.Tracker = None,
+    jobs: say.Jobs = 1,
 ) -> None:
-    """Write the manifest of a corpus in FOLDER; `avse plugins dataset` lists corpora and their options."""
+    """Write the manifest of a corpus in FOLDER; `avse plugins dataset` lists corpora and their options.
+
+    A manifest that is there already is verified by: avse prepare manifest MANIFEST --verify
+    """
     words, arguments = say.split_arguments(context.args)
     if len(words) != 2:
         raise AvseError("prepare needs a dataset and a folder: avse prepare grid ~/corpora/grid")
+    if not verify and any(value is not None for value in (report, write, cache_folder, split, tracker)):
+        raise AvseError("--report, --write, --cache-folder, --split and --tracker go with --verify.")
     name, folder = words[0], Path(words[1]).expanduser()
     dataset = say.build_plugin("dataset", name, arguments)
-    typer.echo(dataset.prepare(dataset.download(folder) if download else folder, output))
+    manifest = dataset.prepare(dataset.download(folder) if download else folder, output)
+    if verify:
+        from avse.cli.printing import print_verified, progress_bar
+        from avse.jobs.verify import verify as run
+
+        report = report or manifest.with_name(f"{manifest.stem}.verified")
+        with progress_bar("Verifying") as show:
+            summary = run(
+                manifest,
+                report,
+                splits=split,
+                cache_folder=cache_folder,
+                tracker=tracker,
+                jobs=jobs,
+                write=write,
+                on_progress=show,
+            )
+        print_verified(summary)
+        typer.echo(report / "report.html")
+    typer.echo(write or manifest)
 
 
 @_verb()

@@ -34,6 +34,22 @@ def print_table(table: Any) -> None:
     Console().print(table)
 
 
+def print_verified(summary: Mapping[str, Any]) -> None:
+    """Print what `avse.jobs.verify.verify` found, a line for each split and dataset."""
+    counts = ("errors", "without_face", "off_by_two_frames", "wrong_duration", "clipped", "silent", "duplicates")
+    for row in summary["by_split_and_dataset"]:
+        facts = [f"{row['clips']} clips", f"{row['hours']:.2f} h"]
+        if row["with_video"]:
+            facts += [f"mouth seen in {row['face_share']:.0%}", f"offset sure in {row['confident']:.0%}"]
+            if row["offset_quantiles"]:
+                low, middle, high = row["offset_quantiles"]
+                facts[-1] += f" (median {middle:+.2f} s, 90 % in {low:+.2f} to {high:+.2f})"
+            facts.append(f"lips say nothing in {row['lips_say_nothing']:.0%}")
+        facts += [f"{row[name]} {name.replace('_', ' ')}" for name in counts if row[name]]
+        name = f"{row['split']}, {row['dataset']}" if row["dataset"] else row["split"]
+        typer.echo(f"{name}: {', '.join(facts)}")
+
+
 def describe_plugins(what: str = "") -> None:
     """Print all kinds, one kind, or one plugin; then what is wrong with plugins."""
     kind, _, name = what.partition("/")

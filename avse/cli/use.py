@@ -1,4 +1,4 @@
-"""Verbs that use a model: `enhance`, `separate`, `generate`, `embed`."""
+"""Verbs that use a model: `enhance`, `separate`, `generate`, `embed`; and `models`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def enhance(
     video: Annotated[Path | None, typer.Option(help="The video that goes with an audio file.")] = None,
     no_video: say.NoVideo = False,
     roi: say.Roi = "auto",
-    face: Annotated[str, typer.Option(help="Which face: largest, INDEX from the left, or x,y,w,h.")] = "largest",
+    face: Annotated[
+        str, typer.Option(help="Which face: largest, speaking, INDEX from the left, or x,y,w,h.")
+    ] = "largest",
     tracker: say.Tracker = None,
     offset: Annotated[
         str,
@@ -66,6 +68,7 @@ def enhance(
         for warning in report.warnings:
             typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
         mouth = f"mouth seen in {report.valid_share:.0%}" if report.video else "no video"
+        mouth += f", {report.face} of {len(report.faces)} faces speaks" if report.face else ""
         if report.offset:
             sure = "" if report.offset_confidence is None else f", confidence {report.offset_confidence:.0%}"
             mouth += f", audio {abs(report.offset):.2f} s {'late' if report.offset > 0 else 'early'}{sure}"
@@ -183,3 +186,17 @@ def embed(
     write_features(arrays, output)
     frames, dim = arrays["features"].shape
     typer.echo(f"{output}: features ({frames} frames, {dim}), mouth seen in {arrays['valid'].mean():.0%} of them")
+
+
+@_verb()
+def models() -> None:
+    """List the models that come with avse, and on what terms their weights may be used."""
+    from rich.table import Table
+
+    from avse.cli.printing import print_table
+    from avse.model_folder import embedded, licence_of
+
+    table = Table("model", "parameters", "what it does", "licence of the weights")
+    for name, about in embedded().items():
+        table.add_row(name, f"{about['parameters']:,}", about.get("description", ""), licence_of(about))
+    print_table(table)

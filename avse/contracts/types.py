@@ -132,7 +132,9 @@ def shift_video(mouth: np.ndarray, valid: np.ndarray, offset: float) -> tuple[np
     >>> shift_video(np.full((3, 88, 88), 7, np.uint8), np.ones(3, bool), 0.04)[1].tolist()
     [False, True, True]
     """
-    rows = np.arange(len(valid)) - round(offset * VIDEO_RATE)
+    if not (frames := round(offset * VIDEO_RATE)):
+        return mouth, valid
+    rows = np.arange(len(valid)) - frames
     there = (rows >= 0) & (rows < len(valid))
     rows = np.where(there, rows, 0)
     return mouth[rows] * there[:, None, None].astype(np.uint8), valid[rows] & there

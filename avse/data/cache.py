@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from avse.contracts.mouth_tracker import MouthTracker
-from avse.contracts.types import Clip
+from avse.contracts.types import Clip, shift_video
 from avse.data.audio import read_audio
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
@@ -77,7 +77,7 @@ class ClipCache:
         return np.asarray(self.sound(utterance)[start : start + samples], dtype=np.float32) / _PCM
 
     def mouth(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
-        """Mouth crops of an utterance with a video.
+        """Mouth crops of an utterance with a video, on the clock of its audio: moved by the utterance's offset.
 
         Returns
         -------
@@ -86,6 +86,10 @@ class ClipCache:
         """
         if utterance.video is None:
             raise AvseError(f"{utterance.place or utterance.id}: {utterance.id!r} has no video.")
+        return shift_video(*self._crops_of(utterance), utterance.offset)
+
+    def _crops_of(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
+        assert utterance.video is not None
         if utterance.video in self._mouths:
             return self._mouths[utterance.video]
         target = self._path(utterance.video, self._crops)
@@ -128,7 +132,7 @@ class ClipCache:
         for utterance in utterances if self.in_memory else ():
             self._audio[utterance.audio] = np.array(self.sound(utterance))
             if video and utterance.video is not None:
-                self._mouths[utterance.video] = self.mouth(utterance)
+                self._mouths[utterance.video] = self._crops_of(utterance)
 
     def _is_filled(self, utterance: Utterance, video: bool) -> bool:
         if not self._path(utterance.audio, "sound.npy").is_file():

@@ -18,6 +18,8 @@ dataset   name of the corpus
 duration  seconds (also `duration_s`)
 snr       signal-to-noise ratio of `noisy` in dB
 licence   on what terms the files may be used, for `keep_licences`
+offset    seconds by which the audio is late relative to the video (negative: early); 0 where empty
+weight    how much more often than others speech is drawn in training; 1 where empty, 0: never
 ========= =====================================================================================================
 
 Only `id` and one audio column are required. Instead of `clean` and `noise`, a manifest may have `kind` and `audio`:
@@ -45,6 +47,8 @@ SPLITS = ("train", "dev", "test")
 _PATHS = ("clean", "noisy", "noise", "video")
 _TEXTS = ("speaker", "text", "split", "kind", "label", "recording", "dataset")
 _COLUMNS = ("id", "kind", "split", *_PATHS, "speaker", "text", "label", "recording", "dataset", "duration", "snr")
+_FOR_TRAINING = {"offset": 0.0, "weight": 1.0}  # columns that are written where a row has another value
+_LATEST = 60.0  # seconds
 _SPLIT_HINTS = {"val": "dev", "valid": "dev", "validation": "dev", "eval": "test", "training": "train", "tr": "train"}
 _SHOWN = 5
 
@@ -64,6 +68,8 @@ class Utterance:
         `speech` (with a face where `video` is not None), `noise`, or what the manifest says.
     duration, snr : float or None
         Seconds, and dB.
+    offset, weight : float
+        See the table of columns above.
     extra : dict
         Other columns, as text.
     place : str
@@ -89,6 +95,8 @@ class Utterance:
     dataset: str = ""
     duration: float | None = None
     snr: float | None = None
+    offset: float = 0.0
+    weight: float = 1.0
     extra: dict[str, str] = field(default_factory=dict, hash=False)
     place: str = field(default="", compare=False)
 
@@ -302,6 +310,10 @@ def write_manifest(utterances: Iterable[Utterance], path: str | Path) -> None:
     """
     path = Path(path)
     listed = list(utterances)
+    columns = [
+        *_COLUMNS,
+        *(name for name, usual in _FOR_TRAINING.items() if any(getattr(row, name) != usual for row in listed)),
+    ]
     extras = list(dict.fromkeys(key for one in listed for key in one.extra))
     ids = [one.id for one in listed]
     if len(set(ids)) < len(ids):
@@ -309,10 +321,10 @@ def write_manifest(utterances: Iterable[Utterance], path: str | Path) -> None:
         raise AvseError(f"{path}: two rows would have the id {twice!r}. Give each utterance its own id.")
     folder = path.parent.resolve()
     cells = [
-        [*(_cell(getattr(row, name), folder) for name in _COLUMNS), *(row.extra.get(key, "") for key in extras)]
+        [*(_cell(getattr(row, name), folder) for name in columns), *(row.extra.get(key, "") for key in extras)]
         for row in listed
     ]
-    write_csv(path, [[*_COLUMNS, *extras], *cells])
+    write_csv(path, [[*columns, *extras], *cells])
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -383,6 +395,11 @@ def _utterance(row: dict[str, str], folder: Path, place: str, problems: list[str
         row["image"] = str(_path(folder, image))
     duration = row.pop("duration", "") or row.pop("duration_s", "")
     row.pop("duration_s", None)
+    for column, (lowest, highest) in {"offset": (-_LATEST, _LATEST), "weight": (0.0, math.inf)}.items():
+        value = _number(row.pop(column, ""), column, place, problems)
+        fields[column] = _FOR_TRAINING[column] if value is None else value
+        if not lowest <= fields[column] <= highest:
+            problems.append(f"{place}: {column} {value:g} must be from {lowest:g} to {highest:g}.")
     return Utterance(
         id=name,
         **fields,

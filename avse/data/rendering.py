@@ -259,6 +259,7 @@ def _write_one(scene: Scene, utterances: Mapping[str, Utterance], folder: Path, 
         dataset=target.dataset,
         duration=len(noisy) / SAMPLE_RATE,
         snr=scene.snr,
+        offset=target.offset,
         extra={"condition": scene.condition, "target": scene.target},
     )
 

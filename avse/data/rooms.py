@@ -114,12 +114,8 @@ class Room:
 
         The reverberation of its end is heard at its beginning, since a source that others lead in has no onset.
         """
-        from scipy.fft import irfft, rfft
-
-        response = self._response(self.distance[0], float(np.linalg.norm(self.size)))[: len(audio)]
-        spectrum = rfft(audio)
-        heard, early = (irfft(spectrum * rfft(part, len(audio)), len(audio)) for part in (response, response[:_EARLY]))
-        return heard, early
+        response = self._response(self.distance[0], float(np.linalg.norm(self.size)))
+        return _heard(audio, response[: len(audio)], len(audio))
 
     def _response(self, nearest: float, farthest: float) -> np.ndarray:
         """Response of a random place, `nearest` to `farthest` metres from the microphone where the room has one."""
@@ -268,8 +264,16 @@ def reverberate(speech: np.ndarray, response: np.ndarray) -> tuple[np.ndarray, n
     >>> bool(np.allclose(reverberant, speech)), bool(np.allclose(early, speech))
     (True, True)
     """
-    from scipy.signal import fftconvolve, oaconvolve
+    from scipy.fft import next_fast_len
 
-    reverberant = fftconvolve(speech, response)[: len(speech)]
-    early = oaconvolve(speech, response[:_EARLY])[: len(speech)]
-    return reverberant.astype(np.float32), early.astype(np.float32)
+    return _heard(speech, response, next_fast_len(len(speech) + len(response) - 1, real=True))
+
+
+def _heard(audio: np.ndarray, response: np.ndarray, period: int) -> tuple[np.ndarray, np.ndarray]:
+    """Audio convolved, circularly with this period, with a response and with its early part."""
+    from scipy.fft import irfft, rfft
+
+    spectrum = rfft(audio, period)
+    parts = (irfft(spectrum * rfft(part, period), period)[: len(audio)] for part in (response, response[:_EARLY]))
+    reverberant, early = (part.astype(np.float32, copy=False) for part in parts)
+    return reverberant, early

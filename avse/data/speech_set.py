@@ -145,7 +145,9 @@ class SpeechSet(ItemSet):
         self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
         self.degradation, self.use_video = degradation, use_video
         self.utterances = [
-            u for u in utterances if u.kind != "noise" and u.clean is not None and not is_left_out(u.id, leave_out)
+            u
+            for u in utterances
+            if u.kind != "noise" and u.clean is not None and u.weight and not is_left_out(u.id, leave_out)
         ]
         self.speech = self.pool(self.utterances)
         self.with_video = self.pool([u for u in self.utterances if u.video is not None])
@@ -256,7 +258,7 @@ class SpeechSet(ItemSet):
 
 
 class Pool:
-    """Utterances of which longer ones are drawn more often, up to `_LONGEST` seconds.
+    """Utterances of which longer ones are drawn more often, up to `_LONGEST` seconds, and as their `weight` says.
 
     Arguments
     ---------
@@ -285,6 +287,7 @@ class Pool:
             of_speaker[speaker] = of_speaker.get(speaker, 0.0) + duration
         weights = seconds * np.array([of_speaker[speaker] ** -balance for speaker in speakers])
         weights = weights * np.array([(corpora or {}).get(utterance.dataset or "", 1.0) for utterance in utterances])
+        weights = weights * np.array([utterance.weight for utterance in utterances])
         self.ends = np.cumsum(weights)
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from avse.contracts.corruption import corrupted_frames
-from avse.contracts.types import SAMPLE_RATE, Clip, Estimate
+from avse.contracts.types import SAMPLE_RATE, Clip, Estimate, shift_video
 from avse.data.manifest import Utterance
 from avse.data.rendering import Mixture
 from avse.errors import AvseError
@@ -243,7 +243,7 @@ class Scorer:
         from avse.media import read_clip
 
         clip = read_clip(utterance.noisy or utterance.audio, video=utterance.video, tracker=self.task.tracker)
-        return clip.mouth, clip.valid
+        return shift_video(clip.mouth, clip.valid, utterance.offset)
 
     def _enhance(self, item: Item, noisy: np.ndarray, rows: list[Row]) -> Estimate:
         several = len(rows) > 1

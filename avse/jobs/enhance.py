@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, video_frames
+from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE, video_frames
 from avse.errors import AvseError
 from avse.files import write_json
+from avse.jobs.faces import SPEAKING, SeenFace, rounded_frames, seen_faces, speaking_face
 from avse.jobs.files import clock, default_output, find_media, rounded, targets_of, timed
 from avse.model import Model, load
 from avse.overlap import CHUNK_SECONDS, OVERLAP_SECONDS
@@ -35,7 +36,8 @@ class Report:
     Arguments
     ---------
     input, output : str
-    model : str
+    model, licence : str
+        Its name, and on what terms its weights may be used.
     seconds : float
         Length of the audio.
     sample_rate : int
@@ -51,16 +53,25 @@ class Report:
     reliability : list of float
         By video frame (25 per second): how far the video was trusted.
     timings : dict
-        Seconds of wall time for reading (decoding and tracking), enhancing, and writing; and for finding the offset,
-        where it was asked for, with the reading of the first minute.
+        Seconds of wall time for reading (decoding and tracking), enhancing, and writing; and for choosing the face that
+        speaks and finding the offset, where they were asked for, with the reading of the first minute.
     real_time_factor : float
         Their sum over `seconds`; loading the model is not in it.
     warnings : list of str
+    speaking : list of float or None
+        By video frame: the probability that the person seen speaks; None if the model does not tell.
+    frame_rate : int
+        Video frames per second of `reliability` and `speaking`; frame i lasts from i to i + 1 over this many seconds.
+    faces : list of SeenFace
+        Where the face that speaks was asked for and there are several: what the model says of each.
+    face : str or None
+        Name of the one of them that was followed.
     """
 
     input: str
     output: str
     model: str
+    licence: str
     seconds: float
     sample_rate: int
     video: str | None
@@ -71,6 +82,10 @@ class Report:
     timings: dict[str, float]
     real_time_factor: float
     warnings: list[str] = field(default_factory=list)
+    speaking: list[float] | None = None
+    frame_rate: int = VIDEO_RATE
+    faces: list[SeenFace] = field(default_factory=list)
+    face: str | None = None
 
 
 def enhance_file(
@@ -101,7 +116,9 @@ def enhance_file(
     progress : rich.progress.Progress, optional
         Where to show how far it is.
     video, use_video, roi, face, tracker :
-        How the video of the face is read: see `avse.media.read_clip`.
+        How the video of the face is read: see `avse.media.read_clip`. Of several faces, `speaking` follows the one
+        whose lips go with the audio, by what the model says of each over the whole file; it takes one more pass for
+        each face.
     offset : float or "auto"
         Seconds by which the audio is late relative to the video; see `avse.synchrony.offset_of`. The model's view of
         the video is moved; what is written is not.
@@ -122,8 +139,14 @@ def enhance_file(
     timings = {"read": 0.0, "enhance": 0.0, "write": 0.0}
     shown: dict[str, list[np.ndarray]] = {"noisy": [], "enhanced": []}
     reliability: list[float] = []
+    speaking: list[float] = []
     valid: list[bool] = []
     seconds_late = offset_of(offset)
+    faces: list[SeenFace] = []
+    if reading.get("face") == SPEAKING:
+        with clock(timings, "choose"):
+            faces = seen_faces(model, source, seconds_late, chunk_seconds=chunk_seconds, **reading)
+        reading["face"] = speaking_face(faces)
     with open_clip(source, **reading) as reader:
         estimate = None
         if seconds_late is None:
@@ -144,7 +167,8 @@ def enhance_file(
         def speech() -> Iterator[np.ndarray]:
             written = 0
             for piece in timed(model.stream(chunks()), timings, "enhance"):
-                reliability.extend(piece.reliability.tolist())
+                reliability.extend(rounded_frames(piece.reliability))
+                speaking.extend([] if piece.speaking is None else rounded_frames(piece.speaking))
                 if plot is not None and written < _PLOT_SECONDS * SAMPLE_RATE:
                     shown["enhanced"].append(piece.speech.numpy())
                 written += len(piece.speech)
@@ -161,16 +185,20 @@ def enhance_file(
             input=str(source),
             output=str(output),
             model=model.name,
+            licence=model.licence,
             seconds=seconds,
             sample_rate=reader.info.sample_rate,
             video=None if reader.info.video_path is None else str(reader.info.video_path),
             valid_share=sum(valid) / max(1, len(valid)),
             offset=reader.offset,
             offset_confidence=None if estimate is None else round(estimate.confidence, 4),
-            reliability=[round(value, 4) for value in reliability],
+            reliability=reliability,
             timings=rounded(timings),
             real_time_factor=round(sum(timings.values()) / max(seconds, 1e-9), 4),
             warnings=[*reader.info.warnings, *_left_alone(estimate)],
+            speaking=speaking or None,
+            faces=faces,
+            face=faces[int(reading["face"])].name if faces else None,
         )
 
 

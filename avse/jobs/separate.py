@@ -18,6 +18,7 @@ from avse.errors import AvseError
 from avse.files import atomic_path
 from avse.jobs.files import clock, rounded
 from avse.media import Speaker, find_speakers
+from avse.media.faces.speakers import relative_box
 from avse.model import Model, load
 from avse.overlap import CHUNK_SECONDS
 
@@ -61,7 +62,8 @@ class SeparationReport:
     ---------
     input, rest : str
         The mixture, and the file of what belongs to no speaker.
-    model : str
+    model, licence : str
+        Its name, and on what terms its weights may be used.
     seconds : float
     speakers : list of SeparatedSpeaker
     timings : dict
@@ -72,6 +74,7 @@ class SeparationReport:
     input: str
     rest: str
     model: str
+    licence: str
     seconds: float
     speakers: list[SeparatedSpeaker]
     timings: dict[str, float]
@@ -161,6 +164,7 @@ def separate_file(
             input=str(source),
             rest=str(files[-1]),
             model=loaded.name,
+            licence=loaded.licence,
             seconds=len(mixture) / SAMPLE_RATE,
             speakers=[_separated(speaker, estimate, place, files[place]) for place, speaker in enumerate(visible)],
             timings=rounded(timings),
@@ -210,8 +214,7 @@ def _write(path: Path, audio: np.ndarray) -> None:
 def _separated(speaker: Speaker, estimate: Estimate, place: int, file: Path) -> SeparatedSpeaker:
     box = None
     if speaker.box is not None and speaker.picture is not None:
-        height, width = speaker.picture.shape[:2]
-        box = [round(value / side, 4) for value, side in zip(speaker.box, (width, height, width, height))]
+        box = relative_box(speaker.box, speaker.picture)
     posterior: dict[str, float] = {}
     if estimate.responsibility is not None:
         mean = estimate.responsibility[place].mean(dim=0).tolist()

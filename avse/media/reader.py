@@ -321,7 +321,8 @@ def parse_face(face: str | int | tuple[float, ...]) -> str | int | tuple[float, 
     ('largest', 1, (10.0, 20.0, 30.0, 40.0))
     """
     wrong = AvseError(
-        f"face {face!r}: must be largest, an index from 0 (left to right), or x,y,width,height in pixels."
+        f"face {face!r}: must be largest, an index from 0 (left to right), or x,y,width,height in pixels; or speaking, "
+        "where files are enhanced."
     )
     if isinstance(face, str) and face != "largest":
         try:

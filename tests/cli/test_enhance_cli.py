@@ -54,6 +54,7 @@ def test_report_and_picture(tiny_model: Path, talk: Path, tmp_path: Path, avse_c
     assert avse_command("enhance", talk, "-o", files["voice.wav"], *options).status == 0
     [report] = json.loads(files["report.json"].read_text())
     assert report["input"] == str(talk) and report["output"] == str(files["voice.wav"])
+    assert report["licence"] == "licence not stated" and report["frame_rate"] == 25
     assert 0.9 < report["valid_share"] <= 1.0  # coded sound may end a frame after the pictures
     assert len(report["reliability"]) == -(-round(report["seconds"] * 16_000) // 640)
     assert set(report["timings"]) == {"read", "enhance", "write"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import avse
-from avse import plugins
+from avse import model_folder, plugins
 from avse.contracts.types import Clip
 from avse.errors import AvseError
 from avse.model import Model
@@ -155,6 +156,22 @@ def test_a_model_prints_in_a_few_lines_what_it_is(name: str) -> None:
         assert any(line.startswith(word) for line in lines)
     assert f"{type(model.system).plugin_kind}/{type(model.system).plugin_name}" in str(model)
     assert len(repr(model)) < 100
+
+
+def test_weights_for_research_only_say_so_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    avse.model._say_licence.cache_clear()
+    for name in ("av-vae", "av-vae", folder):
+        model = avse.load(name)
+    assert model.licence == "licence not stated"
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith("av-vae: research use only: ")
+
+
+def test_embedded_models_are_listed_with_their_licence(avse_command: Callable) -> None:
+    outcome = avse_command("models")
+    assert outcome.status == 0
+    for name, about in model_folder.embedded().items():
+        assert name in outcome.out and ("research use only" in about["licence"]) == (name != "avse-free")
 
 
 def test_what_does_not_load_says_why(folder: Path) -> None:

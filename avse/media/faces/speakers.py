@@ -93,13 +93,13 @@ def find_speakers(
     if len(videos) > 1:
         for name, video in zip(_names(videos), videos):
             clip = read_clip(audio, video=video, roi=roi, tracker=tracker)
-            picture, faces = _faces(video, tracker, 1)
+            picture, faces = find_faces(video, tracker, 1)
             largest = max(faces, key=lambda face: face.size, default=None)
             speakers.append(Speaker(name, clip, Path(video), picture, None if largest is None else largest.box))
     else:
         video = videos[0] if videos else audio
         try:
-            picture, faces = _faces(video, tracker)
+            picture, faces = find_faces(video, tracker)
         except AvseError:
             if videos:
                 raise
@@ -143,10 +143,24 @@ def _names(videos: Sequence[str | Path]) -> list[str]:
     return names
 
 
-def _faces(
-    video: str | Path, tracker: str | MouthTracker | None, enough: int | None = None
+def relative_box(box: Sequence[float], picture: np.ndarray) -> list[float]:
+    """x, y, width and height of a box in a picture, relative to the width and height of the picture.
+
+    >>> relative_box((32, 0, 16, 8), np.zeros((16, 64, 3)))
+    [0.5, 0.0, 0.25, 0.5]
+    """
+    height, width = picture.shape[:2]
+    return [round(float(value) / side, 4) for value, side in zip(box, (width, height, width, height))]
+
+
+def find_faces(
+    video: str | Path, tracker: str | MouthTracker | None = None, enough: int | None = None
 ) -> tuple[np.ndarray | None, list[Face]]:
-    """The frame with the largest number of faces that occurs twice, and its faces from left to right."""
+    """The frame with the largest number of faces that occurs twice, and its faces from left to right.
+
+    Frames of the first minute are looked at, until one has `enough` faces. The frame is in colour, at most 640 pixels
+    wide and high; None if the video has none.
+    """
     source, finder = VideoSource(video), tracker_of(tracker)
     detections: list[tuple[np.ndarray, list[Face]]] = []
     try:
