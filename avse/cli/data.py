@@ -80,16 +80,25 @@ def scenes(
     condition: Annotated[
         list[str] | None,
         typer.Option(
-            help="recorded, babble, babble4, babble_audio, white, ...; or separation2, separation3, ... (may be given "
-            "again). Default: recorded, babble."
+            help="recorded, babble, babble4, babble_audio, white, ..., clean, silent; reverberant_recorded, ...; or "
+            "separation2, separation3, ... (may be given again). Default: recorded, babble."
         ),
     ] = None,
     per_condition: Annotated[
         int | None, typer.Option(min=1, help="Targets in each condition. Default: all; of separation 20 groups.")
     ] = None,
+    per_corpus: Annotated[
+        int | None, typer.Option(min=1, help="Instead: targets, or groups, of each corpus that has a video.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.2, help="Cut longer targets. Default: whole clips.")] = None,
+    same_corpus: Annotated[
+        bool, typer.Option("--same-corpus", help="Interfering speakers are of the target's corpus, with a video.")
+    ] = False,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Leave out all speakers of the training split.")] = False,
     leave_out: Annotated[
         int, typer.Option(min=0, help="Of separation: use one clip in so many, those that training left out.")
     ] = 0,
+    crops: say.Crops = None,
     seed: say.Seed = 0,
 ) -> None:
     """Draw the scenes of a test set: speech, noise and level of each mixture; or the speakers of each mixture."""
@@ -102,7 +111,12 @@ def scenes(
         snrs=snr,
         conditions=condition or ("recorded", "babble"),
         per_condition=per_condition,
+        per_corpus=per_corpus,
+        seconds=seconds,
+        same_corpus=same_corpus,
+        unseen=unseen,
         leave_out=leave_out,
+        crops=crops,
         seed=seed,
     )
     typer.echo(f"{len(drawn)} scenes written to {output}")

@@ -72,6 +72,9 @@ def evaluate(
         typer.Option(help="Of several speakers: blind, oracle (the model is told who talks), or one name for all."),
     ] = "blind",
     no_video: say.NoVideo = False,
+    without_video: Annotated[
+        bool, typer.Option("--without-video", help="Score everything without video as well: what does it gain?")
+    ] = False,
     corrupt: Annotated[str | None, typer.Option(help="Corrupt the video first.", metavar="NAME=SEVERITY")] = None,
     **scoring: Any,
 ) -> None:
@@ -80,6 +83,7 @@ def evaluate(
     Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
     """
     scoring.update(model=model, estimates=estimates, speakers=speakers, use_video=not no_video, corrupt=corrupt)
+    scoring.update(without_video=without_video)
     _score(context, manifest, output, **scoring)
 
 
@@ -109,6 +113,7 @@ def _score(context: typer.Context, manifest: Path, output: Path, *, no_estimates
     from avse.cli.printing import print_table
     from avse.evaluation import evaluate as run
     from avse.evaluation import robustness_table, score_table
+    from avse.evaluation.corpora import corpora_markdown
     from avse.evaluation.separation import separation_table
 
     summary = run(manifest, output, keep_estimates=not no_estimates, progress=sys.stderr.isatty(), **options)
@@ -117,6 +122,8 @@ def _score(context: typer.Context, manifest: Path, output: Path, *, no_estimates
         typer.echo(separation_table([summary]))
     else:
         print_table(score_table(summary))
+    if any(len(table["corpora"]) > 1 or "difference" in table["corpora"]["all"] for table in summary["corpora"]):
+        typer.echo(corpora_markdown(summary))
     if sweep:
         print_table(robustness_table(summary))
     more = ", corrupted.csv, corruptions.csv, corruptions.md, corruptions.png" if sweep else ""

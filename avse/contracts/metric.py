@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from avse.contracts.plugin import Plugin
+from avse.signal.metrics import is_silent
 
 
 class Metric(Plugin):
@@ -32,6 +33,17 @@ class Metric(Plugin):
     name: ClassVar[str] = ""
     unit: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True
+
+    def applies(self, clean: np.ndarray, noisy: np.ndarray) -> bool:
+        """Whether the score has a meaning for a clip; here, whether its speaker says anything.
+
+        An evaluation leaves the score of other clips empty.
+
+        Arguments
+        ---------
+        clean, noisy : array, shape (samples,)
+        """
+        return not is_silent(clean)
 
     @abstractmethod
     def __call__(self, estimate: np.ndarray, clean: np.ndarray, noisy: np.ndarray) -> float:

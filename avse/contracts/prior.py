@@ -343,7 +343,8 @@ class ScorePrior(Prior):
     def spectrum_of(self, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and variance in the domain, as those of the short-time Fourier transform, where signals add up.
 
-        A prior whose domain is that transform need not say more.
+        They are exact for a Gaussian in the domain. At variance zero `state_of` inverts the mean. A prior
+        whose domain is that transform need not say more.
 
         Arguments
         ---------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,11 @@ class WrongSpeaker(Corruption):
     severity : int
         The part has 20, 40, 60, 80 or 100 % of the frames.
 
+    Attributes
+    ----------
+    same_corpus : bool
+        Whether an evaluation shows a speaker of the same corpus, whose picture is alike but for the lips.
+
     Example
     -------
     >>> other = lambda: (np.full((7, 88, 88), 200, np.uint8), np.ones(7, bool))
@@ -32,6 +38,7 @@ class WrongSpeaker(Corruption):
     (6, True)
     """
 
+    same_corpus: ClassVar[bool] = False
     _other: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
 
     def with_other(self, other: Callable[[], tuple[np.ndarray, np.ndarray]]) -> WrongSpeaker:
@@ -58,3 +65,16 @@ class WrongSpeaker(Corruption):
         corrupted[span] = other_mouth[shown]
         corrupted_valid[span] &= other_valid[shown]
         return corrupted, corrupted_valid
+
+
+@register("corruption", "wrong_speaker_same_corpus")
+class WrongSpeakerSameCorpus(WrongSpeaker):
+    """`wrong_speaker` with a speaker of the same corpus: only the lips tell, and neither camera nor studio.
+
+    Example
+    -------
+    >>> WrongSpeakerSameCorpus(2).same_corpus
+    True
+    """
+
+    same_corpus = True

@@ -96,7 +96,14 @@ class ClipCache:
         if not target.is_file():
             from avse.media import read_clip
 
-            clip = read_clip(utterance.audio, video=utterance.video, tracker=self.tracker)
+            # The audio of a mixture may go with a part of the video only.
+            part = "video_span" in utterance.extra
+            clip = read_clip(
+                utterance.video if part else utterance.audio,
+                video=None if part else utterance.video,
+                silent=part,
+                tracker=self.tracker,
+            )
             with atomic_path(target) as path:
                 np.savez(path, mouth=clip.mouth, valid=clip.valid)
         with np.load(target) as arrays:

@@ -1,20 +1,23 @@
 """Scenes to audio: the mixtures of a scene file, and the list of them.
 
 Scenes with one speaker give `clean/`, `noise/` and `noisy/` (24-bit FLAC at 16 kHz) and `manifest.csv`, a manifest of
-mixtures. Scenes with several give `<id>.wav`, `<id>.talker1.wav`, ... (32-bit) and `mixtures.csv`:
+mixtures; its column `video_span` says which frames of the video go with one, where not all do. Scenes with several give
+`<id>.wav`, `<id>.talker1.wav`, ... (32-bit) and `mixtures.csv`:
 
-========= ==============================================
-column    meaning
-========= ==============================================
-id        name of the mixture
-mixture   its file
-talkers   ids of the utterances, joined by ` | `
-clean     their speech in the mixture, likewise
-video     their videos, likewise
-speaker   who they are, likewise
-sexes     `same`, `different` or empty
-snr       of all speech over the noise in dB; empty without noise
-========= ==============================================
+========== ======================================================================
+column     meaning
+========== ======================================================================
+id         name of the mixture
+mixture    its file
+talkers    ids of the utterances, joined by ` | `
+clean      their speech in the mixture, likewise
+video      their videos, likewise
+video_span which frames of these, likewise; empty for all; see `avse.data.scenes.Span`
+speaker    who they are, likewise
+sexes      `same`, `different` or empty
+dataset    of the first speaker
+snr        of all speech over the noise in dB; empty without noise
+========== ======================================================================
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ from avse.errors import AvseError
 from avse.files import write_csv
 
 MANIFEST, MIXTURES = "manifest.csv", "mixtures.csv"
-_COLUMNS = ["id", "mixture", "talkers", "clean", "video", "speaker", "sexes", "snr"]
+_OLD_COLUMNS = ["id", "mixture", "talkers", "clean", "video", "speaker", "sexes", "snr"]
+_COLUMNS = [*_OLD_COLUMNS, "video_span", "dataset"]
+_LEVEL = 0.05  # root mean square of each interfering speaker where the target is silent
 _PEAK = 0.99
 _Parts = tuple[np.ndarray, np.ndarray, np.ndarray]  # clean, noise, noisy
 
@@ -73,7 +78,7 @@ def render_scene(scene: Scene, audio: Callable[[str], np.ndarray]) -> _Parts:
         `noisy` is the sum of `clean` and `noise`, scaled together where they would clip. In a room, `clean` holds the
         first 50 ms of reflections, `noise` also the later ones, and the SNR counts all the reverberant speech.
     """
-    speech = [audio(name) for name in scene.targets]
+    speech = [span.cut(audio(name)) if span else audio(name) for name, span in scene.shown]
     clean = speakers_at_one_level(speech) if len(speech) > 1 else speech[0][None]
     heard = clean.sum(axis=0) if len(speech) > 1 else speech[0]
     samples = len(heard)
@@ -88,7 +93,11 @@ def render_scene(scene: Scene, audio: Callable[[str], np.ndarray]) -> _Parts:
     if scene.rt60 is not None:
         heard, early = reverberate(heard, room_response(scene.rt60, scene.direct or 0.0, rng))
         clean = early[None]
-    noisy = heard if noise is None or scene.snr is None else mix_at_snr(heard, noise, scene.snr)[0]
+    noisy = heard
+    if noise is not None and scene.snr is not None:
+        noisy = mix_at_snr(heard, noise, scene.snr)[0]
+    elif noise is not None:
+        noisy = heard + np.float32(_LEVEL) * noise
     peak = max(float(np.abs(part).max()) for part in (noisy, clean, noisy - clean.sum(axis=0)))
     gain = np.float32(min(1.0, _PEAK / peak) if peak > 0 else 1.0)
     clean, noisy = gain * clean, gain * noisy
@@ -175,7 +184,7 @@ def read_mixtures(path: str | Path, splits: Collection[str] | None = None) -> li
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            several = reader.fieldnames == _COLUMNS
+            several = reader.fieldnames in (_COLUMNS, _OLD_COLUMNS)
             mixtures = [_mixture(row, path.parent) for row in reader] if several else []
     except (OSError, csv.Error, ValueError, AttributeError, TypeError) as error:
         if several:
@@ -195,7 +204,8 @@ def read_mixtures(path: str | Path, splits: Collection[str] | None = None) -> li
 
 def _mixture(row: dict, folder: Path) -> Mixture:
     targets, clean, video, speakers = (row[name].split(" | ") for name in _COLUMNS[2:6])
-    if not len(targets) == len(clean) == len(video) == len(speakers):
+    frames = row["video_span"].split(" | ") if row.get("video_span") else [""] * len(targets)
+    if not len(targets) == len(clean) == len(video) == len(speakers) == len(frames):
         raise ValueError(f"{row['id']} has not as many files as speakers")
     utterances = tuple(
         Utterance(
@@ -205,7 +215,8 @@ def _mixture(row: dict, folder: Path) -> Mixture:
             video=folder / files[1],
             speaker=speakers[place - 1],
             snr=float(row["snr"]) if row["snr"] else None,
-            extra={"target": targets[place - 1]},
+            dataset=row.get("dataset", ""),
+            extra={"target": targets[place - 1], **({"video_span": frames[place - 1]} if frames[place - 1] else {})},
         )
         for place, files in enumerate(zip(clean, video), start=1)
     )
@@ -254,13 +265,17 @@ def _write_one(scene: Scene, utterances: Mapping[str, Utterance], folder: Path, 
         speaker=target.speaker,
         text=target.text,
         split=target.split,
-        label=recording.label if recording else scene.condition,
+        label=recording.label if recording else scene.kind,
         recording=recording.recording if recording else "",
         dataset=target.dataset,
         duration=len(noisy) / SAMPLE_RATE,
         snr=scene.snr,
         offset=target.offset,
-        extra={"condition": scene.condition, "target": scene.target},
+        extra={
+            "condition": scene.kind,
+            "target": scene.target,
+            **({"video_span": str(scene.spans[0])} if scene.spans else {}),
+        },
     )
 
 
@@ -273,4 +288,6 @@ def _write_several(scene: Scene, utterances: Mapping[str, Utterance], folder: Pa
         write_audio(folder / file, audio)
     videos = [os.path.relpath(row.video, folder) for row in targets if row.video]
     joined = [" | ".join(cells) for cells in (scene.targets, files, videos, [row.speaker for row in targets])]
-    return [scene.id, f"{scene.id}.wav", *joined, scene.sexes, "" if scene.snr is None else f"{scene.snr:g}"]
+    snr = "" if scene.snr is None else f"{scene.snr:g}"
+    frames = " | ".join(str(span or "") for _, span in scene.shown) if scene.spans else ""
+    return [scene.id, f"{scene.id}.wav", *joined, scene.sexes, snr, frames, targets[0].dataset]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from avse.contracts.types import SAMPLES_PER_FRAME
-from avse.signal.levels import active_frames
 
 _SHARE_MOVING = 0.7
 
@@ -37,6 +35,10 @@ def longest_pause(audio: np.ndarray, valid: np.ndarray, margin: int = 2, shortes
     >>> longest_pause(speech, np.ones(20, dtype=bool))
     slice(12, 20, None)
     """
+    import torch
+
+    from avse.signal.levels import active_frames
+
     frames = min(len(audio) // SAMPLES_PER_FRAME, len(valid))
     if frames <= 2 * margin:
         return None

@@ -12,7 +12,7 @@ import numpy as np
 from avse.errors import AvseError
 from avse.evaluation.runner import read_scores
 from avse.evaluation.scoring import Row
-from avse.evaluation.statistics import LEVEL, RESAMPLES, bootstrap_means, wilcoxon_p
+from avse.evaluation.statistics import LEVEL, RESAMPLES, bootstrap_means, drawn, wilcoxon_p
 from avse.evaluation.summary import group_keys, in_group
 from avse.evaluation.tables import read_summary
 from avse.files import write_json
@@ -47,8 +47,9 @@ def compare(
     -------
     dict
         `baseline`, `labels`, `common` (utterances), and `metrics`: for each metric `differences[label]["overall"]` and
-        `["by_condition_snr"][condition][snr]`, each with `mean`, `low`, `high` (bootstrap over targets), `n`, and `p`
-        (Wilcoxon signed-rank test on the mean difference of each target).
+        `["by_condition_snr"][condition][snr]`, each with `mean`, `low`, `high` (bootstrap over speakers), `n`,
+        `groups`, and `p` (Wilcoxon signed-rank test on the mean difference of each speaker); where there are several
+        corpora also `["by_corpus"][condition][snr][corpus]`.
 
     Raises
     ------
@@ -75,8 +76,8 @@ def compare(
         "runs": [str(run) for run in runs],
         "common": len(ids),
         "metrics": {},
-        "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "seed": seed, "resampled": "targets"},
-        "test": "two-sided Wilcoxon signed-rank (Pratt) on the mean difference of each target, not corrected",
+        "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "seed": seed, "resampled": "speakers"},
+        "test": "two-sided Wilcoxon signed-rank (Pratt) on the mean difference of each speaker, not corrected",
     }
     base = [tables[0][name] for name in ids]
     for metric in metrics:
@@ -104,25 +105,32 @@ def _places(base: list[Row], other: list[Row], metric: str, seed: int) -> dict[s
 
     def cell(**wanted: str) -> dict[str, Any]:
         pairs = [(one, two) for one, two in both if in_group(one, wanted)]
-        return _paired([two[metric] - one[metric] for one, two in pairs], [one["target"] for one, _ in pairs], seed)
+        return _paired([two[metric] - one[metric] for one, two in pairs], drawn([one for one, _ in pairs]), seed)
 
     conditions = group_keys(row["condition"] for row in base)
     snrs = {name: group_keys(row["snr"] for row in base if row["condition"] == name) for name in conditions}
     grid = {name: {snr: cell(condition=name, snr=snr) for snr in levels} for name, levels in snrs.items()}
+    corpora = group_keys(row.get("dataset") for row in base)
+    by_corpus = {
+        name: {snr: {one: cell(condition=name, snr=snr, dataset=one) for one in corpora} for snr in levels or [""]}
+        for name, levels in snrs.items()
+        if len(corpora) > 1
+    }
     return {
         "overall": cell(),
         "by_condition": {condition: cell(condition=condition) for condition in conditions},
         "by_condition_snr": {condition: cells for condition, cells in grid.items() if cells},
+        **({"by_corpus": by_corpus} if by_corpus else {}),
     }
 
 
-def _paired(differences: list[float], targets: list[str], seed: int) -> dict[str, Any]:
+def _paired(differences: list[float], speakers: list[str], seed: int) -> dict[str, Any]:
     values = np.array(differences, dtype=np.float64)
-    [interval] = bootstrap_means(values[:, None], targets, seed=seed)
-    by_target: dict[str, list[float]] = {}
-    for target, difference in zip(targets, differences):
-        by_target.setdefault(target, []).append(difference)
-    return {**asdict(interval), "p": wilcoxon_p(np.array([np.mean(group) for group in by_target.values()]))}
+    [interval] = bootstrap_means(values[:, None], speakers, seed=seed)
+    by_speaker: dict[str, list[float]] = {}
+    for speaker, difference in zip(speakers, differences):
+        by_speaker.setdefault(speaker, []).append(difference)
+    return {**asdict(interval), "p": wilcoxon_p(np.array([np.mean(group) for group in by_speaker.values()]))}
 
 
 def _labels(runs: Sequence[str | Path], summaries: list[dict[str, Any]], labels: Sequence[str] | None) -> list[str]:

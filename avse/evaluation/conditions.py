@@ -67,15 +67,18 @@ def items_of(mixtures: Sequence[Mixture], conditions: Sequence[Condition], pool:
     """What is to be scored: every mixture under every condition, with mouths of other speakers from `pool`."""
     corrupts = any(condition.corrupts for condition in conditions)
     utterances, known = ([u for mixture in group for u in mixture.utterances] for group in (mixtures, pool))
-    others = _others(utterances, known) if corrupts else {}
+    others = {same: _others(utterances, known, same) if corrupts else {} for same in (False, True)}
 
-    def rivals(mixture: Mixture) -> tuple[Utterance | None, ...]:
-        return tuple(others.get(utterance.id) for utterance in mixture.utterances)
+    def rivals(mixture: Mixture, what: Condition) -> tuple[Utterance | None, ...]:
+        from avse import plugins
 
-    return [Item(one, what, rivals(one) if what.corrupts else ()) for one in mixtures for what in conditions]
+        same = getattr(plugins.get("corruption", what.video), "same_corpus", False)
+        return tuple(others[same].get(utterance.id) for utterance in mixture.utterances)
+
+    return [Item(one, what, rivals(one, what) if what.corrupts else ()) for one in mixtures for what in conditions]
 
 
-def _others(utterances: Sequence[Utterance], pool: Sequence[Utterance]) -> dict[str, Utterance]:
+def _others(utterances: Sequence[Utterance], pool: Sequence[Utterance], same_corpus: bool) -> dict[str, Utterance]:
     """For each utterance, by its id, one with the mouth of another speaker; none where there is none.
 
     All utterances of one video get the same, which depends on names alone, so that it needs to be tracked once.
@@ -90,6 +93,8 @@ def _others(utterances: Sequence[Utterance], pool: Sequence[Utterance]) -> dict[
         start = next((at for at, (name, _, _) in enumerate(circle) if name > _shuffled(video)), 0)
         for _, other_video, other in circle[start:] + circle[:start]:
             known = other.speaker and utterance.speaker
+            if same_corpus and other.dataset != utterance.dataset:
+                continue
             if other.speaker != utterance.speaker if known else other_video != video:
                 others[utterance.id] = other
                 break

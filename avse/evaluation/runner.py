@@ -16,7 +16,8 @@ from typing import Any
 from avse.data.rendering import mixture_list, read_mixtures
 from avse.devices import find_device
 from avse.errors import AvseError
-from avse.evaluation.conditions import CLEAN_VIDEO, items_of, one_condition, sweep
+from avse.evaluation.conditions import CLEAN_VIDEO, WITHOUT_VIDEO, items_of, one_condition, sweep
+from avse.evaluation.corpora import corpora_markdown, corpus_tables, write_results
 from avse.evaluation.rows import cells, read_rows, write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, Condition, Item, Row, Scorer, Task, build_metrics, columns, video_of
 from avse.evaluation.separation import MIXTURE_METRICS, group_means, separation_table
@@ -26,9 +27,10 @@ from avse.workers import run_all
 METRICS = ("si_sdr", "si_sdr_improvement", "pesq_wb", "stoi", "estoi")
 SWEEP_METRICS = ("si_sdr", "pesq_wb", "estoi")
 SEPARATION_METRICS = ("si_sdr_improvement", "pesq_wb", "estoi")
-_SCORES, _SWEEP = "scores.csv", "corrupted.csv"
+_SCORES, _BOTH, _SWEEP = "scores.csv", "videos.csv", "corrupted.csv"
+_TABLES = ("corpora.md", "results.json")
 _SWEPT = ("corruptions.csv", "corruptions.md", "corruptions.png")
-_WRITTEN = (_SCORES, _SWEEP, "settings.json", "summary.json", "report.html", "table.md", *_SWEPT)
+_WRITTEN = (_SCORES, _BOTH, _SWEEP, *_TABLES, "settings.json", "summary.json", "report.html", "table.md", *_SWEPT)
 _KEPT = "estimates"
 
 Key = tuple[str, Condition]  # id of an utterance, and what was done to its video
@@ -42,6 +44,7 @@ def evaluate(
     estimates: str | Path | None = None,
     speakers: str = "blind",
     use_video: bool = True,
+    without_video: bool = False,
     corrupt: str | None = None,
     corruptions: str | Sequence[str] | None = None,
     severities: Sequence[int] | None = None,
@@ -63,6 +66,9 @@ def evaluate(
 
     Writes to `out`: `scores.csv` (a line an utterance, added as it is done), `summary.json`, `report.html` and
     `estimates/`. The same call goes on where an interrupted one stopped, and tries failed utterances again.
+
+    `corpora.md` has a table for each condition with a line for each corpus, and `results.json` these tables and every
+    score. With `without_video`, as with `corruptions`, they tell what the video gains; all scores are in `videos.csv`.
 
     Where the mixtures have several speakers, the model separates them. `scores.csv` has a line for each speaker of each
     mixture, estimates go to `voices/`, and `table.md` takes the place of the report.
@@ -89,6 +95,8 @@ def evaluate(
         the name of one speaker for all, such as `anybody`.
     use_video : bool
         False: the model gets the audio only.
+    without_video : bool
+        Score every mixture twice, with its video and without.
     corrupt : str, optional
         `NAME=SEVERITY` of a corruption of the video, for example `blur=3`.
     corruptions : str or sequence of str, optional
@@ -145,6 +153,11 @@ def evaluate(
     default = SEPARATION_METRICS if several else SWEEP_METRICS if swept else METRICS
     names = tuple(dict.fromkeys(metrics or default))
     _check_arguments(model, estimates, use_video, corrupt, jobs, limit)
+    if without_video and (swept or several or estimates is not None or not use_video or corrupt is not None):
+        raise AvseError(
+            "without_video scores a model with clean video and without; it goes with neither several speakers, "
+            "estimates, corrupt, corruptions nor no video."
+        )
     if swept and (estimates is not None or not use_video or corrupt is not None):
         raise AvseError(
             "corruptions changes the video of a model; it goes with neither estimates, corrupt nor no video."
@@ -155,7 +168,11 @@ def evaluate(
         )
     if severities is not None and not swept:
         raise AvseError("severities are those of corruptions, of which none is named.")
-    conditions = sweep(corruptions, severities) if corruptions is not None else [one_condition(use_video, corrupt)]
+    conditions = [one_condition(use_video, corrupt)]
+    if corruptions is not None:
+        conditions = sweep(corruptions, severities)
+    elif without_video:
+        conditions = [CLEAN_VIDEO, WITHOUT_VIDEO]
     if overrides and not isinstance(model, str | Path):
         raise AvseError(f"{', '.join(f'--{key}' for key in overrides)}: only the recipe of a model can be changed.")
     built = build_metrics(names)
@@ -174,6 +191,7 @@ def evaluate(
         **({"speakers": speakers} if several else {}),
         "use_video": use_video,
         "corrupt": corrupt,
+        **({"without_video": True} if without_video else {}),
         **({"corruptions": [f"{one.video}={one.severity}" for one in conditions if one.corrupts]} if swept else {}),
         "metrics": list(names),
         "splits": None if splits is None else sorted(splits),
@@ -184,8 +202,10 @@ def evaluate(
         **({"overrides": {key: str(value) for key, value in overrides.items()}} if overrides else {}),
     }
     header = columns(built, several)
-    path = out / (_SWEEP if swept else _SCORES)
-    written = [header[0], "video", "severity", *header[1:], *FRAMES] if swept else header
+    path = out / (_SWEEP if swept else _BOTH if without_video else _SCORES)
+    written = header
+    if len(conditions) > 1:
+        written = [header[0], "video", "severity", *header[1:], *(FRAMES if swept else ())]
     done = _resume(path, settings, written, overwrite, conditions[0])
     items = items_of(chosen, conditions, mixtures)
     complete = {key for key, rows in done.items() if all(row["status"] != "failed" for row in rows)}
@@ -210,20 +230,21 @@ def evaluate(
         done.update(_run(task, todo, jobs, path, written, progress, label))
     asked = [row for item in items for row in done.pop(_key(item))]
     write_rows(path, [*asked, *(row for rows in done.values() for row in rows)], written)
-    if swept:
+    if len(conditions) > 1:
         write_rows(out / _SCORES, [row for row in asked if row["video"] == CLEAN], header)
     rows = read_scores(out)  # what the file says, so that going on gives the same summary as one run
     if several:
         built = {name: built.get(name) or MIXTURE_METRICS[name] for name in header if name in built | MIXTURE_METRICS}
     summary = summarise(rows, built, settings=settings, jobs=jobs)
+    all_rows = read_rows(path)[: len(asked)]
+    summary["corpora"] = corpus_tables(all_rows, built, seed)
     if swept:
         from avse.evaluation.plots.figure import save
         from avse.evaluation.plots.robustness import plot_robustness
         from avse.evaluation.studies.robustness import summarise_sweep, write_sweep
 
-        swept_rows = read_rows(path)[: len(asked)]
-        summary["corruptions"] = summarise_sweep(swept_rows, names, seed=seed)
-        write_sweep(out, summary, swept_rows)
+        summary["corruptions"] = summarise_sweep(all_rows, names, seed=seed)
+        write_sweep(out, summary, all_rows)
         save(plot_robustness(summary), out / "corruptions.png")
     if several:
         if speakers != "blind" and not summary["scored"] + summary["partial"]:
@@ -233,6 +254,8 @@ def evaluate(
         summary |= {"label": label, "groups": group_means(rows, list(built), seed)}
         write_text(out / "table.md", separation_table([summary]))
     write_json(out / "summary.json", summary)
+    write_text(out / _TABLES[0], corpora_markdown(summary))
+    write_results(out / _TABLES[1], summary, all_rows, list(built))
     if not several:
         from avse.evaluation.report import write_report
 
@@ -319,7 +342,7 @@ def _resume(
             earlier = json.loads((out / "settings.json").read_text(encoding="utf-8"))
         except ValueError:
             raise AvseError(f"{out / 'settings.json'}: is damaged. Give another --output or --overwrite.") from None
-    elif (out / _SCORES).is_file() or (out / _SWEEP).is_file():
+    elif any((out / name).is_file() for name in (_SCORES, _BOTH, _SWEEP)):
         raise AvseError(f"{out}: holds scores but no settings.json. Give another --output or --overwrite.")
     # A manifest may have moved, a system have another name, and a sweep be widened.
     free = {"manifest", "system", "estimates", *({"corruptions"} & settings.keys() & earlier.keys())}

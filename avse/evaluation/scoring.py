@@ -15,12 +15,13 @@ from avse.contracts.corruption import corrupted_frames
 from avse.contracts.types import SAMPLE_RATE, Clip, Estimate, shift_video
 from avse.data.manifest import Utterance
 from avse.data.rendering import Mixture
+from avse.data.scenes import Span
 from avse.errors import AvseError
 from avse.evaluation.estimates import cut_to_common, file_below, find_estimate, is_video, read_sound
 from avse.evaluation.separation import FACTS, METRICS, MIXTURE_METRICS, Unseparated, separation_scores, switch_accuracy
 
 Row = dict[str, Any]
-ABOUT = ("id", "status", "reason", "note", "target", "speaker", "snr", "condition", "label", "duration")
+ABOUT = ("id", "status", "reason", "note", "target", "speaker", "dataset", "snr", "condition", "label", "duration")
 MEASURED = ("seconds", "rtf", "valid", "reliability")
 FRAMES = ("clean_frames", "corrupted_frames")
 CLEAN, NO_VIDEO = "clean", "no_video"
@@ -174,7 +175,15 @@ class Scorer:
     def _measure(self, row: Row, signals: dict[str, np.ndarray], inputs: bool) -> None:
         """Scores of one estimate, with `inputs` those of the noisy audio too."""
         scores: dict[str, float | str] = {}
-        for name, metric in self.metrics.items():
+        clean, noisy = signals["clean"], signals["noisy"]
+        chosen = {name: metric for name, metric in self.metrics.items() if metric.applies(clean, noisy)}
+        if not chosen:
+            from avse.signal.metrics import is_silent
+
+            what = "clean is silent" if is_silent(clean) else "the noisy audio is clean already"
+            raise AvseError(f"{what}, to which none of the metrics applies ({', '.join(self.metrics)})")
+        inputs = inputs and not np.array_equal(clean, noisy)
+        for name, metric in chosen.items():
             if inputs and not getattr(metric, "relative_to_noisy", False):
                 key = name, signals["clean"].size
                 if key not in self._inputs:  # the same under all conditions of an utterance
@@ -211,7 +220,7 @@ class Scorer:
         corrupted = np.zeros(len(clip.valid), dtype=bool)
         if condition.video == NO_VIDEO or video_of(utterance) is None:
             return clip, corrupted
-        clip = Clip(noisy, *self._mouth(utterance), name, utterance.speaker)
+        clip = Clip(noisy, *self._mouth(utterance, Span.of(utterance)), name, utterance.speaker)
         if not condition.corrupts:
             return clip, corrupted
         from avse import plugins
@@ -226,14 +235,18 @@ class Scorer:
         corrupted = corrupted_frames(clip.mouth, clip.valid, mouth, valid)
         return Clip(noisy, mouth, valid, name, utterance.speaker), corrupted
 
-    def _mouth(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
+    def _mouth(self, utterance: Utterance, span: Span | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Crops and their validity, of the whole video or of a span of it."""
         video = video_of(utterance) or Path()
         if video not in self._tracked:
             for old in list(self._tracked)[: 1 - _TRACKED]:
                 del self._tracked[old]
             self._tracked[video] = self._track(utterance)
         mouth, valid = self._tracked[video] = self._tracked.pop(video)  # the last to be dropped
-        return mouth.copy(), valid.copy()
+        if span is None:
+            return mouth.copy(), valid.copy()
+        rows = np.minimum(span.rows(), len(valid) - 1)
+        return mouth[rows], valid[rows]
 
     def _track(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
         if self.task.crops is not None and utterance.video is not None:
@@ -242,7 +255,10 @@ class Scorer:
             return ClipCache(self.task.crops, self.task.tracker).mouth(utterance)
         from avse.media import read_clip
 
-        clip = read_clip(utterance.noisy or utterance.audio, video=utterance.video, tracker=self.task.tracker)
+        if Span.of(utterance) is not None and utterance.video is not None:
+            clip = read_clip(utterance.video, silent=True, tracker=self.task.tracker)
+        else:
+            clip = read_clip(utterance.noisy or utterance.audio, video=utterance.video, tracker=self.task.tracker)
         return shift_video(clip.mouth, clip.valid, utterance.offset)
 
     def _enhance(self, item: Item, noisy: np.ndarray, rows: list[Row]) -> Estimate:
@@ -305,6 +321,7 @@ def _about(item: Item, utterance: Utterance) -> Row:
         "note": "",
         "target": _target(utterance),
         "speaker": utterance.speaker,
+        "dataset": utterance.dataset,
         "snr": utterance.snr,
         "condition": utterance.extra.get("condition", "") or utterance.label,
         "label": utterance.label,

@@ -13,7 +13,7 @@ from avse import compatibility
 from avse.contracts.types import SAMPLES_PER_FRAME, Clip, Estimate
 from avse.data.mixing import active_samples
 from avse.errors import AvseError
-from avse.evaluation.statistics import bootstrap_means
+from avse.evaluation.statistics import bootstrap_means, drawn
 from avse.evaluation.tables import in_unit, markdown
 
 FACTS = ("id", "talkers", "speaker", "sexes", "snr")
@@ -135,7 +135,7 @@ def group_means(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], seed:
     Returns
     -------
     dict
-        By name of the group and of the metric: `mean`, `low`, `high` and `n`. Groups of speakers are drawn.
+        By name of the group and of the metric: `mean`, `low`, `high` and `n`. Speakers are drawn.
     """
     groups = {"all": list(rows)}
     for count in sorted({int(row["talkers"]) for row in rows}):
@@ -148,7 +148,7 @@ def group_means(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], seed:
     for name, members in groups.items():
         if members:
             values = np.array([[row.get(metric) for metric in metrics] for row in members], dtype=float)
-            intervals = bootstrap_means(values, [row["target"] for row in members], seed=seed)
+            intervals = bootstrap_means(values, drawn(members), seed=seed)
             means[name] = {metric: vars(interval) for metric, interval in zip(metrics, intervals)}
     return means
 

@@ -1,13 +1,14 @@
 """Bootstrap intervals, paired tests, and how well a number in [0, 1] tells right from wrong.
 
-Mixtures of one clean utterance are not independent, so the bootstrap draws targets (clean utterances), with all their
-mixtures, instead of mixtures. Where each target appears once it is the usual bootstrap.
+Mixtures of one speaker are not independent, so the bootstrap draws speakers, with all their mixtures, instead of
+mixtures; where only one speaker is known, it draws clean utterances.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +27,25 @@ class Interval:
         None where there are no values; `low` and `high` also where there is only one target.
     n : int
         Values that went in.
+    groups : int
+        Speakers (or clean utterances) that they are of.
     """
 
     mean: float | None
     low: float | None
     high: float | None
     n: int
+    groups: int = 0
+
+
+def drawn(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the bootstrap draws of rows with `speaker` and `target`: speakers; targets where fewer than two are known.
+
+    >>> drawn([{"speaker": "a", "target": "1"}, {"speaker": "b", "target": "2"}])
+    ['a', 'b']
+    """
+    speakers = [row.get("speaker") or row["target"] for row in rows]
+    return speakers if len(set(speakers)) > 1 else [row["target"] for row in rows]
 
 
 def bootstrap_means(
@@ -49,7 +63,7 @@ def bootstrap_means(
     values : array, shape (utterances, scores)
         NaN where an utterance has no score.
     targets : sequence, shape (utterances,), optional
-        What is drawn with replacement, with all its utterances. Default: each utterance by itself.
+        What is drawn with replacement, with all its utterances: see `drawn`. Default: each utterance by itself.
     level : float
         Coverage of the interval.
 
@@ -85,13 +99,13 @@ def bootstrap_means(
         if not n:
             intervals.append(Interval(None, None, None, 0))
             continue
-        mean = float(values[present[:, column], column].mean())
-        if (counts[:, column] > 0).sum() < 2:
-            intervals.append(Interval(mean, None, None, n))
+        mean, size = float(values[present[:, column], column].mean()), int((counts[:, column] > 0).sum())
+        if size < 2:
+            intervals.append(Interval(mean, None, None, n, size))
             continue
         draws = np.concatenate([chunk[:, column] for chunk in means])
         low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
-        intervals.append(Interval(mean, float(low), float(high), n))
+        intervals.append(Interval(mean, float(low), float(high), n, size))
     return intervals
 
 

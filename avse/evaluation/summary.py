@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from avse.evaluation.scoring import Row
-from avse.evaluation.statistics import LEVEL, RESAMPLES, bootstrap_means
+from avse.evaluation.statistics import LEVEL, RESAMPLES, bootstrap_means, drawn
 from avse.workers import cores, threads_per_job
 
 DEFINITIONS = {
@@ -25,8 +25,8 @@ DEFINITIONS = {
     "of the loudest 20 ms of the speech), as the manifest states it.",
     "RTF": "Real-time factor: wall time of enhancement over the duration of the audio; loading the model, decoding and "
     "tracking the mouth apart. Below 1 is faster than real time.",
-    "interval": f"{LEVEL:.0%} percentile bootstrap of the mean, {RESAMPLES} resamples of targets: a target is a clean "
-    "utterance with all its mixtures. n counts mixtures.",
+    "interval": f"{LEVEL:.0%} percentile bootstrap of the mean, {RESAMPLES} resamples of speakers with all their "
+    "mixtures (of clean utterances where one speaker is known). n counts mixtures, groups what was drawn.",
     "reliability": "How far the model trusted the video, 0 to 1, mean over the frames where a mouth was seen.",
 }
 _PACKAGES = (
@@ -70,6 +70,7 @@ def summarise(
         "system": settings.get("system", ""),
         "n": len(rows),
         "targets": len({row["target"] for row in rows}),
+        "speakers": len({row["speaker"] for row in rows} - {""}),
         "scored": len(rows) - len(failures),
         "partial": sum(one["status"] == "partial" for one in failures),
         "failed": sum(one["status"] == "failed" for one in failures),
@@ -119,7 +120,7 @@ def _cell(rows: list[Row], metrics: dict[str, Any], seed: int) -> dict[str, Any]
             np.array([row.get(column) for row in rows], np.float64) for column in (f"{name}_input", name)
         )
         scores += [inputs, outputs, outputs - inputs]
-    intervals = bootstrap_means(np.stack(scores, axis=1), [row["target"] for row in rows], seed=seed)
+    intervals = bootstrap_means(np.stack(scores, axis=1), drawn(rows), seed=seed)
     cells = {}
     for index, name in enumerate(metrics):
         before, after, gained = intervals[3 * index : 3 * index + 3]

@@ -75,11 +75,10 @@ def condition_grid(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     >>> condition_grid({"by_condition_snr": {}, "by_condition": {}, "overall": "cell"})
     {'all': {'': 'cell'}}
     """
-    if scores["by_condition_snr"]:
-        return dict(scores["by_condition_snr"])
-    if scores["by_condition"]:
-        return {condition: {"": cell} for condition, cell in scores["by_condition"].items()}
-    return {"all": {"": scores["overall"]}}
+    grid = dict(scores["by_condition_snr"])
+    for condition, cell in scores.get("by_condition", {}).items():
+        grid.setdefault(condition, {"": cell})
+    return grid or {"all": {"": scores["overall"]}}
 
 
 def place(condition: str, snr: str) -> str:
@@ -230,7 +229,11 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
     for metric in scored_both(result):
         about = result["metrics"][metric]
         for label, places in about["differences"].items():
-            groups = places_of(places)
+            groups = [
+                shown
+                for name, whole in places_of(places)
+                for shown in [(name, whole), *((f"  {key}", one) for key, one in _corpora(places, name).items())]
+            ]
             for where, cell in [("overall", places["overall"]), *groups]:
                 style = ("", "green", "red")[verdict(cell, about["higher_is_better"])]
                 text = escape(with_interval(cell, about["unit"], sign=True, finer=1))
@@ -246,9 +249,15 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
                 )
     table.caption = (
         "p: two-sided Wilcoxon signed-rank test, not corrected for the number of rows\n"
-        "intervals, p: over targets (utterances); the training seed is not in them"
+        "intervals, p: over speakers; the training seed is not in them"
     )
     return table
+
+
+def _corpora(places: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Cells by corpus at a place that `place` names so."""
+    grid = places.get("by_corpus", {})
+    return next((cells for key, row in grid.items() for snr, cells in row.items() if place(key, snr) == name), {})
 
 
 def new_table(title: str) -> Table:

@@ -274,6 +274,8 @@ def _problems(row: Row) -> list[tuple[str, str, float]]:
         late, sure = row["offset"], row["confidence"]
         if row["face_share"] < LEAST_FACES:
             found.append(("face", f"a mouth in {row['face_share']:.0%} of its frames", 2.0 - row["face_share"]))
+        elif row["belongs"] == 0.0:
+            found.append(("lips", "no second in which a mouth is seen and speech is heard", 1.0))
         elif row["belongs"] < LEAST_BELONGING:
             words = f"lips that say nothing ({row['belongs']:.0%} that they belong to it)"
             found.append(("lips", words, 1.0 - row["belongs"]))

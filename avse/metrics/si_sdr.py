@@ -50,6 +50,10 @@ class SISDRImprovement(SISDR):
     name = "SI-SDR improvement"
     relative_to_noisy = True
 
+    def applies(self, clean: np.ndarray, noisy: np.ndarray) -> bool:
+        """Whether there is speech, and anything to improve."""
+        return super().applies(clean, noisy) and not np.array_equal(clean, noisy)
+
     def __call__(self, estimate: np.ndarray, clean: np.ndarray, noisy: np.ndarray) -> float:
         check_audio(clean=clean, estimate=estimate, noisy=noisy)
         return _ratio(estimate, clean) - _ratio(noisy, clean)

@@ -45,6 +45,8 @@ class MarkovChain:
         Log-probabilities of the next (column) given the last (row).
     memory : bool
         False: a state does not depend on the last, and all rows of the transition are the same.
+    prior : MarkovChain or None
+        The chain that this one was learned from, before anything was observed. None: this one is the prior.
 
     Example
     -------
@@ -58,6 +60,7 @@ class MarkovChain:
     initial: torch.Tensor
     transition: torch.Tensor
     memory: bool = True
+    prior: MarkovChain | None = None
 
     @classmethod
     def of(cls, initial: torch.Tensor, transition: torch.Tensor, batch: int, memory: bool = True) -> MarkovChain:
@@ -68,7 +71,8 @@ class MarkovChain:
 
     def select(self, rows: torch.Tensor) -> MarkovChain:
         """Those of some of the clips."""
-        return replace(self, initial=self.initial[rows], transition=self.transition[rows])
+        prior = None if self.prior is None else self.prior.select(rows)
+        return replace(self, initial=self.initial[rows], transition=self.transition[rows], prior=prior)
 
     def infer(self, evidence: torch.Tensor, mask: torch.Tensor) -> Occupancy:
         """Forward-backward.
@@ -105,23 +109,28 @@ class MarkovChain:
         return Occupancy(log_states.exp(), occupied, cost, total)
 
     def learned(self, occupancy: Occupancy, mask: torch.Tensor, weight: float) -> MarkovChain:
-        """The most probable chain given an occupancy, with this chain as its prior.
+        """The most probable chain given an occupancy, under a Dirichlet prior around `prior` (this chain, if None).
+
+            p(k | j) = (sum_n q(a_(n-1) = j, a_n = k) + weight * p_prior(k | j)) / (the same, summed over k)
+
+        However often a chain is learned, the pseudo-counts are those of the same prior.
 
         Arguments
         ---------
         occupancy : Occupancy
         mask : tensor, shape (batch, frames), bool
         weight : float
-            This chain counts like so many moves from each state (above 0).
+            The prior counts like so many moves from each state (above 0).
         """
+        prior = self.prior or self
         if self.memory:
-            initial = occupancy.states[:, 0] + weight * self.initial.exp()
-            transition = occupancy.moves.sum(dim=1) + weight * self.transition.exp()
+            initial = occupancy.states[:, 0] + weight * prior.initial.exp()
+            transition = occupancy.moves.sum(dim=1) + weight * prior.transition.exp()
         else:
-            initial = (occupancy.states * mask[..., None]).sum(dim=1) + weight * self.initial.exp()
+            initial = (occupancy.states * mask[..., None]).sum(dim=1) + weight * prior.initial.exp()
             transition = initial[:, None].expand_as(self.transition)
         tables = [table / table.sum(dim=-1, keepdim=True) for table in (initial, transition)]
-        return replace(self, initial=_log(tables[0]), transition=_log(tables[1]))
+        return replace(self, initial=_log(tables[0]), transition=_log(tables[1]), prior=prior)
 
 
 def sticky(states: int, stay: float) -> torch.Tensor:

@@ -36,6 +36,15 @@ def si_sdr(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return scale_invariant_signal_distortion_ratio(estimate, reference, zero_mean=False)
 
 
+def is_silent(audio: np.ndarray) -> bool:
+    """Whether no sample is above the step of 16-bit audio.
+
+    >>> is_silent(np.zeros(4)), is_silent(np.array([0.0, 0.1]))
+    (True, False)
+    """
+    return float(np.abs(audio).max(initial=0.0)) < SILENCE
+
+
 def check_audio(**signals: np.ndarray) -> None:
     """Refuse signals on which no score is defined.
 
@@ -62,7 +71,7 @@ def check_audio(**signals: np.ndarray) -> None:
         bad = int(signal.size - np.isfinite(signal).sum())
         if bad:
             raise AvseError(f"{name} holds {bad} NaN or infinite samples of {signal.size}")
-        if np.abs(signal).max() < SILENCE:
+        if is_silent(signal):
             raise AvseError(f"{name} is silent")
     if len({signal.size for signal in signals.values()}) > 1:
         sizes = ", ".join(f"{name} {signal.size}" for name, signal in signals.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import torch
@@ -152,6 +153,7 @@ def analysis_window(fft_size: int, like: torch.Tensor) -> torch.Tensor:
     return torch.hann_window(fft_size, dtype=like.dtype, device=like.device).sqrt()
 
 
+_FAR = 1e4  # |d|^2 / v from which on the moments of `expand_moments` are those of its series
 _COMPRESSION = 0.3  # compressed speech then reaches about one where it is loudest
 
 
@@ -177,7 +179,22 @@ def expand(compressed: torch.Tensor) -> torch.Tensor:
 def expand_moments(mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance of a spectrum C whose compression c is Gaussian with this mean d and variance v; any shape.
 
-    The mean is that of `expand` at d, the variance E |c|^4 / 0.3^4 - |d|^4 / 0.3^4 = (4 |d|^2 v + 2 v^2) / 0.3^4.
+        E[C]   = E[c |c|] / 0.3^2 = d sqrt(v) Gamma(5/2) M(-1/2, 2, -x) / 0.3^2,   x = |d|^2 / v
+        Var[C] = (|d|^4 + 4 |d|^2 v + 2 v^2) / 0.3^4 - |E[C]|^2
+
+    with Kummer's function M. Where v is zero the mean is `expand(d)`, else it is larger.
+
+    >>> around, power = expand_moments(torch.tensor([0.3 + 0j, 0j]), torch.tensor([0.0, 0.09]))
+    >>> [round(value, 3) for value in around.abs().tolist() + power.tolist()]
+    [1.0, 0.0, 0.0, 2.0]
     """
-    power = mean.abs().square()
-    return expand(mean), (4 * power * variance + 2 * variance.square()) / _COMPRESSION**4
+    spread = variance.double().clamp(min=1e-30)
+    ratio = mean.abs().double().square() / spread
+    near, far = ratio.clamp(max=_FAR), ratio > _FAR  # far away the differences of large numbers are left to series
+    bessel = torch.special.i0e(near / 2), torch.special.i1e(near / 2)
+    kummer = (1 + 2 / 3 * near) * bessel[0] + (1 + 2 * near) / 3 * bessel[1]
+    slope = math.gamma(2.5) * kummer
+    relative = near.square() + 4 * near + 2 - near * slope.square()
+    slope, relative = torch.where(far, (ratio + 1.5).sqrt(), slope), torch.where(far, 2.5 * ratio + 1.625, relative)
+    around = mean * spread.sqrt() * slope / _COMPRESSION**2
+    return around.to(mean.dtype), (spread.square() * relative / _COMPRESSION**4).to(variance.dtype)

@@ -9,13 +9,14 @@ import pytest
 import soundfile
 from scipy.signal import welch
 
+from avse.contracts.types import Clip
 from avse.data.audio import read_audio, write_audio
 from avse.data.manifest import Utterance, read_manifest, write_manifest
 from avse.data.mixing import active_samples, sum_at_one_level
 from avse.data.noises import coloured_noise, cut_or_loop, draw_offset
-from avse.data.rendering import render_scenes
+from avse.data.rendering import read_mixtures, render_scenes
 from avse.data.rooms import reverberate, room_response
-from avse.data.scenes import Source, make_scene_file, make_scenes, read_scenes, write_scenes
+from avse.data.scenes import Source, Span, make_scene_file, make_scenes, read_scenes, write_scenes
 from avse.errors import AvseError
 
 HEAD = '# avse-scenes {"version": 1, "split": "test"}\nid,target,condition,snr,sources,seed,rt60,direct\n'
@@ -198,3 +199,83 @@ def test_a_room_decays_by_60_db_in_its_time():
     reverberant, early = reverberate(speech, response)
     naive = np.convolve(speech, response)[:16000]
     assert np.abs(reverberant - naive).max() < 1e-4 and np.abs(early - reverberant).max() > 0.1
+
+
+@pytest.fixture
+def two_corpora(tmp_path):
+    """Corpus `big` of four speakers, `small` of two, each with a clip of 2 s that ends in 0.6 s of silence."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for speaker in ("b1", "b2", "b3", "b4", "s1", "s2"):
+        audio = 0.05 * rng.standard_normal(32000)
+        audio[22400:] = 0
+        write_audio(tmp_path / f"{speaker}.flac", audio)
+        (tmp_path / f"{speaker}.mp4").write_text(speaker)
+        files = {"clean": tmp_path / f"{speaker}.flac", "video": tmp_path / f"{speaker}.mp4"}
+        rows.append(Utterance(speaker, **files, speaker=speaker, dataset="big" if speaker[0] == "b" else "small"))
+    rows.append(Utterance("known", clean=tmp_path / "b1.flac", speaker="b4", split="train"))
+    write_manifest(rows, tmp_path / "manifest.csv")
+    return tmp_path / "manifest.csv"
+
+
+def test_babble_of_one_corpus_and_speakers_in_turn(two_corpora, tmp_path):
+    asked = {"conditions": ["babble"], "per_corpus": 5, "snrs": [-5], "same_corpus": True, "seconds": 1.0}
+    with pytest.warns(UserWarning, match="small: too few speakers"):
+        scenes = make_scene_file(two_corpora, "test", tmp_path / "s.csv", **asked)
+    assert len(scenes) == len({scene.id for scene in scenes}) == 10
+    counts = {name: sum(scene.target == name for scene in scenes) for name in ("b1", "b2", "b3", "b4", "s1", "s2")}
+    assert sorted(counts.values()) == [1, 1, 1, 2, 2, 3]
+    for scene in scenes:
+        interfering = [source.ids[0] for source in scene.sources]
+        assert scene.target not in interfering and len(set(interfering)) == 2
+        assert scene.target[0] == "s" or {name[0] for name in interfering} == {"b"}
+        [span] = scene.spans
+        assert len(span) == 25 and span.first >= 0 and span.last <= 50
+    assert read_scenes(tmp_path / "s.csv")[0] == scenes
+    with pytest.warns(UserWarning):
+        scenes = make_scene_file(two_corpora, "test", tmp_path / "s.csv", **asked, unseen=True)
+    assert "b4" not in str(scenes)
+
+
+def test_a_span_of_a_clip_is_heard_and_seen(two_corpora, tmp_path):
+    make_scene_file(
+        two_corpora, "test", tmp_path / "s.csv", conditions=["clean", "white"], per_corpus=1, snrs=[0], seconds=0.8
+    )
+    rows = read_manifest(render_scenes(tmp_path / "s.csv", two_corpora, tmp_path / "out"))
+    assert [row.extra["condition"] for row in rows] == ["clean"] * 2 + ["white"] * 2
+    for row in rows:
+        span = Span.of(row)
+        whole = read_audio(two_corpora.with_name(f"{row.extra['target']}.flac"))
+        clean = read_audio(row.clean)
+        assert np.allclose(clean, whole[640 * span.first : 640 * span.last], atol=1e-6) and len(clean) == 12800
+        assert (row.snr is None) == np.array_equal(clean, read_audio(row.noisy)) == (row.label == "clean")
+
+
+def test_a_silent_target_is_a_mouth_at_rest(two_corpora, tmp_path, monkeypatch):
+    import avse.media
+
+    def read_clip(path, video=None, **kwargs):
+        mouth = np.broadcast_to(np.arange(50, dtype=np.uint8)[:, None, None], (50, 88, 88))
+        return Clip(np.zeros(32000, np.float32), mouth)
+
+    monkeypatch.setattr(avse.media, "read_clip", read_clip)
+    scenes = make_scene_file(two_corpora, "test", tmp_path / "s.csv", conditions=["silent"], per_corpus=1, seconds=3.0)
+    assert all(scene.is_silent and scene.snr is None and len(scene.sources) == 2 for scene in scenes)
+    rows = read_manifest(render_scenes(tmp_path / "s.csv", two_corpora, tmp_path / "out"))
+    for row in rows:
+        shown = Span.of(row).rows()
+        assert shown.min() >= 36 and len(shown) == 75 and np.abs(np.diff(shown)).max() == 1  # the pause is from 35 on
+        clean, noisy = read_audio(row.clean), read_audio(row.noisy)
+        assert not clean.any() and len(noisy) == 48000 and np.sqrt((noisy**2).mean()) > 0.01
+    with pytest.raises(AvseError, match="seen and silent"):
+        make_scenes([row for row in read_manifest(two_corpora) if row.split == "test"], conditions=["silent"])
+
+
+def test_several_speakers_of_each_corpus_are_cut(two_corpora, tmp_path):
+    asked = {"conditions": ["separation2", "separation3"], "per_corpus": 2, "snrs": [], "seconds": 1.0}
+    scenes = make_scene_file(two_corpora, "test", tmp_path / "s.csv", **asked)
+    assert [scene.targets[0][0] for scene in scenes] == ["b", "b", "s", "s", "b", "b"]
+    [first, *_] = mixtures = read_mixtures(render_scenes(tmp_path / "s.csv", two_corpora, tmp_path / "out"))
+    assert [mixture.first.dataset for mixture in mixtures] == ["big"] * 2 + ["small"] * 2 + ["big"] * 2
+    assert [Span.of(row) for row in first.utterances] == list(scenes[0].spans)
+    assert len(read_audio(first.first.noisy)) == 16000

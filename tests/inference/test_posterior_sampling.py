@@ -117,6 +117,19 @@ def test_draws_without_lambda_are_exact_where_speech_may_be_anything() -> None:
     assert abs(spread.mean() - 1) < 0.25
 
 
+def test_moments_in_the_transform_lead_back_to_the_state_and_the_excess_is_what_their_power_lacks() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(2, 5, 9, dtype=torch.complex64, generator=generator)
+    variance = torch.rand(2, 5, 9, generator=generator)
+    cls = plugins.get("inference", "posterior_sampling_moments")
+    found = [build(cls, variance_excess=value).speech_moments(mean, variance) for value in (0.0, 1.0)]
+    expected, exact = build(cls).prior.spectrum_of(mean, variance)
+    for centre, _ in found:
+        torch.testing.assert_close(build(cls).prior.state_of(centre), mean)
+    torch.testing.assert_close(found[0][1], exact)
+    torch.testing.assert_close(found[1][0].abs().square() + found[1][1], expected.abs().square() + exact)
+
+
 def test_averaged_draws_come_near_the_posterior_mean() -> None:
     sampler = plugins.get("sampler", "ancestral")(steps=40)
     one, many = (draws("posterior_sampling_moments", 1.0, 0.7, 5.0, sampler=sampler, chains=n)[0] for n in (1, 4))

@@ -29,17 +29,19 @@ STAY, WEIGHT, TEMPERATURE = 0.9, 3.0, 0.5
 
 
 @pytest.mark.parametrize("evidence", ["speech", "noisy"])
-def test_one_iteration_against_loops(evidence: str) -> None:
+def test_the_fourth_iteration_against_loops(evidence: str) -> None:
     prior, batch = ToySwitch([SharpToy(seed=0), SharpToy(seed=5)], STAY), sounds((400,))
     noise, bins, steps = 4e-4, prior.bins, 7
     options = {"transition_weight": WEIGHT, "temperature": TEMPERATURE, "evidence": evidence}
-    inference = SwitchingVEM(prior, FixedNoise(noise), iterations=1, **options)
-    [run] = inference.progress(batch)
+    inference = SwitchingVEM(prior, FixedNoise(noise), iterations=3, tolerance=0.0, **options)
+    *_, run = inference.progress(batch)
     [state] = run.speakers
+    before = np.full((2, 2), 1 - STAY) + (2 * STAY - 1) * np.eye(2)  # before anything was observed
     gamma = state.speech_variance[0, 0].clone()
     chain = state.chain.transition[0].exp().tolist(), state.chain.initial[0].exp().tolist()
+    assert np.abs(np.array(chain[0]) - before).max() > 0.01  # the chain has been learned
     with torch.no_grad():
-        state = inference._e_step(state, inference.e_step, encodes=True)  # the second
+        state = inference._e_step(state, inference.e_step, encodes=True)  # the fourth
     power = state.power[0]
     wiener = gamma / (gamma + noise)
     mean, spread = wiener * power.sqrt(), wiener * noise
@@ -78,7 +80,7 @@ def test_one_iteration_against_loops(evidence: str) -> None:
     precision = sum(share[:, k, None] / levels[k].exp().numpy() for k in range(2))
     np.testing.assert_allclose(state.speech_variance[0, 0], 1 / precision, rtol=1e-9)
     for j in range(2):
-        expected = (moves[j] + WEIGHT * np.array(chain[0][j])) / (moves[j].sum() + WEIGHT)
+        expected = (moves[j] + WEIGHT * before[j]) / (moves[j].sum() + WEIGHT)
         np.testing.assert_allclose(state.chain.transition[0, j].exp(), expected, rtol=1e-9)
     # The objective: -E log p(s | a) beyond that of speech of variance gamma, the divergence of z, and that of the path.
     divergence = (share * flat).sum() - total
@@ -176,7 +178,7 @@ def test_the_gate_keeps_what_helps_and_leaves_what_misleads(make) -> None:
     prior, batch, right, wrong = _talk()
     score = lambda estimate: float(si_sdr(estimate.speech, batch.clean))
     audio = score(make(prior, "none")(batch.without_video()))
-    for mouth, low, high in ((right, 0.95, 1.0), (wrong, 0.0, 0.05)):
+    for mouth, low, high in ((right, 0.9, 1.0), (wrong, 0.0, 0.1)):
         seen = replace(batch, mouth=mouth)
         open_gate = score(make(prior, "none")(seen))
         assert (open_gate > audio) if mouth is right else (open_gate < audio - 2)
@@ -193,7 +195,7 @@ def test_the_gate_by_frame_finds_the_span_of_another_mouth(make) -> None:
     estimate = make(prior, "frame")(replace(batch, mouth=mouth))
     found = estimate.reliability[0]
     assert not bool(found[20:24].any())
-    assert float(found[:11].max()) < 0.2 and float(found[[*range(13, 20), *range(24, 30)]].min()) > 0.5
+    assert float(found[:11].max()) < 0.55 and float(found[[*range(13, 20), *range(24, 30)]].min()) > 0.65
 
 
 def test_reliability_is_the_posterior_on_the_clock_of_the_video() -> None:

@@ -73,7 +73,7 @@ def found(corpus: Path) -> dict[str, dict[str, str]]:
     [
         ("good", "^$"),
         ("late", r"^audio 0\.20 s late \(confidence 9\d%\)$"),
-        ("silent", "silent in 100% of its frames; lips that say nothing"),
+        ("silent", "silent in 100% of its frames; no second in which"),
         ("clipped", "^clipped in .*% of its samples"),
         ("backwards", "^lips that say nothing"),
         ("broken", "^cannot be read$"),

@@ -182,3 +182,15 @@ def test_check_audio_names_the_culprit() -> None:
     ):
         with pytest.raises(AvseError, match=reason):
             check_audio(clean=fine, estimate=bad)
+
+
+def test_leakage_is_of_silent_speakers() -> None:
+    noisy = np.random.default_rng(0).standard_normal(1600)
+    silence, metric = np.zeros(1600), plugins.get("metric", "leakage")()
+    assert metric(0.1 * noisy, silence, noisy) == pytest.approx(-20)
+    assert metric(silence, silence, noisy) == -80
+    assert metric.applies(silence, noisy) and not metric.applies(noisy, noisy) and not metric.applies(silence, silence)
+    for name in ("si_sdr", "stoi"):
+        assert not plugins.get("metric", name)().applies(silence, noisy)
+    improvement = plugins.get("metric", "si_sdr_improvement")()
+    assert improvement.applies(0.5 * noisy, noisy) and not improvement.applies(noisy, noisy)

@@ -73,19 +73,33 @@ def test_what_is_learned_against_counts(memory: bool) -> None:
     chain = MarkovChain.of(initial, transition, batch=1)
     evidence = torch.randn(1, 8, STATES, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     mask = torch.arange(8)[None] < 6
-    found = chain.infer(evidence, mask)
-    learned = replace(chain, memory=memory).learned(found, mask, weight=2.0)
-    states, moves, _, _ = _enumerated(evidence[0, :6].numpy(), initial.numpy(), transition.numpy())
     pi, tau = initial.exp().numpy(), transition.exp().numpy()
-    if memory:
-        expected = (states[0] + 2 * pi) / 3, np.zeros((STATES, STATES))
-        for j, k in itertools.product(range(STATES), repeat=2):
-            expected[1][j, k] = (moves[:, j, k].sum() + 2 * tau[j, k]) / (moves[:, j].sum() + 2)
-    else:
-        shares = (states.sum(axis=0) + 2 * pi) / 8
-        expected = shares, np.tile(shares, (STATES, 1))
-    np.testing.assert_allclose(learned.initial[0].exp(), expected[0], atol=1e-12)
-    np.testing.assert_allclose(learned.transition[0].exp(), expected[1], atol=1e-12)
+    learned, expected = replace(chain, memory=memory), (pi, tau)
+    for _ in range(5):  # the pseudo-counts stay those of the tables before anything was observed
+        learned = learned.select(torch.tensor([0])).learned(learned.infer(evidence, mask), mask, weight=2.0)
+        states, moves, _, _ = _enumerated(evidence[0, :6].numpy(), *map(np.log, expected))
+        if memory:
+            expected = (states[0] + 2 * pi) / 3, np.zeros((STATES, STATES))
+            for j, k in itertools.product(range(STATES), repeat=2):
+                expected[1][j, k] = (moves[:, j, k].sum() + 2 * tau[j, k]) / (moves[:, j].sum() + 2)
+        else:
+            shares = (states.sum(axis=0) + 2 * pi) / 8
+            expected = shares, np.tile(shares, (STATES, 1))
+        np.testing.assert_allclose(learned.initial[0].exp(), expected[0], atol=1e-12)
+        np.testing.assert_allclose(learned.transition[0].exp(), expected[1], atol=1e-12)
+
+
+def test_a_state_that_evidence_never_favours_is_left_at_the_rate_of_the_prior() -> None:
+    mask = torch.ones(1, 500, dtype=torch.bool)
+    evidence = torch.tensor([-1.0, 0.0]).expand(1, 500, 2)
+    chain = MarkovChain.of(torch.full((2,), 0.5).log(), sticky(2, 0.95).log(), batch=1)
+    for _ in range(30):
+        chain = chain.learned(chain.infer(evidence, mask), mask, weight=2.0)
+    # Fixed point of (m + 2 * .95) / (m + n + 2), m and n: moves that stay and leave.
+    counts = chain.infer(evidence, mask).moves[0].sum(dim=0)
+    expected = (counts[0, 0] + 1.9) / (counts[0].sum() + 2)
+    assert float(chain.transition[0, 0, 0].exp()) == pytest.approx(float(expected), rel=1e-3)
+    assert float(expected) > 0.4
 
 
 def test_learning_finds_the_chain_that_states_were_drawn_from() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from avse.signal.stft import istft, repeat_to_frames, stft, stft_frames
+from avse.signal.stft import expand, expand_moments, istft, repeat_to_frames, stft, stft_frames
 
 
 @pytest.mark.parametrize("samples", [1, 319, 320, 641, 1000])
@@ -43,3 +43,24 @@ def test_repeat_to_steps_cuts_and_fills() -> None:
     frames = torch.tensor([[True, False, True]])
     assert repeat_to_frames(frames, 4, 2).tolist() == [[True, True, False, False]]
     assert repeat_to_frames(frames, 8, 2).tolist() == [[True, True, False, False, True, True, False, False]]
+
+
+@pytest.mark.parametrize("variance", [1e-3, 0.02, 0.5, 10.0])
+def test_moments_of_what_was_compressed_against_draws(variance: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(2_000_000, 2, dtype=torch.float64, generator=generator) * (variance / 2) ** 0.5
+    for mean in (0.0, 0.1 - 0.2j, 3.0):
+        spectra = expand(mean + torch.view_as_complex(drawn))
+        around, spread = expand_moments(torch.tensor(mean + 0j), torch.tensor(variance))
+        assert abs(complex(around) - complex(spectra.mean())) < 4e-3 * float(spectra.var()) ** 0.5
+        assert float(spread) == pytest.approx(float(spectra.var()), rel=0.02)
+
+
+def test_moments_pass_smoothly_into_their_series() -> None:
+    mean = torch.tensor([0.5 + 0j]).to(torch.complex128)
+    below, above = (expand_moments(mean, torch.tensor([0.25 / ratio]).double()) for ratio in (9999.9, 10000.1))
+    for one, two in zip(below, above):
+        torch.testing.assert_close(one, two, rtol=3e-5, atol=0)
+    exact = expand_moments(mean, torch.tensor([1e-20]).double())
+    torch.testing.assert_close(exact[0], expand(mean))
+    assert float(exact[1]) == pytest.approx(2.5 * 0.25 * 1e-20 / 0.3**4, rel=1e-6)

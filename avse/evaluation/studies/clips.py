@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from avse.data.manifest import Utterance, read_manifest
-from avse.evaluation.statistics import bootstrap_means
+from avse.evaluation.statistics import bootstrap_means, drawn
 from avse.files import write_csv, write_json
 
 
@@ -18,9 +18,10 @@ def visible_speech(manifest: str | Path, splits: Sequence[str]) -> list[Utteranc
     return [row for row in read_manifest(manifest, splits=list(splits)) if row.clean and row.video]
 
 
-def scores_of(values: Mapping[str, Any], seed: int, targets: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-    """`mean`, `low`, `high` and `n` of values by name, each of shape (clips,): a bootstrap over clips or `targets`."""
-    intervals = bootstrap_means(np.array(list(values.values()), np.float64).T, targets, seed=seed)
+def scores_of(values: Mapping[str, Any], speakers: Sequence[str], seed: int) -> dict[str, dict[str, Any]]:
+    """`mean`, `low`, `high` (a bootstrap over speakers) and `n` of values by name, each of shape (clips,)."""
+    rows = [{"speaker": speaker, "target": str(place)} for place, speaker in enumerate(speakers)]
+    intervals = bootstrap_means(np.array(list(values.values()), np.float64).T, drawn(rows), seed=seed)
     return {name: vars(interval) for name, interval in zip(values, intervals)}
 
 

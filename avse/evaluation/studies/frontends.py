@@ -129,10 +129,10 @@ def measure_frontends(
             rows = [row for row, owner in enumerate(corpora) if corpus in (ALL, owner)]
             targets = [speakers[row] for row in rows]
             values = {score: column[rows] for score, column in found[name].items()}
-            by_corpus[corpus] = scores_of(values, seed, targets)
+            by_corpus[corpus] = scores_of(values, targets, seed)
             if name != first:
                 moved = {score: column - found[first][score][rows] for score, column in values.items()}
-                for score, difference in scores_of(moved, seed, targets).items():
+                for score, difference in scores_of(moved, targets, seed).items():
                     by_corpus[corpus][score]["difference"] = difference
         summary["runs"][name] = {**facts, "scores": by_corpus}
     table = [["run", "id", "dataset", "speaker", *SCORES]]

@@ -78,8 +78,8 @@ def measure_lips(
     Returns
     -------
     dict
-        `scores`: by name, with `mean`, `low`, `high` (a bootstrap over clips) and `n`; `chance` of `found`; `meaning`
-        of each score; `clips`.
+        `scores`: by name, with `mean`, `low`, `high` (a bootstrap over speakers) and `n`; `chance` of `found`;
+        `meaning` of each score; `clips`.
 
     Raises
     ------
@@ -113,10 +113,11 @@ def measure_lips(
             if progress is not None:
                 progress(len(rows), total)
     names = [name for name in _SCORES if name in rows[0]]
+    speakers = [clips[index].speaker for group in groups for index in group]
     summary = {
         "clips": len(rows),
         "chance": float(np.mean([1 / row["rivals"] for row in rows])),
-        "scores": scores_of({name: [row[name] for row in rows] for name in names}, seed),
+        "scores": scores_of({name: [row[name] for row in rows] for name in names}, speakers, seed),
         "meaning": {name: _SCORES[name] for name in names},
     }
     write_study(out, "lips", [list(rows[0]), *(list(row.values()) for row in rows)], summary)
@@ -156,7 +157,7 @@ def _middles(
             continue
         first = spare // 2
         audio = whole.audio[first * SAMPLES_PER_FRAME : (first + frames) * SAMPLES_PER_FRAME]
-        clips.append(Clip(audio, whole.mouth[first:], whole.valid[first:], utterance.id))
+        clips.append(Clip(audio, whole.mouth[first:], whole.valid[first:], utterance.id, utterance.speaker))
         corpora.append(utterance.dataset or "")
         if limit is not None and len(clips) == limit:
             break

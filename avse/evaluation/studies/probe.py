@@ -119,7 +119,7 @@ def measure_probe(
     -------
     dict
         `scores`: by kind of features, the share of words that are told right, with `mean`, `low`, `high` (a bootstrap
-        over clips) and `n`; `places`: the same share by place; `chance`: what the most frequent word of each place
+        over speakers) and `n`; `places`: the same share by place; `chance`: what the most frequent word of each place
         gets, likewise; `clips`: how many there were of each.
 
     Raises
@@ -163,9 +163,10 @@ def measure_probe(
         guessed = np.array([probe.predict(pooled["test"][kind]) for probe in probes]).T
         right[kind] = guessed == told["test"]
     right["chance"] = told["test"] == np.array([_most_frequent(told["train"][:, place]) for place in range(words)])
+    speakers = [row.speaker for row in chosen["test"]]
     summary = {
         "clips": {name: len(utterances) for name, utterances in chosen.items()},
-        "scores": scores_of({kind: hits.mean(axis=1) for kind, hits in right.items()}, seed),
+        "scores": scores_of({kind: hits.mean(axis=1) for kind, hits in right.items()}, speakers, seed),
         "places": {kind: hits.mean(axis=0).tolist() for kind, hits in right.items()},
         "meaning": FEATURES | {"chance": "the most frequent word of each place"},
     }

@@ -20,7 +20,7 @@ import numpy as np
 from avse.evaluation.conditions import CLEAN_VIDEO, WITHOUT_VIDEO
 from avse.evaluation.rows import write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, NO_VIDEO, Condition, Row
-from avse.evaluation.statistics import bootstrap_means, calibration, expected_calibration_error, roc_auc
+from avse.evaluation.statistics import bootstrap_means, calibration, drawn, expected_calibration_error, roc_auc
 from avse.evaluation.summary import group_keys, in_group
 from avse.evaluation.tables import in_unit, markdown, new_table, number, read_summary, verdict, with_interval
 from avse.files import write_text
@@ -59,13 +59,12 @@ def summarise_sweep(rows: Sequence[Row], metrics: Sequence[str], *, seed: int = 
 
 
 def write_sweep(out: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """Write `corruptions.csv` (cells in all, by condition, by SNR, and by both) and `corruptions.md` to a folder."""
+    """Write `corruptions.csv` (cells in all, by corpus, condition, SNR, and the last two) and `corruptions.md`."""
     metrics, seed = list(summary["metrics"]), summary["bootstrap"]["seed"]
-    table = [_flat(cell, "", "") for cell in summary["corruptions"]["cells"]]
-    for condition, snr in _places(rows):
-        wanted = {name: key for name, key in (("condition", condition), ("snr", snr)) if key}
+    table = [_flat(cell, {}) for cell in summary["corruptions"]["cells"]]
+    for wanted in _places(rows):
         chosen = [row for row in rows if in_group(row, wanted)]
-        table += [_flat(cell, condition, snr) for cell in _cells(chosen, metrics, seed)]
+        table += [_flat(cell, wanted) for cell in _cells(chosen, metrics, seed)]
     write_rows(out / "corruptions.csv", table, list(table[0]))
     write_text(out / "corruptions.md", robustness_report(summary))
 
@@ -110,11 +109,32 @@ def robustness_report(summary: Mapping[str, Any]) -> str:
     for name, about in summary["metrics"].items():
         without, clean = (number(cells[one]["scores"][name]["mean"], about["unit"]) for one in (NO_VIDEO, CLEAN))
         lines.append(f"- {about['name']}: {without} without video, {clean} with clean video")
-    lines += ["", f"{summary['n']} mixtures of {summary['targets']} clean utterances.", ""]
+    lines += [
+        "",
+        f"{summary['n']} mixtures of {summary['targets']} clean utterances, {summary['speakers']} speakers.",
+        "",
+    ]
+    for name, about in summary["metrics"].items():
+        worst = worst_cell(summary, name)
+        if worst is not None:
+            text = with_interval(worst["scores"][name]["difference"], about["unit"], sign=True, finer=1)
+            lines.append(f"- Worst for {about['name']}: {worst['video']} at severity {worst['severity']}, {text}")
+    lines.append("")
     for metric in [*summary["metrics"], "auc", "ece"]:
         lines += [robustness_markdown(summary, metric), ""]
     lines += [f"- **{name}**: {text}" for name, text in summary["corruptions"]["definitions"].items()]
     return "\n".join(lines) + "\n"
+
+
+def worst_cell(summary: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
+    """The corruption and severity with the least score against no video."""
+    sign = 1 if summary["metrics"][metric]["higher_is_better"] else -1
+    cells = [
+        (sign * cell["scores"][metric]["difference"]["mean"], place, cell)
+        for place, cell in enumerate(summary["corruptions"]["cells"])
+        if cell["severity"] is not None and cell["scores"][metric]["difference"]["mean"] is not None
+    ]
+    return min(cells)[2] if cells else None
 
 
 def robustness_table(summary: Mapping[str, Any]) -> Table:
@@ -175,12 +195,12 @@ def judged(cell: Mapping[str, Any] | None, summary: Mapping[str, Any], metric: s
 def _cells(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> list[dict[str, Any]]:
     groups = _groups(rows)
     scores = _scores(rows, metrics)
-    targets = {row["id"]: row["target"] for row in rows}
+    first = list({row["id"]: row for row in rows}.values())
     columns = []
     for group in groups.values():
         means = np.mean([scores[condition] for condition in group], axis=0)  # NaN where one lacks
         columns += [means, means - scores[WITHOUT_VIDEO]]
-    intervals = iter(bootstrap_means(np.concatenate(columns, axis=1), list(targets.values()), seed=seed))
+    intervals = iter(bootstrap_means(np.concatenate(columns, axis=1), drawn(first), seed=seed))
     cells = []
     for (video, severity), group in groups.items():
         means, differences = ([next(intervals) for _ in metrics] for _ in range(2))
@@ -243,17 +263,23 @@ def _bins(clean: np.ndarray, corrupted: np.ndarray) -> list[tuple[float, float, 
     return calibration(np.r_[clean, corrupted], correct)
 
 
-def _places(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Conditions and SNRs to tell apart; none of a kind of which there is one."""
-    groups = [group_keys(row[name] for row in rows) for name in ("condition", "snr")]
-    conditions, snrs = (names if len(names) > 1 else [] for names in groups)
-    return [*product(conditions, [""]), *product([""], snrs), *product(conditions, snrs)]
+def _places(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Corpora, conditions and SNRs to tell apart, by their columns; none of a kind of which there is one."""
+    groups = [group_keys(row.get(name) for row in rows) for name in ("dataset", "condition", "snr")]
+    corpora, conditions, snrs = (names if len(names) > 1 else [] for names in groups)
+    pairs = [*product(conditions, [""]), *product([""], snrs), *product(conditions, snrs)]
+    places = [{name: key for name, key in zip(("condition", "snr"), pair) if key} for pair in pairs]
+    return [*({"dataset": corpus} for corpus in corpora), *places]
 
 
-def _flat(cell: Mapping[str, Any], condition: str, snr: str) -> dict[str, Any]:
+def _flat(cell: Mapping[str, Any], place: Mapping[str, str]) -> dict[str, Any]:
     """A line of `corruptions.csv`."""
     severity = "" if cell["video"] in (CLEAN, NO_VIDEO) else cell["severity"] or "mean"
-    line = {"condition": condition, "snr": snr, "video": cell["video"], "severity": severity, "n": cell["n"]}
+    line = {name: place.get(name, "") for name in ("dataset", "condition", "snr")} | {
+        "video": cell["video"],
+        "severity": severity,
+        "n": cell["n"],
+    }
     for metric, found in cell["scores"].items():
         difference = found["difference"]
         line |= {metric: found["mean"], f"{metric}_difference": difference["mean"]}

@@ -168,6 +168,13 @@ class PosteriorSampling(Inference):
         """
         return mean + std * draw.noise() if self.sampler.stochastic else mean
 
+    def speech_moments(self, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance of speech in the prior's domain, as those in the domain in which noise is added to it.
+
+        All have the shape (rows, frames, bins). Nothing changes unless the inference is `linear`.
+        """
+        return self.prior.spectrum_of(mean, variance) if self.linear else (mean, variance)
+
     def noise_power(self, draw: Draw) -> torch.Tensor:
         """E |n|^2 so far, to fit the noise to, shape (rows, frames, bins); by default |x - E[s | state]|^2."""
         return (draw.noisy - draw.speech).abs().square()
@@ -255,7 +262,7 @@ class _SamplingState:
         context = prior.context(batch)
         mask = context.mask
         start = prior.analyse(noisy * scale) * mask[..., None]
-        spectrum = prior.spectrum_of(start, torch.zeros_like(start.real))[0] if inference.linear else start
+        spectrum = inference.speech_moments(start, torch.zeros_like(start.real))[0]
         power = spectrum.abs().square()
         if inference.quantile:
             power = floor_over_frames(power, mask, inference.quantile) * mask[..., None]
@@ -292,8 +299,7 @@ class _SamplingState:
     def _log_likelihood(self, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
         """Of the noisy audio, given moments of speech, in nats per bin up to a constant; shape (rows, frames)."""
         draw = self.draw
-        if self.inference.linear:
-            mean, variance = self.inference.prior.spectrum_of(mean, variance)
+        mean, variance = self.inference.speech_moments(mean, variance)
         variance = variance + draw.variance
         return -((draw.noisy - mean).abs().square() / variance + variance.log()).mean(dim=2)
 
@@ -322,9 +328,7 @@ class _SamplingState:
     def _objective(self) -> float:
         """Negative log-likelihood of the residual as noise, in nats per bin up to a constant."""
         draw, mask = self.draw, self.context.mask
-        speech = draw.speech
-        if self.inference.linear:
-            speech = self.inference.prior.spectrum_of(speech, draw.speech_variance)[0]
+        speech = self.inference.speech_moments(draw.speech, torch.zeros_like(draw.speech_variance))[0]
         nll = (draw.noisy - speech).abs().square() / draw.variance + draw.variance.log()
         return ((nll.mean(dim=2) * mask).sum(dim=1) / mask.sum(dim=1)).mean().item()
 
