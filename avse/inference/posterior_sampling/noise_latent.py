@@ -62,7 +62,8 @@ class NoiseLatent(PublishedSampling):
         if weight <= 0 or width <= 0:
             raise ValueError(f"weight and width must be above 0, got {weight} and {width}.")
         self.weight, self.width = weight, width
-        self.exact_mean, self.limited_guidance = exact_mean, limited_guidance
+        self.exact_mean = exact_mean or not self.sampler.leaves
+        self.limited_guidance = limited_guidance or not self.sampler.leaves
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
         state = super().guide(draw, mean, std)

@@ -25,9 +25,9 @@ class PublishedSampling(PosteriorSampling):
                   noise, and the estimate is its state
         noise     gains and spectra of `nmf` uniform in [0, 1]; then `avse.signal.nmf.alternate`
 
-    It is meant for `predictor_corrector`. With another sampler the moves end at the first time, as with `expected_end`.
-    What remains of the prior, and not of the loop, is the transform, its compression and the level of the noisy audio,
-    which the authors divide by its largest magnitude.
+    It is meant for `predictor_corrector`. Another sampler, whose moves are long and need states of the equation, brings
+    `scaled_start` and `expected_end`, and where a method has them `exact_mean` and `limited_guidance`. The transform,
+    its compression and the level of the noisy audio, which the authors divide by its largest magnitude, are the prior's.
 
     Arguments
     ---------
@@ -36,8 +36,8 @@ class PublishedSampling(PosteriorSampling):
     expected_end : bool
         The moves end at the first time, the last one with noise; the estimate is the speech that is expected there.
     own_fit : bool
-        An `nmf` begins and is updated as by itself: from the mean spectrum, by updates of its own `exponent`. Other
-        noise models always are; with `quantile` an `nmf` begins by itself.
+        An `nmf` begins and is updated as by itself: from the mean spectrum, by updates of its own `exponent`. So it is
+        with `quantile`, and so are other noise models always.
     common :
         Further arguments: see `PosteriorSampling`.
     """
@@ -54,7 +54,8 @@ class PublishedSampling(PosteriorSampling):
         **common: Any,
     ) -> None:
         super().__init__(prior, noise_model, sampler, **common)
-        self.scaled_start, self.expected_end, self.own_fit = scaled_start, expected_end, own_fit
+        self.own_fit = own_fit or self.quantile > 0
+        self.scaled_start = scaled_start or not self.sampler.leaves
         self.leaves = self.sampler.leaves and not expected_end
 
     def trajectory(self, like: torch.Tensor) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
@@ -71,7 +72,7 @@ class PublishedSampling(PosteriorSampling):
 
     def first_noise(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None) -> State:
         state = super().first_noise(power, mask, scene)
-        if self.quantile or not self._alternates(state):
+        if not self._alternates(state):
             return state
         uniform = {name: torch.zeros_like(value) for name, value in state.items()}
         for row, generator in enumerate(clip_generators(mask, self.seed + 1)):

@@ -59,7 +59,8 @@ class UDiffSE(PublishedSampling):
         super().__init__(prior, noise_model, sampler, passes=passes, chains=chains, **common)
         if weight <= 0 or every < 1:
             raise ValueError(f"weight must be above 0 and every at least 1, got {weight} and {every}.")
-        self.weight, self.every, self.limited_guidance = weight, every, limited_guidance
+        self.weight, self.every = weight, every
+        self.limited_guidance = limited_guidance or not self.sampler.leaves
 
     @classmethod
     def example_arguments(cls) -> dict[str, Any]:
@@ -109,7 +110,8 @@ class UDiffSEPlus(UDiffSE):
         **common: Any,
     ) -> None:
         super().__init__(prior, noise_model, sampler, passes=passes, chains=chains, **common)
-        self.exact_mean, self.fits_start, self.fit_every = exact_mean, not exact_mean, self.every
+        self.exact_mean = exact_mean or not self.sampler.leaves
+        self.fits_start, self.fit_every = not self.exact_mean, self.every
 
     def guide(self, draw: Draw, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
         state = super().guide(draw, mean, std)
