@@ -27,7 +27,7 @@ class PublishedSampling(PosteriorSampling):
 
     It is meant for `predictor_corrector`. Another sampler, whose moves are long and need states of the equation, brings
     `scaled_start` and `expected_end`, and where a method has them `exact_mean` and `limited_guidance`. The transform,
-    its compression and the level of the noisy audio, which the authors divide by its largest magnitude, are the prior's.
+    its compression and the level of the audio, which the authors divide by its largest magnitude, are the prior's.
 
     Arguments
     ---------
