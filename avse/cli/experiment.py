@@ -294,4 +294,5 @@ def frontends(
             progress=show,
         )
     typer.echo(frontends_table(summary))
-    typer.echo(f"Written to {output}: frontends.csv, frontends.json")
+    figure = ", frontends.png" if (output / "frontends.png").is_file() else ""
+    typer.echo(f"Written to {output}: frontends.csv, frontends.json{figure}")

@@ -17,9 +17,9 @@ from avse.errors import AvseError
 class Fusion(nn.Module, Plugin):
     """Adds to audio features what the video says, weighed by how far the video can be trusted.
 
-        fused = audio + r^e delta(audio, video),    r: reliability, e: `reliability_exponent`
+        fused = audio + r^e g delta(audio, video),    r: reliability, e: `reliability_exponent`, g: `feature_weight`
 
-    The weight acts after any normalisation, so that where no video is valid the audio passes bit for bit. A subclass
+    The weights act after any normalisation, so that where no video is valid the audio passes bit for bit. A subclass
     implements `delta`; the base class blanks invalid video, weighs, and keeps the promise whatever `delta` returns.
 
     Arguments
@@ -76,6 +76,13 @@ class Fusion(nn.Module, Plugin):
             Ones for a fusion that does not estimate it.
         """
 
+    def feature_weight(self, audio: torch.Tensor, video: torch.Tensor) -> torch.Tensor | None:
+        """A weight in [0, 1] of each feature of `delta`, shape (batch, frames, audio_dim); None: ones.
+
+        A gate within `delta` would be undone by a network that normalises `delta`. Arguments as of `delta`.
+        """
+        return None
+
     def calibrate(self, scale: float, shift: float) -> None:
         """Replace the log-odds l of the reliability by `scale` l + `shift`.
 
@@ -113,6 +120,8 @@ class Fusion(nn.Module, Plugin):
             return audio, audio.new_zeros(audio.shape[:2])
         video = torch.where(valid[..., None], video, video.new_zeros(()))
         delta, reliability = self.delta(audio, video, valid)
+        gate = self.feature_weight(audio, video)
+        delta = delta if gate is None else gate * delta
         reliability = torch.where(valid, reliability, reliability.new_zeros(()))
         fused = torch.where(valid[..., None], audio + self.weight(reliability)[..., None] * delta, audio)
         return fused, reliability

@@ -36,5 +36,8 @@ class Gated(Fusion):
         nn.init.constant_(self.gate.bias, bias)
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gate = torch.sigmoid(self.gate(torch.cat([self.norm(audio), video], dim=2)))
-        return gate * self.value(video), audio.new_ones(audio.shape[:2])
+        return self.value(video), audio.new_ones(audio.shape[:2])
+
+    def feature_weight(self, audio: torch.Tensor, video: torch.Tensor) -> torch.Tensor:
+        """The gate, shape (batch, frames, audio_dim); see `Fusion.feature_weight`."""
+        return torch.sigmoid(self.gate(torch.cat([self.norm(audio), video], dim=2)))

@@ -203,9 +203,10 @@ def _check_both(visual_frontend: object | None, fusion: object | None) -> None:
 class NormalisedFusion(Fusion):
     """A fusion whose contribution is normalised before it is weighed, and zero before training.
 
-        audio + r^e linear(norm(delta(audio, video)))
+        audio + r^e g linear(norm(delta(audio, video)))
 
-    A normalisation after the weight would bring back to full strength what the weight has reduced.
+    A normalisation after the weights r^e and g, which are those of the fusion, would bring back to full strength what
+    they have reduced.
 
     Arguments
     ---------
@@ -214,8 +215,7 @@ class NormalisedFusion(Fusion):
 
     def __init__(self, fusion: Fusion) -> None:
         super().__init__(fusion.audio_dim, fusion.video_dim)
-        self.fusion, self.reliability_exponent = fusion, fusion.reliability_exponent
-        self.causal, self.complexity = fusion.causal, fusion.complexity
+        self.fusion, self.causal, self.complexity = fusion, fusion.causal, fusion.complexity
         self.norm = nn.LayerNorm(fusion.audio_dim, elementwise_affine=False)
         self.out = nn.Linear(fusion.audio_dim, fusion.audio_dim, bias=False)
         nn.init.zeros_(self.out.weight)
@@ -223,6 +223,12 @@ class NormalisedFusion(Fusion):
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         delta, reliability = self.fusion.delta(audio, video, valid)
         return self.out(self.norm(delta)), reliability
+
+    def feature_weight(self, audio: torch.Tensor, video: torch.Tensor) -> torch.Tensor | None:
+        return self.fusion.feature_weight(audio, video)
+
+    def weight(self, reliability: torch.Tensor) -> torch.Tensor:
+        return self.fusion.weight(reliability)
 
     def calibrate(self, scale: float, shift: float) -> None:
         self.fusion.calibrate(scale, shift)

@@ -10,6 +10,7 @@ import torch
 from avse import plugins
 from avse.compatibility import weight_name
 from avse.conformance import example_batch, seeded
+from avse.conformance.modules import perturb
 from avse.contracts.system import System
 from avse.errors import AvseError
 from avse.fusion.film import FiLM
@@ -102,6 +103,44 @@ def test_the_video_is_weighed_by_the_reliability_to_its_exponent() -> None:
     delta, _ = fusion.delta(audio, video, valid)
     torch.testing.assert_close(fused, audio + fusion.weight(reliability)[..., None] * delta)
     torch.testing.assert_close(fusion.weight(reliability), reliability**3.5)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 3.5])
+def test_what_a_network_that_normalises_adds_is_weighed_after_the_normalisation(exponent: float) -> None:
+    """As the video enters a diffusion prior: audio + r^e g linear(norm(delta)), term by term."""
+    arguments = {"fusion": partial(ReliabilityAttention, heads=2), "visual_frontend": Motion(grid=2)}
+    prior = _network("prior", "av_diffusion", **arguments).double()
+    perturb(prior)
+    place = next(iter(prior.video_input.fusions.values()))
+    place.fusion.reliability_exponent = exponent
+    generator = torch.Generator().manual_seed(0)
+    audio, video = (torch.randn(2, 9, dim, generator=generator).double() for dim in (32, 18))
+    valid = torch.arange(9).expand(2, 9) != 4
+    fused, reliability = place(audio, video, valid)
+    delta = place.fusion.delta(audio, video * valid[..., None], valid)[0]
+    centred = delta - delta.mean(dim=2, keepdim=True)
+    normed = centred / (centred.square().mean(dim=2, keepdim=True) + 1e-5).sqrt()
+    expected = reliability[..., None] ** exponent * (normed @ place.out.weight.T)
+    torch.testing.assert_close(fused - audio, expected)
+    assert float(expected.detach().abs().mean()) > 0.05
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_gate_of_features_scales_what_is_added(normalised: bool) -> None:
+    with seeded(3):
+        arguments = {"audio_dim": 8, "fft_size": 640, "hop": 320, "normalised": normalised}
+        [fusion] = VideoInput(Motion(grid=2), plugins.get("fusion", "gated"), **arguments).fusions.values()
+        fusion = fusion.double()
+        perturb(fusion)
+        audio, video = torch.randn(2, 9, 8).double(), torch.randn(2, 9, 18).double()
+    valid, inner = torch.ones(2, 9, dtype=torch.bool), getattr(fusion, "fusion", fusion)
+    torch.nn.init.zeros_(inner.gate.weight)
+    added = []
+    for share in (0.8, 0.008):
+        torch.nn.init.constant_(inner.gate.bias, float(torch.logit(torch.tensor(share, dtype=torch.float64))))
+        added.append(fusion(audio, video, valid)[0] - audio)
+    torch.testing.assert_close(added[0], 100 * added[1])
+    assert float(added[0].detach().abs().mean()) > 0.05
 
 
 @pytest.mark.parametrize(

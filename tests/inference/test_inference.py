@@ -286,6 +286,7 @@ def test_mistakes_are_said() -> None:
         (lambda: MAP(prior, noise, steps=0), "steps must be at least 1"),
         (lambda: MAP(prior, noise, gain_prior=(0.5, 1.0)), "gain_prior is a shape"),
         (lambda: VEM(prior, noise, tolerance=-1.0), "tolerance must not be negative"),
+        (lambda: VEM(prior, noise, encoder="clean"), "encoder must be one of amortised, published"),
         (lambda: VEM(prior, noise, chunk_seconds=0.0), "chunk_seconds above 0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -132,14 +132,15 @@ class Told(VAE):
         return super().encode_noisy(power, variance, context)
 
 
+@pytest.mark.parametrize("encoder", ["amortised", "published"])
 @pytest.mark.parametrize("layers", [0, 2])
-def test_inference_asks_the_encoder_that_knows_noise_where_there_is_one(layers):
+def test_inference_asks_the_encoder_that_knows_noise_where_there_is_one(layers, encoder):
     torch.manual_seed(0)
     prior = Told(latent_dim=2, hidden_dim=8, fft_size=FFT, noisy_encoder_layers=layers)
     prior.asked = []
-    inference: LatentInference = VEM(prior, NMF(rank=2), iterations=3)
+    inference: LatentInference = VEM(prior, NMF(rank=2), iterations=3, encoder=encoder)
     estimate = inference(batch_of(range(1)))
-    assert set(prior.asked) == ({"encode_noisy"} if layers else {"encode"})
+    assert set(prior.asked) == ({"encode_noisy"} if layers and encoder == "amortised" else {"encode"})
     prior.asked.clear()
     inference(batch_of(range(1)), previous=estimate)
     assert prior.asked[0] == "encode"  # of the voice that was given

@@ -25,13 +25,15 @@ def plot_learning_curve(summary: Mapping[str, Any], corpus: str = "all") -> Figu
     One line joins runs on fewer speakers (their number stands beside each point), one those on fewer clips of all
     speakers. Front-ends with another number of parameters are points of their own.
     """
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
     runs = {name: run for name, run in summary["runs"].items() if run["minutes"]}
     everyone, smallest = (pick(run["speakers"] for run in runs.values()) for pick in (max, min))
     size = next(run["parameters"] for run in runs.values() if run["speakers"] == smallest)
     of_size = [run for run in runs.values() if run["parameters"] == size]
     whole = max(of_size, key=lambda run: (run["speakers"], run["minutes"]))
     lines = {
-        "fewer speakers": [run for run in of_size if run["speakers"] < everyone] + [whole],
+        f"fewer than {everyone} speakers": [run for run in of_size if run["speakers"] < everyone] + [whole],
         f"fewer clips of {everyone} speakers": [run for run in of_size if run["speakers"] == everyone],
     }
     lines |= {name: [run] for name, run in runs.items() if run["parameters"] != size}
@@ -48,14 +50,15 @@ def plot_learning_curve(summary: Mapping[str, Any], corpus: str = "all") -> Figu
             means = [one["mean"] for one in found]
             reach = [[abs(one["mean"] - (one[end] or one["mean"])) for one in found] for end in ("low", "high")]
             style: Any = {"marker": "osD^v"[index % 5], "markersize": 4, "capsize": 2, "elinewidth": 0.7}
-            shifted = [value * 1.03 ** (index - 1) for value in minutes]  # so that intervals do not hide each other
+            shifted = [value * 1.04 ** (index - 1) for value in minutes]  # so that intervals do not hide each other
             axes.errorbar(shifted, means, yerr=reach, label=label, color=colour_of(index), **style)
-            for place, run in enumerate(members if index == 0 else []):
+            for place, run in enumerate(members[:-1] if index == 0 else []):
                 axes.annotate(
                     str(run["speakers"]), (shifted[place], means[place]), (4, -11), textcoords="offset points"
                 )
         axes.set_xscale("log")
-        axes.set_xticks(ticks := sorted({run["minutes"] for run in runs.values()}), [f"{one:.0f}" for one in ticks])
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.minorticks_off()
         axes.set_title(title)
         axes.set_xlabel("minutes of training video")

@@ -22,6 +22,7 @@ from avse.signal.markov import MarkovChain
 from avse.signal.random import clip_generators
 from avse.signal.stft import length_mask, pool_to_video_frames
 
+ENCODERS = ("amortised", "published")
 _PATIENCE = 3  # iterations in a row with hardly a change, after which a clip stops
 # Values of a tensor of the E-step up to which more clips at once are faster; beyond, they leave the processor's cache.
 _CACHED = 2**19
@@ -160,6 +161,11 @@ class LatentInference(Inference):
     transition_weight : float or None
         How the choice goes on from frame to frame is learned on each clip. What was known before, of the prior or the
         gate, counts like this number of frames. None: it is not learned.
+    encoder : str
+        What finds q(z), wherever an encoder is asked. `amortised`: the prior's noisy-speech encoder, which learned from
+        speech in simulated noise, given the noisy audio and the noise variance; of a prior that has none, its encoder
+        of clean speech, given the geometric-mean power of speech. `published`: the encoder of clean speech, given
+        E |s|^2.
 
     Attributes
     ----------
@@ -188,8 +194,11 @@ class LatentInference(Inference):
         gate: str = "none",
         temperature: float = 1.0,
         transition_weight: float | None = 20.0,
+        encoder: str = "amortised",
     ) -> None:
         super().__init__(prior, noise_model, iterations)
+        if encoder not in ENCODERS:
+            raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}, got {encoder!r}.")
         model_selection.check_gate(gate)
         if temperature <= 0 or (transition_weight is not None and transition_weight <= 0):
             raise ValueError(
@@ -206,7 +215,7 @@ class LatentInference(Inference):
             )
         self.m_steps, self.warm_start, self.gain_prior = m_steps, warm_start, gain_prior
         self.tolerance, self.seed, self.gate, self.temperature = tolerance, seed, gate, temperature
-        self.transition_weight = transition_weight
+        self.transition_weight, self.encoder = transition_weight, encoder
         self.chunk_frames = max(1, round(chunk_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * (
             SAMPLES_PER_FRAME // prior.hop
         )
@@ -298,7 +307,7 @@ class LatentInference(Inference):
 
     def begin_speaker(self, state: EmState) -> EmState:
         """Where the E-steps of a speaker begin: `begin` of the only model, or of each of those that compete."""
-        begin = partial(steps.e_step, step=self.begin, encodes=True)
+        begin = partial(steps.e_step, step=self.begin, encoder=self.encoder)
         return steps.in_chunks(state, begin, self.chunk_frames)
 
     def iteration(
@@ -369,7 +378,9 @@ class LatentInference(Inference):
     def _e_step(self, state: EmState, step: Callable[[EmState], EmState], encodes: bool) -> EmState:
         """An E-step of the only model; or of all models that compete, the choice, and what they say together."""
         due = bool(state.models) and model_selection.is_due(state.rounds + 1)
-        e_step = partial(steps.e_step, step=step, encodes=encodes, evidence=self.evidence if due else None)
+        e_step = partial(steps.e_step, step=step, encoder=self.encoder if encodes else None)
+        if due:
+            e_step = partial(e_step, evidence=self.evidence)
         state = steps.in_chunks(state, e_step, self.chunk_frames)
         if not state.models:
             return state

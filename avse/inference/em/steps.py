@@ -83,15 +83,15 @@ def speech_power(state: EmState) -> torch.Tensor:
 def e_step(
     state: EmState,
     step: Callable[[EmState], EmState],
-    encodes: bool,
+    encoder: str | None,
     evidence: Callable[[EmState, EmState], torch.Tensor] | None = None,
 ) -> EmState:
     """E-step of the only model, or of all models that compete.
 
-    With `encodes` the encoder runs before, for a step that reads `posterior`. With `evidence`, a function of the state
-    and that of a model, the evidence of all models is left.
+    With `encoder` it runs before, as `encode` describes, for a step that reads `posterior`. With `evidence`, a function
+    of the state and that of a model, the evidence of all models is left.
     """
-    state = each_model(encode(state) if encodes else state, step)
+    state = each_model(encode(state, encoder) if encoder else state, step)
     return state if evidence is None else with_evidence(state, evidence)
 
 
@@ -106,13 +106,15 @@ def each_model(state: EmState, step: Callable[[EmState], EmState]) -> EmState:
     return replace(state, models=tuple(models))
 
 
-def encode(state: EmState) -> EmState:
+def encode(state: EmState, encoder: str = "amortised") -> EmState:
     """Leave `posterior` of each model: what its encoder makes of speech as it is known so far.
 
-    A prior that encodes noisy speech reads the noisy audio and the noise variance. Others read the power of speech:
-    that of an earlier estimate or of the noisy audio before any E-step, its geometric mean under the posterior of
-    speech after one. Gains are divided out, as the encoder knows speech without them.
+    `amortised`: a prior that encodes noisy speech reads the noisy audio and the noise variance. Others read the power
+    of speech: that of an earlier estimate or of the noisy audio before any E-step, its geometric mean under the
+    posterior of speech after one. `published`: the encoder of clean speech reads that power in each case, and after an
+    E-step E |s|^2. Gains are divided out, as the encoder knows speech without them.
     """
+    amortised = encoder == "amortised"
     gain = state.gain.clamp(min=LEAST_GAIN)
     power: torch.Tensor | None = None
     posteriors: dict[tuple[int, int], Gaussian] = {}
@@ -123,11 +125,11 @@ def encode(state: EmState) -> EmState:
         shared = (id(prior.encoding_prior), id(context))
         if shared in posteriors:
             return replace(each, posterior=posteriors[shared])
-        if prior.encodes_noisy and (state.speech_variance is not None or state.previous is None):
+        if amortised and prior.encodes_noisy and (state.speech_variance is not None or state.previous is None):
             noise = interference_plus_noise(state)[:, 0]
             posterior = prior.encode_noisy(state.power / gain, noise / gain, context)
         else:
-            if power is None and state.speech_variance is not None:
+            if power is None and amortised and state.speech_variance is not None:
                 noise = interference_plus_noise(state)
                 first = mixture(state, state.speech_variance[:, :1])
                 power = geometric_mean_power(first, state.power[:, None], noise) / gain[:, None]

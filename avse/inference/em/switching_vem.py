@@ -36,6 +36,7 @@ class SwitchingVEM(LatentInference):
         What the models have to explain: the `noisy` audio, as above; or the `speech` as it is estimated, with
         E log p(s_n | z_n, k) in place of log p(x_n | z_n, k), as published. Where noise covers speech, its estimate is
         what the model says that was chosen last, and so keeps it chosen; with the noisy audio that does not happen.
+        The paper's method has `speech` and the `encoder` `published`.
     common :
         Further arguments: see `LatentInference`. With all bins counted (`temperature` 1 / bins), the choice is made
         after one iteration and for good.

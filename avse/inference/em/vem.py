@@ -12,10 +12,14 @@ from avse.plugins import register
 
 @register("inference", "vem")
 class VEM(LatentInference):
-    """Variational EM: q(z) is the encoder's, given the expected power of speech, and q(s) is closed form.
+    """Variational EM: q(z) is an encoder's, and q(s) is closed form.
 
-    One pass of encoder and decoder an iteration, no gradient and no random draw: the fastest of all. As the encoder was
-    trained for clean speech, not for this bound, the objective need not fall at every iteration.
+    With `encoder` `published` this is the paper's: the encoder of clean speech is asked at every iteration, given the
+    expected power of speech, E |s|^2. The default, `amortised`, is not: at every iteration it asks the prior's
+    noisy-speech encoder, q(z | x, V, v), which learned from speech in simulated noise; see `LatentInference`.
+
+    One pass of encoder and decoder an iteration, no gradient and no random draw: the fastest of all. As neither encoder
+    was trained for this bound, the objective need not fall at every iteration.
 
     Example
     -------
