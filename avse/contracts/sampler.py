@@ -33,6 +33,8 @@ class Sampler(Plugin):
         Whether moves draw at random. False: only the state at time 1 is random.
     evaluations : int
         How often a step asks for the expected speech.
+    leaves : bool
+        Whether a move needs no more of the following time than its distance, so that it may lead beyond the first time.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class Sampler(Plugin):
 
     stochastic: bool = True
     evaluations: int = 1
+    leaves: bool = False
 
     def __init__(self, steps: int = 30) -> None:
         if steps < 1:

@@ -29,6 +29,7 @@ class PredictorCorrector(Sampler):
     """
 
     paper = "Song et al., Score-based generative modeling through stochastic differential equations, 2021"
+    leaves = True
 
     def __init__(self, steps: int = 30, snr: float = 0.5) -> None:
         super().__init__(steps)

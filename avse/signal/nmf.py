@@ -6,6 +6,7 @@ import torch
 
 _TINY = 1e-20  # keeps ratios and their gradients finite where nothing was observed
 _FLOOR = 1e-12
+_LEAST = 1e-10  # of the factors and the variance in `alternate`
 
 
 def multiply(
@@ -54,6 +55,46 @@ def multiply(
     weights = gains / ratio
     spectra = spectra * update_ratio(weights.mT @ numerator, updated.mT @ denominator, exponent)
     return normalise(updated, spectra.clamp(min=_FLOOR))
+
+
+def alternate(
+    gains: torch.Tensor, spectra: torch.Tensor, power: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One multiplicative update of exponent one: of the spectra, then of the gains under the variance with new spectra.
+
+    It is that of the published diffusion samplers. It mostly lowers the objective, faster than `multiply` does.
+
+    Arguments
+    ---------
+    gains : tensor, shape (batch, frames, rank)
+    spectra : tensor, shape (batch, rank, bins)
+    power : tensor, shape (batch, frames, bins)
+        E |n|^2 of the noise, which the variance `gains @ spectra` is fitted to.
+    mask : tensor, shape (batch, frames), bool
+        False beyond each clip's end.
+
+    Returns
+    -------
+    gains, spectra : tensor
+        The spectra sum to one over bins; the gains hold their level.
+
+    Example
+    -------
+    >>> power, mask = torch.rand(1, 20, 9), torch.ones(1, 20, dtype=torch.bool)
+    >>> gains, spectra = alternate(torch.rand(1, 20, 2), torch.rand(1, 2, 9), power, mask)
+    >>> gains.shape, spectra.shape
+    (torch.Size([1, 20, 2]), torch.Size([1, 2, 9]))
+    """
+
+    def weights() -> tuple[torch.Tensor, torch.Tensor]:
+        weight = mask[..., None] / (gains @ spectra).clamp(min=_LEAST)
+        return power * weight.square(), weight
+
+    numerator, denominator = weights()
+    spectra = (spectra * update_ratio(gains.mT @ numerator, gains.mT @ denominator, 1.0)).clamp(min=_LEAST)
+    numerator, denominator = weights()
+    gains = (gains * update_ratio(numerator @ spectra.mT, denominator @ spectra.mT, 1.0)).clamp(min=_LEAST)
+    return normalise(gains, spectra)
 
 
 def update_ratio(numerator: torch.Tensor, denominator: torch.Tensor, exponent: float = 0.5) -> torch.Tensor:

@@ -21,7 +21,7 @@ GAINS = {"inference.gain_prior": [1.0, 1.0]}
 DRAWS: dict[str, dict[str, Any]] = {
     "udiffse": {},
     "udiffse_plus": {},
-    "posterior_sampling_noise_latent": {},
+    "posterior_sampling_noise_latent": {"inference.limited_guidance": True},  # three moves are long ones
     "posterior_sampling_lambda_free": {},
     "posterior_sampling_moments": {"inference.chains": 2},
 }

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from avse.contracts.noise_model import NoiseModel
-from avse.contracts.prior import Context, Gaussian, LatentPrior
+from avse.contracts.prior import Context, Gaussian, LatentPrior, ScorePrior
 from avse.contracts.types import Batch, Clip
 from avse.inference.em.state import EmState, SpeechModel
 from avse.signal.random import clip_generators
@@ -73,15 +73,51 @@ class DynamicalToy(ToyPrior):
         return Gaussian(0.9 * before, log_variance)
 
 
-class FixedNoise(NoiseModel):
-    """White noise of a known variance, which no update changes."""
+class GaussianPrior(ScorePrior):
+    """Speech of a known variance in each bin; blocks of samples are bins, so that sound and domain are one."""
 
-    def __init__(self, variance: float = 1e-3) -> None:
+    def __init__(self, power: torch.Tensor, sde) -> None:
+        super().__init__(fft_size=BLOCK - 2, hop=BLOCK)
+        self.power, self.sde = power, sde
+
+    def analyse(self, audio):
+        return torch.view_as_complex(audio.unflatten(1, (-1, BLOCK // 2, 2)).contiguous())
+
+    def synthesise(self, spectrum, samples):
+        return torch.view_as_real(spectrum).flatten(1)[:, :samples]
+
+    def context(self, batch):
+        mask = length_mask(batch.lengths // BLOCK, batch.noisy.shape[1] // BLOCK)
+        return Context(mask, torch.zeros_like(mask))
+
+    def marginal(self, time):
+        return self.sde.marginal(time)
+
+    def drift_and_diffusion(self, state, time):
+        decay, diffusion = self.sde.coefficients(time)
+        return -decay[:, None, None] * state, diffusion
+
+    def score(self, state, time, context):
+        scale, std = (value[:, None, None] for value in self.marginal(time))
+        return -state / (scale.square() * self.power + std.square())
+
+    def speech_given(self, state, time, context):
+        mean, flat = super().speech_given(state, time, context)
+        return mean, self.power * flat / (self.power + flat)
+
+    def loss(self, batch):
+        raise NotImplementedError
+
+
+class FixedNoise(NoiseModel):
+    """Noise of a known variance, a number or one for each bin, which no update changes."""
+
+    def __init__(self, variance: float | torch.Tensor = 1e-3) -> None:
         super().__init__()
-        self.value = variance
+        self.value = torch.as_tensor(variance)
 
     def initial_state(self, power, mask, scene=None):
-        return {"variance": torch.full_like(power, self.value)}
+        return {"variance": self.value.to(power).expand(power.shape)}
 
     def variance(self, state):
         return state["variance"]

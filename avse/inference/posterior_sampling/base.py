@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -33,10 +33,16 @@ class Draw:
         V of the noise, in that domain.
     noise : callable
         Draws white complex noise of the state's shape, each row from a generator of its own.
+    asked : tensor, shape (rows, frames, bins), complex
+        The last state that the prior was asked about.
     speech, speech_variance : tensor, shape (rows, frames, bins)
-        Mean and variance of speech given the last state that the prior was asked about.
+        Mean and variance of speech given that state.
+    power : tensor, shape (rows, frames, bins)
+        E |n|^2, where a subclass measures it while it guides.
     pass_number, move : int
         Number of the pass and of the move within it, from 0.
+    quiet : bool
+        Whether the move adds no noise.
     time, following : tensor, shape (rows,)
         Before and after the move.
     """
@@ -44,10 +50,13 @@ class Draw:
     noisy: torch.Tensor
     variance: torch.Tensor
     noise: Callable[[], torch.Tensor]
+    asked: torch.Tensor
     speech: torch.Tensor
     speech_variance: torch.Tensor
+    power: torch.Tensor = field(default_factory=torch.Tensor)
     pass_number: int = 0
     move: int = 0
+    quiet: bool = False
     time: torch.Tensor = field(default_factory=torch.Tensor)
     following: torch.Tensor = field(default_factory=torch.Tensor)
 
@@ -62,9 +71,10 @@ class PosteriorSampling(Inference):
     the rest: level, chains, passes, the updates of the noise, the estimate and its averages. Each chain is a draw of
     its own; the noise is fitted to all chains of a clip, and the estimate of speech is their mean.
 
-    In the published methods s, x and n are *compressed* spectra, a (complex) root of the transform: the noise model is
-    then fitted to powers of compressed noise, and that compressed speech and noise add up is an approximation, good
-    where one of the two is much louder. A subclass with `linear` true adds them in the transform itself.
+    In the published methods (`PublishedSampling`) s, x and n are *compressed* spectra, a (complex) root of the
+    transform: the noise model is then fitted to powers of compressed noise, and that compressed speech and noise add up
+    is an approximation, good where one of the two is much louder. A subclass with `linear` true adds them in the
+    transform itself.
 
     An iteration is one move, so that an inference can be stopped after any; before the last move the estimate is what
     the prior, and the subclass, expect of speech at that time. The random numbers of a clip depend on `seed` and its
@@ -96,8 +106,15 @@ class PosteriorSampling(Inference):
     ----------
     linear : bool
         Whether speech and noise are added in the transform itself.
+    leaves : bool
+        Whether the last move leaves the first time of the equation: it adds no noise, and its state is the estimate.
+        False: the estimate is the speech that is expected at the first time, for one more evaluation.
+    averages_states : bool
+        Whether the mean over chains is taken in the prior's domain; false: of the audio.
     fit_every : int
-        The noise is fitted after every so many moves; 0: at the end of a pass.
+        The noise is fitted after the first of every so many moves; 0: at the end of a pass.
+    fits_start : bool
+        Whether the noise is also fitted before the first move, to the noisy audio less the state.
     default_sampler : (str, int)
         Name and steps.
 
@@ -110,7 +127,10 @@ class PosteriorSampling(Inference):
     accepts = (ScorePrior,)
     prior: ScorePrior
     linear: ClassVar[bool] = False
-    fit_every: ClassVar[int] = 1
+    leaves: bool = False
+    averages_states: ClassVar[bool] = False
+    fit_every: int = 1
+    fits_start: bool = False
     default_sampler: ClassVar[tuple[str, int]] = ("predictor_corrector", 30)
 
     def __init__(
@@ -152,7 +172,26 @@ class PosteriorSampling(Inference):
     def evaluations(self) -> int:
         """How often a whole run asks the network about each draw of a clip with video."""
         by_state = self.prior.evaluations + (self.gate != "none")
-        return (self.iterations * self.sampler.evaluations + self.passes) * by_state
+        return (self.iterations * self.sampler.evaluations + self.passes * (not self.leaves)) * by_state
+
+    def trajectory(self, like: torch.Tensor) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+        """Time and following time of each move of a pass; see `Sampler.trajectory`."""
+        return self.sampler.trajectory(self.prior.sde, like)
+
+    def first_state(self, start: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The state at time 1, from the noisy audio in the prior's domain and white noise, (rows, frames, bins)."""
+        scale, std = (value[:, None, None] for value in self.prior.marginal(start.real.new_ones(len(start))))
+        return scale * start + std * noise
+
+    def first_noise(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None) -> State:
+        """What the fit of the noise begins from; see `NoiseModel.initial_state`."""
+        if self.quantile:
+            power = floor_over_frames(power, mask, self.quantile) * mask[..., None]
+        return self.noise_model.initial_state(power, mask, scene)
+
+    def fit_noise(self, state: State, power: torch.Tensor, mask: torch.Tensor) -> State:
+        """One update of the noise; see `NoiseModel.update_from_power`."""
+        return self.noise_model.update_from_power(state, power, mask)
 
     def expect(self, draw: Draw, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and variance of speech given the state and, in a subclass that changes them, the noisy audio.
@@ -166,7 +205,7 @@ class PosteriorSampling(Inference):
 
         The mean and the result are complex, of shape (rows, frames, bins); `std` has the shape (rows, 1, 1).
         """
-        return mean + std * draw.noise() if self.sampler.stochastic else mean
+        return mean + std * draw.noise() if self.sampler.stochastic and not draw.quiet else mean
 
     def speech_moments(self, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and variance of speech in the prior's domain, as those in the domain in which noise is added to it.
@@ -194,7 +233,7 @@ class PosteriorSampling(Inference):
         for number in range(self.passes):
             with no_gradient(batch):
                 state.begin(number)
-            for move, (now, following) in enumerate(self.sampler.trajectory(self.prior.sde, state.value)):
+            for move, (now, following) in enumerate(self.trajectory(state.value)):
                 with no_gradient(batch):
                     state.step(move, now, following)
                 yield state
@@ -263,10 +302,7 @@ class _SamplingState:
         mask = context.mask
         start = prior.analyse(noisy * scale) * mask[..., None]
         spectrum = inference.speech_moments(start, torch.zeros_like(start.real))[0]
-        power = spectrum.abs().square()
-        if inference.quantile:
-            power = floor_over_frames(power, mask, inference.quantile) * mask[..., None]
-        noise_state = inference.noise_model.initial_state(power, mask, batch.scene)
+        noise_state = inference.first_noise(spectrum.abs().square(), mask, batch.scene)
         repeat = lambda tensor: tensor.repeat_interleave(chains, dim=0)
         generators = clip_generators(mask, inference.seed, chains)
         context, start = context.map(repeat), repeat(start)
@@ -274,6 +310,7 @@ class _SamplingState:
             noisy=repeat(spectrum),
             variance=repeat(inference.noise_model.variance(noise_state)),
             noise=lambda: complex_noise(start, context.mask, generators),
+            asked=start,
             speech=start,
             speech_variance=torch.zeros_like(start.real),
         )
@@ -283,9 +320,10 @@ class _SamplingState:
 
     def begin(self, number: int) -> None:
         """Start a pass from the noisy audio, with the noise of a state at time 1."""
-        scale, std = self.inference.prior.marginal(self.start.real.new_ones(len(self.start)))
-        self.value = scale[:, None, None] * self.start + std[:, None, None] * self.draw.noise()
+        self.value = self.inference.first_state(self.start, self.draw.noise())
         self.memory, self.draw.pass_number = {}, number
+        if self.inference.fits_start:
+            self._fit_noise((self.draw.noisy - self.value).abs().square())
 
     def expected(self, value: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
         """E[s | state], which the sampler moves towards; kept for the update of the noise."""
@@ -293,6 +331,7 @@ class _SamplingState:
         if self.gate is not None:
             without = self.inference.prior.speech_given(value, now, self.context.without_video())
             mean, variance = self.gate.average((mean, variance), without, self._log_likelihood, self.context)
+        self.draw.asked = value
         self.draw.speech, self.draw.speech_variance = self.inference.expect(self.draw, mean, variance)
         return self.draw.speech
 
@@ -307,22 +346,24 @@ class _SamplingState:
         """One move, and the update of the noise where it is due."""
         inference, draw = self.inference, self.draw
         sampler, sde = inference.sampler, inference.prior.sde
-        draw.move, draw.time, draw.following = move, now, following
+        last = move + 1 == sampler.steps
+        draw.move, draw.time, draw.following, draw.quiet = move, now, following, last and inference.leaves
         self.value = sampler.correct(self.value, now, self.expected, sde, draw.noise)
         mean, std = sampler.move(self.value, now, following, self.expected, sde, self.memory)
         self.value = inference.guide(draw, mean, std[:, None, None])
-        last = move + 1 == sampler.steps
-        if last:
+        if draw.quiet:
+            draw.speech = self.value
+        elif last:
             self.expected(self.value, following)
-        if last if not inference.fit_every else (move + 1) % inference.fit_every == 0:
-            self._fit_noise()
+        if last if not inference.fit_every else move % inference.fit_every == 0:
+            self._fit_noise(inference.noise_power(draw))
         self.trace.append(self._objective())
 
-    def _fit_noise(self) -> None:
+    def _fit_noise(self, power: torch.Tensor) -> None:
         inference, mask = self.inference, self.context.mask[:: self.inference.chains]
-        power = _mean_of_chains(inference.noise_power(self.draw), inference.chains) * mask[..., None]
+        power = _mean_of_chains(power, inference.chains) * mask[..., None]
         for _ in range(inference.m_steps):
-            self.noise_state = inference.noise_model.update_from_power(self.noise_state, power, mask)
+            self.noise_state = inference.fit_noise(self.noise_state, power, mask)
         self.draw.variance = inference.noise_model.variance(self.noise_state).repeat_interleave(inference.chains, dim=0)
 
     def _objective(self) -> float:
@@ -338,11 +379,15 @@ class _SamplingState:
         prior = inference.prior
         with no_gradient(batch):
             samples, noisy = batch.noisy.shape[1], batch.noisy.clone()
-            speech = prior.synthesise(self.draw.speech, samples)
+            spectrum, chains = self.draw.speech, inference.chains
+            if inference.averages_states:
+                spectrum, chains = _mean_of_chains(spectrum, chains), 1
+            speech = prior.synthesise(spectrum, samples)
             if inference.wiener:
-                speech = self._filtered(speech)
-            speech = _mean_of_chains(speech, inference.chains) / self.scale * length_mask(batch.lengths, samples)
-            reliability = prior.reliability(self.value, self.draw.following, self.context)
+                speech = self._filtered(speech, chains)
+            speech = _mean_of_chains(speech, chains) / self.scale * length_mask(batch.lengths, samples)
+            time = self.draw.following.clamp(min=prior.sde.first_time)
+            reliability = prior.reliability(self.value, time, self.context)
             if self.gate is not None:
                 reliability = reliability * self.gate.responsibility
             reliability = pool_to_video_frames(
@@ -350,36 +395,13 @@ class _SamplingState:
             )
             return Estimate(speech, noisy - speech, reliability, batch.lengths, trace=list(self.trace))
 
-    def _filtered(self, speech: torch.Tensor) -> torch.Tensor:
+    def _filtered(self, speech: torch.Tensor, chains: int) -> torch.Tensor:
         prior = self.inference.prior
-        noisy = (self.batch.noisy * self.scale).repeat_interleave(self.inference.chains, dim=0)
+        noisy = (self.batch.noisy * self.scale).repeat_interleave(chains, dim=0)
         whole, drawn = (stft(audio, prior.fft_size, prior.hop) for audio in (noisy, speech))
         power = drawn.abs().square()
         gain = power / (power + (whole - drawn).abs().square()).clamp(min=1e-20)
         return istft(gain * whole, prior.fft_size, prior.hop, speech.shape[1])
-
-
-def guidance_step(
-    state: torch.Tensor,
-    draw: Draw,
-    prior: ScorePrior,
-    weight: float,
-    *,
-    noise: torch.Tensor | float = 0.0,
-    variance: torch.Tensor | float,
-) -> torch.Tensor:
-    """A state moved along the gradient of log p(x | state), as published, but never beyond the noisy audio.
-
-        s + weight g^2 dt (1 / scale) (x - noise - s / scale) / ((std / scale)^2 + variance)
-
-    The state, after the move, is complex, of shape (rows, frames, bins). `noise` is the expected noise, where it is
-    known, and `variance` that of the remaining noise.
-    """
-    scale, std = (value[:, None, None] for value in prior.marginal(draw.following))
-    diffusion = prior.sde.coefficients(draw.following)[1]
-    size = (diffusion.square() * (draw.time - draw.following))[:, None, None]
-    fraction = (weight * size / scale.square() / ((std / scale).square() + variance)).clamp(max=1.0)
-    return state + fraction * (scale * (draw.noisy - noise) - state)
 
 
 def _mean_of_chains(tensor: torch.Tensor, chains: int) -> torch.Tensor:
