@@ -17,6 +17,7 @@ from avse.evaluation.tables import in_unit, markdown, place, with_interval
 from avse.files import write_text
 
 ALL = "all"
+_PLACES = ("manifest", "model", "estimates")  # where a machine keeps them; their hashes say which they are
 _COLUMNS = {"with": "with video", "without": "without video", "difference": "gain by video"}
 
 
@@ -75,7 +76,8 @@ def corpora_markdown(summary: Mapping[str, Any]) -> str:
             for corpus, cell in table["corpora"].items()
         ]
         title = ", ".join(filter(None, [place(table["condition"].replace("_", " "), table["snr"]), about["name"]]))
-        heads = [_COLUMNS[name] for name in shown] if len(shown) > 1 else [about["name"]]
+        titles = _COLUMNS if about["higher_is_better"] else {**_COLUMNS, "difference": "difference"}
+        heads = [titles[name] for name in shown] if len(shown) > 1 else [about["name"]]
         parts.append(in_unit(f"{summary['system']}: {title}", about["unit"]) + "\n")
         parts.append(markdown(["corpus", "speakers", "mixtures", *heads], rows) + "\n")
     parts.append("Means with 95 % intervals of a bootstrap over speakers.\n")
@@ -124,7 +126,7 @@ def write_results(path: Path, summary: Mapping[str, Any], rows: Sequence[Row], m
     head = {
         "format": 1,
         "system": summary["system"],
-        "settings": {key: value for key, value in summary["settings"].items() if key != "manifest"},
+        "settings": {key: value for key, value in summary["settings"].items() if key not in _PLACES},
         "definitions": summary["definitions"],
         "metrics": {name: summary["metrics"][name]["definition"] for name in metrics if name in summary["metrics"]},
         "videos": shown,
