@@ -115,7 +115,10 @@ def _places(base: list[Row], other: list[Row], metric: str, seed: int) -> dict[s
     grid = {name: {snr: cell(condition=name, snr=snr) for snr in levels} for name, levels in snrs.items()}
     corpora = group_keys(row.get("dataset") for row in base)
     by_corpus = {
-        name: {snr: {one: cell(condition=name, snr=snr, dataset=one) for one in corpora} for snr in levels or [""]}
+        name: {
+            snr: {one: cell(condition=name, dataset=one, **({"snr": snr} if snr else {})) for one in corpora}
+            for snr in levels or [""]
+        }
         for name, levels in snrs.items()
         if len(corpora) > 1
     }

@@ -233,6 +233,7 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
                 shown
                 for name, whole in places_of(places)
                 for shown in [(name, whole), *((f"  {key}", one) for key, one in _corpora(places, name).items())]
+                if shown[1]["n"]
             ]
             for where, cell in [("overall", places["overall"]), *groups]:
                 style = ("", "green", "red")[verdict(cell, about["higher_is_better"])]
