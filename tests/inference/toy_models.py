@@ -114,7 +114,7 @@ class FixedNoise(NoiseModel):
 
     def __init__(self, variance: float | torch.Tensor = 1e-3) -> None:
         super().__init__()
-        self.value = torch.as_tensor(variance)
+        self.value = torch.as_tensor(variance, dtype=torch.float64)
 
     def initial_state(self, power, mask, scene=None):
         return {"variance": self.value.to(power).expand(power.shape)}
