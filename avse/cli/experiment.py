@@ -122,7 +122,9 @@ def _score(context: typer.Context, manifest: Path, output: Path, *, no_estimates
         typer.echo(separation_table([summary]))
     else:
         print_table(score_table(summary))
-    if any(len(table["corpora"]) > 1 or "difference" in table["corpora"]["all"] for table in summary["corpora"]):
+    if not several and any(
+        len(table["corpora"]) > 1 or "difference" in table["corpora"]["all"] for table in summary["corpora"]
+    ):
         typer.echo(corpora_markdown(summary))
     if sweep:
         print_table(robustness_table(summary))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from avse.errors import AvseError
+from avse.evaluation.corpora import video_gains
 from avse.evaluation.runner import read_scores
 from avse.evaluation.scoring import Row
 from avse.evaluation.statistics import LEVEL, RESAMPLES, bootstrap_means, drawn, wilcoxon_p
@@ -49,7 +50,8 @@ def compare(
         `baseline`, `labels`, `common` (utterances), and `metrics`: for each metric `differences[label]["overall"]` and
         `["by_condition_snr"][condition][snr]`, each with `mean`, `low`, `high` (bootstrap over speakers), `n`,
         `groups`, and `p` (Wilcoxon signed-rank test on the mean difference of each speaker); where there are several
-        corpora also `["by_corpus"][condition][snr][corpus]`.
+        corpora also `["by_corpus"][condition][snr][corpus]`. `video_gains` has what the video gains in each, where they
+        were evaluated `without_video` as well: see `avse.evaluation.corpora.video_gains`.
 
     Raises
     ------
@@ -79,6 +81,7 @@ def compare(
         "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "seed": seed, "resampled": "speakers"},
         "test": "two-sided Wilcoxon signed-rank (Pratt) on the mean difference of each speaker, not corrected",
     }
+    result["video_gains"] = video_gains(dict(zip(labels, summaries)))
     base = [tables[0][name] for name in ids]
     for metric in metrics:
         differences = {
@@ -112,7 +115,10 @@ def _places(base: list[Row], other: list[Row], metric: str, seed: int) -> dict[s
     grid = {name: {snr: cell(condition=name, snr=snr) for snr in levels} for name, levels in snrs.items()}
     corpora = group_keys(row.get("dataset") for row in base)
     by_corpus = {
-        name: {snr: {one: cell(condition=name, snr=snr, dataset=one) for one in corpora} for snr in levels or [""]}
+        name: {
+            snr: {one: cell(condition=name, dataset=one, **({"snr": snr} if snr else {})) for one in corpora}
+            for snr in levels or [""]
+        }
         for name, levels in snrs.items()
         if len(corpora) > 1
     }

@@ -17,6 +17,7 @@ from avse.evaluation.tables import in_unit, markdown, place, with_interval
 from avse.files import write_text
 
 ALL = "all"
+_PLACES = ("manifest", "model", "estimates")  # where a machine keeps them; their hashes say which they are
 _COLUMNS = {"with": "with video", "without": "without video", "difference": "gain by video"}
 
 
@@ -75,11 +76,36 @@ def corpora_markdown(summary: Mapping[str, Any]) -> str:
             for corpus, cell in table["corpora"].items()
         ]
         title = ", ".join(filter(None, [place(table["condition"].replace("_", " "), table["snr"]), about["name"]]))
-        heads = [_COLUMNS[name] for name in shown] if len(shown) > 1 else [about["name"]]
+        titles = _COLUMNS if about["higher_is_better"] else {**_COLUMNS, "difference": "difference"}
+        heads = [titles[name] for name in shown] if len(shown) > 1 else [about["name"]]
         parts.append(in_unit(f"{summary['system']}: {title}", about["unit"]) + "\n")
         parts.append(markdown(["corpus", "speakers", "mixtures", *heads], rows) + "\n")
     parts.append("Means with 95 % intervals of a bootstrap over speakers.\n")
     return "\n".join(parts)
+
+
+def video_gains(summaries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the video gains in several evaluations, by name, and the share of the first one's gain that each has.
+
+    Returns
+    -------
+    list of dict
+        For each condition, SNR and metric that all have with and without video: these, `gain` (means with intervals)
+        and `share` by name; shares are None where the first gains nothing.
+    """
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for name, summary in summaries.items():
+        for table in summary.get("corpora", ()):
+            if "difference" in table["corpora"][ALL]:
+                key = table["condition"], table["snr"], table["metric"]
+                found.setdefault(key, {})[name] = table["corpora"][ALL]["difference"]
+    gains = []
+    for (condition, snr, metric), by_name in found.items():
+        if len(by_name) == len(summaries):
+            first = by_name[next(iter(summaries))]["mean"]
+            share = {name: one["mean"] / first if first > 0 else None for name, one in by_name.items()}
+            gains.append({"condition": condition, "snr": snr, "metric": metric, "gain": by_name, "share": share})
+    return gains
 
 
 def write_results(path: Path, summary: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[str]) -> None:
@@ -100,7 +126,7 @@ def write_results(path: Path, summary: Mapping[str, Any], rows: Sequence[Row], m
     head = {
         "format": 1,
         "system": summary["system"],
-        "settings": {key: value for key, value in summary["settings"].items() if key != "manifest"},
+        "settings": {key: value for key, value in summary["settings"].items() if key not in _PLACES},
         "definitions": summary["definitions"],
         "metrics": {name: summary["metrics"][name]["definition"] for name in metrics if name in summary["metrics"]},
         "videos": shown,
@@ -138,7 +164,10 @@ def _cell(pairs: Sequence[tuple[Row, Row | None]], name: str, seed: int) -> dict
     seen = np.array([row[name] for row in rows], np.float64)
     blind = np.array([np.nan if other is None or other.get(name) is None else other[name] for _, other in pairs])
     intervals = bootstrap_means(np.stack([seen, blind, seen - blind], axis=1), drawn(rows), seed=seed)
-    cell: dict[str, Any] = {"speakers": len({row["speaker"] for row in rows} - {""}), "mixtures": len(rows)}
+    cell: dict[str, Any] = {
+        "speakers": len({row["speaker"] for row in rows} - {""}),
+        "mixtures": len({row["id"] for row in rows}),
+    }
     return cell | {key: asdict(one) for key, one in zip(_COLUMNS, intervals) if one.n}
 
 

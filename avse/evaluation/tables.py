@@ -233,6 +233,7 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
                 shown
                 for name, whole in places_of(places)
                 for shown in [(name, whole), *((f"  {key}", one) for key, one in _corpora(places, name).items())]
+                if shown[1]["n"]
             ]
             for where, cell in [("overall", places["overall"]), *groups]:
                 style = ("", "green", "red")[verdict(cell, about["higher_is_better"])]
@@ -247,6 +248,16 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
                     "-" if cell["p"] is None else "<0.001" if cell["p"] < 0.001 else f"{cell['p']:.3f}",
                     end_section=not groups or where == groups[-1][0],
                 )
+    for one in result.get("video_gains", ()):
+        about = result["metrics"].get(one["metric"])
+        if about is None:
+            continue
+        for label, gain in one["gain"].items():
+            share = one["share"][label]
+            kept = f" ({share:.0%})" if share is not None and label != result["baseline"] else ""
+            text = escape(with_interval(gain, about["unit"], sign=True, finer=1)) + kept
+            where = f"gain by video, {place(one['condition'], one['snr'])}"
+            table.add_row(header(about), label, where, str(gain["n"]), text, "")
     table.caption = (
         "p: two-sided Wilcoxon signed-rank test, not corrected for the number of rows\n"
         "intervals, p: over speakers; the training seed is not in them"

@@ -14,7 +14,7 @@ from fake_models import Watcher
 from avse.contracts.types import Clip
 from avse.data.rendering import read_mixtures
 from avse.errors import AvseError
-from avse.evaluation import compare, evaluate, read_scores
+from avse.evaluation import compare, comparison_table, evaluate, read_scores
 from avse.evaluation.conditions import items_of, sweep
 from avse.evaluation.corpora import corpora_markdown
 from avse.evaluation.studies.robustness import worst_cell
@@ -109,9 +109,14 @@ def test_what_video_gains_by_corpus_and_over_speakers(mixtures: Path, tmp_path: 
 
 def test_models_are_compared_by_corpus(mixtures: Path, tmp_path: Path) -> None:
     for name, width in (("one", 3), ("two", 5)):
-        asked = {"metrics": METRICS, "keep_estimates": False, "label": name}
+        asked = {"metrics": METRICS, "keep_estimates": False, "label": name, "without_video": True}
         evaluate(mixtures, tmp_path / name, model=Watcher(width), **asked)
-    found = compare([tmp_path / "one", tmp_path / "two"])["metrics"]["si_sdr"]["differences"]["two"]
+    result = compare([tmp_path / "one", tmp_path / "two"])
+    found = result["metrics"]["si_sdr"]["differences"]["two"]
+    [babble] = [one for one in result["video_gains"] if one["condition"] == "babble"]
+    gains = [babble["gain"][name]["mean"] for name in ("one", "two")]
+    assert babble["share"] == {"one": 1.0, "two": pytest.approx(gains[1] / gains[0])} and gains[0] > 0
+    assert "gain by video, babble, -5 dB" in " ".join(comparison_table(result).columns[2].cells)
     cells = found["by_corpus"]["babble"]["-5"]
     assert set(cells) == {"a", "b"} and cells["a"]["groups"] == 3
     assert np.mean([cells[one]["mean"] for one in "ab"]) == pytest.approx(
