@@ -100,6 +100,8 @@ ARGUMENTS = {
 }
 # Members of plugin classes, as plugins outside the package may still call them.
 MEMBERS = {"growth": "complexity", "recognise": "encode_noisy", "recognises": "encodes_noisy", "stand_ins": "fallbacks"}
+# Models that `avse` carried, and those that replace them.
+MODELS = {"avse-faces": "avse-small"}
 # By format of a model folder: names of weights that were written by it, as patterns, and what they are called since.
 WEIGHTS = {
     1: (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from avse.compatibility import weight_name
+from avse.compatibility import MODELS, warn, weight_name
 from avse.errors import AvseError
 from avse.files import atomic_path, write_json, write_text
 
@@ -86,6 +86,9 @@ def licence_of(description: Mapping[str, Any]) -> str:
 
 def find(name_or_folder: str | Path) -> Path:
     """The folder of a model that `avse` carries, or a folder itself."""
+    if (name := str(name_or_folder)) in MODELS and not Path(name).is_dir():
+        warn(f"The model {name}", MODELS[name])
+        name_or_folder = MODELS[name]
     for folder in (PRETRAINED / str(name_or_folder), Path(name_or_folder), Path(name_or_folder) / "model"):
         if (folder / DESCRIPTION).is_file():
             return folder

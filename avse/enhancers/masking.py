@@ -13,6 +13,7 @@ from avse.contracts.types import Batch, Estimate
 from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
 from avse.nnet.conformer import ConformerBlock
 from avse.nnet.video_input import VideoInput
+from avse.signal.levels import uncorrelated_gain
 from avse.signal.masks import apply_mask, compressed_features, levelled
 from avse.signal.stft import istft, length_mask, stft
 
@@ -126,6 +127,8 @@ class SpectralMasker(Enhancer):
         samples = batch.noisy.shape[1]
         speech = istft(torch.where(mask[..., None], masked, 0), self.fft_size, self.hop, samples)
         speech = speech * length_mask(batch.lengths, samples)
+        if not self.causal:  # a mask that lets everything through has saturated above one
+            speech = speech * uncorrelated_gain(speech, batch.noisy)
         reliability = self.video_input.by_video_frame(reliability, batch)
         speaking = None
         if self.speaking is not None:

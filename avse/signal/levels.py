@@ -73,3 +73,30 @@ def active_frames(speech: torch.Tensor, size: int) -> torch.Tensor:
     padded = torch.nn.functional.pad(speech, (0, -speech.shape[1] % size))
     power = padded.unflatten(1, (-1, size)).square().mean(dim=2)
     return power > power.amax(dim=1, keepdim=True) * 10 ** (-ACTIVE_DB / 10)
+
+
+def uncorrelated_gain(speech: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+    """The gain, at most one, at which the rest of the mixture is not negatively correlated with an estimate of speech.
+
+        min(1, <noisy, speech> / <speech, speech>)
+
+    Speech and noise are independent, so an estimate for which this is less than one is too loud.
+
+    Arguments
+    ---------
+    speech, noisy : tensor, shape (batch, samples)
+
+    Returns
+    -------
+    tensor, shape (batch, 1)
+        One for silence.
+
+    Example
+    -------
+    >>> noisy = torch.tensor([[1.0, -1.0, 2.0]])
+    >>> round(uncorrelated_gain(1.25 * noisy, noisy).item(), 3), uncorrelated_gain(0.5 * noisy, noisy).item()
+    (0.8, 1.0)
+    """
+    energy = speech.square().sum(dim=1, keepdim=True)
+    product = (speech * noisy).sum(dim=1, keepdim=True)
+    return torch.where(energy > 0, product / energy.clamp(min=1e-20), 1.0).clamp(min=0.0, max=1.0)

@@ -86,7 +86,7 @@ def test_without_valid_video_the_result_is_audio_only_bit_for_bit(folder: Path) 
     assert float(model.enhance(clip).reliability.max()) == 0.0
 
 
-@pytest.mark.parametrize("name", ["avse-small", "avse-faces", "av-vae", "av-separator", "av-diffusion-small"])
+@pytest.mark.parametrize("name", ["avse-small", "av-vae", "av-separator", "av-diffusion-small"])
 @pytest.mark.parametrize("severity", [1, 5])
 def test_a_null_picture_gives_what_no_picture_gives_bit_for_bit(name: str, severity: int) -> None:
     short = {"av-vae": {"inference.iterations": 2}, "av-diffusion-small": {"inference.sampler.steps": 2}}
@@ -147,7 +147,7 @@ def test_devices_that_are_not_there_are_refused_in_words(folder: Path) -> None:
             avse.load(folder, device=wrong)
 
 
-@pytest.mark.parametrize("name", ["avse-small", "avse-faces", "av-vae", "av-separator", "av-diffusion-small"])
+@pytest.mark.parametrize("name", ["avse-small", "av-vae", "av-separator", "av-diffusion-small"])
 def test_a_model_prints_in_a_few_lines_what_it_is(name: str) -> None:
     model = avse.load(name)
     lines = str(model).splitlines()
