@@ -12,6 +12,7 @@ import torch
 
 import avse
 from avse import model_folder, plugins
+from avse.compatibility import OldName
 from avse.contracts.types import Clip
 from avse.errors import AvseError
 from avse.model import Model
@@ -212,3 +213,24 @@ def test_a_recipe_that_names_anything_but_plugins_is_refused(folder: Path) -> No
     with pytest.raises(AvseError, match=r"os\.system"):
         avse.load(folder)
     assert not Path("hacked").exists()
+
+
+def test_a_model_that_was_replaced_is_found_by_its_old_name() -> None:
+    with pytest.warns(OldName, match="avse-faces is now called avse-small"):
+        assert avse.load("avse-faces").name == "avse-small"
+
+
+@pytest.mark.parametrize("name", ["avse-small", "av-separator"])
+def test_what_is_let_through_is_as_loud_as_it_was(name: str) -> None:
+    """The mask of a clean clip saturates at 1.5; the estimate does not."""
+    clip = _clip(1.0)
+    speech = avse.load(name).enhance(clip, use_video=False).speech
+    noisy = torch.as_tensor(clip.audio)
+    assert float((speech * noisy).sum() / noisy.square().sum()) < 1.0
+    assert float((speech * (noisy - speech)).sum()) > -1e-3 * float(noisy.square().sum())
+
+
+def test_the_speaking_probability_is_told_by_video_frame() -> None:
+    estimate = avse.load("avse-small").enhance(_clip(1.0))
+    assert estimate.speaking is not None and estimate.speaking.shape == estimate.reliability.shape
+    assert float(estimate.speaking.min()) > 0 and float(estimate.speaking.max()) < 1
