@@ -105,7 +105,7 @@ class TwoSpeakers:
     """What `run_two_speakers` made."""
 
     mixed: Path
-    separated: dict[str, Path]  # a video for each face, with what was separated by it
+    enhanced: dict[str, Path]  # a video for each face, with the audio enhanced by it
     picture: Path
     scores: dict[str, dict[str, float]]  # SI-SDR in dB of the mixture and of each estimate, by speaker
 
@@ -113,8 +113,7 @@ class TwoSpeakers:
 def run_two_speakers(out: str | Path = "demo", model: str | Path = "avse-small") -> TwoSpeakers:
     """Make a clip of two synthetic people who talk at once, and find in the same audio the speech of each by the face.
 
-    Both are equally loud, in light white noise, and in no training set. `av-separator` looks at both faces, the model
-    at one of them at a time.
+    Both are equally loud, in light white noise, and in no training set.
 
     Arguments
     ---------
@@ -155,13 +154,11 @@ def run_two_speakers(out: str | Path = "demo", model: str | Path = "avse-small")
     if [speaker.name for speaker in speakers] != list(_PAIR):
         raise AvseError(f"{mixed}: {len(speakers)} faces were found where two are shown.")
     clips = [speaker.clip for speaker in speakers]
-    separated = load("av-separator").separate_clips(clips).speech.numpy()
     enhanced = [estimate.speech.numpy() for estimate in load(model).enhance_batch(clips)]
 
     samples = targets.shape[1]
     si_sdr = plugins.get("metric", "si_sdr")()
     estimates = {"mixture": clips[0].audio}
-    estimates |= {f"separated, {face} face": audio for face, audio in zip(_PAIR, separated)}
     estimates |= {f"enhanced, {face} face": audio for face, audio in zip(_PAIR, enhanced)}
     scores = {
         name: {
@@ -171,11 +168,11 @@ def run_two_speakers(out: str | Path = "demo", model: str | Path = "avse-small")
         for name, audio in estimates.items()
     }
     shown = {"mixture": estimates["mixture"]}
-    for face, target, audio in zip(_PAIR, targets, separated):
+    for face, target, audio in zip(_PAIR, targets, enhanced):
         write_video(files[face], frames, audio)
         shown[f"{face} speaker, clean"] = scale * target
-        gain = f"{scores['mixture'][face]:.1f} to {scores[f'separated, {face} face'][face]:.1f} dB"
-        shown[f"separated by the {face} face: SI-SDR from {gain}"] = audio
+        gain = f"{scores['mixture'][face]:.1f} to {scores[f'enhanced, {face} face'][face]:.1f} dB"
+        shown[f"enhanced by the {face} face: SI-SDR from {gain}"] = audio
     plot_sounds(picture, shown, title="The same audio, and two faces")
     return TwoSpeakers(mixed, files, picture, scores)
 
@@ -223,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"Watch {demo.enhanced} beside {demo.noisy}; look at {demo.picture}."
     )
     Console().print(two_speakers_table(two))
-    print(f"Watch {' and '.join(map(str, two.separated.values()))} beside {two.mixed}; look at {two.picture}.")
+    print(f"Watch {' and '.join(map(str, two.enhanced.values()))} beside {two.mixed}; look at {two.picture}.")
     return 0
 
 
