@@ -298,7 +298,7 @@ def test_crops_belong_to_what_a_file_holds_not_to_its_name(tmp_path: Path, monke
 
     tracked: list[Path] = []
 
-    def read_clip(path: Path, video: Path, tracker: object) -> Clip:
+    def read_clip(path: Path, video: Path, **options: object) -> Clip:
         tracked.append(video)
         return Clip(np.zeros(640), np.full((1, 88, 88), len(tracked), np.uint8))
 
