@@ -57,7 +57,7 @@ from avse.data.audio import read_audio
 from avse.data.cache import ClipCache
 from avse.data.manifest import SPLITS, Utterance, is_left_out, read_manifest
 from avse.data.noises import COLOURS, draw_offset
-from avse.data.still import at_rest, longest_pause
+from avse.data.still import at_rest, pause_of
 from avse.errors import AvseError
 from avse.files import write_csv
 
@@ -386,7 +386,7 @@ def make_scene_file(
         drawing: Any = {"conditions": conditions, "per_condition": per_condition, "reverb": reverb, "seed": seed}
         drawing |= {"seconds": seconds, "same_corpus": same_corpus, "snrs": (-5.0, 0.0, 5.0) if snrs is None else snrs}
         with tempfile.TemporaryDirectory(prefix="avse-crops-") if crops is None else nullcontext(crops) as folder:
-            scenes = make_scenes(speech, noises, pause=partial(_pause, ClipCache(folder)), **drawing)
+            scenes = make_scenes(speech, noises, pause=partial(pause_of, ClipCache(folder)), **drawing)
     elif min(numbers) == 1 or isinstance(per_condition, Mapping) or reverb is not None:
         raise AvseError("Scenes of separation go into a file of their own; give no other --condition with them.")
     else:
@@ -603,15 +603,6 @@ def _draw_span(audio: np.ndarray, seconds: float | None, rng: np.random.Generato
         return None
     first = draw_offset(audio, frames * SAMPLES_PER_FRAME, rng) // SAMPLES_PER_FRAME
     return Span(first, first + frames)
-
-
-def _pause(cache: ClipCache, utterance: Utterance) -> slice | None:
-    """The longest pause with the margins of training."""
-    audio = cache.excerpt(utterance, 0, len(cache.sound(utterance)))
-    found = partial(longest_pause, audio, margin=1, shortest=3)
-    if found(np.ones(len(audio) // SAMPLES_PER_FRAME, dtype=bool)) is None:  # then no mouth needs to be tracked
-        return None
-    return found(cache.mouth(utterance)[1])
 
 
 def _silent_target(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from avse.contracts.types import SAMPLES_PER_FRAME
+from avse.data.cache import ClipCache
+from avse.data.manifest import Utterance
 
 _SHARE_MOVING = 0.7
 
@@ -51,6 +55,18 @@ def longest_pause(audio: np.ndarray, valid: np.ndarray, margin: int = 2, shortes
         return None
     longest = int(np.argmax(stops - starts))
     return slice(int(starts[longest]), int(stops[longest]))
+
+
+def pause_of(cache: ClipCache, utterance: Utterance) -> slice | None:
+    """The longest pause of an utterance with a video, as training and tests with a silent speaker look for it.
+
+    The mouth is tracked only where the audio has a pause.
+    """
+    audio = cache.excerpt(utterance, 0, len(cache.sound(utterance)))
+    longest = partial(longest_pause, audio, margin=1, shortest=3)
+    if longest(np.ones(len(audio) // SAMPLES_PER_FRAME, dtype=bool)) is None:
+        return None
+    return longest(cache.mouth(utterance)[1])
 
 
 def at_rest(pause: slice, frames: int, rng: np.random.Generator) -> np.ndarray:

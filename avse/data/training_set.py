@@ -18,7 +18,7 @@ from avse.data.manifest import Utterance
 from avse.data.mixing import mix_at_snr
 from avse.data.rooms import Room, Rooms
 from avse.data.speech_set import ItemSet, Pool, SpeechSet, TrainingItem, at_random_level, at_speed, equalise
-from avse.data.still import at_rest, longest_pause
+from avse.data.still import at_rest, pause_of
 from avse.errors import AvseError
 
 if TYPE_CHECKING:
@@ -388,7 +388,7 @@ class MixtureSet(ItemSet):
         else:
             filters = [equalise, equalise]
         speech = filters[0](speech, rng)
-        state = rng.bit_generator.state
+        same_filter = copy.deepcopy(rng)
         noise = filters[1](noise, rng)
         clean = at_random_level(speech, rng)
         snr = rng.uniform(*self.snr)
@@ -401,8 +401,6 @@ class MixtureSet(ItemSet):
             mouth, valid, video_is_clean = self.speech.degraded_video(target, cuts, rng)
         unknown = video_is_clean is None or not video_is_clean.any()
         if unknown and babble is not None and self.all_speech_below is not None and snr < self.all_speech_below:
-            same_filter = np.random.default_rng()
-            same_filter.bit_generator.state = state
             gain = np.linalg.norm(scaled) / max(float(np.linalg.norm(noise)), 1e-9)
             clean = (clean + gain * filters[1](babble, same_filter)).astype(np.float32)
             scaled = noisy - clean
@@ -423,8 +421,7 @@ class MixtureSet(ItemSet):
         cache = self.speech.cache
         for _ in range(_TRIES):
             if target.id not in self._pauses:
-                clip = cache.clip(target)
-                self._pauses[target.id] = longest_pause(clip.audio, clip.valid, margin=1, shortest=3)
+                self._pauses[target.id] = pause_of(cache, target)
             pause = self._pauses[target.id]
             if pause is not None:
                 mouth, valid = cache.mouth(target)

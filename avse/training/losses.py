@@ -28,7 +28,7 @@ def clean_of(batch: Batch) -> torch.Tensor:
     return batch.clean.float()
 
 
-def is_silent(clean: torch.Tensor) -> torch.Tensor:
+def without_speech(clean: torch.Tensor) -> torch.Tensor:
     """Clips of (batch, samples) in which the wanted speaker says nothing, shape (batch,), bool."""
     return ~clean.any(dim=1)
 
@@ -93,7 +93,7 @@ class SupervisedLoss(nn.Module, ABC):
     def scores(self, estimate: Estimate, batch: Batch) -> dict[str, list[float]]:
         """SI-SDR improvement in dB by clip, and what is left of the mixture in dB where there is no clean speech."""
         clean = clean_of(batch)
-        silent = is_silent(clean)
+        silent = without_speech(clean)
         improvement = si_sdr(estimate.speech, clean) - si_sdr(batch.noisy, clean)
         scores = {"si_sdr_improvement": torch.where(silent, torch.nan, improvement).tolist()}
         if bool(silent.any()):
@@ -146,7 +146,7 @@ class EnhancementLoss(SupervisedLoss):
     def distance(self, estimate: Estimate, batch: Batch) -> torch.Tensor:
         """See `SupervisedLoss.distance`."""
         speech, clean = estimate.speech.float(), clean_of(batch)
-        silent, lengths = is_silent(clean), batch.lengths
+        silent, lengths = without_speech(clean), batch.lengths
         loss = speech.new_zeros(())
         if bool(silent.any()):
             leaked = leakage(speech[silent], batch.noisy[silent].float()).clamp(min=-self.max_db)
