@@ -16,6 +16,7 @@ import numpy as np
 
 from avse import compatibility, model_folder
 from avse.contracts.types import SAMPLE_RATE, Clip, Estimate
+from avse.devices import AUTO, find_device
 from avse.errors import AvseError
 from avse.files import atomic_path
 from avse.model import Model, Reading, Source, load
@@ -36,7 +37,7 @@ def enhance(
     source: Source,
     *,
     model: str | Path | Model = "avse-small",
-    device: str = "cpu",
+    device: str = AUTO,
     overrides: Mapping[str, Any] | None = None,
     sample_rate: int = SAMPLE_RATE,
     chunk_seconds: float = CHUNK_SECONDS,
@@ -49,7 +50,7 @@ def enhance(
     model : str, path or Model
         Name or folder of a model, which is loaded once; or a model that is used as it is.
     device : str
-        Of a model given by name or folder: `cpu`, `cuda`, ..., or `auto`.
+        Of a model given by name or folder: `auto` (a GPU if there is one), `cpu`, `cuda`, ...
     overrides : mapping, optional
         Changes of the recipe of a model given by name or folder: see `avse.load`.
 
@@ -67,8 +68,8 @@ def separate(
     source: Source,
     videos: Sequence[str | Path | Clip] = (),
     *,
-    model: str | Path | Model = "av-vae",
-    device: str = "cpu",
+    model: str | Path | Model = "av-separator",
+    device: str = AUTO,
     overrides: Mapping[str, Any] | None = None,
     others: int = 0,
     speakers: Sequence[str | None] = (),
@@ -112,10 +113,10 @@ def _source_first(function: _Function) -> _Function:
 
 @_source_first
 def generate(
-    source: str | Path | Clip | None = None,
+    source: Source | None = None,
     *,
     model: str | Path | Model = "av-diffusion-small",
-    device: str = "cpu",
+    device: str = AUTO,
     overrides: Mapping[str, Any] | None = None,
     seconds: float | None = None,
     seed: int = 0,
@@ -138,10 +139,10 @@ def generate(
 
 @_source_first
 def embed(
-    source: str | Path | Clip,
+    source: Source,
     *,
     model: str | Path | Model = "av-diffusion-small",
-    device: str = "cpu",
+    device: str = AUTO,
     overrides: Mapping[str, Any] | None = None,
     time: float = 0.1,
     **reading: Unpack[Reading],
@@ -170,7 +171,8 @@ def _model_of(model: str | Path | Model, device: str, overrides: Mapping[str, An
         return model
     folder = model_folder.find(model)
     written = (folder / model_folder.DESCRIPTION).stat().st_mtime_ns
-    key = (str(folder.resolve()), written, str(device), repr(sorted((overrides or {}).items())))
+    device = str(find_device(device))
+    key = (str(folder.resolve()), written, device, repr(sorted((overrides or {}).items())))
     loaded = _cache.pop(key, None) or load(folder, device, overrides)
     _cache[key] = loaded  # the one used last stands last
     for oldest in list(_cache)[:-_CACHED]:

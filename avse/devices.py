@@ -37,7 +37,7 @@ def find_device(name: str | torch.device = AUTO) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError, TypeError) as error:
         names = ", ".join(["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))])
         raise AvseError(f"There is no device {str(name)!r} here. Choose auto or one of: {names}.") from error
     if device.type == "meta":

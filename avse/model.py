@@ -6,11 +6,12 @@ import contextlib
 import functools
 import logging
 import multiprocessing
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeGuard
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from avse import model_folder
 from avse.contracts.plugin import Plugin
 from avse.contracts.system import run
 from avse.contracts.types import SAMPLE_RATE, Batch, Clip, Estimate, shift_video
-from avse.devices import find_device
+from avse.devices import AUTO, find_device
 from avse.errors import AvseError
 from avse.overlap import CHUNK_SECONDS, Chunk, concatenate, cut, overlap_add
 from avse.synchrony import estimate_offset, offset_of
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from avse.contracts.mouth_tracker import MouthTracker
     from avse.contracts.sampler import Sampler
 
-Source = str | Path | Clip | np.ndarray | torch.Tensor
+Media = str | Path | bytes | BinaryIO
+Source = Media | Clip | np.ndarray | torch.Tensor | Sequence[float]
+_RATES = (1_000, 1_000_000)  # of audio that is given as samples, in Hz
 
 
 class Decoding(TypedDict, total=False):
@@ -125,8 +128,9 @@ class Model:
 
         Arguments
         ---------
-        source : path, Clip, or array or tensor of shape (samples,)
-            A media file, a decoded clip, or audio.
+        source : path, bytes, file, Clip, or array, tensor or list of shape (samples,)
+            A media file: its path, what it holds, or the file open for reading; a decoded clip; or audio of any
+            type of number. Integers have the full scale of their type. `enhance_batch` takes several.
         sample_rate : int
             Of an array or tensor, in Hz.
         chunk_seconds : float
@@ -145,7 +149,7 @@ class Model:
         Raises
         ------
         AvseError
-            If the source cannot be read.
+            If the source cannot be read, or an argument is out of its range.
         """
         began = time.perf_counter()
         clip = as_clip(source, sample_rate=sample_rate, **reading)
@@ -206,13 +210,16 @@ class Model:
         torch.Size([2, 8000])
         """
         began = time.perf_counter()
-        if isinstance(source, (str, Path)):
+        if _is_media(source):
             from avse.media import find_speakers
+            from avse.media.reader import stored
 
             files = [video for video in videos if not isinstance(video, Clip)]
             if len(files) < len(videos):
                 raise AvseError("With a file as source, videos are files as well.")
-            clips = [speaker.clip for speaker in find_speakers(source, files, others=others, roi=roi, tracker=tracker)]
+            with stored(source) as path:
+                found = find_speakers(path, files, others=others, roi=roi, tracker=tracker)
+            clips = [speaker.clip for speaker in found]
         else:
             mixture = as_clip(source, sample_rate=sample_rate)
             visible = [video for video in videos if isinstance(video, Clip)]
@@ -251,7 +258,7 @@ class Model:
 
     def generate(
         self,
-        source: str | Path | Clip | None = None,
+        source: Source | None = None,
         *,
         seconds: float | None = None,
         seed: int = 0,
@@ -266,7 +273,7 @@ class Model:
 
         Arguments
         ---------
-        source : path, Clip, or None
+        source : as of `enhance`, or None
             A video of the speaker. None: draw any speech.
         seconds : float, optional
             Length. It must be given without a source, and else shortens the clip.
@@ -288,15 +295,19 @@ class Model:
         Raises
         ------
         AvseError
-            If the model has no diffusion prior, or there is neither a source nor a length.
+            If the model has no diffusion prior, there is neither a source nor a length, or a number is out of its
+            range.
         """
         from avse import plugins
         from avse.priors.diffusion.generation import diffusion_prior, draw_speech
 
         prior = diffusion_prior(self.system, self.name)
+        _check_range("seconds", seconds, 1 / SAMPLE_RATE, 3600)
+        _check_range("guidance", guidance, 0, 100)
+        _check_range("steps", steps, 1, 10_000)
         if source is not None:
             clip = as_clip(source, silent=True, **reading)
-        elif seconds is not None and seconds > 0:
+        elif seconds is not None:
             clip = Clip(np.zeros(max(1, round(seconds * SAMPLE_RATE)), dtype=np.float32))
         else:
             raise AvseError("Give a video to draw speech from (talk.mp4), or a length (--seconds 3).")
@@ -311,14 +322,12 @@ class Model:
         finally:
             prior.guidance = before
 
-    def embed(
-        self, source: str | Path | Clip, *, time: float = 0.1, **reading: Unpack[Reading]
-    ) -> dict[str, np.ndarray]:
+    def embed(self, source: Source, *, time: float = 0.1, **reading: Unpack[Reading]) -> dict[str, np.ndarray]:
         """Features of each video frame of a clip, from the network of a model that has a diffusion prior.
 
         Arguments
         ---------
-        source : path or Clip
+        source : as of `enhance`
         time : float
             Noise level that the network is told, between 0 and 1. No noise is added.
         video, use_video, roi, face, tracker, offset :
@@ -334,11 +343,12 @@ class Model:
         Raises
         ------
         AvseError
-            If the model has no diffusion prior.
+            If the model has no diffusion prior, or the source cannot be read.
         """
         from avse.priors.diffusion.generation import diffusion_prior, frame_features
 
         prior = diffusion_prior(self.system, self.name)
+        _check_range("time", time, 0, 1)
         clip = as_clip(source, silent=True, **reading)
         features, visual = frame_features(prior, Batch.from_clips([clip]).to(self.device), time)
         empty = np.zeros((len(clip.valid), 0), dtype=np.float32)
@@ -348,10 +358,28 @@ class Model:
             "valid": np.asarray(clip.valid),
         }
 
-    def enhance_batch(self, clips: Sequence[Clip]) -> list[Estimate]:
-        """Enhance several decoded clips at once, each as a whole."""
+    def enhance_batch(
+        self, clips: Iterable[Source], *, sample_rate: int = SAMPLE_RATE, **reading: Unpack[Reading]
+    ) -> list[Estimate]:
+        """Enhance several clips at once, each as a whole; arguments and errors as for `enhance`.
+
+        Arguments
+        ---------
+        clips : iterable
+            Each is what `enhance` takes.
+
+        Returns
+        -------
+        list of Estimate
+            One for each clip: what `enhance` gives for it alone.
+        """
+        if _is_media(clips) or isinstance(clips, Clip) or not isinstance(clips, Iterable):
+            raise AvseError("enhance_batch takes several clips, as a list. One clip goes to enhance.")
+        decoded = [as_clip(clip, sample_rate=sample_rate, **reading) for clip in clips]
+        if not decoded:
+            return []
         with _inference(self.system):
-            estimate = self.system(Batch.from_clips(clips).to(self.device))
+            estimate = self.system(Batch.from_clips(decoded).to(self.device))
         return [clip_estimate.to("cpu") for clip_estimate in estimate.unbind()]
 
     def stream(self, chunks: Iterable[Chunk]) -> Iterator[Estimate]:
@@ -367,8 +395,20 @@ class Model:
         ------
         Estimate
             Consecutive pieces that together are as long as the audio.
+
+        Raises
+        ------
+        AvseError
+            If something else than chunks comes.
         """
-        return overlap_add((chunk.start, self.enhance_batch([chunk.clip])[0]) for chunk in chunks)
+
+        def estimates() -> Iterator[tuple[int, Estimate]]:
+            for chunk in chunks:
+                if not isinstance(getattr(chunk, "clip", None), Clip):
+                    raise AvseError("stream takes chunks, as avse.overlap.cut makes of a Clip. A clip goes to enhance.")
+                yield chunk.start, self.enhance_batch([chunk.clip])[0]
+
+        return overlap_add(estimates())
 
     def save(
         self,
@@ -402,7 +442,7 @@ class Model:
 
 def load(
     name_or_folder: str | Path = "avse-small",
-    device: str | torch.device = "cpu",
+    device: str | torch.device = AUTO,
     overrides: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a model; each call reads it anew, so that the model is yours to change.
@@ -415,7 +455,7 @@ def load(
     name_or_folder : str or path
         A name that `avse` carries (`avse-small`), or a model folder, such as `<run folder>/model`.
     device : str or torch.device
-        `cpu`, `cuda`, ..., or `auto`: a GPU if there is one.
+        `auto` (a GPU if there is one), `cpu`, `cuda`, ...
     overrides : mapping, optional
         Changes of the model's recipe, as for training: `{"inference": "vem", "inference.iterations": 20}`. What stays
         keeps its weights.
@@ -439,6 +479,10 @@ def load(
     'avse-small'
     """
     place = find_device(device)
+    if not isinstance(name_or_folder, (str, os.PathLike)):
+        raise AvseError(
+            f"A {type(name_or_folder).__name__} names no model. Give a name (avse-small) or a model folder."
+        )
     content = model_folder.read(model_folder.find(name_or_folder), overrides)
     model = Model(content.system.to(place).eval(), content.recipe, content.name, content.description)
     if "research" in model.licence and multiprocessing.parent_process() is None:  # workers say nothing again
@@ -464,33 +508,70 @@ def as_clip(
     >>> as_clip(np.zeros(8000), sample_rate=8000).audio.shape
     (16000,)
     """
+    if unknown := set(reading) - set(Decoding.__annotations__):
+        raise TypeError(
+            f"unexpected argument {', '.join(sorted(unknown))}; valid: {', '.join(Reading.__annotations__)}"
+        )
     seconds = offset_of(offset)
-    if isinstance(source, (str, Path)):
+    if _is_media(source):
         from avse.media import read_clip
 
         clip = read_clip(source, silent=silent, **reading)
     elif isinstance(source, Clip):
         clip = source
     else:
-        audio = np.asarray(source.detach().cpu() if isinstance(source, torch.Tensor) else source, dtype=np.float32)
-        if audio.ndim != 1 or audio.size == 0:
-            raise AvseError(
-                f"Audio must be one channel of shape (samples,) with at least one sample, got {audio.shape}."
-            )
-        if not np.isfinite(audio).all():
-            raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
-        if sample_rate != SAMPLE_RATE:
-            import soxr
-
-            audio = soxr.resample(audio, sample_rate, SAMPLE_RATE)
-        clip = Clip(audio)
+        clip = Clip(_samples_of(source, sample_rate))
         if reading.get("video") is not None:
             raise AvseError("video= goes with an audio file. For an array, build avse.Clip(audio, mouth, valid).")
+    if not len(clip.audio):
+        raise AvseError("The audio is empty: at least one sample is needed.")
+    if not np.isfinite(clip.audio).all():
+        raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
     clip = clip if reading.get("use_video", True) else clip.without_video()
     seconds = estimate_offset(clip).applied if seconds is None else seconds
     if not seconds or not clip.valid.any():
         return clip
     return Clip(clip.audio, *shift_video(clip.mouth, clip.valid, seconds), clip.clip_id, clip.speaker)
+
+
+def _is_media(source: Any) -> TypeGuard[Media]:
+    return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read")
+
+
+def _samples_of(source: Any, sample_rate: float) -> np.ndarray:
+    """Audio at 16 kHz, full scale 1, of an array, tensor or list of numbers of one channel; shape (samples,)."""
+    _check_range("sample_rate", sample_rate, *_RATES)
+    try:
+        if isinstance(source, torch.Tensor):
+            source = source.detach().cpu()
+            source = (source.float() if source.is_floating_point() else source).numpy()
+        audio = np.asarray(source)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AvseError(f"A {type(source).__name__} is no audio ({error}). {_TAKEN}") from error
+    if audio.ndim == 2 and 1 in audio.shape:  # (1, samples) or (samples, 1)
+        audio = audio.reshape(-1)
+    if audio.ndim != 1 or audio.dtype.kind not in "fiu" or audio.dtype.itemsize == 8 and audio.dtype.kind != "f":
+        raise AvseError(f"A {type(source).__name__} of {audio.dtype}, shape {audio.shape}, is no audio. {_TAKEN}")
+    if audio.dtype.kind != "f":
+        half = 2.0 ** (8 * audio.dtype.itemsize - 1)
+        audio = audio / half - (audio.dtype.kind == "u")
+    audio = audio.astype(np.float32)
+    if sample_rate != SAMPLE_RATE and len(audio):
+        import soxr
+
+        audio = soxr.resample(audio, sample_rate, SAMPLE_RATE)
+    return audio
+
+
+_TAKEN = (
+    "Give a path, bytes, an open file, a Clip, or one channel of shape (samples,): floats of full scale 1, or integers "
+    "of up to 32 bits. A list of several clips goes to Model.enhance_batch."
+)
+
+
+def _check_range(name: str, value: float | None, least: float, most: float) -> None:
+    if value is not None and not (isinstance(value, (int, float, np.number)) and least <= value <= most):
+        raise AvseError(f"{name} {value!r}: must be a number from {least:g} to {most:g}.")
 
 
 @contextlib.contextmanager

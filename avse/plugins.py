@@ -394,10 +394,11 @@ def _reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-class _Kind:
-    """The names of one kind as attributes, so that `pydoc.locate("avse.plugins.fusion.concat")` finds a class."""
+class _Kind(ModuleType):
+    """The names of one kind, as recipes write them: `from avse.plugins.fusion import concat` gives a class."""
 
     def __init__(self, kind: str) -> None:
+        super().__init__(f"{__name__}.{kind}", f"The plugins of kind {kind}, by name.")
         self._kind = kind
 
     def __getattr__(self, name: str) -> type[Any]:
@@ -415,7 +416,5 @@ class _Kind:
         return f"<{self._kind} plugins: {', '.join(names(self._kind))}>"
 
 
-def __getattr__(name: str) -> _Kind:
-    if name in KINDS:
-        return _Kind(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+for _kind in KINDS:
+    globals()[_kind] = sys.modules[f"{__name__}.{_kind}"] = _Kind(_kind)

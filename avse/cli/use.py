@@ -94,7 +94,7 @@ def separate(
         list[str] | None, typer.Option(help="Name of a speaker that the model knows, one for each, in order.")
     ] = None,
     output: Annotated[Path | None, say.output("Folder to write. Default: NAME.separated beside the input.")] = None,
-    model: say.Model = "av-vae",
+    model: say.Model = "av-separator",
     roi: say.Roi = "auto",
     tracker: say.Tracker = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot of each speaker's face and spectrogram.")] = None,
@@ -103,7 +103,7 @@ def separate(
 ) -> None:
     """Separate speakers: an audio file for each of them, and one for the rest.
 
-    Parts of the model that need no training can be changed: --inference langevin --inference.iterations 100.
+    Parts of a model that need no training can be changed: --model av-vae --inference langevin.
     """
     _, overrides = say.overrides(context, context.args, "belongs to no option. One mixture is separated at a time.")
     from avse.jobs.separate import separate_file

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import re
 import sysconfig
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +144,8 @@ class CheckResult:
         What the check or the plugin raised.
     hint : str
         How to correct this failure; empty for most exceptions of a plugin's code.
+    nan : bool
+        Whether it comes from a NaN, which `place` made first.
     """
 
     check: Check
@@ -152,6 +156,7 @@ class CheckResult:
     seconds: float = 0.0
     error: Exception | None = None
     hint: str = ""
+    nan: bool = False
 
     @property
     def raised(self) -> bool:
@@ -224,7 +229,10 @@ def run_check(check: Check, cls: type[Any]) -> CheckResult:
         seconds = time.perf_counter() - begin
         found = str(error) if isinstance(error, CheckFailed) else f"raised {type(error).__name__}: {error}"
         place, hint = _place_of_failure(error, cls), _hint(check, error, cls)
-        return CheckResult(check, False, found, place=place, seconds=seconds, error=error, hint=hint)
+        result = CheckResult(check, False, found, place=place, seconds=seconds, error=error, hint=hint)
+        if re.search(r"\bnan\b", found, re.IGNORECASE) and (first := _first_nan(check, cls)):
+            return replace(result, found=f"{found}; the first NaN comes from {first[0]}", place=first[1], nan=True)
+        return result
     return CheckResult(check, True, seconds=time.perf_counter() - begin)
 
 
@@ -347,6 +355,32 @@ def contract_methods(cls: type[Any]) -> list[str]:
     )
 
 
+def _first_nan(check: Check, cls: type[Any]) -> tuple[str, str] | None:
+    """The first call of torch that makes NaN of numbers in a check, and its place in the plugin's code."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    def has_nan(value: Any) -> bool:
+        if isinstance(value, torch.Tensor):
+            floating = (value.is_floating_point() or value.is_complex()) and not value.is_meta
+            return floating and bool(value.detach().isnan().any())
+        return isinstance(value, (tuple, list)) and any(map(has_nan, value))
+
+    found: list[tuple[str, str]] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if not found and has_nan(result) and not has_nan([*args, *(kwargs or {}).values()]):
+                name = getattr(function, "__name__", str(function))
+                found.append((name, _deepest(traceback.extract_stack()[:-1], cls) or _place_of_class(cls)))
+            return result
+
+    with contextlib.suppress(Exception), Watch():
+        check.run(cls)
+    return found[0] if found else None
+
+
 def _largest(one: torch.Tensor, two: torch.Tensor) -> float:
     return (one.double() - two.double()).abs().max().item() if one.numel() else 0.0
 
@@ -385,16 +419,27 @@ def _place_of_failure(error: Exception, cls: type[Any]) -> str:
     """The place the check names; else the deepest line of the plugin's file, or of others called; else its method."""
     if isinstance(error, CheckFailed) and error.place:
         return error.place
-    own = {_place_of_class(cls).rpartition(":")[0], _file_of(cls)} - {""}
     constructor = getattr(inspect.getattr_static(cls, "__init__"), "__code__", None)
-    if constructor is not None and constructor.co_filename in own and _is_wrong_call_of_constructor(error, cls):
+    if (
+        constructor is not None
+        and constructor.co_filename in _own_files(cls)
+        and _is_wrong_call_of_constructor(error, cls)
+    ):
         return f"{constructor.co_filename}:{constructor.co_firstlineno}"
-    # A wrong result of a plugin often raises in the check: the cause is then in the plugin.
+    return _deepest(traceback.extract_tb(error.__traceback__), cls) or _place_of_class(cls)
+
+
+def _deepest(stack: Sequence[traceback.FrameSummary], cls: type[Any]) -> str:
+    """The deepest line of the plugin's file, or of others called, where the checks themselves do not count."""
     foreign = (str(_OWN_FOLDER), sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"])
-    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    frames = [(frame.filename, frame.lineno) for frame in stack]
     called = [frame for frame in frames if not frame[0].startswith(foreign)]
-    causes = [frame for frame in frames if frame[0] in own] or called
-    return "{}:{}".format(*causes[-1]) if causes else _place_of_class(cls)
+    causes = [frame for frame in frames if frame[0] in _own_files(cls)] or called
+    return "{}:{}".format(*causes[-1]) if causes else ""
+
+
+def _own_files(cls: type[Any]) -> set[str]:
+    return {_place_of_class(cls).rpartition(":")[0], _file_of(cls)} - {""}
 
 
 def _file_of(cls: type[Any]) -> str:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from avse.conformance.common import DOCUMENTED
 from avse.conformance.core import Check, Checks, build, expect, expect_close, expect_finite, seeded
-from avse.conformance.modules import ModuleChecks, Probe, Views, causal_instance
+from avse.conformance.modules import ModuleChecks, Probe, Views, causal_instance, compare
 from avse.contracts.noise_model import NoiseModel, State
 
 CHECKS = Checks([DOCUMENTED])
@@ -66,8 +66,10 @@ def _outputs(model: NoiseModel, power: torch.Tensor, mask: torch.Tensor) -> list
 
 
 def _look(model: NoiseModel, power: torch.Tensor, mask: torch.Tensor) -> Views:
-    variance = _fitted(model, power, mask)
-    return {"variance": torch.where(mask[..., None], variance, variance.new_zeros(()))}
+    with torch.no_grad():
+        views = [model.variance(state) for state in _fit(model, power, mask, 3)]
+    inside = [torch.where(mask[..., None], variance, variance.new_zeros(())) for variance in views]
+    return {"variance of the initial state": inside[0], "variance": inside[-1]}
 
 
 _PROBE = Probe(lambda model, frames, seed: _example((frames,)), _look)
@@ -142,8 +144,18 @@ def _causal(cls: type[Any]) -> None:
     expect_close(one, two, "variance before the power changes", 1e-7)
 
 
+def _padding(cls: type[Any]) -> None:
+    _PROBE.padding(cls, lengths=(18,), more=(7,))
+    model, (power, mask) = build(cls).double(), _example()
+    power = power.double()
+    loud = torch.where(mask[..., None], power, 1e3)
+    compare(
+        _look(model, power, mask), _look(model, loud, mask), "with silence and with power beyond a clip's end", 1e-6
+    )
+
+
 CHECKS += [
-    Check("padding", partial(_PROBE.padding, lengths=(18,), more=(7,)), hint="count only the frames of `mask`"),
+    Check("padding", _padding, hint="count only the frames of `mask`, in `initial_state` too"),
     Check(
         "batch_equals_singles",
         partial(_PROBE.batches, lengths=(30, 29, 18)),

@@ -30,14 +30,16 @@ from avse.conformance.modules import (
     changed_after,
     compare,
     hostile_audio,
+    lengthen,
     to_dtype,
     white_where_invalid,
 )
-from avse.contracts.prior import LatentPrior, Prior, ScorePrior, SwitchingPrior
+from avse.contracts.prior import Context, Gaussian, LatentPrior, Prior, ScorePrior, SwitchingPrior
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch
 from avse.signal.stft import stft_frames
 
 CHECKS = Checks([DOCUMENTED])
+_SEEDS = 12
 
 
 def _training_batch(lengths: tuple[int, ...] = (6400, 4000), gap: tuple[int, int] = (2, 4)) -> Batch:
@@ -102,9 +104,9 @@ def _loss_of(prior: Prior, batch: Batch) -> torch.Tensor:
         return prior.loss(batch)["loss"]
 
 
-@CHECKS.add("loss", hint="average over frames inside each clip")
+@CHECKS.add("loss", hint="average over frames inside each clip, those of `context.mask`")
 def _loss(cls: type[Any]) -> None:
-    """Loss(batch) gives finite scalars, among them `loss`."""
+    """Loss(batch) gives finite scalars, among them `loss`, and counts nothing beyond the end of a clip."""
     prior = build(cls, train=True)
     for batch in (_training_batch((6400,)), _training_batch(), _training_batch().without_video()):
         with seeded(11):
@@ -113,6 +115,49 @@ def _loss(cls: type[Any]) -> None:
         for name, value in terms.items():
             expect(value.ndim == 0, f"{name} has shape {tuple(value.shape)}")
             expect_finite(value, name)
+    prior.eval()
+    short = _training_batch((1920,) * 4)
+    short = replace(short, noisy=10 * short.noisy, clean=10 * short.noisy)
+    [padded] = lengthen((short,), 5760)
+    losses = torch.stack([_losses_by_seed(prior, batch) for batch in (short, padded)])
+    change, spread = losses.diff(dim=0), losses.diff(dim=0).std() / _SEEDS**0.5
+    limit = max(6 * float(spread), 0.02 * float(losses[0].abs().mean()))
+    found = f"padding from 1920 to 5760 samples changes the loss from {losses[0].mean():.4g} to {losses[1].mean():.4g}"
+    expect(abs(float(change.mean())) <= limit, found)
+
+
+def _losses_by_seed(prior: Prior, batch: Batch) -> torch.Tensor:
+    losses = []
+    for seed in range(_SEEDS):
+        with torch.no_grad(), seeded(seed):
+            losses.append(prior.loss(batch)["loss"].double())
+    return torch.stack(losses)
+
+
+@CHECKS.add("evidence_bound", hint="minimise reconstruction + divergence of q(z | s) from p(z): both with a plus")
+def _evidence_bound(cls: type[Any]) -> None:
+    """The loss rises if p(z) is far from the posterior, and if p(s | z) is far from the speech."""
+    prior, batch = build(cls), _training_batch()
+    if not isinstance(prior, LatentPrior):
+        raise NotApplicable("not a latent prior")
+    usual, own_prior, own_decode = _loss_of(prior, batch), prior.prior, prior.decode
+
+    def far(latent: torch.Tensor, context: Context) -> Gaussian:
+        near = own_prior(latent, context)
+        return Gaussian(near.mean + 30.0, near.log_variance)
+
+    changes = {
+        "prior": ("p(z) moved away by 30", far),
+        "decode": (
+            "the variance of p(s | z) divided by e^10",
+            lambda latent, context: own_decode(latent, context) - 10,
+        ),
+    }
+    for method, (what, changed) in changes.items():
+        object.__setattr__(prior, method, changed)
+        loss = _loss_of(prior, batch)
+        object.__delattr__(prior, method)
+        expect(loss >= usual, f"with {what} the loss falls from {usual:.4g} to {loss:.4g}")
 
 
 @CHECKS.add("domain", hint="override both or neither")

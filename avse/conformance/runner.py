@@ -161,7 +161,7 @@ def kind_and_name(cls: type[Any]) -> tuple[str, str]:
 def show(report: Report, console: Console, show_traceback: bool = False, failures: bool = False) -> None:
     """Print the table of one plugin: each check and its outcome, and for a failure the cause, the place and a hint.
 
-    Checks that stopped at the same exception are printed together, after the others.
+    Checks that stopped at the same exception are printed together, after the others; those that met NaN before them.
     """
     from rich.text import Text
 
@@ -172,6 +172,9 @@ def show(report: Report, console: Console, show_traceback: bool = False, failure
     styles = {"pass": "green", "FAIL": "bold red", "n/a": "dim"}
     together = [group for group in _same_errors(report.results) if len(group) > 1]
     grouped = {id(result) for group in together for result in group}
+    for group in together:
+        if group[0].nan:
+            _print_together(group, "met the same NaN", console, width)
     for result in report.results:
         begin = [Text(result.check.name.ljust(width)), Text(result.outcome.ljust(4), style=styles[result.outcome])]
         if result.passed:
@@ -182,9 +185,8 @@ def show(report: Report, console: Console, show_traceback: bool = False, failure
             _print_row(console, [*begin, Text("expected", style="bold"), Text(result.check.expected)])
             _print_failure(result, console, width)
     for group in together:
-        names = ", ".join(result.check.name for result in group)
-        console.print(Text(f"{len(group)} checks stopped at the same error: {names}", style="bold red"))
-        _print_failure(group[0], console, width)
+        if not group[0].nan:
+            _print_together(group, "stopped at the same error", console, width)
     reasons = _by_reason(does_not_apply(report.kind))
     if reasons and not failures:
         console.print(Text(f"does not apply to a {report.kind}: {reasons}", style="dim"))
@@ -194,6 +196,14 @@ def show(report: Report, console: Console, show_traceback: bool = False, failure
             console.print(Text(f"\n{result.check.name}:", style="bold"))
             console.print(Text("".join(traceback.format_exception(result.error))), soft_wrap=True)
     console.print()
+
+
+def _print_together(group: Sequence[CheckResult], what: str, console: Console, width: int) -> None:
+    from rich.text import Text
+
+    names = ", ".join(result.check.name for result in group)
+    console.print(Text(f"{len(group)} checks {what}: {names}", style="bold red"))
+    _print_failure(group[0], console, width)
 
 
 def _print_failure(result: CheckResult, console: Console, width: int) -> None:
@@ -208,10 +218,12 @@ def _print_failure(result: CheckResult, console: Console, width: int) -> None:
 
 
 def _same_errors(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
-    """Exceptions, grouped by type, place and message without its numbers."""
+    """Exceptions, grouped by type, place and message without its numbers; and NaN, by its place."""
     together: dict[tuple[str, str], list[CheckResult]] = {}
     for result in results:
-        if result.raised:
+        if result.nan:
+            together.setdefault(("NaN", result.place), []).append(result)
+        elif result.raised:
             together.setdefault((re.sub(r"\d+", "#", result.found), result.place), []).append(result)
     return list(together.values())
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from avse.data.rendering import mixture_list, read_mixtures
-from avse.devices import find_device
+from avse.devices import AUTO, find_device
 from avse.errors import AvseError
 from avse.evaluation.conditions import CLEAN_VIDEO, WITHOUT_VIDEO, items_of, one_condition, sweep
 from avse.evaluation.corpora import corpora_markdown, corpus_tables, write_results
@@ -52,7 +52,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     splits: Collection[str] | None = None,
     limit: int | None = None,
-    device: str = "cpu",
+    device: str = AUTO,
     label: str | None = None,
     seed: int = 0,
     tracker: str | None = None,

@@ -109,7 +109,7 @@ def columns(metrics: dict[str, Any], several: bool = False) -> list[str]:
     scores = [
         column
         for name, metric in metrics.items()
-        for column in ([name] if getattr(metric, "relative_to_noisy", False) else [f"{name}_input", name])
+        for column in ([name] if metric.relative_to_noisy else [f"{name}_input", name])
     ]
     return [*ABOUT, *scores, *MEASURED]
 
@@ -184,7 +184,7 @@ class Scorer:
             raise AvseError(f"{what}, to which none of the metrics applies ({', '.join(self.metrics)})")
         inputs = inputs and not np.array_equal(clean, noisy)
         for name, metric in chosen.items():
-            if inputs and not getattr(metric, "relative_to_noisy", False):
+            if inputs and not metric.relative_to_noisy:
                 key = name, signals["clean"].size
                 if key not in self._inputs:  # the same under all conditions of an utterance
                     self._inputs[key] = _score_of(metric, {**signals, "estimate": signals["noisy"]})

@@ -138,7 +138,7 @@ def _about(metric: Any) -> dict[str, Any]:
         "name": metric.name,
         "unit": metric.unit,
         "higher_is_better": metric.higher_is_better,
-        "relative_to_noisy": bool(getattr(metric, "relative_to_noisy", False)),
+        "relative_to_noisy": metric.relative_to_noisy,
         "definition": " ".join(text.split("\n\n")[0].split()),
     }
 

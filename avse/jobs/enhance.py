@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE, video_frames
+from avse.devices import AUTO
 from avse.errors import AvseError
 from avse.files import write_json
 from avse.jobs.faces import SPEAKING, SeenFace, rounded_frames, seen_faces, speaking_face
@@ -209,7 +210,7 @@ def enhance_files(
     model: str | Path = "avse-small",
     plot: str | Path | None = None,
     json_path: str | Path | None = None,
-    device: str = "cpu",
+    device: str = AUTO,
     jobs: int = 1,
     overrides: dict[str, Any] | None = None,
     show_progress: bool = True,

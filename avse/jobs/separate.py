@@ -14,6 +14,7 @@ import numpy as np
 
 from avse import compatibility
 from avse.contracts.types import SAMPLE_RATE, Estimate
+from avse.devices import AUTO
 from avse.errors import AvseError
 from avse.files import atomic_path
 from avse.jobs.files import clock, rounded
@@ -92,12 +93,12 @@ def separate_file(
     output: str | Path | None = None,
     others: int = 0,
     speakers: Sequence[str] = (),
-    model: str | Path | Model = "av-vae",
+    model: str | Path | Model = "av-separator",
     roi: str = "auto",
     tracker: str | None = None,
     plot: str | Path | None = None,
     json_path: str | Path | None = None,
-    device: str = "cpu",
+    device: str = AUTO,
     overrides: dict[str, Any] | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
 ) -> SeparationReport:

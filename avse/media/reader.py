@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -247,7 +252,7 @@ def open_clip(
 
 
 def read_clip(
-    path: str | Path,
+    path: str | Path | bytes | BinaryIO,
     *,
     video: str | Path | None = None,
     use_video: bool = True,
@@ -260,8 +265,9 @@ def read_clip(
 
     Arguments
     ---------
-    path : path
-        A video with audio, or an audio file; any container and codec that FFmpeg reads.
+    path : path, bytes, or file
+        A video with audio, or an audio file; any container and codec that FFmpeg reads. Its path, what it holds, or the
+        file open for reading.
     video : path, or None
         A separate file with the video, which starts together with the audio.
     use_video : bool
@@ -296,10 +302,39 @@ def read_clip(
     >>> clip.audio.shape, clip.mouth.shape, bool(clip.valid.any())
     ((16000,), (25, 88, 88), False)
     """
-    with open_clip(
-        path, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker, silent=silent
-    ) as reader:
+    with (
+        stored(path) as file,
+        open_clip(file, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker, silent=silent) as reader,
+    ):
         return next(reader.chunks()).clip
+
+
+@contextmanager
+def stored(media: str | Path | bytes | BinaryIO) -> Iterator[str | Path]:
+    """The path of a media file. Bytes, and what an open file holds, are kept in a temporary file inside the `with`.
+
+    Raises
+    ------
+    AvseError
+        If it is none of these.
+    """
+    if isinstance(media, (str, os.PathLike)):
+        yield media
+        return
+    source = io.BytesIO(media) if isinstance(media, (bytes, bytearray, memoryview)) else media
+    if not hasattr(source, "read"):
+        raise AvseError(f"a {type(media).__name__} is no media file; give a path, bytes, or a file open for reading.")
+    with tempfile.TemporaryDirectory(prefix="avse-") as folder:
+        path = Path(folder) / "clip"
+        with path.open("wb") as file:
+            try:
+                shutil.copyfileobj(source, file)
+            except TypeError as error:
+                raise AvseError("the file is open as text; open it with mode 'rb'.") from error
+        try:
+            yield path
+        except AvseError as error:
+            raise AvseError(str(error).replace(str(path), "the media given")) from error
 
 
 def shifted(crops: Iterable[tuple[np.ndarray, bool]], offset: float) -> Iterator[tuple[np.ndarray, bool]]:

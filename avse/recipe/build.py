@@ -7,11 +7,11 @@ import threading
 from typing import Any
 
 import ruamel.yaml
-from ruamel.yaml.nodes import Node
+from ruamel.yaml.nodes import MappingNode, Node
 
 from avse.errors import AvseError
 from avse.recipe.rules import component, plugin_of
-from avse.recipe.tree import TUPLE, Tree, dotted, know_tuples, tag, where
+from avse.recipe.tree import TUPLE, Tree, children, dotted, know_tuples, tag, where
 
 _BUILDING = threading.Lock()
 
@@ -32,16 +32,24 @@ def load_tree(tree: Tree, trusted_only: bool) -> dict[str, Any]:
         except AvseError as error:
             raise AvseError(f"{_built_at(tree, loader.failed)}: {error}") from error
         except Exception as error:
-            reason = f"{type(error).__name__}: {': '.join(str(a) for a in error.args) or error}"
-            raise AvseError(f"{_built_at(tree, loader.failed)}: {reason}") from error
+            reason = ": ".join(str(argument) for argument in error.args) or str(error)
+            name = "" if isinstance(error, ValueError) and reason else f"{type(error).__name__}: "
+            raise AvseError(f"{_built_at(tree, loader.failed, reason)}: {name}{reason}") from error
         finally:
             for function in defaults:
                 function.__defaults__ = (False,)
             know_tuples()
 
 
-def _built_at(tree: Tree, failed: str | None) -> str:
-    places = [f"{where(node)}: {dotted(path)}" for path, node in tree.walk() if failed and tag(node) == failed]
+def _built_at(tree: Tree, failed: str | None, reason: str = "") -> str:
+    """The place of what failed; where the reason begins with the name of a given argument, that of the argument."""
+    places = []
+    for path, node in tree.walk():
+        if failed and tag(node) == failed:
+            given = dict(children(node)) if isinstance(node, MappingNode) else {}
+            named = reason.partition(" ")[0]
+            path, node = ((*path, named), given[named]) if named in given else (path, node)
+            places.append(f"{where(node)}: {dotted(path)}")
     if failed is None or not places:
         return tree.name
     return f"{' or '.join(places)}: building {failed.partition(':')[2]} failed"

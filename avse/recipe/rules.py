@@ -17,6 +17,7 @@ from typing import Any
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from avse import plugins
+from avse.contracts.plugin import Plugin
 from avse.errors import AvseError
 from avse.recipe.tree import (
     REFERENCE,
@@ -290,7 +291,16 @@ def _value(tree: Tree, path: Path_, node: Node, title: str, hint: Any) -> Iterat
         yield f"{place}: {text!r} in quotes is text. Write {text.lower()}."
     elif not any(cls in _FITTING[kind] or (kind == "str" and issubclass(cls, PurePath)) for cls in plain):
         given = "nothing (null)" if kind == "null" else f"{text!r} ({_WORDS[kind]})"
-        yield f"{place}: {title} wants {_wanted(allowed)} here, not {given}."
+        yield f"{place}: {title} wants {_wanted(allowed)} here, not {given}.{_as_plugin(text, allowed)}"
+
+
+def _as_plugin(text: str, allowed: Sequence[tuple[type, str]]) -> str:
+    """How a recipe writes the plugin that a text nearly names, where a plugin is wanted; empty if there is none."""
+    for cls, by in sorted(allowed, key=lambda pair: pair[1] != "!name:"):  # what is built later gets its widths itself
+        kind = next((kind for kind in plugins.KINDS if issubclass(cls, Plugin) and plugins.contract(kind) is cls), "")
+        if near := difflib.get_close_matches(text.rpartition(".")[2], plugins.names(kind), n=1) if kind else []:
+            return f" Write {by}avse.plugins.{kind}.{near[0]}."
+    return ""
 
 
 def _builds(prefix: str, cls: type, allowed: Sequence[tuple[type, str]]) -> bool:

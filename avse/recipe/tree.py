@@ -97,6 +97,15 @@ def know_tuples() -> None:
 
 know_tuples()
 
+_INDENTED = "Check this line and the one above: keys of one mapping are indented alike, those below a key deeper."
+_ADVICE = {
+    "mapping values are not allowed": _INDENTED,
+    "<block mapping start>": _INDENTED,
+    "could not find expected ':'": "Check this line and the one above: a key is written `key: value`, with a space.",
+    r"'\t'": "Indent with spaces, not with a tab.",
+    "expected ',' or": "A bracket or brace is not closed, here or above.",
+}
+
 
 def parse_node(text: str, name: str) -> Node | None:
     """One YAML document as a node; None if it is empty. An `AvseError` tells a syntax error with its line."""
@@ -108,7 +117,8 @@ def parse_node(text: str, name: str) -> Node | None:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         context = f" ({error.context})" if error.context else ""
-        raise AvseError(f"{name}{line}: this is not valid YAML: {error.problem}{context}.") from error
+        advice = next((f" {advice}" for said, advice in _ADVICE.items() if said in error.problem), "")
+        raise AvseError(f"{name}{line}: this is not valid YAML: {error.problem}{context}.{advice}") from error
     except (ruamel.yaml.error.YAMLError, RecursionError) as error:
         raise AvseError(f"{name}: this is not valid YAML: {str(error) or type(error).__name__}.") from error
 

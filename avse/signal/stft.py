@@ -84,6 +84,44 @@ def istft(spectrum: torch.Tensor, fft_size: int, hop: int, samples: int) -> torc
     )
 
 
+def overlap_gain(lengths: torch.Tensor, fft_size: int, hop: int, samples: int) -> torch.Tensor:
+    """What makes `istft` of padded clips that of each clip by itself; shape (batch, samples).
+
+    A window longer than two hops reaches back into a clip from frames beyond the last of its own. Where the spectrum is
+    zero in those frames, the signal is multiplied by the sum of all squared windows over that of the clip's own frames;
+    beyond the clip's end, by zero.
+
+    Arguments
+    ---------
+    lengths : tensor, shape (batch,)
+        Samples of each clip.
+    fft_size, hop, samples : int
+        As for `istft`.
+
+    Example
+    -------
+    >>> lengths, signal = torch.tensor([640, 1280]), torch.randn(2, 1280)
+    >>> signal[0, 640:] = 0
+    >>> spectrum = stft(signal, 1024, 320)
+    >>> spectrum[0, stft_frames(640, 1024, 320) :] = 0
+    >>> restored = istft(spectrum, 1024, 320, 1280) * overlap_gain(lengths, 1024, 320, 1280)
+    >>> torch.allclose(restored, signal, atol=1e-5)
+    True
+    """
+    frames = stft_frames(samples, fft_size, hop)
+    own = length_mask(stft_frames(lengths, fft_size, hop), frames).double()
+    window = torch.hann_window(fft_size, dtype=own.dtype, device=own.device)
+    first = fft_size // 2
+
+    def overlap(counted: torch.Tensor) -> torch.Tensor:
+        total = nn.functional.conv_transpose1d(counted[:, None], window[None, None], stride=hop)
+        return total[:, 0, first : first + samples]
+
+    inside = length_mask(lengths, samples)
+    gain = overlap(torch.ones_like(own)) / torch.where(inside, overlap(own), 1.0)
+    return torch.where(inside, gain, 0.0)
+
+
 def repeat_to_frames(values: torch.Tensor, frames: int, ratio: int) -> torch.Tensor:
     """Repeat values of video frames for the frames of a transform, shape (batch, frames, ...).
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from avse.conformance import Check, CheckFailed, NotApplicable, build, checks_of, run_check, run_checks
 from avse.conformance.common import recipe_round_trip
 from avse.conformance.complexity import grows_as_declared
+from avse.conformance.runner import check_plugins
 from avse.contracts.fusion import Fusion
 from avse.errors import AvseError
 from avse.plugins import forget, get, register
@@ -46,6 +47,27 @@ def test_an_exception_of_a_plugin_is_a_failure_with_its_place() -> None:
     result = run_check(check("fusion", "reliability"), Raises)
     line = Raises.delta.__code__.co_firstlineno + 1
     assert not result.passed and result.found == "raised KeyError: 'lips'" and result.place == f"{__file__}:{line}"
+
+
+def test_one_nan_under_many_checks_is_told_once_before_them_with_its_place(capsys: pytest.CaptureFixture) -> None:
+    class MakesNaN(GoodFusion):
+        """A fusion.
+
+        Arguments
+        ---------
+        audio_dim, video_dim : int
+        """
+
+        def delta(self, audio, video, valid):
+            delta, reliability = super().delta(audio, video, valid)
+            return (delta - 100).sqrt(), reliability
+
+    assert not check_plugins([MakesNaN], show_traceback=False)
+    told = " ".join(capsys.readouterr().out.split())
+    title, _, rest = told.partition(" checks met the same NaN: ")
+    assert int(title.split()[-1]) > 2 and "pass" not in title
+    assert told.count("the first NaN comes from sqrt") == 1
+    assert f"where {__file__}:{MakesNaN.delta.__code__.co_firstlineno + 2} " in rest
 
 
 def test_advice_fits_an_overridden_forward_and_a_wrong_constructor() -> None:

@@ -33,6 +33,21 @@ def noisy_speech(snr: float, seconds: float = 2.0, seed: int = 0) -> tuple[np.nd
     return clean, clean + noise * np.sqrt((clean**2).mean() / (noise**2).mean() * 10 ** (-snr / 10))
 
 
+@pytest.mark.parametrize("name", [*NAMES, "leakage"])
+def test_takes_tensors_and_the_noisy_audio_only_where_it_is_used(name: str) -> None:
+    metric = plugins.get("metric", name)()
+    clean, noisy = noisy_speech(5.0)
+    score = metric(noisy, clean, noisy)
+    tensors = [torch.from_numpy(audio).requires_grad_() for audio in (noisy, clean, noisy)]
+    assert metric(*tensors) == score
+    assert metric(*(tensor.bfloat16() for tensor in tensors)) == pytest.approx(score, abs=0.3)
+    if metric.relative_to_noisy:
+        with pytest.raises(AvseError, match="third argument"):
+            metric(noisy, clean)
+    else:
+        assert metric(noisy, clean) == score
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_keeps_its_contract(name: str) -> None:
     failed = [str(result) for result in run_checks(plugins.get("metric", name)) if not result.passed]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import avse
@@ -112,9 +114,89 @@ def test_arrays_tensors_and_rates(folder: Path) -> None:
     by_array = model.enhance(sound).speech
     assert torch.equal(by_array, model.enhance(torch.from_numpy(sound)).speech)
     assert model.enhance(sound, sample_rate=48000).speech.shape == (1600,)
-    for wrong in (np.zeros((2, 100)), np.zeros(0), np.array([0.0, np.nan])):
-        with pytest.raises(AvseError):
-            model.enhance(wrong)
+    reference = torch.from_numpy(sound.astype(np.float32))
+    for same in (sound.tolist(), sound[None], sound[:, None], reference.requires_grad_()):
+        assert torch.equal(by_array, model.enhance(same).speech)
+    near = {
+        "float16": sound.astype(np.float16),
+        "bfloat16": reference.bfloat16(),
+        "int16": np.round(sound * 2**15).astype(np.int16),
+        "int32": np.round(sound * 2**31).astype(np.int32),
+        "uint8": np.round(sound * 2**7 + 2**7).astype(np.uint8),
+    }
+    for name, samples in near.items():  # 8 bits are a step of 1 / 128
+        assert torch.allclose(model.enhance(samples).speech, by_array, atol=0.02 if name == "uint8" else 2e-3), name
+
+
+WRONG = {
+    "two channels": np.zeros((2, 100)),
+    "nothing": np.zeros(0),
+    "NaN": np.array([0.0, np.nan]),
+    "an empty clip": Clip(np.zeros(0)),
+    "a clip with infinity": Clip(np.full(640, np.inf)),
+    "clips": [Clip(np.zeros(640))] * 2,
+    "arrays": [np.zeros(640), np.zeros(3)],
+    "paths": ["a.wav", "b.wav"],
+    "a generator": (value for value in (0.0, 0.1)),
+    "complex": np.zeros(640, complex),
+    "64 bits": np.zeros(640, int),
+    "bool": np.zeros(640, bool),
+    "None": None,
+    "a dictionary": {"audio": 1},
+    "a number": 3.0,
+    "no media": b"no media",
+    "no data": torch.zeros(640, device="meta"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_no_audio_is_refused_in_words(folder: Path, what: str) -> None:
+    with pytest.raises(AvseError):
+        avse.enhance(WRONG[what], model=folder)  # type: ignore[arg-type]
+
+
+def test_arguments_out_of_their_range_are_refused_in_words(folder: Path) -> None:
+    model, sound = avse.load(folder), np.zeros(640, np.float32)
+    for rate in (0, -1, float("nan"), "16k", 1):
+        with pytest.raises(AvseError, match="sample_rate"):
+            model.enhance(sound, sample_rate=rate)  # type: ignore[arg-type]
+    for seconds in (0, -1, float("nan"), 0.5):
+        with pytest.raises(AvseError, match="chunk_seconds"):
+            model.enhance(sound, chunk_seconds=seconds)
+    with pytest.raises(TypeError, match="vide; valid: .*video"):
+        model.enhance(sound, vide="talk.mp4")  # type: ignore[call-arg]
+    for wrong in (sound, [None]):
+        with pytest.raises(AvseError, match="stream takes chunks"):
+            list(model.stream(wrong))  # type: ignore[arg-type]
+    with pytest.raises(AvseError, match="names no model"):
+        avse.load(None)  # type: ignore[arg-type]
+
+
+def test_media_are_paths_bytes_and_open_files(folder: Path, tmp_path: Path) -> None:
+    model, path = avse.load(folder), tmp_path / "talk.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
+    by_path = model.enhance(path).speech
+    with path.open("rb") as file:
+        sources = [str(path), path.read_bytes(), memoryview(path.read_bytes()), io.BytesIO(path.read_bytes()), file]
+        for source in sources:
+            assert torch.equal(model.enhance(source).speech, by_path)  # type: ignore[arg-type]
+    assert len(avse.read_clip(path.read_bytes()).audio) == 8000
+    assert avse.separate(path.read_bytes(), model=model, others=2).speech.shape == (2, 8000)
+    with path.open(encoding="latin-1") as text, pytest.raises(AvseError, match="mode 'rb'"):
+        model.enhance(text)  # type: ignore[arg-type]
+
+
+def test_a_batch_takes_what_enhance_takes(folder: Path, tmp_path: Path) -> None:
+    model, clip = avse.load(folder), _clip(0.3)
+    soundfile.write(tmp_path / "talk.wav", clip.audio, 16000, subtype="FLOAT")
+    sources = [clip, clip.audio, str(tmp_path / "talk.wav"), torch.from_numpy(clip.audio)]
+    together = model.enhance_batch(source for source in sources)  # type: ignore[misc]
+    for source, estimate in zip(sources, together, strict=True):
+        assert torch.allclose(model.enhance(source).speech, estimate.speech, atol=1e-6)
+    assert model.enhance_batch([]) == []
+    for single in (clip, "talk.wav", b"RIFF"):
+        with pytest.raises(AvseError, match="One clip goes to enhance"):
+            model.enhance_batch(single)  # type: ignore[arg-type]
 
 
 def test_a_model_by_name_is_loaded_once_and_never_one_that_was_changed(
@@ -147,7 +229,7 @@ def test_a_model_by_name_is_loaded_once_and_never_one_that_was_changed(
 def test_devices_that_are_not_there_are_refused_in_words(folder: Path) -> None:
     model = avse.load(folder, device="auto")
     assert model.to("cpu") is model and model.device == torch.device("cpu")
-    for wrong in ("cuda:99", "gpu", "meta"):
+    for wrong in ("cuda:99", "mps", "xyz", "meta", None):
         with pytest.raises(AvseError, match="Choose auto"):
             model.to(wrong)
         with pytest.raises(AvseError, match="Choose auto"):

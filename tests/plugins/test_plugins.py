@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pydoc
+import subprocess
 import sys
 from pathlib import Path
 
@@ -70,6 +71,14 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all(kind: str, name: s
     with pytest.raises(AvseError) as error:
         plugins.get(kind, name)
     assert all(part in str(error.value) for part in said), error.value
+
+
+def test_python_imports_a_plugin_as_recipes_spell_it() -> None:
+    code = "from avse.plugins.fusion import film; import avse.plugins.metric as metric; print(film, metric.si_sdr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["<class", "'avse.fusion.film.FiLM'>", "<class", "'avse.metrics.si_sdr.SISDR'>"]
+    with pytest.raises(ImportError, match="flim"):
+        from avse.plugins.fusion import flim  # noqa: F401
 
 
 def test_an_unknown_attribute_is_an_attribute_error() -> None:

@@ -53,8 +53,34 @@ def test_what_a_constructor_refuses_is_told_with_its_place(write: Write) -> None
     recipe = load_recipe(write(), {"fusion.video_dim": 5})
     with pytest.raises(AvseError) as error:
         recipe.build("model")
-    assert "recipe.yaml:17: model: building avse.plugins.enhancer.tf_masker failed" in str(error.value)
+    assert "recipe.yaml:19: model.fusion: building avse.plugins.enhancer.tf_masker failed: fusion has" in str(
+        error.value
+    )
     assert "video_dim 5" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            {"model.channels": 6, "fusion.audio_dim": 6},
+            "yaml:20: model.channels: building avse.plugins.enhancer.tf_masker",
+        ),
+        ({"model.channels": 8}, "yaml:19: model.fusion: building avse.plugins.enhancer.tf_masker failed: fusion has"),
+        ({"fusion.heads": 3}, "yaml:14: fusion.heads: building avse.plugins.fusion.cross_attention failed: heads must"),
+    ],
+)
+def test_the_argument_that_a_constructor_refuses_is_placed(write: Write, overrides: dict[str, int], said: str) -> None:
+    text = write().read_text()
+    for key, value in overrides.items():
+        name = key.partition(".")[2]
+        old = next(line for line in text.splitlines() if line.strip().startswith(f"{name}:") and line.startswith(" "))
+        text = text.replace(old, f"    {name}: {value}", 1)
+    path = write()
+    path.write_text(text)
+    with pytest.raises(AvseError) as error:
+        load_recipe(path).build("model")
+    assert said in str(error.value)
 
 
 def test_components_and_explanation(write: Write) -> None:

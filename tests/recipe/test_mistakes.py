@@ -138,8 +138,15 @@ MISTAKES = {
     ),
     "key given twice": ("epochs", "seed: 3", ["yaml:{n}: the key 'seed' is given twice (first at", "yaml:2)"]),
     "syntax": ("betas", "    betas: [0.9, 0.98", ["not valid YAML"]),
-    "indentation": ("betas", "  betas: [0.9, 0.98]", ["yaml:{n}:", "not valid YAML"]),
-    "tab": ("betas", "\tbetas: 1", ["yaml:{n}:", "not valid YAML"]),
+    "indentation": ("betas", "  betas: [0.9, 0.98]", ["yaml:{n}:", "not valid YAML", "indented alike"]),
+    "deeper indentation": ("betas", "        betas: 1", ["yaml:{n}:", "not valid YAML", "indented alike"]),
+    "tab": ("betas", "\tbetas: 1", ["yaml:{n}:", "not valid YAML", "with spaces"]),
+    "no space": ("epochs", "epochs:3", ["not valid YAML", "`key: value`"]),
+    "plugin without its tag": (
+        "visual_frontend",
+        "visual_frontend: pixel_mlp",
+        ["model.visual_frontend", "not 'pixel_mlp' (text). Write !name:avse.plugins.visual_frontend.pixel_mlp."],
+    ),
 }
 
 

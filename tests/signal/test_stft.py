@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from avse.signal.stft import expand, expand_moments, istft, repeat_to_frames, stft, stft_frames
+from avse.signal.stft import (
+    expand,
+    expand_moments,
+    istft,
+    length_mask,
+    overlap_gain,
+    repeat_to_frames,
+    stft,
+    stft_frames,
+)
 
 
 @pytest.mark.parametrize("samples", [1, 319, 320, 641, 1000])
@@ -37,6 +46,22 @@ def test_padding_changes_no_step_of_a_clip() -> None:
     short, long = stft(signal, 640, 320), stft(padded, 640, 320)
     assert torch.allclose(long[:, : short.shape[1]], short, atol=1e-12)
     assert float(long[:, short.shape[1] :].abs().max()) == 0.0
+
+
+@pytest.mark.parametrize(("fft_size", "hop"), [(1024, 320), (640, 320), (512, 128)])
+def test_overlap_gain_makes_of_a_padded_clip_what_it_is_alone(fft_size: int, hop: int) -> None:
+    lengths = torch.tensor([4000, 3200, 2881, 640, 1])
+    generator = torch.Generator().manual_seed(2)
+    signal = torch.randn(5, 4000, dtype=torch.float64, generator=generator) * length_mask(lengths, 4000)
+    changed = stft(signal, fft_size, hop)
+    changed = changed * torch.rand(changed.shape, dtype=torch.float64, generator=generator)
+    frames = stft_frames(lengths, fft_size, hop)
+    inside = changed * length_mask(frames, changed.shape[1])[..., None]
+    together = istft(inside, fft_size, hop, 4000) * overlap_gain(lengths, fft_size, hop, 4000)
+    for row, (length, count) in enumerate(zip(lengths.tolist(), frames.tolist())):
+        alone = istft(changed[row : row + 1, :count], fft_size, hop, length)[0]
+        torch.testing.assert_close(together[row, :length], alone, rtol=0, atol=1e-12)
+        assert not together[row, length:].any()
 
 
 def test_repeat_to_steps_cuts_and_fills() -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance, read_manifest
+from avse.devices import AUTO, find_device
 from avse.errors import AvseError
 from avse.evaluation.studies.clips import mean_and_interval, scores_of, visible_speech, write_study
 from avse.evaluation.tables import verdict
@@ -54,7 +55,7 @@ def measure_frontends(
     rivals_in_speaker: int = 20,
     crops: str | Path | None = None,
     tracker: str = "mtcnn",
-    device: str = "cpu",
+    device: str = AUTO,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -98,6 +99,7 @@ def measure_frontends(
     from avse.evaluation.plots.frontends import plot_learning_curve
 
     out = Path(out)
+    device = str(find_device(device))
     models = {name: _read(Path(folder), device) for name, folder in runs.items()}
     cache = ClipCache(crops or out / "crops", plugins.get("mouth_tracker", tracker)())
     seen = {(row.dataset, row.speaker) for row in read_manifest(manifest, splits=["train"])}

@@ -12,6 +12,7 @@ import torch
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
+from avse.devices import AUTO
 from avse.errors import AvseError
 from avse.evaluation.studies.clips import mean_and_interval, scores_of, visible_speech, write_study
 from avse.model import load
@@ -43,7 +44,7 @@ def measure_lips(
     steps: int = 12,
     crops: str | Path | None = None,
     tracker: str | None = None,
-    device: str = "cpu",
+    device: str = AUTO,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from avse.contracts.types import Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
+from avse.devices import AUTO
 from avse.errors import AvseError
 from avse.evaluation.studies.clips import mean_and_interval, scores_of, visible_speech, write_study
 from avse.model import Model, load
@@ -89,7 +90,7 @@ def measure_probe(
     limit: int | None = None,
     crops: str | Path | None = None,
     tracker: str | None = None,
-    device: str = "cpu",
+    device: str = AUTO,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from avse.inference.em.state import EmState, SpeechModel, SufficientStatistics
 from avse.signal.levels import level_scale
 from avse.signal.markov import MarkovChain
 from avse.signal.random import clip_generators
-from avse.signal.stft import length_mask, pool_to_video_frames
+from avse.signal.stft import length_mask, overlap_gain, pool_to_video_frames, stft_frames
 
 ENCODERS = ("amortised", "published")
 _PATIENCE = 3  # iterations in a row with hardly a change, after which a clip stops
@@ -89,9 +89,11 @@ class Progress:
         self._note_reliability()
         sources, samples = len(self.speakers), batch.noisy.shape[1]
         noisy, lengths = batch.noisy[::sources].clone(), batch.lengths[::sources]
-        mask = length_mask(lengths, samples)
-        spectra = (self.wiener[:, place] * self.spectrum for place in range(sources))
-        speech = torch.stack([prior.synthesise(spectrum, samples) * mask for spectrum in spectra], dim=1)
+        gain = overlap_gain(lengths, prior.fft_size, prior.hop, samples).to(noisy)
+        own = length_mask(stft_frames(lengths, prior.fft_size, prior.hop), self.spectrum.shape[1])
+        spectrum = self.spectrum * own[..., None]
+        spectra = (self.wiener[:, place] * spectrum for place in range(sources))
+        speech = torch.stack([prior.synthesise(each, samples) * gain for each in spectra], dim=1)
         frames, ratio = batch.valid.shape[1], SAMPLES_PER_FRAME // prior.hop
         reliability = _by_video_frame(self.reliability[..., None], frames, ratio)[..., 0]
         if self.order is None:

@@ -18,7 +18,7 @@ from avse.plugins import get
 from avse.signal.levels import floor_over_frames, level_scale
 from avse.signal.markov import MarkovChain
 from avse.signal.random import clip_generators, complex_noise
-from avse.signal.stft import istft, length_mask, pool_to_video_frames, stft
+from avse.signal.stft import istft, overlap_gain, pool_to_video_frames, stft
 
 
 @dataclass
@@ -382,10 +382,13 @@ class _SamplingState:
             spectrum, chains = self.draw.speech, inference.chains
             if inference.averages_states:
                 spectrum, chains = _mean_of_chains(spectrum, chains), 1
-            speech = prior.synthesise(spectrum, samples)
+            gain = overlap_gain(batch.lengths, prior.fft_size, prior.hop, samples).to(noisy)
+            gain = gain.repeat_interleave(chains, dim=0)
+            mask = self.context.mask[:: inference.chains].repeat_interleave(chains, dim=0)[..., None]
+            speech = prior.synthesise(spectrum * mask, samples) * gain
             if inference.wiener:
-                speech = self._filtered(speech, chains)
-            speech = _mean_of_chains(speech, chains) / self.scale * length_mask(batch.lengths, samples)
+                speech = self._filtered(speech, chains, mask) * gain
+            speech = _mean_of_chains(speech, chains) / self.scale
             time = self.draw.following.clamp(min=prior.sde.first_time)
             reliability = prior.reliability(self.value, time, self.context)
             if self.gate is not None:
@@ -395,13 +398,13 @@ class _SamplingState:
             )
             return Estimate(speech, noisy - speech, reliability, batch.lengths, trace=list(self.trace))
 
-    def _filtered(self, speech: torch.Tensor, chains: int) -> torch.Tensor:
+    def _filtered(self, speech: torch.Tensor, chains: int, mask: torch.Tensor) -> torch.Tensor:
         prior = self.inference.prior
         noisy = (self.batch.noisy * self.scale).repeat_interleave(chains, dim=0)
         whole, drawn = (stft(audio, prior.fft_size, prior.hop) for audio in (noisy, speech))
         power = drawn.abs().square()
         gain = power / (power + (whole - drawn).abs().square()).clamp(min=1e-20)
-        return istft(gain * whole, prior.fft_size, prior.hop, speech.shape[1])
+        return istft(gain * whole * mask, prior.fft_size, prior.hop, speech.shape[1])
 
 
 def _mean_of_chains(tensor: torch.Tensor, chains: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ from avse.errors import AvseError
 from avse.priors.diffusion.base import DiffusionPrior
 from avse.signal.levels import level_scale
 from avse.signal.random import clip_generators, complex_noise
-from avse.signal.stft import length_mask, pool_to_video_frames
+from avse.signal.stft import overlap_gain, pool_to_video_frames
 
 if TYPE_CHECKING:
     from avse.contracts.sampler import Sampler
@@ -72,7 +72,8 @@ def draw_speech(prior: DiffusionPrior, batch: Batch, sampler: Sampler, seed: int
             lambda: complex_noise(like, context.mask, generators),
         )
         samples = batch.noisy.shape[1]
-        return prior.synthesise(speech, samples) * length_mask(batch.lengths, samples)
+        drawn = prior.synthesise(speech * context.mask[..., None], samples)
+        return drawn * overlap_gain(batch.lengths, prior.fft_size, prior.hop, samples).to(drawn)
 
 
 def frame_features(prior: DiffusionPrior, batch: Batch, time: float = 0.1) -> tuple[torch.Tensor, torch.Tensor | None]:

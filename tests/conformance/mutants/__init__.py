@@ -20,15 +20,15 @@ class Mutant:
 
     def __init__(self, kind: str, *good: type) -> None:
         self.kind, self.good = kind, good
-        self.faults: list[tuple[str, type]] = []
+        self.faults: list[tuple[tuple[str, ...], type]] = []
 
-    def __call__(self, check: str) -> Callable[[type], type]:
-        """Class decorator: this plugin fails `check`, and no other; takes over the docstring of its base."""
+    def __call__(self, *checks: str) -> Callable[[type], type]:
+        """Class decorator: this plugin fails these checks, and no other; takes over the docstring of its base."""
 
         def plant(cls: type) -> type:
-            if cls.__doc__ is None and check != "documented":
+            if cls.__doc__ is None and checks != ("documented",):
                 cls.__doc__ = cls.__mro__[1].__doc__
-            self.faults.append((check, cls))
+            self.faults.append((checks, cls))
             return cls
 
         return plant

@@ -121,6 +121,53 @@ class CountsEmptySteps(WithFloor):
         return 0.01 * (mask.shape[1] - mask.sum(dim=1).max())
 
 
+class TinySpectrum(NoiseModel):
+    """One spectrum, whose exact M-step forgets where it began.
+
+    Arguments
+    ---------
+    rank : int
+    """
+
+    def __init__(self, rank: int = 2) -> None:
+        super().__init__()
+
+    def mean(self, power, mask):
+        return (power * mask[..., None]).sum(dim=1, keepdim=True) / mask.sum(dim=1)[:, None, None] + FLOOR
+
+    def initial_state(self, power, mask, scene=None):
+        """See `NoiseModel.initial_state`."""
+        return {"spectrum": self.mean(power, mask), "like": torch.ones_like(power[..., :1])}
+
+    def variance(self, state):
+        """See `NoiseModel.variance`: shape (batch, frames, bins)."""
+        return state["spectrum"] * state["like"]
+
+    def update(self, state, numerator, denominator):
+        """See `NoiseModel.update`."""
+        up, down = numerator.sum(dim=1, keepdim=True), denominator.sum(dim=1, keepdim=True)
+        return {**state, "spectrum": state["spectrum"] * ((up + FLOOR) / (down + FLOOR)).sqrt()}
+
+    def update_from_power(self, state, power, mask):
+        return {**state, "spectrum": self.mean(power, mask)}
+
+
+mutants.good = (*mutants.good, TinySpectrum)
+
+
+@mutants("padding", "batch_equals_singles")
+class BeginsWithoutTheMask(TinySpectrum):
+    def initial_state(self, power, mask, scene=None):
+        return super().initial_state(power, torch.ones_like(mask))
+
+
+@mutants("padding")
+class BeginsWithWhatIsBeyondTheEnd(TinySpectrum):
+    def initial_state(self, power, mask, scene=None):
+        mean = power.sum(dim=1, keepdim=True) / mask.sum(dim=1)[:, None, None] + FLOOR
+        return {**super().initial_state(power, mask), "spectrum": mean}
+
+
 @mutants("batch_equals_singles")
 class CountsClips(WithFloor):
     def floor(self, power, mask):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -141,6 +143,43 @@ class LossByClip(TinyVAE):
         return {**super().loss(batch), "length": batch.lengths.float()}
 
 
+@mutants("loss")
+class LossOverPadding(TinyVAE):
+    def loss(self, batch):
+        return super().loss(replace(batch, lengths=torch.full_like(batch.lengths, batch.clean.shape[1])))
+
+
+@mutants("loss")
+class ScoreLossOverPadding(TinyScore):
+    def loss(self, batch):
+        return super().loss(replace(batch, lengths=torch.full_like(batch.lengths, batch.clean.shape[1])))
+
+
+class WithSigns(TinyVAE):
+    """A variational auto-encoder whose bound has signs.
+
+    Arguments
+    ---------
+    latent_dim : int
+    """
+
+    signs = 1, 1
+
+    def loss(self, batch):
+        terms = super().loss(batch)
+        return {**terms, "loss": self.signs[0] * terms["nll"] + self.signs[1] * terms["divergence"]}
+
+
+@mutants("evidence_bound")
+class RewardsDivergence(WithSigns):
+    signs = 1, -1
+
+
+@mutants("evidence_bound")
+class MaximisesTheNegativeLikelihood(WithSigns):
+    signs = -1, 1
+
+
 @mutants("domain")
 class TwiceAsLoud(TinyVAE):
     def analyse(self, audio):
@@ -179,7 +218,7 @@ class NotNormalised(TinySwitch):
         return tuple(0.5 + table for table in super().switch())
 
 
-@mutants("padding")
+@mutants("padding", "loss")
 class CountsEmptySteps(TinyVAE):
     def look(self, latent, context):
         return latent + context.mask.shape[1] - context.mask.sum(dim=1).max()
