@@ -105,3 +105,38 @@ def test_a_replaced_model_makes_its_results_stale(
     added.write_text(added.read_text().replace(now, "1" * 64))
     [fault] = results.stale()
     assert "other weights" in fault and "my_small.json" in fault
+
+
+@pytest.mark.slow
+def test_nightly_measures_again_and_says_what_differs(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from avse import plugins
+    from avse.data.rendering import render_scenes
+    from avse.data.scenes import make_scene_file
+    from avse.evaluation import evaluate
+
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import nightly
+
+    corpus = plugins.get("dataset", "synthetic")(clips=10, speakers=10, noises=5, seconds=(0.7, 0.8), noise_seconds=1.0)
+    manifest = corpus.prepare(tmp_path / "corpus")
+    home = tmp_path / "recipes" / "Mine"
+    home.joinpath("scenes").mkdir(parents=True)
+    make_scene_file(manifest, "test", home / "scenes" / "test.csv", conditions=["recorded"], snrs=[0.0])
+    mixtures = render_scenes(home / "scenes" / "test.csv", manifest, tmp_path / "mixtures")
+    evaluate(mixtures, tmp_path / "scores", model="avse-small", without_video=True, metrics=["si_sdr_improvement"])
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["nightly", str(manifest), "--mixtures", "2"])
+    added = results.add(tmp_path / "scores", home / "results" / "test", None)
+    with pytest.raises(SystemExit) as ended:
+        nightly.main()
+    assert not ended.value.code, ended.value.code
+    assert "over 2 scores" in capsys.readouterr().out
+    result = json.loads(added.read_text())
+    for one in result["mixtures"]:
+        one["scores"]["si_sdr_improvement"][0] += 50.0
+    added.write_text(json.dumps(result))
+    with pytest.raises(SystemExit) as ended:
+        nightly.main()
+    assert "si_sdr_improvement, video clean" in str(ended.value.code) and "video no_video" not in str(ended.value.code)
