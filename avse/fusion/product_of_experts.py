@@ -28,8 +28,8 @@ class ProductOfExperts(Fusion):
         log-odds of r = s(video) - k mean of R_a^2 e(audio, video),   R_a = mean over features of l_a / (1 + l_a)
 
     `e` in [0, 1] is evidence against the video, from the correlation of both streams over `window` frames; no gradient
-    passes from it to the precision. The audio speaks against the video only as far as it is reliable itself: where noise
-    covers it, `r` is what the video alone allows, and the video counts for more, since g grows as l_a falls.
+    passes from it to the precision. The audio speaks against the video only as far as it is reliable itself. Where
+    noise covers it, `r` is what the video alone allows, and the video counts for more, since g grows as l_a falls.
 
     The audio's precision learns to fall where training has noise: of an enhancer, or of a prior with a noisy-speech
     encoder (`noisy_encoder_layers`).
