@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -28,7 +29,12 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 exclude_patterns = ["_build", "README.md"]
 html_theme = "furo"
 html_title = f"avse {release}"
-html_static_path: list[str] = []
+# MathJax comes with the pages: equations need nothing from the network.
+_mathjax = importlib.util.find_spec("sphinx-mathjax-offline")
+assert _mathjax is not None and _mathjax.origin, "pip install -e '.[docs]'"
+html_static_path = ["_static", str(Path(_mathjax.origin).parent / "static")]
+mathjax_path = "mathjax/tex-chtml.js"
+html_css_files = ["wrap.css"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -12,7 +12,16 @@ API: dict[str, tuple[str, str, dict[str, list[str]]]] = {
     "front-door": (
         "The public API",
         "The functions and classes of `import avse`, and what they return. Everything is imported on first use. "
-        "[What is stable](../stability.md) lists the names that stay.",
+        "[What is stable](../stability.md) lists the names that stay.\n\n"
+        "| call | gives |\n|---|---|\n"
+        "| `avse.enhance(source)` | the `Estimate` of a path, bytes, an open file, an array, a tensor or a `Clip` |\n"
+        "| `avse.load(name)` | a `Model` of your own; `avse.enhance` keeps the last four that it loaded |\n"
+        "| `model.enhance_batch(sources)` | a list of `Estimate`, one for each source: what `enhance` gives for it |\n"
+        "| `model.stream(chunks)` | pieces of an `Estimate`, as chunks of a long clip arrive |\n"
+        "| `avse.separate(source, videos)` | an `Estimate` with the speech of each speaker |\n"
+        "| `avse.generate(video)` | speech drawn from the lips, an array at 16 kHz |\n"
+        "| {py:func}`avse.read_clip <avse.media.read_clip>` | a media file as a `Clip`: audio, mouth crops, and where "
+        "they are valid |\n",
         {
             "avse.api": ["enhance", "separate", "generate", "embed", "write_features"],
             "avse.model": ["load", "Model"],

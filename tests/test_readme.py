@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from avse import plugins
 
@@ -76,6 +80,55 @@ def test_commands_are_understood(page: Path) -> None:
             load_recipe(ROOT / recipe, overrides)
 
 
+# What makes a command of the README short, by its first words.
+_SHORT = {
+    "prepare synthetic": "--clips 12 --speakers 12 --noises 5 --seconds [0.7,0.8] --noise_seconds 1.0",
+    "train": "--model.channels 16 --visual_frontend.output_dim 8 --visual_frontend.channels [4] --model.blocks 2 "
+    "--train_set.seconds 0.6 --valid_set.seconds 0.6 --batch_size 2 --steps_per_epoch 2 --valid_size 2 "
+    "--warmup_steps 1 --epochs 1 --manifest results/synthetic/manifest.csv --no-progress",
+    "scenes": "--per-condition 2",
+    "generate": "--steps 2",
+    "enhance talk.mp4 --model av-diffusion-small": "--inference.sampler.steps 2",
+}
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, avse_command: Callable
+) -> None:
+    """In order, in a folder with the files they name: `talk.mp4` shows two faces."""
+    from avse.data.synthetic.recording import write_video
+    from avse.datasets.synthetic import synthesize_clip
+
+    monkeypatch.chdir(tmp_path)
+    (audio, left, _), (_, right, _) = (synthesize_clip(seed=seed, speaker=seed, seconds=1.2) for seed in (5, 6))
+    write_video(tmp_path / "talk.mp4", np.concatenate([left, right], axis=2), audio)
+    write_video(tmp_path / "face.mp4", left, audio)
+    soundfile.write(tmp_path / "audio.wav", audio, 16000)
+    (tmp_path / "talks").mkdir()
+    for name in ("one.mp4", "two.mp4"):
+        shutil.copy(tmp_path / "face.mp4", tmp_path / "talks" / name)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    try:
+        for words in _commands(ROOT / "README.md"):
+            line = " ".join(words[1:])
+            more = next((more for begin, more in _SHORT.items() if line.startswith(begin)), "")
+            outcome = avse_command(*words[1:], *more.split())
+            assert outcome.status == 0, f"{' '.join(words)}\n{outcome.out}{outcome.err}"
+            assert "Traceback" not in outcome.err
+        python = _blocks(ROOT / "README.md", "python")
+        exec(next(block for block in python if "avse.load" in block), {})
+        (tmp_path / "my_fusion.py").write_text(next(block for block in python if "@register" in block))
+        for words in _commands(ROOT / "README.md"):
+            if "my_fusion.py" in words and words[1] != "new":
+                (tmp_path / "results" / "again").mkdir(exist_ok=True)
+                more = f"{_SHORT['train']} --output_folder results/again" if words[1] == "train" else ""
+                outcome = avse_command(*words[1:], *more.split())
+                assert outcome.status == 0, f"{' '.join(words)}\n{outcome.out}{outcome.err}"
+    finally:
+        plugins.forget("fusion", "my_fusion")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_page_id)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -92,7 +145,7 @@ def test_example_of_a_plugin_passes_its_checks(tmp_path: Path) -> None:
     (tmp_path / "my_fusion.py").write_text(shown)
     try:
         assert not plugins.load_path(tmp_path / "my_fusion.py")
-        failed = [str(result) for result in run_checks(plugins.get("fusion", "scaled_sum")) if not result.passed]
+        failed = [str(result) for result in run_checks(plugins.get("fusion", "my_fusion")) if not result.passed]
         assert not failed, "\n".join(failed)
     finally:
-        plugins.forget("fusion", "scaled_sum")
+        plugins.forget("fusion", "my_fusion")

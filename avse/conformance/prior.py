@@ -117,7 +117,6 @@ def _loss(cls: type[Any]) -> None:
             expect_finite(value, name)
     prior.eval()
     short = _training_batch((1920,) * 4)
-    short = replace(short, noisy=10 * short.noisy, clean=10 * short.noisy)
     [padded] = lengthen((short,), 5760)
     losses = torch.stack([_losses_by_seed(prior, batch) for batch in (short, padded)])
     change, spread = losses.diff(dim=0), losses.diff(dim=0).std() / _SEEDS**0.5

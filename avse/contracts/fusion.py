@@ -29,7 +29,7 @@ class Fusion(nn.Module, Plugin):
     video_dim : int
         Features of the video.
 
-    Both streams have the frames of the audio: the video was repeated.
+    Both streams have the frames of the audio: `avse.signal.stft.repeat_to_frames` has repeated those of the video.
 
     Attributes
     ----------

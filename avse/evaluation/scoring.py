@@ -164,7 +164,7 @@ class Scorer:
         for place, row in enumerate(rows):
             signals, note = cut_to_common({"estimate": speech[place], "clean": clean[place], "noisy": noisy})
             row["note"] = "; ".join(filter(None, [*notes, note]))
-            self._measure(row, signals, inputs=not several)
+            self._measure(row, signals, item.mixture.utterances[place].text, inputs=not several)
         if several and estimate is not None:
             shortest = min(map(len, [noisy, *speech, *clean]))
             cut = (np.stack([audio[:shortest] for audio in audios]) for audios in (speech, clean))
@@ -172,11 +172,12 @@ class Scorer:
                 accuracy = switch_accuracy(estimate, place, row["speaker"], clean[place])
                 row.update(scores, switch_accuracy=accuracy)
 
-    def _measure(self, row: Row, signals: dict[str, np.ndarray], inputs: bool) -> None:
-        """Scores of one estimate, with `inputs` those of the noisy audio too."""
+    def _measure(self, row: Row, signals: dict[str, np.ndarray], text: str, inputs: bool) -> None:
+        """Scores of one estimate of speech that says `text`, with `inputs` those of the noisy audio too."""
         scores: dict[str, float | str] = {}
         clean, noisy = signals["clean"], signals["noisy"]
-        chosen = {name: metric for name, metric in self.metrics.items() if metric.applies(clean, noisy)}
+        metrics = {name: metric.of_text(text) for name, metric in self.metrics.items()}
+        chosen = {name: metric for name, metric in metrics.items() if metric.applies(clean, noisy)}
         if not chosen:
             from avse.signal.metrics import is_silent
 

@@ -29,6 +29,7 @@ class MixtureMetric:
     unit: str
     definition: str
     higher_is_better: bool = True
+    relative_to_noisy: bool = False
 
 
 MIXTURE_METRICS = {

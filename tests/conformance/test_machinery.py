@@ -59,6 +59,7 @@ def test_one_nan_under_many_checks_is_told_once_before_them_with_its_place(capsy
         """
 
         def delta(self, audio, video, valid):
+            """See `Fusion.delta`."""
             delta, reliability = super().delta(audio, video, valid)
             return (delta - 100).sqrt(), reliability
 
@@ -67,7 +68,7 @@ def test_one_nan_under_many_checks_is_told_once_before_them_with_its_place(capsy
     title, _, rest = told.partition(" checks met the same NaN: ")
     assert int(title.split()[-1]) > 2 and "pass" not in title
     assert told.count("the first NaN comes from sqrt") == 1
-    assert f"where {__file__}:{MakesNaN.delta.__code__.co_firstlineno + 2} " in rest
+    assert f"test_machinery.py:{MakesNaN.delta.__code__.co_firstlineno + 3} " in rest
 
 
 def test_advice_fits_an_overridden_forward_and_a_wrong_constructor() -> None:

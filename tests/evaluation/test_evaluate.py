@@ -69,6 +69,24 @@ def test_scores_summary_and_report(make_mixtures, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_report")
+def test_a_metric_is_told_what_is_said(make_mixtures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = plugins.get("metric", "wer")
+    monkeypatch.setattr("avse.metrics.wer._decoder", lambda: None)
+    monkeypatch.setattr("avse.metrics.wer.recognise_grid", lambda audio: "bin blue at f five now")
+    assert metric(text="bin blue at f five again").of_text("").text == ""
+    manifest = make_mixtures(snrs=(0.0,))
+    rows = list(csv.DictReader(manifest.open()))
+    said = ["bin blue at f five now", "bin blue at g five again", "of another corpus"]
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "text"])
+        writer.writeheader()
+        writer.writerows({**row, "text": text} for row, text in zip(rows, said))
+    evaluate(manifest, tmp_path / "out", model=Smoother(), metrics=("si_sdr", "wer"), keep_estimates=False)
+    scores = [row["wer"] for row in read_scores(tmp_path / "out")]
+    assert scores == [0.0, pytest.approx(100 / 3, abs=0.01), None]
+
+
+@pytest.mark.usefixtures("no_report")
 def test_an_interrupted_evaluation_goes_on(make_mixtures, tmp_path: Path) -> None:
     manifest, out = make_mixtures(), tmp_path / "out"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import types
 
@@ -12,6 +13,7 @@ import torch
 from avse import plugins
 from avse.conformance import run_checks
 from avse.errors import AvseError
+from avse.metrics.wer import word_errors
 from avse.signal.metrics import check_audio, si_sdr
 
 RATE = 16_000
@@ -31,6 +33,33 @@ def noisy_speech(snr: float, seconds: float = 2.0, seed: int = 0) -> tuple[np.nd
     clean = speech(seconds, seed)
     noise = np.random.default_rng(seed).standard_normal(clean.size)
     return clean, clean + noise * np.sqrt((clean**2).mean() / (noise**2).mean() * 10 ** (-snr / 10))
+
+
+def test_word_errors_against_all_alignments() -> None:
+    def least(said: tuple[str, ...], heard: tuple[str, ...]) -> int:
+        if not said or not heard:
+            return len(said) + len(heard)
+        return min(
+            least(said[1:], heard[1:]) + (said[0] != heard[0]), least(said[1:], heard) + 1, least(said, heard[1:]) + 1
+        )
+
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        said, heard = (tuple(rng.choice(list("abc"), rng.integers(0, 6))) for _ in range(2))
+        assert word_errors(said, heard) == least(said, heard)
+
+
+def test_a_word_error_rate_needs_words_and_a_recogniser() -> None:
+    metric = plugins.get("metric", "wer")
+    clean, noisy = noisy_speech(0.0)
+    by_power = metric(recogniser=lambda audio: "two words" if np.square(audio).mean() < np.square(noisy).mean() else "")
+    assert by_power(noisy, clean) == 100.0 and by_power(clean, clean) == 0.0
+    with pytest.raises(AvseError, match="no word"):
+        metric(recogniser=lambda audio: "")(noisy, clean)
+    assert metric(recogniser=str).of_text("any words").applies(clean, noisy)
+    if importlib.util.find_spec("pocketsphinx") is None:
+        with pytest.raises(AvseError, match=r"avse\[wer\]"):
+            metric()
 
 
 @pytest.mark.parametrize("name", [*NAMES, "leakage"])
