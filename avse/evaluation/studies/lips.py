@@ -116,6 +116,7 @@ def measure_lips(
     speakers = [clips[index].speaker for group in groups for index in group]
     summary = {
         "clips": len(rows),
+        "speakers": len(set(speakers)),
         "chance": float(np.mean([1 / row["rivals"] for row in rows])),
         "scores": scores_of({name: [row[name] for row in rows] for name in names}, speakers, seed),
         "meaning": {name: _SCORES[name] for name in names},
@@ -126,7 +127,8 @@ def measure_lips(
 
 def lips_table(summary: dict[str, Any]) -> str:
     """What `measure_lips` found, as lines of text."""
-    lines = [f"{summary['clips']} clips; chance finds the right utterance in {summary['chance']:.1%}"]
+    clips = f"{summary['clips']} clips of {summary['speakers']} speakers"
+    lines = [f"{clips}; chance finds the right utterance in {summary['chance']:.1%}"]
     for name, score in summary["scores"].items():
         lines.append(f"{name:16} {mean_and_interval(score, '8.4f', '  ')}   {_SCORES[name]}")
     return "\n".join(lines)
