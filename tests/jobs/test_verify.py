@@ -151,5 +151,5 @@ def test_the_command(corpus: Path, found: dict[str, dict[str, str]], tmp_path: P
     taken = avse_command("prepare", "manifest", manifest, "--verify", "--report", corpus / "good.wav")
     assert "clips.jsonl: cannot be written" in taken.message
     again = avse_command("prepare", "manifest", manifest, "--verify", *options, "--write", manifest)
-    assert "is the manifest that is verified" in again.message and manifest.read_bytes() == before
+    assert "is the input itself" in again.message and manifest.read_bytes() == before
     assert "go with --verify" in avse_command("prepare", "manifest", manifest, "--write", tmp_path / "x.csv").message
