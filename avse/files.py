@@ -100,6 +100,8 @@ def locked(folder: Path) -> Iterator[None]:
             pass  # a file system without locks
         yield
     finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # also for processes that were forked meanwhile
         os.close(handle)
 
 
