@@ -302,8 +302,8 @@ def test_means_side_by_side_are_over_the_same_rows() -> None:
             ("a", "clean", 1.0, 4.0),
             ("b", "clean", 21.0, None),
             ("c", "clean", 3.0, 8.0),
-            ("a", "none", 1.0, 2.0),
-            ("c", "none", 3.0, None),
+            ("a", "no_video", 1.0, 2.0),
+            ("c", "no_video", 3.0, None),
         )
     ]
     cell = _cell(rows[:3], {"m": None}, 0)["m"]
