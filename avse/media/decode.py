@@ -347,7 +347,8 @@ def demuxed(container: Any, *streams: Any) -> Iterator[Any]:
     if not container.format.flags & Flags.ts_discont.value:
         yield from container.demux(*streams)
         return
-    moved, expected = Fraction(0), {}
+    moved = Fraction(0)
+    expected: dict[int, Fraction] = {}
     for packet in container.demux():
         if packet.dts is not None and packet.stream.type in ("audio", "video"):
             time = packet.dts * packet.time_base + moved
