@@ -13,6 +13,7 @@ from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
+from avse.evaluation.runner import model_hash
 from avse.evaluation.studies.clips import mean_and_interval, scores_of, visible_speech, write_study
 from avse.model import load
 from avse.priors.diffusion.generation import diffusion_prior, draw_speech
@@ -117,6 +118,7 @@ def measure_lips(
     summary = {
         "clips": len(rows),
         "speakers": len(set(speakers)),
+        "settings": {"model_sha256": model_hash(model), "seed": seed},
         "chance": float(np.mean([1 / row["rivals"] for row in rows])),
         "scores": scores_of({name: [row[name] for row in rows] for name in names}, speakers, seed),
         "meaning": {name: _SCORES[name] for name in names},

@@ -12,6 +12,7 @@ from avse.contracts.types import Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
+from avse.evaluation.runner import model_hash
 from avse.evaluation.studies.clips import mean_and_interval, scores_of, visible_speech, write_study
 from avse.model import Model, load
 from avse.priors.diffusion.generation import diffusion_prior
@@ -167,6 +168,7 @@ def measure_probe(
     summary = {
         "clips": {name: len(utterances) for name, utterances in chosen.items()},
         "speakers": len(set(speakers)),
+        "settings": {"model_sha256": model_hash(model), "seed": seed},
         "scores": scores_of({kind: hits.mean(axis=1) for kind, hits in right.items()}, speakers, seed),
         "places": {kind: hits.mean(axis=0).tolist() for kind, hits in right.items()},
         "meaning": FEATURES | {"chance": "the most frequent word of each place"},
