@@ -30,6 +30,8 @@ Roi = Annotated[str, typer.Option("--roi", help="What the frames show: auto, fac
 Tracker = Annotated[
     str | None, typer.Option("--tracker", help="Mouth tracker; `avse plugins mouth_tracker` lists them.")
 ]
+Mono = Annotated[bool, typer.Option("--mono", help="Write one channel.")]
+Band = Annotated[str, typer.Option("--band", metavar="full|8k", help="8k: write nothing above 8 kHz.")]
 Crops = Annotated[
     Path | None, typer.Option("--crops", help="Folder that keeps tracked mouth crops for the next evaluation.")
 ]

@@ -67,7 +67,9 @@ def seen_faces(
         with open_clip(source, **reading) as reader:
             late = estimate_offset(reader.head(LONGEST_SECONDS), model.device).applied if offset is None else offset
             reader.offset = late
-            pieces = list(model.stream(reader.chunks(chunk_seconds, overlap_seconds=OVERLAP_SECONDS)))
+            pieces = list(
+                model.stream(reader.chunks(chunk_seconds, overlap_seconds=min(OVERLAP_SECONDS, chunk_seconds / 2)))
+            )
         reliability = torch.cat([piece.reliability for piece in pieces])
         speaking = torch.cat([piece.speaking for piece in pieces if piece.speaking is not None] or [torch.empty(0)])
         told = len(speaking) == len(reliability)
