@@ -184,14 +184,14 @@ def enhance_file(
     valid: list[bool] = []
     seconds_late = offset_of(offset)
     faces: list[SeenFace] = []
-    if reading.get("face") == SPEAKING:
-        with clock(timings, "choose"):
-            faces = seen_faces(model, source, seconds_late, chunk_seconds=chunk_seconds, **reading)
-        reading["face"] = speaking_face(faces)
-    number, tracks = parse_track(track), []
+    number, tracks = parse_track(track), list[AudioTrack]()
     if number is None:
         tracks = audio_tracks(model.enhance_batch, source)
         number = speech_track(tracks)
+    if reading.get("face") == SPEAKING:
+        with clock(timings, "choose"):
+            faces = seen_faces(model, source, seconds_late, chunk_seconds=chunk_seconds, track=number, **reading)
+        reading["face"] = speaking_face(faces)
     with open_clip(source, track=number, **reading) as reader:
         if number and tracks:
             reader.info.warnings.append(

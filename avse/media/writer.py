@@ -34,6 +34,7 @@ _CODECS = {
     ".avi": "pcm_s16le",
     ".mp3": "libmp3lame",
 }
+_QUICKTIME = (".mp4", ".m4v", ".mov")
 _AUDIO_ALONE = (".flac", ".mp3", ".m4a")  # they hold a cover, but no film
 _LIMITED_RATES = {"OPUS": (8000, 12000, 16000, 24000, 48000)}
 _TAGS = ("title", "artist", "album", "comment", "copyright", "date", "genre")  # of libsndfile
@@ -215,6 +216,8 @@ class _AudioFile:
         try:
             self._file = soundfile.SoundFile(path, "w", self.rate, channels, subtype, format=kind)
         except soundfile.LibsndfileError as error:
+            if channels <= 2:
+                raise
             raise _too_many(output, channels) from error
         tags = reader.tags()
         for name in _TAGS:
@@ -260,9 +263,15 @@ class _MediaFile:
         self._path, self._channels = path, channels
         self._layout = reader.info.layout if channels == reader.info.channels else "mono"
         with ExitStack() as stack:
+            video_path = reader.info.video_path or reader.info.path
+            self._original = stack.enter_context(open_container(video_path))
+            # Tags as phones write them, which FFmpeg else leaves out.
+            phone = suffix in _QUICKTIME and any(key.startswith("com.") for key in self._original.metadata)
+            options = {"movflags": "use_metadata_tags"} if phone else {}
             try:
                 # FFmpeg takes no cover into its own kind of .m4a.
-                self._container = av.open(str(path), "w", format="mp4" if suffix == ".m4a" else None)
+                kind = "mp4" if suffix == ".m4a" else None
+                self._container = av.open(str(path), "w", format=kind, options=options)
             except ValueError as error:
                 raise AvseError(
                     f"{output}: {suffix or 'a name without suffix'} is no kind of media file. "
@@ -272,8 +281,9 @@ class _MediaFile:
             stack.callback(self._shut)
             codec = av.Codec(_CODECS.get(suffix) or self._container.default_audio_codec, "w")
             self.rate = _allowed(reader.info.sample_rate, codec.audio_rates)
-            video_path = reader.info.video_path or reader.info.path
-            self._original = stack.enter_context(open_container(video_path))
+            self._layout = self._layout.replace("downmix", "stereo")
+            if codec.name == "libopus":
+                self._layout = self._layout.removesuffix("(side)")
             film = video_stream(self._original)
             tracks = self._original.streams.audio
             paired = video_path != reader.info.path
@@ -447,7 +457,7 @@ def _holds(container: str, stream: Any) -> bool:
 
 
 def _too_many(output: Path, channels: int) -> AvseError:
-    return AvseError(f"{output}: a {output.suffix} file does not hold {channels} channels. Write .flac, or use --mono.")
+    return AvseError(f"{output}: a {output.suffix} file does not hold {channels} channels. Write .mkv or .flac, or use --mono.")
 
 
 @contextmanager

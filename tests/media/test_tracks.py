@@ -177,7 +177,7 @@ def test_channels_are_kept_or_refused(channels: int, suffix: str, tmp_path: Path
                 reader.skip()
         except AvseError as error:
             assert suffix == "mp3" and channels > 2
-            assert f"a .mp3 file does not hold {channels} channels. Write .flac, or use --mono" in str(error)
+            assert f"a .mp3 file does not hold {channels} channels. Write .mkv or .flac, or use --mono" in str(error)
             return
     with open_clip(tmp_path / f"out.{suffix}") as reader:
         assert reader.info.channels == channels
