@@ -390,7 +390,7 @@ class Model:
         *,
         description: dict[str, Any] | None = None,
         card: str | None = None,
-        half: bool = False,
+        bits: int = 32,
     ) -> Path:
         """Write a model folder: weights, recipe, description with hashes, and a card.
 
@@ -401,8 +401,8 @@ class Model:
             Added to `model.json` (training data, seed, command, scores).
         card : str, optional
             Text of `README.md`.
-        half : bool
-            Keep the weights in 16 bits, half the size; they are loaded as 32 bits.
+        bits : int
+            Keep the weights in 32, 16 or 8 bits; they are loaded as 32 bits.
 
         Returns
         -------
@@ -410,7 +410,7 @@ class Model:
             The folder.
         """
         content = model_folder.Content(self.system, self.recipe, self.name, description or {})
-        model_folder.write(Path(folder), content, card, half)
+        model_folder.write(Path(folder), content, card, bits)
         return Path(folder)
 
 

@@ -22,11 +22,12 @@ from avse.files import atomic_path, write_json, write_text
 if TYPE_CHECKING:
     from avse.recipe import Recipe
 
-FORMAT = 2
+FORMAT = 3
 PRETRAINED = Path(__file__).parent / "pretrained"
 SYSTEM = "inference"  # the recipe's key of a system that wraps what was trained, its key `model`
 WEIGHTS, RECIPE, DESCRIPTION = "model.safetensors", "recipe.yaml", "model.json"
 _PARTS = ("prior", "noise_model", "inference")
+_STEP = "@step"  # of the 8-bit steps of a tensor, a tensor of its own
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Content:
     description: dict[str, Any]
 
 
-def write(folder: Path, content: Content, card: str | None = None, half: bool = False) -> None:
+def write(folder: Path, content: Content, card: str | None = None, bits: int = 32) -> None:
     """Write a model folder; see `avse.model.Model.save`."""
     import safetensors.torch
 
@@ -47,8 +48,7 @@ def write(folder: Path, content: Content, card: str | None = None, half: bool = 
 
     system = content.system
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in system.state_dict().items()}
-    if half:
-        weights = {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in weights.items()}
+    weights = packed(weights, bits)
     with atomic_path(folder / WEIGHTS) as path:
         safetensors.torch.save_file(weights, path)
     write_text(folder / RECIPE, content.recipe)
@@ -64,6 +64,50 @@ def write(folder: Path, content: Content, card: str | None = None, half: bool = 
     write_json(folder / DESCRIPTION, description)
     if card is not None:
         write_text(folder / "README.md", card)
+
+
+def packed(weights: Mapping[str, torch.Tensor], bits: int) -> dict[str, torch.Tensor]:
+    """Weights kept in fewer bits: in 8, a matrix as whole steps, whose size its row sets, and the rest in 16.
+
+    Arguments
+    ---------
+    weights : dict of tensor
+    bits : int
+        32, 16 or 8.
+
+    Raises
+    ------
+    AvseError
+        If there is no such number of bits.
+
+    Example
+    -------
+    >>> weights = {"a": torch.tensor([[1.0, -0.5], [0.01, 0.02]])}
+    >>> unpacked(packed(weights, 8))["a"].round(decimals=3).tolist()
+    [[1.0, -0.504], [0.01, 0.02]]
+    """
+    if bits not in (32, 16, 8):
+        raise AvseError(f"bits: weights are kept in 32, 16 or 8 bits, not in {bits}.")
+    result = {}
+    for name, tensor in weights.items():
+        if bits == 32 or tensor.dtype != torch.float32:
+            result[name] = tensor
+        elif bits == 8 and tensor.ndim > 1:
+            step = tensor.flatten(1).abs().amax(dim=1).clamp(min=1e-12) / 127
+            result[name] = (tensor / step.view(-1, *[1] * (tensor.ndim - 1))).round().to(torch.int8)
+            result[name + _STEP] = step
+        else:
+            result[name] = tensor.half()
+    return result
+
+
+def unpacked(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights that `packed` gave, those of 8 bits as numbers of 32 bits."""
+    return {
+        name: tensor * weights[name + _STEP].view(-1, *[1] * (tensor.ndim - 1)) if name + _STEP in weights else tensor
+        for name, tensor in weights.items()
+        if not name.endswith(_STEP)
+    }
 
 
 def embedded() -> dict[str, dict[str, Any]]:
@@ -160,7 +204,7 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     import safetensors.torch
 
     try:
-        return safetensors.torch.load_file(folder / WEIGHTS)
+        return unpacked(safetensors.torch.load_file(folder / WEIGHTS))
     except (safetensors.SafetensorError, OSError) as error:
         raise AvseError(f"{folder / WEIGHTS}: holds no weights ({error}). Fetch the model again.") from error
 

@@ -119,6 +119,7 @@ class SpectralMasker(Enhancer):
         hidden = self.encode(levelled(spectrum, mask, self.causal), mask)
         for block in self.blocks[: self.fusion_block]:
             hidden = block(hidden, mask)
+        of_audio = self.video_input.audio_reliability(hidden)
         hidden, reliability = self.video_input.fuse(hidden, context)
         for number, block in enumerate(self.blocks[self.fusion_block :]):
             hidden = block(self.exchange(hidden, number, batch), mask)
@@ -130,10 +131,14 @@ class SpectralMasker(Enhancer):
         if not self.causal:  # a mask that lets everything through has saturated above one
             speech = speech * uncorrelated_gain(speech, batch.noisy)
         reliability = self.video_input.by_video_frame(reliability, batch)
+        if of_audio is not None:
+            of_audio = self.video_input.by_video_frame(of_audio * mask, batch)
         speaking = None
         if self.speaking is not None:
             speaking = self.video_input.by_video_frame(self.speaking(hidden)[..., 0].sigmoid(), batch)
-        return Estimate(speech, batch.noisy - speech, reliability, batch.lengths, speaking=speaking)
+        return Estimate(
+            speech, batch.noisy - speech, reliability, batch.lengths, speaking=speaking, audio_reliability=of_audio
+        )
 
     def calibrate(self, scale: float, shift: float) -> None:
         self.video_input.calibrate(scale, shift)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion
+from avse.nnet.agreement import windowed_correlation
 from avse.nnet.attention import LocalCrossAttention
 from avse.plugins import register
 
@@ -81,7 +82,9 @@ class ReliabilityAttention(Fusion):
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         query = self.norm(audio)
         attended = self.attention(query, video, valid)
-        agreement = self._agreement(self.audio_view(query), self.video_view(video), valid)
+        weight = valid[..., None].to(audio.dtype)
+        views = self.audio_view(query), self.video_view(video)
+        agreement = windowed_correlation(*views, weight, self.window, self.causal)
         evidence = self.trust[:2](torch.cat([query, video, agreement], dim=2))
         for number, layer in enumerate(self.trust_over_time):
             evidence = evidence + F.silu(self._over_time(layer, 4**number, evidence * valid[..., None]))
@@ -99,21 +102,3 @@ class ReliabilityAttention(Fusion):
         reach = dilation * (_KERNEL - 1)
         padding = (reach, 0) if self.causal else (reach // 2, reach // 2)
         return layer(F.pad(evidence.transpose(1, 2), padding)).transpose(1, 2)
-
-    def _agreement(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Correlation over a window around each frame, shape (batch, frames, agreement_dim), valid frames only."""
-        weight = valid[..., None].to(audio.dtype)
-        count = self._window_sum(weight).clamp(min=1.0)
-        mean = lambda stream: self._window_sum(stream * weight) / count
-        audio_mean, video_mean = mean(audio), mean(video)
-        covariance = mean(audio * video) - audio_mean * video_mean
-        audio_variance = (mean(audio.square()) - audio_mean.square()).clamp(min=0.0)
-        video_variance = (mean(video.square()) - video_mean.square()).clamp(min=0.0)
-        return covariance / (audio_variance * video_variance + 1e-4).sqrt()
-
-    def _window_sum(self, stream: torch.Tensor) -> torch.Tensor:
-        before = self.window - 1 if self.causal else self.window // 2
-        after = 0 if self.causal else self.window - 1 - self.window // 2
-        padded = F.pad(stream, (0, 0, before + 1, after))
-        total = padded.cumsum(dim=1)
-        return total[:, self.window :] - total[:, : -self.window]

@@ -54,9 +54,15 @@ def test_save_and_load_give_the_same_model(folder: Path) -> None:
     again = avse.load(model.save(folder.parent / "again"))
     clip = _clip(1.3)
     assert torch.equal(model.enhance(clip).speech, again.enhance(clip).speech)
-    half = avse.load(model.save(folder.parent / "half", half=True))
-    assert next(half.system.parameters()).dtype == torch.float32
-    assert torch.allclose(model.enhance(clip).speech, half.enhance(clip).speech, atol=1e-3)
+    speech = model.enhance(clip).speech
+    size = (folder / "model.safetensors").stat().st_size
+    for bits, error, share in ((16, 1e-3, 0.6), (8, 3e-2, 0.4)):
+        smaller = avse.load(model.save(folder.parent / str(bits), bits=bits))
+        assert next(smaller.system.parameters()).dtype == torch.float32
+        assert (folder.parent / str(bits) / "model.safetensors").stat().st_size < share * size
+        assert (smaller.enhance(clip).speech - speech).norm() < error * speech.norm()
+    with pytest.raises(AvseError, match="not in 4"):
+        model.save(folder.parent / "4", bits=4)
 
 
 def test_a_clip_within_one_chunk_is_the_whole_clip_and_chunks_join_without_a_seam(folder: Path) -> None:
