@@ -35,7 +35,7 @@ _CODECS = {
     ".mp3": "libmp3lame",
 }
 _QUICKTIME = (".mp4", ".m4v", ".mov")
-_AUDIO_ALONE = (".flac", ".mp3", ".m4a")  # they hold a cover, but no film
+_AUDIO_ALONE = (".flac", ".mp3", ".m4a", ".aac", ".ac3")  # they hold a cover, but no film
 _LIMITED_RATES = {"OPUS": (8000, 12000, 16000, 24000, 48000)}
 _TAGS = ("title", "artist", "album", "comment", "copyright", "date", "genre")  # of libsndfile
 _BIT_RATE = 128_000  # of a channel
@@ -457,7 +457,8 @@ def _holds(container: str, stream: Any) -> bool:
 
 
 def _too_many(output: Path, channels: int) -> AvseError:
-    return AvseError(f"{output}: a {output.suffix} file does not hold {channels} channels. Write .mkv or .flac, or use --mono.")
+    kind = f"a {output.suffix} file does not hold {channels} channels"
+    return AvseError(f"{output}: {kind}. Write .mkv or .flac, or use --mono.")
 
 
 @contextmanager
