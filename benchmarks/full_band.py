@@ -4,10 +4,10 @@
 
 SPEECH_FOLDER holds a folder of full-band recordings of each speaker, such as `/usr/share/klettres` of the package
 `klettres-data` of Debian (spoken letters and syllables, 44.1 kHz). Six seconds of each speaker are put in the centre
-of a stereo recording, and to its left (the right channel is 6 dB softer and 0.25 ms later), with pink noise at 5 dB,
-different in each channel. Each file is written by `avse enhance` with the options below. Printed are means over
-speakers, of the left channel: PESQ-WB at 16 kHz, SI-SDR at 48 kHz, and the log-spectral distance above 8 kHz; and the
-mean SI-SDR of the right channel.
+of a stereo recording, or to its left (the right channel is 6 dB softer and 0.25 ms later), with pink noise, different
+in each channel. Each file is written by `avse enhance` with the options below. Printed are means over speakers, of the
+left channel: PESQ-WB at 16 kHz, SI-SDR at 48 kHz, and the log-spectral distance above 8 kHz; and the mean SI-SDR of the
+right channel.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ import avse
 from avse import plugins
 from avse.jobs.enhance import enhance_file
 
-RATE, SECONDS, SNR, SPEAKERS = 48_000, 6, 5.0, 8
+RATE, SECONDS, SPEAKERS = 48_000, 6, 8
+# Signal-to-noise ratio in dB; level and delay in samples of the right channel.
+SCENES = {"centre": (5.0, 1.0, 0), "centre, soft": (20.0, 1.0, 0), "left": (5.0, 0.5, 12)}
 SYSTEMS = {
     "--mono --band 8k": {"mono": True, "band": "8k"},
-    "--band 8k": {"band": "8k"},
     "(default)": {},
     "--max-attenuation 12": {"max_attenuation": 12.0},
 }
@@ -70,12 +71,12 @@ def main(folder: str, name: str = "avse-small") -> None:
     pesq, si_sdr = (plugins.get("metric", metric)() for metric in ("pesq_wb", "si_sdr"))
     voices = [speech for one in sorted(Path(folder).iterdir()) if (speech := speech_of(one, rng)) is not None]
     print(f"{len(voices[:SPEAKERS])} speakers")
-    for scene, (level, delay) in {"centre": (1.0, 0), "left": (0.5, 12)}.items():
+    for scene, (snr, level, delay) in SCENES.items():
         rows: dict[str, list[tuple[float, ...]]] = {}
         for voice in voices[:SPEAKERS]:
             clean = np.stack([voice, level * np.pad(voice, (delay, 0))[: len(voice)]])
             noise = pink(len(voice), rng)
-            noisy = clean + noise * np.sqrt(np.sum(clean**2) / np.sum(noise**2) / 10 ** (SNR / 10))
+            noisy = clean + noise * np.sqrt(np.sum(clean**2) / np.sum(noise**2) / 10 ** (snr / 10))
             with tempfile.TemporaryDirectory() as place:
                 source, target = Path(place, "noisy.wav"), Path(place, "out.wav")
                 soundfile.write(source, noisy.T, RATE, subtype="FLOAT")
@@ -90,7 +91,7 @@ def main(folder: str, name: str = "avse-small") -> None:
                 rows.setdefault(options, []).append((*scores, si_sdr(right, clean[1], noisy[1])))
         for options, scores in rows.items():
             means = " ".join(f"{value:7.2f}" for value in np.mean(scores, axis=0))
-            print(f"{scene:7} {options:22} {means}", flush=True)
+            print(f"{scene:13} {options:22} {means}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ class FullBand:
         G(t, f) = S(t, f) X*(t, f) / |X(t, f)|^2,   |G| <= 1
 
     is taken at 25 Hz spacing up to 7.3 kHz from speech S and mixture X. It multiplies the spectrum of each channel of
-    the recording. Above 7.3 kHz the gain of a frame is that of the band from 5 to 7.3 kHz, the root of the ratio of
-    its powers. Where the estimate is the mixture, the recording stays as it was. Memory is bounded: what is finished is
-    given back at once, 40 ms behind.
+    the recording. Above 7.3 kHz the gain of a frame is the ratio of the powers of S and X from 5 to 7.3 kHz: the square
+    of the gain of this band, since speech falls faster with frequency than noise does. Where the estimate is the
+    mixture, the recording stays as it was. Memory is bounded: what is finished is given back at once, 40 ms behind.
 
     Arguments
     ---------
@@ -131,7 +131,7 @@ class FullBand:
         gain = speech * mixture.conj() / (np.abs(mixture) ** 2 + _TINY)
         gain /= np.maximum(np.abs(gain) / _LARGEST, 1)
         powers = [np.sum(np.abs(part[:, _TOP:_EDGE]) ** 2, axis=1) for part in (speech, mixture)]
-        top = np.minimum(np.sqrt(powers[0] / (powers[1] + _TINY)), _LARGEST)
+        top = np.minimum(powers[0] / (powers[1] + _TINY), _LARGEST)
         gains: np.ndarray = np.where(self._beyond, top[:, None], gain[:, self._source])
         return gains if self._above else gains * self._kept
 

@@ -59,7 +59,7 @@ def test_it_is_the_ratio_in_each_frame_and_bin(rate: int) -> None:
         x, s = (np.fft.rfft(short * signal[frame * 320 :][:640]) for signal in pair)
         spectra = np.fft.rfft(window * padded[:, frame * hop :][:, :size])
         band = slice(200, 292)
-        top = min(1.0, np.sqrt(np.sum(np.abs(s[band]) ** 2) / np.sum(np.abs(x[band]) ** 2)))
+        top = min(1.0, np.sum(np.abs(s[band]) ** 2) / np.sum(np.abs(x[band]) ** 2))
         for number in range(spectra.shape[1]):
             gain = top
             if number <= 292:
@@ -71,7 +71,7 @@ def test_it_is_the_ratio_in_each_frame_and_bin(rate: int) -> None:
     assert result == pytest.approx(expected[:, size // 2 :][:, : rate // 2], abs=2e-4)
 
 
-def test_what_is_taken_away_below_8_khz_is_taken_away_above() -> None:
+def test_what_is_taken_away_below_8_khz_is_taken_away_twice_above() -> None:
     recording = noise(1, 96_000)
     mixture = at_16k(recording, 48_000)
     speech = mixture * np.where(np.arange(len(mixture)) < 16_000, 1.0, 0.1)
@@ -81,7 +81,7 @@ def test_what_is_taken_away_below_8_khz_is_taken_away_above() -> None:
         return float(np.sum(np.abs(np.fft.rfft(part * np.hanning(len(part))))[9000 * len(part) // 48_000 :] ** 2))
 
     assert high(result[2000:46_000]) == pytest.approx(high(recording[0, 2000:46_000]), rel=1e-3)
-    assert high(result[50_000:94_000]) == pytest.approx(0.01 * high(recording[0, 50_000:94_000]), rel=0.05)
+    assert high(result[50_000:94_000]) == pytest.approx(1e-4 * high(recording[0, 50_000:94_000]), rel=0.1)
     narrow = in_blocks(FullBand(48_000, 1, above=False), recording, mixture, speech)[0]
     assert high(narrow[2000:46_000]) < 1e-5 * high(recording[0, 2000:46_000])
 
