@@ -40,10 +40,12 @@ def enhance(
     ] = "auto",
     mono: say.Mono = False,
     band: say.Band = "full",
-    mix: Annotated[float, typer.Option(help="1: the enhanced audio alone; 0.8: with a fifth of the noisy.")] = 1.0,
+    mix: Annotated[
+        float, typer.Option(min=0, max=1, help="1: the enhanced audio alone; 0.8: with a fifth of the noisy.")
+    ] = 1.0,
     max_attenuation: Annotated[
         float | None,
-        typer.Option(metavar="DB", help="Take away no more than this, as 12; the rest of the noise stays."),
+        typer.Option(min=0, metavar="DB", help="Take away no more than this, as 12; the rest of the noise stays."),
     ] = None,
     loudness: Annotated[
         str | None, typer.Option(metavar="keep|LUFS", help="That of the input, or one as -16 (ITU-R BS.1770).")

@@ -72,7 +72,8 @@ class Report:
     speaking : list of float or None
         By video frame: the probability that the person seen speaks; None if the model does not tell.
     frame_rate : int
-        Video frames per second of `reliability` and `speaking`; frame i lasts from i to i + 1 over this many seconds.
+        Video frames per second of `reliability`, `speaking` and `boxes`; frame i lasts from i to i + 1 over this,
+        in seconds.
     faces : list of SeenFace
         Where the face that speaks was asked for and there are several: what the model says of each.
     face : str or None
