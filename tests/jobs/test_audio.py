@@ -45,6 +45,13 @@ def noise(channels: int, seconds: float = 2.0, level: float = 0.05) -> np.ndarra
     return np.random.default_rng(0).normal(0, level, (round(seconds * RATE), channels)).astype(np.float32)
 
 
+def low_noise(channels: int) -> np.ndarray:
+    """Nothing above 6 kHz, where the gain is squared."""
+    spectrum = np.fft.rfft(noise(channels), axis=0)
+    spectrum[6000 * 2 :] = 0
+    return np.fft.irfft(spectrum, 2 * RATE, axis=0).astype(np.float32)
+
+
 def enhanced(path: Path, samples: np.ndarray, kept: float = 1.0, **options: Any) -> tuple[np.ndarray, Report]:
     soundfile.write(path, samples, RATE, subtype="FLOAT")
     report = enhance_file(model(kept), path, path.with_name("out.wav"), **options)
@@ -102,7 +109,7 @@ def test_the_centre_of_a_film_keeps_its_level(tmp_path: Path) -> None:
 
 def test_how_much_is_taken_away(tmp_path: Path) -> None:
     """Noise that the model removes but for 1 % stays at -12 dB, or at a fifth; the rest is what is missing."""
-    given, rest = noise(2), tmp_path / "rest.wav"
+    given, rest = low_noise(2), tmp_path / "rest.wav"
     for options, share in (
         ({}, 0.01),
         ({"mix": 0.8}, 0.2 + 0.8 * 0.01),
@@ -230,14 +237,15 @@ def make_tracks() -> Callable[[Path, list[float]], Path]:
 
 
 def test_speakers_of_a_stereo_file_add_up_to_it(tmp_path: Path) -> None:
-    given = noise(2)
+    given = low_noise(2)
     soundfile.write(tmp_path / "in.wav", given, RATE)
     mixture = avse.read_clip(tmp_path / "in.wav").audio
     parts = torch.from_numpy(np.stack([0.25 * mixture, 0.5 * mixture]))
     estimate = Estimate(parts, torch.from_numpy(mixture) - parts.sum(dim=0), torch.zeros(2, 1))
     recording, speech, rate = at_own_rate(tmp_path / "in.wav", estimate, mixture)
     assert rate == RATE and speech.shape == (2, 2, len(given))
-    assert speech == pytest.approx(np.stack([0.25 * given.T, 0.5 * given.T]), abs=1e-4)
+    inner = slice(1000, -1000)
+    assert speech[..., inner] == pytest.approx(np.stack([0.25 * given.T, 0.5 * given.T])[..., inner], abs=1e-4)
     files = quantised(recording, speech).astype(int)
     assert (files.sum(axis=0) == np.rint(recording * 32_767)).all()
 
