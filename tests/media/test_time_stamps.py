@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from avse.contracts.types import Clip
-from avse.media import open_clip
+from avse.media import open_clip, write_enhanced
 
 RATE = 16_000
 _BLOCK = 1600
@@ -130,6 +130,12 @@ def test_video_that_ends_early_or_shows_nobody_is_told(talk: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["2024-01-01T10:30:00.mp4", "http:x.mp4", "concat:a|b.mp4", "50%d.mp4"])
-def test_names_that_look_like_addresses_are_files(name: str, talk: Path, tmp_path: Path) -> None:
-    shutil.copy(talk, tmp_path / name)
-    assert len(_read(tmp_path / name)[0].audio) > RATE
+def test_names_that_look_like_addresses_are_files(
+    name: str, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(talk, name)
+    assert len(_read(Path(name))[0].audio) > RATE
+    with open_clip(name) as reader:
+        write_enhanced(reader, f"voice:{name}", (chunk.clip.audio for chunk in reader.chunks(0.4)))
+    assert len(_read(Path(f"voice:{name}"))[0].audio) > RATE
