@@ -159,7 +159,8 @@ def test_transport_streams_and_films_in_other_containers(suffix: str, talk: Path
             frames = [frame.time for frame in made.decode(video=0)]
             assert len(frames) == times * sum(1 for _ in given.decode(video=0))
             assert made.streams.video[0].average_rate == pytest.approx(25, rel=0.1)
-            assert np.all(np.diff(frames) > 0) and frames[-1] < times * 1.4 + 2
+            # AVI has no times of display, so that of a reordered frame is that of its decoding.
+            assert (suffix == ".avi" or np.all(np.diff(frames) > 0)) and max(frames) < times * 1.4 + 2
         with open_clip(out) as reader:
             [chunk] = reader.chunks()
         assert chunk.clip.valid.mean() > 0.9
