@@ -69,7 +69,7 @@ OLD_OPTIONS: dict[str, dict[str, str]] = {
 WRITTEN = ("output", "rest", "json", "json_path", "plot", "report", "write", "target")
 # Verbs that read `-`, with the suffix of what they write to standard output; and the suffixes of their reports.
 _PIPED = {"enhance": ".mkv", "generate": ".wav", "embed": ".npz", "separate": ""}
-_REPORTS = {"json": ".json", "json_path": ".json", "plot": ".png"}
+_REPORTS = {"json": ".json", "json_path": ".json", "plot": ".png", "rest": ".wav"}
 OLD_VERBS = {"lips": ("study", "lips"), "probe": ("study", "probe"), "evaluate-separation": ("evaluate",)}
 _SWEEP = ("--corruptions", "--severities")  # of `evaluate`, which became a study
 

@@ -264,7 +264,7 @@ class _MediaFile:
         self._path, self._channels = path, channels
         self._layout = reader.info.layout if channels == reader.info.channels else "mono"
         with ExitStack() as stack:
-            video_path = reader.info.video_path or reader.info.path
+            self._film = video_path = reader.info.video_path or reader.info.path
             self._original = stack.enter_context(open_container(video_path))
             # Tags as phones write them, which FFmpeg else leaves out.
             phone = suffix in _QUICKTIME and any(key.startswith("com.") for key in self._original.metadata)
@@ -364,7 +364,7 @@ class _MediaFile:
         if stream.type == "attachment" and self._container.format.name == "matroska":
             self._container.add_attachment(stream.name or "attachment", stream.mimetype or "", stream.data)
         elif cover and self._container.format.name == "matroska":
-            with open_container(self._original.name) as again:
+            with open_container(self._film) as again:
                 data = next(bytes(packet) for packet in again.demux(again.streams[stream.index]) if packet.size)
             kind = {"mjpeg": "jpeg"}.get(name, name)
             self._container.add_attachment(f"cover.{kind[:3].replace('jpe', 'jpg')}", f"image/{kind}", data)
