@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion
+from avse.contracts.streaming import with_past
 from avse.nnet.attention import LocalCrossAttention
 from avse.plugins import register
 
@@ -65,7 +66,8 @@ class ReliabilityAttention(Fusion):
         super().__init__(audio_dim, video_dim)
         if reliability_exponent < 1:
             raise ValueError(f"reliability_exponent must be at least 1, got {reliability_exponent}.")
-        self.causal, self.window, self.reliability_exponent = causal, window, reliability_exponent
+        self.causal = self.streams = causal
+        self.window, self.reliability_exponent = window, reliability_exponent
         self.norm = nn.LayerNorm(audio_dim)
         self.attention = LocalCrossAttention(audio_dim, video_dim, heads, context, causal)
         self.joint = nn.Sequential(nn.Linear(2 * audio_dim, audio_dim), nn.SiLU(), nn.Linear(audio_dim, audio_dim))
@@ -84,7 +86,7 @@ class ReliabilityAttention(Fusion):
         agreement = self._agreement(self.audio_view(query), self.video_view(video), valid)
         evidence = self.trust[:2](torch.cat([query, video, agreement], dim=2))
         for number, layer in enumerate(self.trust_over_time):
-            evidence = evidence + F.silu(self._over_time(layer, 4**number, evidence * valid[..., None]))
+            evidence = evidence + F.silu(self._over_time(number, layer, evidence * valid[..., None]))
         reliability = torch.sigmoid(self.trust[2](evidence)[..., 0])
         return self.joint(torch.cat([query, attended], dim=2)), reliability
 
@@ -95,14 +97,18 @@ class ReliabilityAttention(Fusion):
             log_odds.weight.mul_(scale)
             log_odds.bias.mul_(scale).add_(shift)
 
-    def _over_time(self, layer: nn.Module, dilation: int, evidence: torch.Tensor) -> torch.Tensor:
-        reach = dilation * (_KERNEL - 1)
-        padding = (reach, 0) if self.causal else (reach // 2, reach // 2)
-        return layer(F.pad(evidence.transpose(1, 2), padding)).transpose(1, 2)
+    def _over_time(self, number: int, layer: nn.Module, evidence: torch.Tensor) -> torch.Tensor:
+        reach = 4**number * (_KERNEL - 1)
+        if self.causal:
+            padded = with_past(self, f"evidence {number}", evidence, reach)
+        else:
+            padded = F.pad(evidence, (0, 0, reach // 2, reach // 2))
+        return layer(padded.transpose(1, 2)).transpose(1, 2)
 
     def _agreement(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Correlation over a window around each frame, shape (batch, frames, agreement_dim), valid frames only."""
-        weight = valid[..., None].to(audio.dtype)
+        audio, video = self._widened("audio", audio), self._widened("video", video)
+        weight = self._widened("valid", valid[..., None].to(audio.dtype))
         count = self._window_sum(weight).clamp(min=1.0)
         mean = lambda stream: self._window_sum(stream * weight) / count
         audio_mean, video_mean = mean(audio), mean(video)
@@ -111,9 +117,13 @@ class ReliabilityAttention(Fusion):
         video_variance = (mean(video.square()) - video_mean.square()).clamp(min=0.0)
         return covariance / (audio_variance * video_variance + 1e-4).sqrt()
 
+    def _widened(self, name: str, stream: torch.Tensor) -> torch.Tensor:
+        """The frames of all windows, and one before."""
+        if self.causal:
+            return with_past(self, name, stream, self.window)
+        before = self.window // 2
+        return F.pad(stream, (0, 0, before + 1, self.window - 1 - before))
+
     def _window_sum(self, stream: torch.Tensor) -> torch.Tensor:
-        before = self.window - 1 if self.causal else self.window // 2
-        after = 0 if self.causal else self.window - 1 - self.window // 2
-        padded = F.pad(stream, (0, 0, before + 1, after))
-        total = padded.cumsum(dim=1)
+        total = stream.cumsum(dim=1)
         return total[:, self.window :] - total[:, : -self.window]

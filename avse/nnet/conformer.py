@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from avse.contracts.streaming import recent, with_past
+
 
 class ConformerBlock(nn.Module):
     """Depthwise convolution, self-attention with rotary positions, and a feed-forward layer, each residual.
@@ -43,7 +45,7 @@ class ConformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.context, self.causal = heads, context, causal
-        self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)
+        self.kernel_size = kernel_size
         self.conv_norm = nn.LayerNorm(channels)
         self.conv_in = nn.Linear(channels, 2 * channels)
         self.depthwise = nn.Conv1d(channels, channels, kernel_size, groups=channels)
@@ -59,23 +61,29 @@ class ConformerBlock(nn.Module):
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(batch, frames, channels) to the same; `mask` is false beyond a clip's end."""
         gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * mask[..., None]
-        local = self.depthwise(F.pad(gated.transpose(1, 2), self.padding)).transpose(1, 2)
+        if self.causal:
+            padded = with_past(self, "convolution", gated, self.kernel_size - 1)
+        else:
+            padded = F.pad(gated, (0, 0, (self.kernel_size - 1) // 2, self.kernel_size // 2))
+        local = self.depthwise(padded.transpose(1, 2)).transpose(1, 2)
         hidden = hidden + self.dropout(self.conv_out(F.silu(local)))
         hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), mask))
         return hidden + self.dropout(self.feed_forward(hidden))
 
     def _attend(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        frames = hidden.shape[1]
-        query, key, value = (
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.attention_in(hidden).chunk(3, dim=2)
-        )
-        position = torch.arange(frames, device=hidden.device)
-        distance = position[:, None] - position[None]
+        queries, *keys_values = self.attention_in(hidden).chunk(3, dim=2)
+        if self.causal:
+            names = ("keys", "values")
+            keys_values = [recent(self, name, part, self.context) for name, part in zip(names, keys_values)]
+        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (queries, *keys_values))
+        position = torch.arange(key.shape[2], device=hidden.device)
+        past = key.shape[2] - query.shape[2]  # positions are relative, so that those before may count from 0
+        distance = position[past:, None] - position[None]
         near = (distance <= self.context) & (distance >= (0 if self.causal else -self.context))
         # A frame beyond the clip's end sees itself, so that no softmax is empty.
-        allowed = (near[None] & mask[:, None]) | torch.eye(frames, dtype=torch.bool, device=hidden.device)
+        allowed = (near[None] & F.pad(mask, (past, 0), value=True)[:, None]) | (distance == 0)
         attended = F.scaled_dot_product_attention(
-            _rotate(query, position), _rotate(key, position), value, attn_mask=allowed[:, None]
+            _rotate(query, position[past:]), _rotate(key, position), value, attn_mask=allowed[:, None]
         )
         return self.attention_out(attended.transpose(1, 2).flatten(2))
 
