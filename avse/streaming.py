@@ -116,12 +116,13 @@ class Streamer:
         self._system = _streaming_system(model)
         if not 0 <= wait <= _LONGEST_WAIT:
             raise AvseError(f"wait must be between 0 and {_LONGEST_WAIT} s, got {wait}.")
-        weight = next(model.system.parameters())
+        weight = next(model.system.eval().parameters()).detach()
         fft_size, self._hop = self._system.fft_size, self._system.hop
         self._ratio = SAMPLES_PER_FRAME // self._hop
         self._wait = round(wait * SAMPLE_RATE)
         self.latency = (fft_size + self._wait) / SAMPLE_RATE
-        self._window = analysis_window(fft_size, weight.detach().new_zeros(()))
+        precision = torch.promote_types(weight.dtype, torch.float32)
+        self._window = analysis_window(fft_size, weight.new_zeros((), dtype=precision))
         self._state = StreamState()
         self._pictures = _Pictures(tracker, face)
         self._received = self._given = 0  # samples
@@ -130,7 +131,7 @@ class Streamer:
         self._audio = self._window.new_zeros(fft_size // 2)  # from the start of the next frame on
         # What the frames so far add to the samples from the next frame on, and the sum of their squared windows.
         self._tail = self._window.new_zeros(2, fft_size - self._hop)
-        self._video: tuple[torch.Tensor, torch.Tensor] | None = None  # features of the last video frame, and validity
+        self._video: tuple[torch.Tensor, ...] | None = None  # features of the last video frame, and validity
         self._ready: list[torch.Tensor] = []  # speech that is finished
         # Reliability and probability of speaking in the frames of the last video frame.
         self._by_frame = self._window.new_zeros(2, 0)
@@ -145,8 +146,8 @@ class Streamer:
         samples : array, shape (samples,)
             At 16 kHz; any number, also none.
         picture : array, or None
-            A mouth crop of shape (88, 88), or a frame of shape (height, width, 3), RGB, in which the mouth is found;
-            uint8.
+            A mouth crop of shape (88, 88); a frame of shape (height, width, 3), RGB, in which the mouth is found; or an
+            empty array for a picture without a mouth. uint8.
         time : float, optional
             When the picture was taken, in seconds since the first sample. Default: when the first of `samples` was.
 
@@ -226,7 +227,7 @@ class Streamer:
             features = self._system.visual_features(mouth.to(self._window.device), valid)
             video = None if features is None else (features, valid)
             if begun and video is not None and self._video is not None:
-                video = torch.cat([self._video[0], features], dim=1), torch.cat([self._video[1], valid], dim=1)
+                video = tuple(torch.cat(parts, dim=1) for parts in zip(self._video, video))
         else:
             video = self._video
         inside = torch.ones(1, frames, dtype=torch.bool, device=self._window.device)
@@ -256,7 +257,7 @@ class _Pictures:
     """Mouth crops by their time."""
 
     def __init__(self, tracker: str | MouthTracker | None, face: str | int | tuple[float, ...]) -> None:
-        self._tracker, self._face, self.hold = tracker, face, HOLD
+        self._tracker, self._face = tracker, face
         self._cropper: LiveCropper | None = None
         self._times: list[float] = []
         self._crops: list[np.ndarray | None] = []
@@ -266,13 +267,13 @@ class _Pictures:
         crop: np.ndarray | None
         if picture.dtype != np.uint8 or not math.isfinite(time):
             raise AvseError(f"A picture is uint8, and its time a number; got {picture.dtype} at {time}.")
-        if picture.shape == _NOTHING.shape:
-            crop = picture
+        if picture.shape == _NOTHING.shape or not picture.size:
+            crop = picture if picture.size else None
         elif picture.ndim == 3 and picture.shape[2] == 3:
             self._cropper = self._cropper or LiveCropper(tracker_of(self._tracker), parse_face(self._face))
             crop = self._cropper.crop(picture)
         else:
-            raise AvseError(f"A picture has shape (88, 88) or (height, width, 3), got {picture.shape}.")
+            raise AvseError(f"A picture has shape (88, 88) or (height, width, 3), not {picture.shape}.")
         place = bisect.bisect_left(self._times, time)
         if self._times[place : place + 1] == [time]:
             self._crops[place] = crop
@@ -286,7 +287,7 @@ class _Pictures:
         middle = (number + 0.5) / VIDEO_RATE
         last = max(0, bisect.bisect_right(self._times, middle) - 1)
         del self._times[:last], self._crops[:last]
-        known = self._times and 0 <= middle - self._times[0] < self.hold
+        known = self._times and 0 <= middle - self._times[0] < HOLD
         return self._crops[0] if known else None
 
 
@@ -299,10 +300,9 @@ def _streaming_system(model: Model) -> StreamingSystem:
             "`avse recipe ls` does (model.causal, fusion.causal and visual_frontend.causal)."
         )
     if not getattr(system, "streams", False):
-        parts = [part for part in system.modules() if isinstance(part, Plugin) and part.causal and not part.streams]
-        names = ", ".join(f"{part.plugin_kind} {part.plugin_name}" for part in parts)
+        parts = [part for part in system.modules() if isinstance(part, Plugin) and not part.streams]
         raise AvseError(
-            f"{name} cannot enhance a stream: {names} carries no state from block to block. See `streams` in "
-            "`avse.contracts.streaming`; `avse enhance` enhances a file in chunks."
+            f"{name} cannot enhance a stream: {type(parts[-1]).__name__} carries no state from block to block "
+            "(`avse.contracts.streaming` says how). `avse enhance` enhances a file in chunks."
         )
     return cast(StreamingSystem, system)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -76,23 +78,40 @@ class ConformerBlock(nn.Module):
             names = ("keys", "values")
             keys_values = [recent(self, name, part, self.context) for name, part in zip(names, keys_values)]
         query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (queries, *keys_values))
-        position = torch.arange(key.shape[2], device=hidden.device)
         past = key.shape[2] - query.shape[2]  # positions are relative, so that those before may count from 0
-        distance = position[past:, None] - position[None]
-        near = (distance <= self.context) & (distance >= (0 if self.causal else -self.context))
+        near, itself = _distances(query.shape[2], past, self.context, self.causal, hidden.device)
         # A frame beyond the clip's end sees itself, so that no softmax is empty.
-        allowed = (near[None] & F.pad(mask, (past, 0), value=True)[:, None]) | (distance == 0)
+        allowed = (near & F.pad(mask, (past, 0), value=True)[:, None]) | itself
+        turn = _rotation(key.shape[2], key.shape[3] // 2, key.dtype, key.device)
         attended = F.scaled_dot_product_attention(
-            _rotate(query, position[past:]), _rotate(key, position), value, attn_mask=allowed[:, None]
+            _rotate(query, turn[:, past:]), _rotate(key, turn), value, attn_mask=allowed[:, None]
         )
         return self.attention_out(attended.transpose(1, 2).flatten(2))
 
 
-def _rotate(features: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+# The blocks of a network, and those of a stream, ask for the same again and again.
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)  # training, too, may ask for what inference has made
+def _distances(
+    frames: int, past: int, context: int, causal: bool, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which frames are near, and which is itself, shape (frames, past + frames), both bool."""
+    position = torch.arange(past + frames, device=device)
+    distance = position[past:, None] - position[None]
+    return (distance <= context) & (distance >= (0 if causal else -context)), distance == 0
+
+
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)  # training, too, may ask for what inference has made
+def _rotation(frames: int, half: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Cosine and sine of the angles of positions, shape (2, frames, half)."""
+    rate = 1000.0 ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
+    angle = torch.arange(frames, device=device)[:, None].float() * rate
+    return torch.stack([angle.cos(), angle.sin()]).to(dtype)
+
+
+def _rotate(features: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     """Rotary position embedding (Su et al., 2021) of (batch, heads, frames, dim)."""
-    half = features.shape[-1] // 2
-    rate = 1000.0 ** (-torch.arange(half, device=features.device, dtype=torch.float32) / half)
-    angle = position[:, None].float() * rate
-    cosine, sine = angle.cos().to(features.dtype), angle.sin().to(features.dtype)
-    first, second = features[..., :half], features[..., half:]
+    cosine, sine = turn
+    first, second = features.chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)

@@ -220,7 +220,8 @@ class NormalisedFusion(Fusion):
 
     def __init__(self, fusion: Fusion) -> None:
         super().__init__(fusion.audio_dim, fusion.video_dim)
-        self.fusion, self.causal, self.streams, self.complexity = fusion, fusion.causal, fusion.streams, fusion.complexity
+        self.fusion, self.complexity = fusion, fusion.complexity
+        self.causal, self.streams = fusion.causal, fusion.streams
         self.norm = nn.LayerNorm(fusion.audio_dim, elementwise_affine=False)
         self.out = nn.Linear(fusion.audio_dim, fusion.audio_dim, bias=False)
         nn.init.zeros_(self.out.weight)

@@ -20,8 +20,8 @@ def levelled(
     mask : tensor, shape (batch, frames), bool
         False beyond a clip's end.
     running_mean : callable, or None
-        Takes the power of each frame, shape (batch, frames); gives its mean up to each frame, of the same shape. None: the
-        level is that of the whole clip.
+        Takes the power of each frame, shape (batch, frames); gives its mean up to each frame, of the same shape. None:
+        the level is that of the whole clip.
 
     Returns
     -------

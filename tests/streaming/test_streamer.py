@@ -70,14 +70,13 @@ def _together(blocks: list[Block]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _stream(system: TFMasker, clip: Clip, sizes: list[int]) -> list[Block]:
-    """Each picture is there before its video frame is computed; a hidden mouth is an old picture."""
+    """Each picture is there before its video frame is computed."""
     streamer, blocks, place, shown = Streamer(Model(system, "")), [], 0, 0
-    streamer._pictures.hold = 0.03
     for size in [*sizes, len(clip.audio)]:
         part = clip.audio[place : place + size]
-        while shown < len(clip.valid) and 640 * shown < place + len(part):
-            if clip.valid[shown]:
-                blocks.append(streamer.push(np.zeros(0), clip.mouth[shown], shown / 25))
+        while 640 * shown < place + len(part):
+            picture = clip.mouth[shown] if clip.valid[shown] else np.zeros(0, np.uint8)
+            blocks.append(streamer.push(np.zeros(0), picture, shown / 25))
             shown += 1
         blocks.append(streamer.push(part))
         place += len(part)
@@ -105,3 +104,98 @@ def test_every_split_into_blocks_gives_the_speech_of_the_whole_clip(name: str) -
             assert np.abs(speaking - whole.speaking[0].numpy()).max() < (1e-5 if single else 1e-6)
         if len(speech) > 9000:
             assert np.abs(speech).max() > 1e-3 and reliability.any() == (name != "audio only")
+
+
+def _expected(events: list[tuple[int, float, int]], frames: int, wait: int) -> list[int | None]:
+    """Which picture each video frame shows, of those that came (number of the block, time, picture); one by one."""
+    shown: list[int | None] = []
+    for frame in range(frames):
+        block = (640 * frame + 320 + wait) // 320 - 1  # with this block, the video frame is computed
+        middle = (frame + 0.5) / 25
+        come = [(time, -number, picture) for number, (at, time, picture) in enumerate(events) if at <= block]
+        fitting = [(time, -number, picture) for time, number, picture in come if middle - 0.25 < time <= middle]
+        shown.append(max(fitting)[2] if fitting else None)
+    return shown
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.1])
+def test_pictures_late_twice_out_of_order_or_never(wait: float) -> None:
+    rng = np.random.default_rng(0)
+    clip = _clip(25 * 640, 3)
+    crops = clip.mouth
+    events = [(2 * n + int(rng.integers(-3, 6)), n / 25 + rng.uniform(0, 0.02), n) for n in range(25) if n % 9 < 6]
+    events += [(at + 1, time, number) for at, time, number in events[::4]]  # twice
+    events = sorted((max(at, 0), time, number) for at, time, number in events if not 8 <= number < 16)
+    system = _masker(PixelMLP(6, 8, 11), _trusting)
+    streamer, blocks = Streamer(Model(system, ""), wait=wait), []
+    for block in range(50):
+        for _, time, number in [event for event in events if event[0] == block]:
+            blocks.append(streamer.push(np.zeros(0), crops[number], time))
+        blocks.append(streamer.push(clip.audio[block * 320 : block * 320 + 320]))
+    assert max(one.latency for one in blocks) == pytest.approx(streamer.latency) == pytest.approx(0.04 + wait)
+    speech, reliability = _together([*blocks, streamer.finish()])
+    shown = _expected(events, 25, round(16_000 * wait))
+    valid = np.array([number is not None for number in shown])
+    seen = Clip(clip.audio, np.stack([crops[number or 0] for number in shown]), valid)
+    whole = Model(system, "").enhance_batch([seen])[0]
+    assert 5 < valid.sum() < 23 and ((reliability > 0) == valid).all()
+    assert np.abs(speech - whole.speech.numpy()).max() < 1e-5
+
+
+def test_a_picture_without_a_time_is_that_of_the_first_sample_and_wrong_input_changes_nothing() -> None:
+    system, clip = _masker(PixelMLP(6, 8, 11), Concat), _clip(6400, 1)
+    clip.valid[:] = True
+    streamer, blocks = Streamer(Model(system, "")), []
+    for frame in range(10):
+        samples = clip.audio[frame * 640 : frame * 640 + 640]
+        for wrong in (np.zeros((2, 640)), np.full(640, np.nan)):
+            with pytest.raises(AvseError):
+                streamer.push(wrong)
+        for picture, time in ((np.zeros((88, 88)), 0.0), (np.zeros((3, 3), np.uint8), 0.0), (clip.mouth[0], np.nan)):
+            with pytest.raises(AvseError, match="picture"):
+                streamer.push(samples, picture, time)
+        blocks.append(streamer.push(samples, clip.mouth[frame]))
+    speech, reliability = _together([*blocks, streamer.finish()])
+    whole = Model(system, "").enhance_batch([clip])[0]
+    assert np.abs(speech - whole.speech.numpy()).max() < 1e-5
+    assert np.array_equal(reliability, whole.reliability.numpy())
+    assert not len(streamer.finish().speech)
+    with pytest.raises(AvseError, match="finished"):
+        streamer.push(samples)
+
+
+def test_two_streams_share_a_model_and_none_grows() -> None:
+    system = _SYSTEMS["as avse-live"]()
+    clip, other = _clip(16_000, 1), _clip(16_000, 2)
+    streams = [Streamer(Model(system, "")) for _ in range(2)]
+
+    def size(streamer: Streamer) -> int:
+        kept = [value for value in streamer._state.kept.values()]
+        return sum(value.numel() for value in [*kept, streamer._audio, streamer._tail, streamer._by_frame])
+
+    sizes, speech = [], ([], [])
+    for block in range(50):
+        for streamer, source, out in zip(streams, (clip, other), speech):
+            samples = source.audio[block * 320 : block * 320 + 320]
+            out.append(streamer.push(samples, source.mouth[block // 2], (block // 2 + 1) / 25).speech)
+        sizes.append(size(streams[0]))
+    assert len(set(sizes[30::2])) == 1 and len(streams[0]._pictures._times) <= 3
+    whole = Model(system, "").enhance_batch([clip.without_video()])[0].speech.numpy()
+    assert len(np.concatenate(speech[0])) == len(np.concatenate(speech[1])) == 16_000 - 320
+    assert np.abs(np.concatenate(speech[0])[:640] - whole[:640]).max() < 1e-5
+
+
+def test_systems_that_cannot_stream_are_refused_in_words() -> None:
+    torch.manual_seed(0)
+    for system, message in (
+        (TFMasker(channels=16, blocks=2, fusion_block=1), "looks ahead.*causal"),
+        (_masker(PixelMLP(6, 8, 11), _Forgetful), "_Forgetful.*carries no state"),
+    ):
+        with pytest.raises(AvseError, match=message):
+            Streamer(Model(system, ""))
+    with pytest.raises(AvseError, match="wait"):
+        Streamer(Model(_SYSTEMS["audio only"](), ""), wait=-1)
+
+
+class _Forgetful(Concat):
+    streams = False

@@ -10,8 +10,8 @@ from avse.media.faces.crop import INTERVAL, Frame, MouthCropper
 class LiveCropper(MouthCropper):
     """Follows one face, and crops its mouth in each frame as it comes.
 
-    Faces are detected in every fifth frame. Between two detections, and for the mean over time, only those before count:
-    the crop follows a head that moves a little late. A face that was missed at the last detection is not valid.
+    Faces are detected in every fifth frame. The position of the mouth is a mean over the detections so far, so that the
+    crop follows a moving head a little late. A face that was missed at the last detection is not valid.
 
     Arguments
     ---------

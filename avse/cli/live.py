@@ -1,0 +1,76 @@
+"""Verbs of live use: `stream`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avse.cli import options as say
+from avse.errors import AvseError
+
+app = typer.Typer()
+_verb = functools.partial(app.command, cls=say.Verb, rich_help_panel="Use")
+
+
+@_verb()
+def stream(
+    model: Annotated[str, typer.Option("--model", help="Name or folder of a causal model.")] = "avse-live",
+    rate: Annotated[int, typer.Option(help="Samples per second, in and out.")] = 16_000,
+    sample_format: Annotated[str, typer.Option("--format", help="Of a sample: s16 or f32, little endian.")] = "s16",
+    block_ms: Annotated[float, typer.Option(help="Milliseconds of audio that are taken at a time.")] = 20.0,
+    video: Annotated[Path | None, typer.Option(help="A video that starts together with the audio.")] = None,
+    camera: Annotated[int | None, typer.Option(help="Number of a camera, from 0.")] = None,
+    wait: Annotated[float, typer.Option(help="Seconds that the audio waits for pictures of the camera.")] = 0.0,
+    face: Annotated[str, typer.Option(help="Which face: largest, INDEX from the left, or x,y,w,h.")] = "largest",
+    roi: say.Roi = "auto",
+    tracker: say.Tracker = None,
+    json_path: say.Json = None,
+    device: say.Device = "cpu",
+) -> None:
+    """Enhance raw mono samples from stdin to stdout as they come: arecord -t raw ... | avse stream | aplay -t raw ..."""
+    if video is not None and camera is not None:
+        raise AvseError("--video and --camera: give one of them.")
+    if sys.stdin.isatty() or sys.stdout.isatty():
+        raise AvseError("stdin and stdout carry raw samples: connect both to pipes or files (< in.raw > out.raw).")
+    from avse.files import write_json
+    from avse.jobs.stream import CameraPictures, FilmedPictures, stream_samples
+    from avse.model import load
+    from avse.streaming import Streamer
+
+    streamer = Streamer(load(model, device=device), wait=wait)
+    pictures: FilmedPictures | CameraPictures | None = None
+    if video is not None:
+        pictures = FilmedPictures(video, tracker, face, roi)
+    elif camera is not None:
+        pictures = CameraPictures(camera, tracker, face)
+    try:
+        report = stream_samples(
+            streamer,
+            sys.stdin.buffer,
+            sys.stdout.buffer,
+            pictures=pictures,
+            rate=rate,
+            sample_format=sample_format,
+            block_ms=block_ms,
+        )
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of the speech goes nowhere
+        raise AvseError("The program that takes the speech has ended.") from None
+    finally:
+        if isinstance(pictures, CameraPictures):
+            pictures.close()
+    if json_path is not None:
+        write_json(json_path, dataclasses.asdict(report))
+    times = ", ".join(f"{share} {value} ms" for share, value in report.block_ms.items())
+    trust = "no video" if report.reliability is None else f"reliability {report.reliability:.2f}"
+    typer.echo(
+        f"{report.seconds:.1f} s, latency {1000 * report.latency:.0f} ms and computing ({times} a block, RTF "
+        f"{report.real_time_factor}), {trust}",
+        err=True,
+    )
