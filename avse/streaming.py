@@ -225,7 +225,7 @@ class Streamer:
             mouth = torch.from_numpy(np.stack([_NOTHING if crop is None else crop for crop in shown]))[None]
             valid = torch.tensor([[crop is not None for crop in shown]], device=self._window.device)
             features = self._system.visual_features(mouth.to(self._window.device), valid)
-            video = None if features is None else (features, valid)
+            video: tuple[torch.Tensor, ...] | None = None if features is None else (features, valid)
             if begun and video is not None and self._video is not None:
                 video = tuple(torch.cat(parts, dim=1) for parts in zip(self._video, video))
         else:

@@ -19,6 +19,8 @@ API: dict[str, tuple[str, str, dict[str, list[str]]]] = {
             "avse.jobs.enhance": ["enhance_file", "enhance_files", "Report"],
             "avse.jobs.separate": ["separate_file", "SeparationReport", "SeparatedSpeaker"],
             "avse.overlap": [],
+            "avse.streaming": ["Streamer", "Block"],
+            "avse.contracts.streaming": [],
             "avse.training": ["train"],
             "avse.errors": [],
         },

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from avse.contracts.mouth_tracker import MouthTracker
-from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE
+from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.errors import AvseError
 from avse.media.decode import VideoSource
 from avse.media.faces.crop import MouthCropper

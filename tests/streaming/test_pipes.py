@@ -48,13 +48,25 @@ def test_a_film_through_a_pipe_is_the_clip_enhanced(causal_model: Path, talk: Pa
 
 def test_other_rates_come_back_with_as_many_samples(causal_model: Path) -> None:
     rng = np.random.default_rng(0)
-    audio = soxr.resample(0.1 * rng.standard_normal(8000), 16_000, 44_100)
-    pipe, out = io.BytesIO((audio * 32768).astype("<i2").tobytes()), io.BytesIO()
-    stream_samples(Streamer(causal_model), pipe, out, rate=44_100)
-    found = np.frombuffer(out.getvalue(), "<i2") / 32768
+    dull = np.convolve(rng.standard_normal(8000), np.hanning(20) / 20, mode="same")  # nothing at the edge of the band
+    audio = soxr.resample(0.1 * dull, 16_000, 44_100)
+    pipe, out = io.BytesIO(audio.astype("<f4").tobytes()), io.BytesIO()
+    stream_samples(Streamer(causal_model), pipe, out, rate=44_100, sample_format="f32")
+    found = np.frombuffer(out.getvalue(), "<f4")
     expected = avse.load(causal_model).enhance(audio, sample_rate=44_100).speech.numpy()
     assert len(found) == len(audio)
-    assert np.abs(soxr.resample(found, 44_100, 16_000)[200:7800] - expected[200:7800]).max() < 1e-3
+    assert np.abs(soxr.resample(found, 44_100, 16_000)[200:7800] - expected[200:7800]).max() < 2e-4
+    assert np.abs(expected).max() > 2e-3
+
+
+def test_samples_of_16_bits_are_full_scale_at_32768(causal_model: Path) -> None:
+    audio = (0.1 * np.random.default_rng(0).standard_normal(4001)).astype(np.float32)
+    pipes = {name: io.BytesIO() for name in ("s16", "f32")}
+    whole = np.round(audio * 32768).astype("<i2")
+    for name, samples in {"s16": whole, "f32": (whole / np.float32(32768)).astype("<f4")}.items():
+        stream_samples(Streamer(causal_model), io.BytesIO(samples.tobytes()), pipes[name], sample_format=name)
+    found, expected = np.frombuffer(pipes["s16"].getvalue(), "<i2"), np.frombuffer(pipes["f32"].getvalue(), "<f4")
+    assert np.array_equal(found, np.round(expected * 32768)) and len(found) == 4001
 
 
 def test_an_empty_pipe_and_mistakes(causal_model: Path) -> None:
