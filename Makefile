@@ -9,7 +9,7 @@ SPECS := setup.py pyproject.toml constraints.txt $(EXAMPLES)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint types docs bench clean
+.PHONY: help install demo test test-fast lint types docs results nightly bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -49,6 +49,12 @@ types: install  ## check types with mypy
 docs: $(VENV)/.installed-docs  ## build the documentation and run its tutorials; writes docs/_build/html
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -j 2 -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+results: install  ## write the tables of READMEs, cards and docs from recipes/*/results
+	$(BIN)/python benchmarks/results.py write
+
+nightly: install  ## measure a sample of the published results again: make nightly MANIFEST=path/to/manifest.csv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nightly.py "$(MANIFEST)"
 
 bench: install  ## time the inferences, alone, in batches and on long clips; takes a while and wants a free machine
 	$(BIN)/python benchmarks/inference.py

@@ -17,6 +17,7 @@ _TIME = {
     "speech": (-1, 1),
     "noise": (-1, 1),
     "reliability": (-1, SAMPLES_PER_FRAME),
+    "audio_reliability": (-1, SAMPLES_PER_FRAME),
     "speaking": (-1, SAMPLES_PER_FRAME),
     "responsibility": (-2, SAMPLES_PER_FRAME),
 }

@@ -44,8 +44,8 @@ class Block:
         The next samples of speech; as many as are finished, which may be none.
     reliability : array, shape (video_frames,), float32, in [0, 1]
         How far the video was trusted, of the video frames that are finished.
-    speaking : array, shape (video_frames,), float32, in [0, 1], or None
-        Probability that the person seen speaks; None if the model does not tell.
+    speaking, audio_reliability : array, shape (video_frames,), float32, in [0, 1], or None
+        Probability that the person seen speaks, and how far the audio was trusted; None if the model does not tell.
     latency : float
         Seconds of audio that came in and whose speech has not gone out.
     seconds : float
@@ -54,9 +54,10 @@ class Block:
 
     speech: np.ndarray
     reliability: np.ndarray
-    speaking: np.ndarray | None
     latency: float
     seconds: float
+    speaking: np.ndarray | None = None
+    audio_reliability: np.ndarray | None = None
 
 
 class Streamer:
@@ -133,9 +134,7 @@ class Streamer:
         self._tail = self._window.new_zeros(2, fft_size - self._hop)
         self._video: tuple[torch.Tensor, ...] | None = None  # features of the last video frame, and validity
         self._ready: list[torch.Tensor] = []  # speech that is finished
-        # Reliability and probability of speaking in the frames of the last video frame.
-        self._by_frame = self._window.new_zeros(2, 0)
-        self._speaks = False
+        self._by_frame = {"reliability": self._window.new_zeros(1, 0)}  # in the frames of the last video frame
         self._finished = False
 
     def push(self, samples: np.ndarray, picture: np.ndarray | None = None, time: float | None = None) -> Block:
@@ -186,7 +185,7 @@ class Streamer:
             self._advance(frames)
             self._ready.append(self._tail[0] / self._tail[1].clamp(min=_TINY))
             over = video * self._ratio - self._frame  # negative: the last frame belongs to no video frame
-            self._by_frame = F.pad(self._by_frame, (0, over))
+            self._by_frame = {name: F.pad(values, (0, over)) for name, values in self._by_frame.items()}
         self._finished = True
         return self._block(began)
 
@@ -203,17 +202,19 @@ class Streamer:
     def _enhance(self, pieces: torch.Tensor) -> None:
         """Compute the next frames from their audio, shape (frames, samples)."""
         spectrum = torch.fft.rfft(pieces * self._window)[None]
-        masked, reliability, speaking = self._system.enhance_frames(spectrum, self._context(len(pieces)))
-        waves = torch.fft.irfft(masked[0], self._system.fft_size) * self._window
+        found = self._system.enhance_frames(spectrum, self._context(len(pieces)))
+        waves = torch.fft.irfft(found.speech[0], self._system.fft_size) * self._window
         squared = self._window.square()
         for wave in waves:
             total = torch.stack([wave, squared])
             total[:, : -self._hop] += self._tail
             now, self._tail = total[:, : self._hop], total[:, self._hop :]
             self._ready.append(now[0] / now[1].clamp(min=_TINY))
-        self._speaks = speaking is not None
-        both = torch.cat([reliability, reliability if speaking is None else speaking])
-        self._by_frame = torch.cat([self._by_frame, both.to(self._by_frame)], dim=1)
+        known = self._by_frame if self._frame else {}
+        self._by_frame = {
+            name: torch.cat([known[name], values], dim=1) if name in known else values
+            for name, values in found.by_frame.items()
+        }
 
     def _context(self, frames: int) -> Context:
         """The video of the next frames: of video frames that begin, and of the last one, which may not be over."""
@@ -246,11 +247,13 @@ class Streamer:
         self._early -= early
         speech = speech[early:][: self._received - self._given]
         self._given += len(speech)
-        full = self._by_frame.shape[1] // self._ratio
-        pooled = pool_to_video_frames(self._by_frame, full, self._ratio).float().cpu().numpy()
-        self._by_frame = self._by_frame[:, full * self._ratio :].clone()
+        told = {}
+        for name, values in self._by_frame.items():
+            full = values.shape[1] // self._ratio
+            told[name] = pool_to_video_frames(values[0], full, self._ratio).float().cpu().numpy()
+            self._by_frame[name] = values[:, full * self._ratio :].clone()
         latency = (self._received - self._given) / SAMPLE_RATE
-        return Block(speech, pooled[0], pooled[1] if self._speaks else None, latency, clock.perf_counter() - began)
+        return Block(speech=speech, latency=latency, seconds=clock.perf_counter() - began, **told)
 
 
 class _Pictures:

@@ -36,6 +36,8 @@ class Fusion(nn.Module, Plugin):
     ----------
     reliability_exponent : float
         1 unless a fusion sets another: the reported reliability is the weight. Above 1 the weight is `weight` of it.
+    tells_audio : bool
+        Whether there is an `audio_reliability`.
 
     Example
     -------
@@ -50,6 +52,7 @@ class Fusion(nn.Module, Plugin):
     audio_dim: int
     video_dim: int
     reliability_exponent: float = 1.0
+    tells_audio: bool = False
 
     def __init__(self, audio_dim: int, video_dim: int) -> None:
         super().__init__()
@@ -81,6 +84,13 @@ class Fusion(nn.Module, Plugin):
         """A weight in [0, 1] of each feature of `delta`, shape (batch, frames, audio_dim); None: ones.
 
         A gate within `delta` would be undone by a network that normalises `delta`. Arguments as of `delta`.
+        """
+        return None
+
+    def audio_reliability(self, audio: torch.Tensor) -> torch.Tensor | None:
+        """How far the audio can be trusted, shape (batch, frames), in [0, 1]; None unless `tells_audio`.
+
+        `audio` is that of `forward`. It does not depend on the video.
         """
         return None
 

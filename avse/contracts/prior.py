@@ -274,6 +274,16 @@ class LatentPrior(Prior):
             return latent.new_zeros(latent.shape[:2])
         return context.valid.to(latent.dtype)
 
+    def reliability_in_noise(
+        self, power: torch.Tensor, variance: torch.Tensor, context: Context
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """How far video and audio were trusted in `encode_noisy`, with its arguments; None if the prior does not tell.
+
+        Both of shape (batch, frames), in [0, 1]; that of the video is zero where it was not valid. What it gives takes
+        the place of `reliability`.
+        """
+        return None
+
 
 class ScorePrior(Prior):
     """The score of p(s | video), diffused along a stochastic differential equation ds = f(s, t) dt + g(t) dw.

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -54,6 +55,21 @@ class StreamState:
             _CURRENT.reset(token)
 
 
+@dataclass
+class FrameEstimate:
+    """What a system finds in frames of the transform.
+
+    Arguments
+    ---------
+    speech : tensor, shape (batch, frames, bins), complex
+    by_frame : dict of str to tensor of shape (batch, frames), in [0, 1]
+        `reliability`; `audio_reliability` and `speaking` if the system tells them. See `Estimate`.
+    """
+
+    speech: torch.Tensor
+    by_frame: dict[str, torch.Tensor]
+
+
 class StreamingSystem(Protocol):
     """What a system offers so that `avse.streaming.Streamer` can run it.
 
@@ -80,7 +96,7 @@ class StreamingSystem(Protocol):
 
     def enhance_frames(
         self, spectrum: torch.Tensor, context: Context, mixture: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    ) -> FrameEstimate:
         """The speech in the next frames.
 
         Arguments
@@ -90,13 +106,6 @@ class StreamingSystem(Protocol):
             Which frames are inside the clip, and the video of each.
         mixture : tensor, shape (batch,), or None
             See `Batch.mixture`.
-
-        Returns
-        -------
-        speech : tensor, like `spectrum`
-        reliability : tensor, shape (batch, frames), in [0, 1]
-        speaking : tensor, shape (batch, frames), in [0, 1], or None
-            Probability that the person seen speaks; None if the system does not tell.
         """
 
 

@@ -340,6 +340,8 @@ class Estimate:
         The noisy audio less all speech.
     reliability : tensor, shape (batch, video_frames) or (batch, sources, video_frames), in [0, 1]
         How far the video was trusted; zero where it was not valid.
+    audio_reliability : tensor, like `reliability`, or None
+        How far the audio was trusted, also where no video is valid; None if the system does not tell.
     speaking : tensor, like `reliability`, or None
         Probability that the person seen speaks, where the video is trusted; None if the system does not tell.
     lengths : tensor, shape (batch,), or None for one clip
@@ -370,6 +372,7 @@ class Estimate:
     responsibility: torch.Tensor | None = None
     states: tuple[str, ...] = ()
     speaking: torch.Tensor | None = None
+    audio_reliability: torch.Tensor | None = None
 
     def select(self, rows: Sequence[int]) -> Estimate:
         """The estimates of some of the clips of a batch, in this order, as long as the longest of them.
@@ -415,34 +418,37 @@ class Estimate:
         """
         if batch.mixture is None:
             return self
-        speech, reliability = (value.unflatten(0, (-1, batch.sources)) for value in (self.speech, self.reliability))
-        speaking = None if self.speaking is None else self.speaking.unflatten(0, (-1, batch.sources))
+        split = {
+            name: value.unflatten(0, (-1, batch.sources))
+            for name in ("speech", *_BY_VIDEO_FRAME)
+            if (value := getattr(self, name)) is not None
+        }
         return replace(
             self,
-            speech=speech,
-            noise=batch.noisy[:: batch.sources] - speech.sum(dim=1),
-            reliability=reliability,
-            speaking=speaking,
+            **split,
+            noise=batch.noisy[:: batch.sources] - split["speech"].sum(dim=1),
             lengths=batch.lengths[:: batch.sources],
         )
 
     def _cut(self, rows: int | list[int], samples: int) -> Estimate:
         frames = video_frames(samples)
         responsibility = None if self.responsibility is None else self.responsibility[rows][..., :frames, :]
-        speaking = None if self.speaking is None else self.speaking[rows][..., :frames]
+        by_frame = {
+            name: value[rows][..., :frames] for name in _BY_VIDEO_FRAME if (value := getattr(self, name)) is not None
+        }
         return replace(
             self,
+            **by_frame,
             speech=self.speech[rows][..., :samples],
             noise=self.noise[rows][..., :samples],
-            reliability=self.reliability[rows][..., :frames],
             trace=list(self.trace),
             timings=dict(self.timings),
             responsibility=responsibility,
-            speaking=speaking,
         )
 
 
-_TENSORS_OF_ESTIMATE = ("speech", "noise", "reliability", "responsibility", "speaking", "lengths")
+_BY_VIDEO_FRAME = ("reliability", "audio_reliability", "speaking")
+_TENSORS_OF_ESTIMATE = ("speech", "noise", *_BY_VIDEO_FRAME, "responsibility", "lengths")
 
 
 def _pad(signals: Sequence[np.ndarray]) -> torch.Tensor:

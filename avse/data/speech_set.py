@@ -121,6 +121,8 @@ class SpeechSet(ItemSet):
     joined : bool
         False: a short utterance makes a short item and is not continued by others. Then no cut that is both seen and
         heard tells which audio belongs to which mouth.
+    same_speaker : float
+        Share of the other clips that `degradation` shows which are of the same speaker, where there are any.
     """
 
     def __init__(
@@ -138,10 +140,12 @@ class SpeechSet(ItemSet):
         corpora: Mapping[str, float] | None = None,
         balance: float = 0.0,
         joined: bool = True,
+        same_speaker: float = 0.0,
     ) -> None:
         super().__init__(size, seed)
         self.cache, self.corpora, self.balance, self.joined = cache, corpora, balance, joined
         self.speed = None if speed is None else (speed[0], speed[1])
+        self.same_speaker = same_speaker
         self.samples = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * SAMPLES_PER_FRAME
         self.degradation, self.use_video = degradation, use_video
         self.utterances = [
@@ -189,16 +193,24 @@ class SpeechSet(ItemSet):
         if not self.use_video or target.video is None:
             return None, None, None
         samples = self.length(cuts)
-        return self.degrade(*self.video(cuts, samples), samples, rng)
+        return self.degrade(target, *self.video(cuts, samples), samples, rng)
 
     def degrade(
-        self, mouth: np.ndarray, valid: np.ndarray, samples: int, rng: np.random.Generator
+        self, target: Utterance, mouth: np.ndarray, valid: np.ndarray, samples: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mouth crops and their validity degraded, and which frames are clean."""
+        """Mouth crops of a target and their validity degraded, and which frames are clean."""
         if self.degradation is None:
             return mouth, valid, valid
-        wrong = lambda: self.video(self.cuts(self.with_video.draw(rng), self.speed, rng), samples)
+        wrong = lambda: self.video(self.cuts(self._other_than(target, rng), self.speed, rng), samples)
         return self.degradation(mouth, valid, wrong, rng)
+
+    def _other_than(self, target: Utterance, rng: np.random.Generator) -> Utterance:
+        """An utterance with a video: of the same speaker as often as `same_speaker` says, or any."""
+        if self.same_speaker and rng.random() < self.same_speaker:
+            others = [mate for mate in self.mates.get((target.speaker, True), ()) if mate is not target]
+            if others:
+                return others[rng.integers(len(others))]
+        return self.with_video.draw(rng)
 
     def cuts(self, utterance: Utterance, speeds: tuple[float, float] | None, rng: np.random.Generator) -> list[Cut]:
         """Where a target is cut from: one utterance, and if it is too short, more of the same speaker after it.

@@ -266,7 +266,8 @@ class MixtureSet(ItemSet):
     ---------
     utterances : sequence of Utterance
         Speech and noise of one split.
-    cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out, corpora, balance, joined :
+    cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out, corpora, balance, joined,
+    same_speaker :
         See `SpeechSet`.
     snr : (float, float)
         Lowest and highest SNR in dB.
@@ -334,6 +335,7 @@ class MixtureSet(ItemSet):
         corpora: Mapping[str, float] | None = None,
         balance: float = 0.0,
         joined: bool = True,
+        same_speaker: float = 0.0,
         rooms: Rooms | None = None,
         channel: Channel | None = None,
     ) -> None:
@@ -352,6 +354,7 @@ class MixtureSet(ItemSet):
             corpora=corpora,
             balance=balance,
             joined=joined,
+            same_speaker=same_speaker,
         )
         noises = [u for u in utterances if u.kind == "noise"]
         conditions = conditions or {"recorded": 0.5, "babble": 0.42, "coloured": 0.08}
@@ -426,7 +429,7 @@ class MixtureSet(ItemSet):
             if pause is not None:
                 mouth, valid = cache.mouth(target)
                 rows = at_rest(pause, -(-samples // SAMPLES_PER_FRAME), rng)
-                return self.speech.degrade(mouth[rows], valid[rows], samples, rng)
+                return self.speech.degrade(target, mouth[rows], valid[rows], samples, rng)
             target = self.speech.with_video.draw(rng)
         return None, None, None
 

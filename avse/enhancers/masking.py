@@ -11,7 +11,7 @@ from torch import nn
 from avse.contracts.enhancer import Enhancer
 from avse.contracts.fusion import Fusion, FusionFactory
 from avse.contracts.prior import Context
-from avse.contracts.streaming import running_mean
+from avse.contracts.streaming import FrameEstimate, running_mean
 from avse.contracts.types import Batch, Estimate
 from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
 from avse.nnet.conformer import ConformerBlock
@@ -122,33 +122,36 @@ class SpectralMasker(Enhancer):
 
     def enhance_frames(
         self, spectrum: torch.Tensor, context: Context, mixture: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    ) -> FrameEstimate:
         """The speech in frames of a clip, or in the next frames of a stream; see `StreamingSystem`."""
         mask = context.mask
         mean = partial(running_mean, self, "level") if self.causal else None
         hidden = self.encode(levelled(spectrum, mask, mean), mask)
         for block in self.blocks[: self.fusion_block]:
             hidden = block(hidden, mask)
+        of_audio = self.video_input.audio_reliability(hidden)
         hidden, reliability = self.video_input.fuse(hidden, context)
         for number, block in enumerate(self.blocks[self.fusion_block :]):
             hidden = block(self.exchange(hidden, number, mixture), mask)
         hidden = self.norm(hidden)
-        speaking = None if self.speaking is None else self.speaking(hidden)[..., 0].sigmoid()
-        return apply_mask(spectrum, self.decoder(hidden)), reliability, speaking
+        by_frame = {"reliability": reliability}
+        if of_audio is not None:
+            by_frame["audio_reliability"] = of_audio * mask
+        if self.speaking is not None:
+            by_frame["speaking"] = self.speaking(hidden)[..., 0].sigmoid()
+        return FrameEstimate(apply_mask(spectrum, self.decoder(hidden)), by_frame)
 
     def forward(self, batch: Batch) -> Estimate:
         spectrum = stft(batch.noisy, self.fft_size, self.hop)
         context = self.video_input.context(batch)
-        masked, reliability, speaking = self.enhance_frames(spectrum, context, batch.mixture)
+        found = self.enhance_frames(spectrum, context, batch.mixture)
         samples = batch.noisy.shape[1]
-        speech = istft(torch.where(context.mask[..., None], masked, 0), self.fft_size, self.hop, samples)
+        speech = istft(torch.where(context.mask[..., None], found.speech, 0), self.fft_size, self.hop, samples)
         speech = speech * length_mask(batch.lengths, samples)
         if not self.causal:  # a mask that lets everything through has saturated above one
             speech = speech * uncorrelated_gain(speech, batch.noisy)
-        reliability = self.video_input.by_video_frame(reliability, batch)
-        if speaking is not None:
-            speaking = self.video_input.by_video_frame(speaking, batch)
-        return Estimate(speech, batch.noisy - speech, reliability, batch.lengths, speaking=speaking)
+        told = {name: self.video_input.by_video_frame(values, batch) for name, values in found.by_frame.items()}
+        return Estimate(speech=speech, noise=batch.noisy - speech, lengths=batch.lengths, **told)
 
     def calibrate(self, scale: float, shift: float) -> None:
         self.video_input.calibrate(scale, shift)

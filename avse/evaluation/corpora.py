@@ -36,8 +36,8 @@ def corpus_tables(rows: Sequence[Row], metrics: Iterable[str], seed: int = 0) ->
     -------
     list of dict
         `condition`, `snr`, `metric` and `corpora`: by corpus, and for `all`, the number of `speakers` and `mixtures`,
-        and `with`, `without` and `difference`, each with `mean`, `low`, `high`, `n` and `groups`. The last two are
-        there where the mixtures were also scored without video.
+        and `with`, `without`, `difference` and `noisy`, each with `mean`, `low`, `high`, `n` and `groups`: `without`
+        and `difference` where the mixtures were also scored without video, `noisy` where the noisy audio has a score.
     """
     pairs = _paired(rows)
     names = [name for name in metrics if any(row.get(name) is not None for row, _ in pairs)]
@@ -136,6 +136,8 @@ def write_results(path: Path, summary: Mapping[str, Any], rows: Sequence[Row], m
             {**cell, "scores": {name: score["difference"] for name, score in cell["scores"].items()}}
             for cell in summary["corruptions"]["cells"]
         ]
+    if "groups" in summary:
+        head["groups"] = summary["groups"]
     lines = [json.dumps(_rounded(value), ensure_ascii=False) for value in mixtures.values()]
     tables = [json.dumps(_rounded(table), ensure_ascii=False) for table in summary["corpora"]]
     text = json.dumps(_rounded(head), ensure_ascii=False, indent=1)[:-2]
@@ -161,14 +163,14 @@ def _has(pairs: Sequence[tuple[Row, Row | None]], name: str) -> bool:
 
 def _cell(pairs: Sequence[tuple[Row, Row | None]], name: str, seed: int) -> dict[str, Any]:
     rows = [row for row, _ in pairs]
-    seen = np.array([row[name] for row in rows], np.float64)
+    seen, noisy = (np.array([row.get(key) for row in rows], np.float64) for key in (name, f"{name}_input"))
     blind = np.array([np.nan if other is None or other.get(name) is None else other[name] for _, other in pairs])
-    intervals = bootstrap_means(np.stack([seen, blind, seen - blind], axis=1), drawn(rows), seed=seed)
+    intervals = bootstrap_means(np.stack([seen, blind, seen - blind, noisy], axis=1), drawn(rows), seed=seed)
     cell: dict[str, Any] = {
         "speakers": len({row["speaker"] for row in rows} - {""}),
         "mixtures": len({row["id"] for row in rows}),
     }
-    return cell | {key: asdict(one) for key, one in zip(_COLUMNS, intervals) if one.n}
+    return cell | {key: asdict(one) for key, one in zip((*_COLUMNS, "noisy"), intervals) if one.n}
 
 
 def _rounded(value: Any) -> Any:

@@ -427,17 +427,17 @@ def _score_all(task: Task, items: Sequence[Item], jobs: int) -> Iterator[list[Ro
 
 
 def model_hash(model: Any) -> str | None:
-    """Hash of the files of a model's folder, or of a loaded model's weights; None where there are neither."""
+    """Hash of weights and recipe in a model's folder, or of a loaded model's weights; None where there are neither."""
     digest = hashlib.sha256()
     if isinstance(model, str | Path):
-        from avse.model_folder import PRETRAINED
+        from avse.model_folder import RECIPE, WEIGHTS, find
 
-        folder = next((one for one in (Path(model), PRETRAINED / str(model)) if one.is_dir()), None)
-        if folder is None:
+        try:
+            folder = find(model)
+            for name in (WEIGHTS, RECIPE):
+                digest.update((folder / name).read_bytes())
+        except (AvseError, OSError):
             return None
-        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-            digest.update(path.relative_to(folder).as_posix().encode())
-            digest.update(path.read_bytes())
         return digest.hexdigest()
     import torch
 

@@ -94,7 +94,7 @@ def summarise(
             "threads_per_job": threads,
             "device": settings.get("device", "cpu"),
         },
-        "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "seed": seed, "resampled": "targets"},
+        "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "seed": seed, "resampled": "speakers"},
         "definitions": DEFINITIONS,
         "versions": versions(),
     }

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion
 from avse.contracts.streaming import with_past
+from avse.nnet.agreement import windowed_correlation
 from avse.nnet.attention import LocalCrossAttention
 from avse.plugins import register
 
@@ -83,7 +84,9 @@ class ReliabilityAttention(Fusion):
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         query = self.norm(audio)
         attended = self.attention(query, video, valid)
-        agreement = self._agreement(self.audio_view(query), self.video_view(video), valid)
+        weight = valid[..., None].to(audio.dtype)
+        views = self.audio_view(query), self.video_view(video)
+        agreement = windowed_correlation(*views, weight, self.window, self.causal, self)
         evidence = self.trust[:2](torch.cat([query, video, agreement], dim=2))
         for number, layer in enumerate(self.trust_over_time):
             evidence = evidence + F.silu(self._over_time(number, layer, evidence * valid[..., None]))
@@ -104,26 +107,3 @@ class ReliabilityAttention(Fusion):
         else:
             padded = F.pad(evidence, (0, 0, reach // 2, reach // 2))
         return layer(padded.transpose(1, 2)).transpose(1, 2)
-
-    def _agreement(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Correlation over a window around each frame, shape (batch, frames, agreement_dim), valid frames only."""
-        audio, video = self._widened("audio", audio), self._widened("video", video)
-        weight = self._widened("valid", valid[..., None].to(audio.dtype))
-        count = self._window_sum(weight).clamp(min=1.0)
-        mean = lambda stream: self._window_sum(stream * weight) / count
-        audio_mean, video_mean = mean(audio), mean(video)
-        covariance = mean(audio * video) - audio_mean * video_mean
-        audio_variance = (mean(audio.square()) - audio_mean.square()).clamp(min=0.0)
-        video_variance = (mean(video.square()) - video_mean.square()).clamp(min=0.0)
-        return covariance / (audio_variance * video_variance + 1e-4).sqrt()
-
-    def _widened(self, name: str, stream: torch.Tensor) -> torch.Tensor:
-        """The frames of all windows, and one before."""
-        if self.causal:
-            return with_past(self, name, stream, self.window)
-        before = self.window // 2
-        return F.pad(stream, (0, 0, before + 1, self.window - 1 - before))
-
-    def _window_sum(self, stream: torch.Tensor) -> torch.Tensor:
-        total = stream.cumsum(dim=1)
-        return total[:, self.window :] - total[:, : -self.window]

@@ -58,6 +58,8 @@ class Report:
     real_time_factor : float
         Their sum over `seconds`; loading the model is not in it.
     warnings : list of str
+    audio_reliability : list of float or None
+        By video frame: how far the audio was trusted; None if the model does not tell.
     speaking : list of float or None
         By video frame: the probability that the person seen speaks; None if the model does not tell.
     frame_rate : int
@@ -82,6 +84,7 @@ class Report:
     timings: dict[str, float]
     real_time_factor: float
     warnings: list[str] = field(default_factory=list)
+    audio_reliability: list[float] | None = None
     speaking: list[float] | None = None
     frame_rate: int = VIDEO_RATE
     faces: list[SeenFace] = field(default_factory=list)
@@ -139,6 +142,7 @@ def enhance_file(
     timings = {"read": 0.0, "enhance": 0.0, "write": 0.0}
     shown: dict[str, list[np.ndarray]] = {"noisy": [], "enhanced": []}
     reliability: list[float] = []
+    of_audio: list[float] = []
     speaking: list[float] = []
     valid: list[bool] = []
     seconds_late = offset_of(offset)
@@ -168,6 +172,7 @@ def enhance_file(
             written = 0
             for piece in timed(model.stream(chunks()), timings, "enhance"):
                 reliability.extend(rounded_frames(piece.reliability))
+                of_audio.extend([] if piece.audio_reliability is None else rounded_frames(piece.audio_reliability))
                 speaking.extend([] if piece.speaking is None else rounded_frames(piece.speaking))
                 if plot is not None and written < _PLOT_SECONDS * SAMPLE_RATE:
                     shown["enhanced"].append(piece.speech.numpy())
@@ -180,7 +185,7 @@ def enhance_file(
             write_enhanced(reader, output, speech())
         seconds = reader.samples / reader.info.sample_rate
         if plot is not None:
-            _plot(plot, shown, reliability, valid, title=source.name)
+            _plot(plot, shown, {"reliability": reliability, "audio_reliability": of_audio, "valid": valid}, source.name)
         return Report(
             input=str(source),
             output=str(output),
@@ -196,6 +201,7 @@ def enhance_file(
             timings=rounded(timings),
             real_time_factor=round(sum(timings.values()) / max(seconds, 1e-9), 4),
             warnings=[*reader.info.warnings, *_left_alone(estimate)],
+            audio_reliability=of_audio or None,
             speaking=speaking or None,
             faces=faces,
             face=faces[int(reading["face"])].name if faces else None,
@@ -321,9 +327,7 @@ def _left_alone(estimate: SyncEstimate | None) -> list[str]:
     ]
 
 
-def _plot(
-    path: str | Path, shown: dict[str, list[np.ndarray]], reliability: list[float], valid: list[bool], title: str
-) -> None:
+def _plot(path: str | Path, shown: dict[str, list[np.ndarray]], by_frame: dict[str, list[Any]], title: str) -> None:
     import numpy as np
 
     from avse.evaluation.plots.spectrograms import plot_estimate
@@ -331,5 +335,5 @@ def _plot(
     noisy, enhanced = np.concatenate(shown["noisy"]), np.concatenate(shown["enhanced"])
     samples = min(len(noisy), len(enhanced), _PLOT_SECONDS * SAMPLE_RATE)
     frames = video_frames(samples)
-    video = {"reliability": np.asarray(reliability[:frames]), "valid": np.asarray(valid[:frames])}
-    plot_estimate(path, noisy[:samples], enhanced[:samples], **video, title=title)
+    known = {name: np.asarray(values[:frames]) for name, values in by_frame.items() if values}
+    plot_estimate(path, noisy[:samples], enhanced[:samples], **known, title=title)

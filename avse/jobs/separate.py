@@ -16,6 +16,7 @@ from avse import compatibility
 from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.errors import AvseError
 from avse.files import atomic_path
+from avse.jobs.faces import rounded_frames
 from avse.jobs.files import clock, rounded
 from avse.media import Speaker, find_speakers
 from avse.media.faces.speakers import relative_box
@@ -41,6 +42,8 @@ class SeparatedSpeaker:
         Share of frames in which the mouth was seen.
     reliability : list of float
         By video frame (25 per second): how far the video was trusted.
+    audio_reliability : list of float or None
+        By video frame: how far this speaker's audio was trusted; None if the model does not tell.
     voices : dict
         Where the model chooses among known speakers: their mean responsibility, where it is above 1 %.
     """
@@ -51,6 +54,7 @@ class SeparatedSpeaker:
     box: list[float] | None
     valid_share: float
     reliability: list[float]
+    audio_reliability: list[float] | None = None
     voices: dict[str, float] = field(default_factory=dict)
 
 
@@ -212,7 +216,7 @@ def _write(path: Path, audio: np.ndarray) -> None:
 
 
 def _separated(speaker: Speaker, estimate: Estimate, place: int, file: Path) -> SeparatedSpeaker:
-    box = None
+    box, of_audio = None, estimate.audio_reliability
     if speaker.box is not None and speaker.picture is not None:
         box = relative_box(speaker.box, speaker.picture)
     posterior: dict[str, float] = {}
@@ -225,7 +229,8 @@ def _separated(speaker: Speaker, estimate: Estimate, place: int, file: Path) -> 
         video=None if speaker.video is None else str(speaker.video),
         box=box,
         valid_share=round(float(np.mean(speaker.clip.valid)), 4),
-        reliability=[round(value, 4) for value in estimate.reliability[place].tolist()],
+        reliability=rounded_frames(estimate.reliability[place]),
+        audio_reliability=None if of_audio is None else rounded_frames(of_audio[place]),
         voices=dict(sorted(posterior.items(), key=lambda item: -item[1])),
     )
 

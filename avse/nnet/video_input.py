@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import cast
 
 import torch
 from torch import nn
@@ -150,6 +151,17 @@ class VideoInput(nn.Module):
             return hidden, hidden.new_zeros(hidden.shape[:2])
         return self.fusions[place](hidden, context.video.to(hidden.dtype), context.valid)
 
+    @property
+    def tells_audio(self) -> bool:
+        """See `Fusion.tells_audio`."""
+        return any(fusion.tells_audio for fusion in self.fusions.values() if isinstance(fusion, Fusion))
+
+    def audio_reliability(self, hidden: torch.Tensor, place: str = "main") -> torch.Tensor | None:
+        """See `Fusion.audio_reliability`; None without video."""
+        if place not in self.fusions:
+            return None
+        return cast(Fusion, self.fusions[place]).audio_reliability(hidden)
+
     def by_video_frame(self, reliability: torch.Tensor, batch: Batch) -> torch.Tensor:
         """A reliability of shape (batch, frames) as that of video frames, shape (batch, video_frames), float32."""
         return pool_to_video_frames(reliability, batch.valid.shape[1], self.ratio).float()
@@ -169,7 +181,12 @@ class VideoInput(nn.Module):
                 fusion.calibrate(scale, shift)
 
     def add_reliability_loss(
-        self, terms: dict[str, torch.Tensor], reliability: torch.Tensor, batch: Batch, context: Context
+        self,
+        terms: dict[str, torch.Tensor],
+        reliability: torch.Tensor,
+        batch: Batch,
+        context: Context,
+        audio_reliability: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Terms of a loss, and `reliability` where the fusion estimates it and the truth is known.
 
@@ -178,7 +195,7 @@ class VideoInput(nn.Module):
         if batch.video_is_clean is None or not reliability.requires_grad:  # as of a fusion that does not estimate it
             return terms
         clean = repeat_to_frames(batch.video_is_clean, reliability.shape[1], self.ratio)
-        added = frame_cross_entropy(reliability, clean, context.valid)
+        added = frame_cross_entropy(reliability, clean, context.valid, audio_reliability)
         return {**terms, "loss": terms["loss"] + _RELIABILITY_WEIGHT * added, "reliability": added.detach()}
 
     def _parts(self) -> list[VisualFrontend | Fusion]:
@@ -220,7 +237,7 @@ class NormalisedFusion(Fusion):
 
     def __init__(self, fusion: Fusion) -> None:
         super().__init__(fusion.audio_dim, fusion.video_dim)
-        self.fusion, self.complexity = fusion, fusion.complexity
+        self.fusion, self.complexity, self.tells_audio = fusion, fusion.complexity, fusion.tells_audio
         self.causal, self.streams = fusion.causal, fusion.streams
         self.norm = nn.LayerNorm(fusion.audio_dim, elementwise_affine=False)
         self.out = nn.Linear(fusion.audio_dim, fusion.audio_dim, bias=False)
@@ -233,6 +250,9 @@ class NormalisedFusion(Fusion):
     def feature_weight(self, audio: torch.Tensor, video: torch.Tensor) -> torch.Tensor | None:
         return self.fusion.feature_weight(audio, video)
 
+    def audio_reliability(self, audio: torch.Tensor) -> torch.Tensor | None:
+        return self.fusion.audio_reliability(audio)
+
     def weight(self, reliability: torch.Tensor) -> torch.Tensor:
         return self.fusion.weight(reliability)
 
@@ -240,7 +260,12 @@ class NormalisedFusion(Fusion):
         self.fusion.calibrate(scale, shift)
 
 
-def frame_cross_entropy(probability: torch.Tensor, truth: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+def frame_cross_entropy(
+    probability: torch.Tensor,
+    truth: torch.Tensor,
+    counts: torch.Tensor,
+    audio_reliability: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Cross-entropy of a probability with the truth, frame by frame; of a reliability: whether a frame is clean.
 
     Arguments
@@ -250,6 +275,9 @@ def frame_cross_entropy(probability: torch.Tensor, truth: torch.Tensor, counts: 
         For a reliability: the mouth is the speaker's, and the video is not corrupted.
     counts : tensor, shape (batch, frames), bool
         Frames that count.
+    audio_reliability : tensor, shape (batch, frames), in [0, 1], or None
+        Of a reliability: frames that are not clean count as much as the square of this, so that a mouth is trusted
+        until reliable audio speaks against it. No gradient passes. None: they count like others.
 
     Returns
     -------
@@ -265,4 +293,7 @@ def frame_cross_entropy(probability: torch.Tensor, truth: torch.Tensor, counts: 
     if not bool(counts.any()):
         return probability.new_zeros(())
     probability = probability.float()[counts].clamp(1e-3, 1.0 - 1e-3)
-    return F.binary_cross_entropy(probability, truth[counts].to(probability))
+    weight = None
+    if audio_reliability is not None:
+        weight = torch.where(truth, 1.0, audio_reliability.detach().float().square())[counts]
+    return F.binary_cross_entropy(probability, truth[counts].to(probability), weight)

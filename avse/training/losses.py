@@ -79,7 +79,7 @@ class SupervisedLoss(nn.Module, ABC):
         loss = self.distance(estimate, batch)
         if self.reliability_weight and batch.video_is_clean is not None:
             loss = loss + self.reliability_weight * frame_cross_entropy(
-                estimate.reliability, batch.video_is_clean, batch.valid
+                estimate.reliability, batch.video_is_clean, batch.valid, estimate.audio_reliability
             )
         if self.speaking_weight and batch.video_is_clean is not None:
             if estimate.speaking is None:

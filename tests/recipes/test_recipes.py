@@ -1,7 +1,6 @@
 """Every recipe: trained small on the synthetic corpus, resumed, and its model used. `recipes.csv` has a row for each.
 
-Columns: the recipe; flags that make it small; files that a run must leave, beside those that every run leaves; and
-figures that the README beside the recipe publishes, as they are written there, separated by `;`.
+Columns: the recipe; flags that make it small; files that a run must leave, beside those that every run leaves.
 """
 
 from __future__ import annotations
@@ -55,11 +54,3 @@ def test_stages_of_the_embedded_model_fit_together(tmp_path: Path, train_small: 
     assert train_small(recipes[0], tmp_path / "first").status == 0
     outcome = train_small(recipes[1], tmp_path / "last", initial_weights=tmp_path / "first")
     assert outcome.status == 0, outcome.err
-
-
-def test_published_figures_stand_in_the_readme() -> None:
-    for recipe, row in ROWS.items():
-        readme = (ROOT / recipe).parents[1] / "README.md"
-        text = readme.read_text(encoding="utf-8")
-        lost = [figure for figure in row["figures"].split(";") if figure and figure.strip() not in text]
-        assert not lost, f"{readme}: {lost}"

@@ -16,6 +16,7 @@ from avse.errors import AvseError
 from avse.fusion.concat import Concat
 from avse.fusion.cross_attention import CrossAttention
 from avse.fusion.film import FiLM
+from avse.fusion.product_of_experts import ProductOfExperts
 from avse.fusion.reliability_attention import ReliabilityAttention
 from avse.model import Model
 from avse.streaming import Block, Streamer
@@ -33,6 +34,10 @@ def _trusting(audio_dim: int, video_dim: int) -> ReliabilityAttention:
     return ReliabilityAttention(audio_dim, video_dim, 2, context=4, window=9, causal=True, trust_layers=2)
 
 
+def _experts(audio_dim: int, video_dim: int) -> ProductOfExperts:
+    return ProductOfExperts(audio_dim, video_dim, window=9, agreement_dim=4, causal=True)
+
+
 def _attending(audio_dim: int, video_dim: int) -> CrossAttention:
     return CrossAttention(audio_dim, video_dim, heads=2, context=4, causal=True)
 
@@ -41,6 +46,7 @@ _SYSTEMS: dict[str, Callable[[], TFMasker]] = {
     "as avse-live": lambda: _masker(_conv3d(), _trusting, noise_aware=True, speaking=True),
     "window of 20 ms": lambda: _masker(_conv3d(), _trusting, fft_size=320, hop=160, noise_aware=True),
     "overlap of 75 %": lambda: _masker(Motion(grid=2), FiLM, fft_size=640, hop=160, mask="magnitude"),
+    "experts": lambda: _masker(_conv3d(), _experts),
     "residual front-end": lambda: _masker(ResNet3d(6, channels=(4, 6), size=12, causal=True), _attending),
     "frame by frame": lambda: _masker(PixelMLP(6, 8, 11), Concat, kernel_size=4),
     "audio only": lambda: _masker(None, None, noise_aware=True),
@@ -99,9 +105,12 @@ def test_every_split_into_blocks_gives_the_speech_of_the_whole_clip(name: str) -
         single = dtype == torch.float32
         assert np.abs(speech - whole.speech[0].numpy()).max() < (1e-5 if single else 1e-6)
         assert np.abs(reliability - whole.reliability[0].numpy()).max() < (1e-4 if single else 1e-6)
-        if whole.speaking is not None:
-            speaking = np.concatenate([block.speaking for block in blocks if block.speaking is not None])
-            assert np.abs(speaking - whole.speaking[0].numpy()).max() < (1e-5 if single else 1e-6)
+        for what in ("speaking", "audio_reliability"):
+            told = [getattr(block, what) for block in blocks if getattr(block, what) is not None]
+            if (expected := getattr(whole, what)) is not None:
+                assert np.abs(np.concatenate(told) - expected[0].numpy()).max() < (1e-5 if single else 1e-6)
+            else:
+                assert not told
         if len(speech) > 9000:
             assert np.abs(speech).max() > 1e-3 and reliability.any() == (name != "audio only")
 
@@ -172,7 +181,7 @@ def test_two_streams_share_a_model_and_none_grows() -> None:
 
     def size(streamer: Streamer) -> int:
         kept = [value for value in streamer._state.kept.values()]
-        return sum(value.numel() for value in [*kept, streamer._audio, streamer._tail, streamer._by_frame])
+        return sum(value.numel() for value in [*kept, streamer._audio, streamer._tail, *streamer._by_frame.values()])
 
     sizes, speech = [], ([], [])
     for block in range(50):

@@ -28,6 +28,7 @@ def plot_estimate(
     reliability: np.ndarray | None = None,
     valid: np.ndarray | None = None,
     title: str | None = None,
+    audio_reliability: np.ndarray | None = None,
 ) -> Figure:
     """Spectrograms of a clip, one above the other on one scale, over how far the video was trusted.
 
@@ -42,6 +43,8 @@ def plot_estimate(
     valid : array, shape (video_frames,), bool, optional
         Frames without a mouth are shaded.
     title : str, optional
+    audio_reliability : array, shape (video_frames,), optional
+        In [0, 1]; drawn over that of the video.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def plot_estimate(
     ['noisy', 'enhanced', 'reliability of the video']
     """
     sounds = {"noisy": noisy, "enhanced": enhanced} | ({} if clean is None else {"clean": clean})
-    return plot_sounds(path, sounds, title, reliability, valid)
+    return plot_sounds(path, sounds, title, reliability, valid, audio_reliability)
 
 
 @styled
@@ -65,6 +68,7 @@ def plot_sounds(
     title: str | None = None,
     reliability: np.ndarray | None = None,
     valid: np.ndarray | None = None,
+    audio_reliability: np.ndarray | None = None,
 ) -> Figure:
     """Spectrograms of audio, one above the other on one scale; arguments as in `plot_estimate`.
 
@@ -95,7 +99,7 @@ def plot_sounds(
     bar.set_ticks(list(top - ticks), labels=[f"{-tick:.0f}" if tick else "0" for tick in ticks])
     bar.outline.set_visible(False)
     if reliability is not None:
-        _draw_reliability(rows[-1], np.asarray(reliability, np.float64), valid)
+        _draw_reliability(rows[-1], np.asarray(reliability, np.float64), valid, audio_reliability)
     for axes in rows:
         axes.set_xlim(0, duration)
         axes.tick_params(labelbottom=axes is rows[-1])
@@ -127,18 +131,25 @@ def _stack(heights: Sequence[float], spectra: int, title: str | None) -> tuple[F
     return figure, rows, bar
 
 
-def _draw_reliability(axes: Axes, reliability: np.ndarray, valid: np.ndarray | None) -> None:
+def _draw_reliability(
+    axes: Axes, reliability: np.ndarray, valid: np.ndarray | None, of_audio: np.ndarray | None
+) -> None:
     edges = np.arange(len(reliability) + 1) / VIDEO_RATE
     axes.stairs(reliability, edges, fill=True, color=COLOURS[0], alpha=0.22)
-    axes.stairs(reliability, edges, color=COLOURS[0], linewidth=1.4)
+    axes.stairs(reliability, edges, color=COLOURS[0], linewidth=1.4, label=None if of_audio is None else "video")
+    if of_audio is not None:
+        edges = np.arange(len(of_audio) + 1) / VIDEO_RATE
+        axes.stairs(of_audio, edges, color=COLOURS[1], linewidth=1.4, label="audio", baseline=None)
     unseen = np.zeros(len(reliability), bool) if valid is None else ~np.asarray(valid, bool)[: len(reliability)]
     if unseen.any():
         bounds = np.flatnonzero(np.diff(np.r_[False, unseen, False])) / VIDEO_RATE
         for index, (start, stop) in enumerate(zip(bounds[::2], bounds[1::2])):
             label = None if index else "no mouth seen"
             axes.axvspan(start, stop, facecolor="#f0f1f2", edgecolor="#b9bec3", hatch="////", linewidth=0, label=label)
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), borderaxespad=0)
-    axes.set(title="reliability of the video", ylim=(0, 1.04), yticks=(0, 0.5, 1))
+    if unseen.any() or of_audio is not None:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), borderaxespad=0, ncols=3)
+    title = "reliability of the video" if of_audio is None else "reliability"
+    axes.set(title=title, ylim=(0, 1.04), yticks=(0, 0.5, 1))
 
 
 def draw_spectrogram(axes: Axes, spectrum: np.ndarray, seconds: float, top: float) -> AxesImage:

@@ -64,6 +64,7 @@ class Progress:
         count, frames, bins = power.shape
         self.wiener = power.new_zeros(count, len(self.speakers), frames, bins)
         self.reliability = power.new_zeros(count, len(self.speakers), frames)
+        self.audio_reliability: torch.Tensor | None = None
         self.responsibility = power.new_zeros(count, len(self.speakers), frames, models)
         self.objective = power.new_full((count,), torch.inf, dtype=torch.float64)
         self.calm = torch.zeros(count, dtype=torch.int64, device=self.rows.device)
@@ -93,22 +94,33 @@ class Progress:
         spectra = (self.wiener[:, place] * self.spectrum for place in range(sources))
         speech = torch.stack([prior.synthesise(spectrum, samples) * mask for spectrum in spectra], dim=1)
         frames, ratio = batch.valid.shape[1], SAMPLES_PER_FRAME // prior.hop
-        reliability = _by_video_frame(self.reliability[..., None], frames, ratio)[..., 0]
+        reliability = pool_to_video_frames(self.reliability, frames, ratio)
+        of_audio = self.audio_reliability
+        of_audio = None if of_audio is None else pool_to_video_frames(of_audio, frames, ratio)
         if self.order is None:
-            return Estimate(speech[:, 0], noisy - speech[:, 0], reliability[:, 0], lengths, list(self.trace))
+            of_audio = None if of_audio is None else of_audio[:, 0]
+            estimate = Estimate(speech[:, 0], noisy - speech[:, 0], reliability[:, 0], lengths, list(self.trace))
+            return replace(estimate, audio_reliability=of_audio)
         rows = torch.arange(len(noisy), device=noisy.device)[:, None]
         back = self.order.argsort(dim=1).to(noisy.device)
         responsibility, names = None, self.names if self.responsibility.shape[3] else ()
         if names:
             responsibility = _by_video_frame(self.responsibility, frames, ratio)[rows, back]
         speech, noise, reliability = speech[rows, back], noisy - speech.sum(dim=1), reliability[rows, back]
-        trace = list(self.trace)
-        return Estimate(speech, noise, reliability, lengths, trace, responsibility=responsibility, states=names)
+        of_audio = None if of_audio is None else of_audio[rows, back]
+        estimate = Estimate(speech, noise, reliability, lengths, list(self.trace), audio_reliability=of_audio)
+        return replace(estimate, responsibility=responsibility, states=names)
 
     def _note_reliability(self) -> None:
         if len(self.rows):
             for place, state in enumerate(self.speakers):
-                self.reliability[self.rows, place] = _reliability(state).to(self.reliability)
+                in_noise = _reliability_in_noise(state)
+                of_video = in_noise[0] if in_noise is not None and not state.models else _reliability(state)
+                self.reliability[self.rows, place] = of_video.to(self.reliability)
+                if in_noise is not None:
+                    if self.audio_reliability is None:
+                        self.audio_reliability = torch.zeros_like(self.reliability)
+                    self.audio_reliability[self.rows, place] = in_noise[1].to(self.reliability)
                 if state.responsibility is not None:
                     self.responsibility[self.rows, place] = state.responsibility[..., 0].mT.to(self.responsibility)
 
@@ -417,14 +429,18 @@ class LatentInference(Inference):
                 return estimates[0]
             noisy = batch.noisy.clone()
             speech, reliability = torch.zeros_like(noisy), noisy.new_zeros(batch.valid.shape)
+            of_audio = None if estimates[0].audio_reliability is None else torch.zeros_like(reliability)
             iterations = max(len(estimate.trace) for estimate in estimates)
             trace = [0.0] * iterations
             for (rows, _), estimate in zip(groups, estimates):
                 speech[rows, : estimate.speech.shape[1]] = estimate.speech
                 reliability[rows, : estimate.reliability.shape[1]] = estimate.reliability
+                if of_audio is not None and estimate.audio_reliability is not None:
+                    of_audio[rows, : estimate.reliability.shape[1]] = estimate.audio_reliability
                 reached = estimate.trace + estimate.trace[-1:] * (iterations - len(estimate.trace))
                 trace = [total + value * len(rows) / len(batch) for total, value in zip(trace, reached)]
-            return Estimate(speech, noisy - speech, reliability, batch.lengths, trace=trace)
+            estimate = Estimate(speech, noisy - speech, reliability, batch.lengths, trace=trace)
+            return replace(estimate, audio_reliability=of_audio)
 
 
 def row_groups(batch: Batch, values_per_frame: int, hop: int) -> list[list[int]]:
@@ -468,6 +484,17 @@ def _reliability(state: EmState) -> torch.Tensor:
         if each.model.context.video is not None:
             looking.append(state.responsibility[:, index, :, 0] * each.model.context.valid)
     return torch.stack(looking).sum(dim=0).clamp(max=1.0)
+
+
+def _reliability_in_noise(state: EmState) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """How far video and audio are trusted in the noise as it is known, both (batch, frames); None if no prior tells."""
+    gain = state.gain.clamp(min=steps.LEAST_GAIN)
+    noise = steps.interference_plus_noise(state)[:, 0]
+    for each in reversed(state.models or (state,)):
+        told = each.model.prior.reliability_in_noise(state.power / gain, noise / gain, each.model.context)
+        if told is not None:
+            return told[0], told[1] * state.mask
+    return None
 
 
 def _by_video_frame(values: torch.Tensor, video_frames: int, ratio: int) -> torch.Tensor:

@@ -18,11 +18,11 @@ from avse.contracts.types import Batch
 from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
 from avse.nnet.video_input import VideoInput
 from avse.plugins import get
-from avse.priors.vae.noisy_speech_encoder import NoisySpeechEncoder, draw_noise
+from avse.priors.vae.noisy_speech_encoder import NOISY_ENCODER, NoisySpeechEncoder, draw_noise
 
 # Power of a bin for white noise at -70 dB of full scale: its variance times the window's energy, over `fft_size`.
 _FLOOR = 1e-7 * 0.5
-_SNR = (-12.0, 12.0)  # of speech in drawn noise, in dB
+_SNR = (-15.0, 40.0)  # of speech in drawn noise, in dB
 
 
 @dataclass
@@ -108,7 +108,7 @@ class VariationalPrior(LatentPrior):
         super().__init__(fft_size, hop)
         if not 0.0 <= prior_weight < 1.0:
             raise ValueError(f"prior_weight must be at least 0 and less than 1, got {prior_weight}.")
-        places = ("encoder", "decoder", "noisy_encoder") if noisy_encoder_layers else ("encoder", "decoder")
+        places = ("encoder", "decoder", NOISY_ENCODER) if noisy_encoder_layers else ("encoder", "decoder")
         self.video_input = VideoInput(
             visual_frontend, fusion, hidden_dim, fft_size, hop, places=places, what="the prior's hidden_dim"
         )
@@ -172,8 +172,19 @@ class VariationalPrior(LatentPrior):
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         return self.video_input.fuse(torch.tanh(self.latent_in(latent)), context, "decoder")[1]
 
+    def reliability_in_noise(
+        self, power: torch.Tensor, variance: torch.Tensor, context: Context
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """See `LatentPrior.reliability_in_noise`; None without a noisy-speech encoder."""
+        if self.noisy_encoder is None:
+            return None
+        hidden = self.noisy_encoder.audio(self._level(power), self._level(variance))
+        of_audio = self.video_input.audio_reliability(hidden, NOISY_ENCODER)
+        return None if of_audio is None else (self.video_input.fuse(hidden, context, NOISY_ENCODER)[1], of_audio)
+
     def calibrate(self, scale: float, shift: float) -> None:
-        self.video_input.calibrate(scale, shift, "decoder")
+        in_noise = self.noisy_encoder is not None and self.video_input.tells_audio
+        self.video_input.calibrate(scale, shift, NOISY_ENCODER if in_noise else "decoder")
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Negative evidence bound per bin, and its terms; see `Prior.loss`.
@@ -217,20 +228,24 @@ class VariationalPrior(LatentPrior):
         if self.prior_weight and context.video is not None:
             terms["prior_nll"] = self.nll(power, self.decode(prior.sample(), context))[context.valid].mean()
             loss = (1.0 - self.prior_weight) * loss + self.prior_weight * terms["prior_nll"]
+        heard: tuple[torch.Tensor, torch.Tensor] | None = None
         if self.noisy_encoder is not None:
-            noisy_posterior = self._noisy_posterior(batch, context)
+            heard = self._draw_noisy(batch, context)
+            noisy_posterior = self.encode_noisy(*heard, context)
             target = Gaussian(posterior.mean.detach(), posterior.log_variance.detach())
             terms["noisy_encoder"] = target.divergence(noisy_posterior)[mask].mean()
             loss = loss + terms["noisy_encoder"] / self.bins
             latent = noisy_posterior.mean.detach()
         loss_terms = {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
         if batch.video_is_clean is not None and context.video is not None:
-            reliability = self.reliability(latent.detach(), context)
-            loss_terms = self.video_input.add_reliability_loss(loss_terms, reliability, batch, context)
+            in_noise = None if heard is None else self.reliability_in_noise(*heard, context)
+            of_audio = None if in_noise is None else in_noise[1]
+            for reliability in (self.reliability(latent.detach(), context), *(in_noise or ())[:1]):
+                loss_terms = self.video_input.add_reliability_loss(loss_terms, reliability, batch, context, of_audio)
         return loss_terms, evidence
 
-    def _noisy_posterior(self, batch: Batch, context: Context) -> Gaussian:
-        """q(z | x, V, v) of the speech in drawn noise, given an inexact V."""
+    def _draw_noisy(self, batch: Batch, context: Context) -> tuple[torch.Tensor, torch.Tensor]:
+        """|x|^2 of the speech in drawn noise, and an inexact V."""
         clean = clean_of(batch)
         noise, variance = draw_noise(clean, self.fft_size, self.hop, _SNR)
         power = self.analyse(clean + noise).abs().square()
@@ -243,8 +258,8 @@ class VariationalPrior(LatentPrior):
         rough = variance * (math.log(10) / 10 * error.to(variance)).exp()
         steady = rough.mean(dim=1, keepdim=True)
         choice = torch.rand(len(power), 1, 1).to(variance)
-        estimate = torch.where(choice < 0.35, start, torch.where(choice < 0.55, steady, rough)).expand_as(power)
-        return self.encode_noisy(power, estimate, context)
+        estimate = torch.where(choice < 0.35, start, torch.where(choice < 0.55, steady, rough))
+        return power, estimate.expand_as(power)
 
     def _level(self, power: torch.Tensor) -> torch.Tensor:
         """From -2 at the floor to 2 for loud speech, with a variance near one."""

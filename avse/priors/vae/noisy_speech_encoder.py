@@ -13,6 +13,7 @@ from avse.contracts.types import SAMPLE_RATE
 from avse.nnet.video_input import VideoInput
 from avse.signal.stft import analysis_window, stft_frames
 
+NOISY_ENCODER = "noisy_encoder"  # the place where video enters
 _COMPONENTS = 4
 _TO_AMPLITUDE, _TO_POWER = math.log(10) / 20, math.log(10) / 10  # from dB to natural logarithms
 _KERNEL, _LARGEST_DILATION = 5, 8
@@ -54,13 +55,17 @@ class NoisySpeechEncoder(nn.Module):
         `power` and `variance`, shape (batch, frames, bins), are levels with a variance near one. A `video_input` has a
         place `noisy_encoder`; None: audio only.
         """
-        hidden = torch.tanh(self.from_power(power) + self.from_variance(variance))
+        hidden = self.audio(power, variance)
         if video_input is not None:
-            hidden, _ = video_input.fuse(hidden, context, "noisy_encoder")
+            hidden, _ = video_input.fuse(hidden, context, NOISY_ENCODER)
         mask = context.mask[..., None]
         for block in self.blocks:
             hidden = block(hidden, mask)
         return self.out(hidden)
+
+    def audio(self, power: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        """What the video is fused with, shape (batch, frames, hidden_dim); arguments as of `forward`."""
+        return torch.tanh(self.from_power(power) + self.from_variance(variance))
 
 
 class _Block(nn.Module):
@@ -90,7 +95,7 @@ def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, f
     fft_size, hop : int
         Of the transform in which the variance is given; see `avse.signal.stft`.
     snr : (float, float)
-        Range of the signal-to-noise ratio, over whole clips, in dB.
+        Range of the signal-to-noise ratio, over whole clips, in dB; half of all are in its lowest quarter.
 
     Returns
     -------
@@ -114,7 +119,7 @@ def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, f
     course = F.interpolate(courses, size=(frames - 1) * hop + 1, mode="linear", align_corners=True)[..., :samples]
     amplitude = (course * _TO_AMPLITUDE).exp()
     noise = (colour * amplitude).sum(dim=1)
-    ratio = snr[0] + (snr[1] - snr[0]) * torch.rand(batch, 1).to(clean)
+    ratio = snr[0] + (snr[1] - snr[0]) * torch.rand(batch, 1).square().to(clean)
     scale = clean.square().mean(dim=1, keepdim=True) / noise.square().mean(dim=1, keepdim=True).clamp(min=1e-20)
     scale = scale * 10 ** (-ratio / 10)
     levels = _under_window(amplitude.square(), frames, fft_size, hop)

@@ -322,6 +322,11 @@ class _AdaptedPrior(LatentPrior):
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         return self.backbone.reliability(latent, context)
 
+    def reliability_in_noise(
+        self, power: torch.Tensor, variance: torch.Tensor, context: Context
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        return self.backbone.reliability_in_noise(power, variance, context)
+
 
 def _rows(rows: list[int]) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda value: value[rows]

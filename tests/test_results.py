@@ -1,0 +1,142 @@
+"""Published results: pages are made from them, and they are of the models that are embedded."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from avse.errors import AvseError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def results() -> ModuleType:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import results
+
+        return results
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
+def test_pages_are_what_make_results_writes(results: ModuleType) -> None:
+    assert len(results.pages()) > 10
+    assert results.drifted() == []
+
+
+def test_results_are_of_the_embedded_models(results: ModuleType) -> None:
+    assert results.stale() == []
+
+
+def test_readmes_of_recipes_are_short_and_say_over_how_many_speakers() -> None:
+    for page in ROOT.glob("recipes/**/README.md"):
+        text = page.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 100, page
+        assert "[+" not in text or "speakers." in text, page
+
+
+def test_results_name_no_place_of_a_machine_and_say_where_they_are_from(results: ModuleType) -> None:
+    for path in results.result_files():
+        text = path.read_text(encoding="utf-8")
+        assert '"/' not in text, path
+        assert {"mixtures", "runs", "provenance"} & json.loads(text).keys(), path
+
+
+def _measured(system: str, mean: float) -> dict:
+    cell = {"mean": mean, "low": mean - 1, "high": mean + 1, "n": 8, "groups": 4}
+    corpora = {"all": {"speakers": 4, "mixtures": 8, "with": cell, "noisy": {**cell, "mean": -5.0}}}
+    table = {"condition": "babble", "snr": "-5", "metric": "si_sdr", "corpora": corpora}
+    return {"system": system, "settings": {"model_sha256": "0"}, "metrics": {}, "tables": [table]}
+
+
+def _told(system: str, mean: float) -> dict:
+    cell = {"condition": "babble", "snr": "-5", "metric": "si_sdr", "mean": mean}
+    return {"system": system, "provenance": "Told", "cells": [cell]}
+
+
+def _page(folder: Path, *found: dict, **spec: object) -> Path:
+    (folder / "table").mkdir()
+    for place, result in enumerate(found):
+        (folder / "table" / f"{place}.json").write_text(json.dumps(result))
+    page = folder / "README.md"
+    comment = json.dumps({"from": "table", **spec})
+    page.write_text(f"# A\n\n<!-- results\n{comment}\n-->\nold\n<!-- end of results -->\nB\n")
+    return page
+
+
+def test_a_table_has_a_row_for_each_system_and_its_speakers(results: ModuleType, tmp_path: Path) -> None:
+    page = _page(tmp_path, _told("a", 1.0), _measured("b", 2.0), _told("b", 9.0))
+    lines = results.written(page).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert table[0] == "| SI-SDR (dB) | babble, -5 dB |"
+    assert table[2:] == ["| a * | 1.0 |", "| b | 2.0 [1.0, 3.0] |", "| noisy | -5.0 [1.0, 3.0] |"]
+    assert "Means, 95 % intervals over 4 speakers. * Told." in lines
+    assert "old" not in lines and lines[-1] == "B"
+    page.write_text(results.written(page))
+    assert results.written(page) == page.read_text()
+
+
+def test_an_ambiguous_table_says_which_dimension_to_name(results: ModuleType, tmp_path: Path) -> None:
+    loud = {**_told("a", 1.0), "cells": [{**_told("a", 1.0)["cells"][0], "snr": snr} for snr in ("0", "5")]}
+    with pytest.raises(AvseError, match="name in `where` which snr"):
+        results.written(_page(tmp_path, loud, columns="condition"))
+
+
+def test_a_replaced_model_makes_its_results_stale(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "recipes" / "Mine" / "results" / "test"
+    folder.mkdir(parents=True)
+    now = results.model_hash("avse-small")
+    (tmp_path / "scores").mkdir()
+    written = {**_measured("small", 1.0), "settings": {"model_sha256": now}}
+    (tmp_path / "scores" / "results.json").write_text(json.dumps(written))
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    added = results.add(tmp_path / "scores", folder, "my small")
+    assert added == folder / "my_small.json"
+    assert json.loads(added.read_text())["model"] == "avse-small"
+    assert results.stale() == []
+    added.write_text(added.read_text().replace(now, "1" * 64))
+    [fault] = results.stale()
+    assert "other weights" in fault and "my_small.json" in fault
+
+
+@pytest.mark.slow
+def test_nightly_measures_again_and_says_what_differs(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from avse import plugins
+    from avse.data.rendering import render_scenes
+    from avse.data.scenes import make_scene_file
+    from avse.evaluation import evaluate
+
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import nightly
+
+    corpus = plugins.get("dataset", "synthetic")(clips=10, speakers=10, noises=5, seconds=(0.7, 0.8), noise_seconds=1.0)
+    manifest = corpus.prepare(tmp_path / "corpus")
+    home = tmp_path / "recipes" / "Mine"
+    home.joinpath("scenes").mkdir(parents=True)
+    make_scene_file(manifest, "test", home / "scenes" / "test.csv", conditions=["recorded"], snrs=[0.0])
+    mixtures = render_scenes(home / "scenes" / "test.csv", manifest, tmp_path / "mixtures")
+    evaluate(mixtures, tmp_path / "scores", model="avse-small", without_video=True, metrics=["si_sdr_improvement"])
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["nightly", str(manifest), "--mixtures", "2"])
+    added = results.add(tmp_path / "scores", home / "results" / "test", None)
+    with pytest.raises(SystemExit) as ended:
+        nightly.main()
+    assert not ended.value.code, ended.value.code
+    assert "over 2 scores" in capsys.readouterr().out
+    result = json.loads(added.read_text())
+    for one in result["mixtures"]:
+        one["scores"]["si_sdr_improvement"][0] += 50.0
+    added.write_text(json.dumps(result))
+    with pytest.raises(SystemExit) as ended:
+        nightly.main()
+    assert "si_sdr_improvement, video clean" in str(ended.value.code) and "video no_video" not in str(ended.value.code)
