@@ -7,7 +7,7 @@ import math
 import time as clock
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -247,7 +247,7 @@ class Streamer:
         self._early -= early
         speech = speech[early:][: self._received - self._given]
         self._given += len(speech)
-        told = {}
+        told: dict[str, Any] = {}
         for name, values in self._by_frame.items():
             full = values.shape[1] // self._ratio
             told[name] = pool_to_video_frames(values[0], full, self._ratio).float().cpu().numpy()

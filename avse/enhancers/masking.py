@@ -150,7 +150,8 @@ class SpectralMasker(Enhancer):
         speech = speech * length_mask(batch.lengths, samples)
         if not self.causal:  # a mask that lets everything through has saturated above one
             speech = speech * uncorrelated_gain(speech, batch.noisy)
-        told = {name: self.video_input.by_video_frame(values, batch) for name, values in found.by_frame.items()}
+        by_frame = self.video_input.by_video_frame
+        told: dict[str, Any] = {name: by_frame(values, batch) for name, values in found.by_frame.items()}
         return Estimate(speech=speech, noise=batch.noisy - speech, lengths=batch.lengths, **told)
 
     def calibrate(self, scale: float, shift: float) -> None:
