@@ -79,7 +79,7 @@ class ProductOfExperts(Fusion):
         nn.init.constant_(self.video_log_precision.bias, -1.0)
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        seen, heard = self._seen(video, "mean"), self.norm(audio)
+        seen, heard = self._seen(video), self.norm(audio)
         trust = self.audio_reliability(audio).detach()[..., None] * valid[..., None]
         views = self.audio_view(heard), self.video_view(seen)
         agreement = windowed_correlation(*views, trust, self.window, self.causal, self)
@@ -92,10 +92,8 @@ class ProductOfExperts(Fusion):
 
     def feature_weight(self, audio: torch.Tensor, video: torch.Tensor) -> torch.Tensor:
         """g, the video's share of the precision, shape (batch, frames, audio_dim); see `Fusion.feature_weight`."""
-        of_audio, of_video = (
-            self.audio_log_precision(self.norm(audio)),
-            self.video_log_precision(self._seen(video, "precision")),
-        )
+        of_audio = self.audio_log_precision(self.norm(audio))
+        of_video = self.video_log_precision(self._seen(video, "precision"))
         return torch.stack([torch.zeros_like(of_audio), of_audio, of_video]).softmax(dim=0)[2]
 
     def audio_reliability(self, audio: torch.Tensor) -> torch.Tensor:
@@ -108,7 +106,7 @@ class ProductOfExperts(Fusion):
             self.log_odds.weight.mul_(scale)
             self.log_odds.bias.mul_(scale).add_(shift)
 
-    def _seen(self, video: torch.Tensor, name: str) -> torch.Tensor:
+    def _seen(self, video: torch.Tensor, name: str = "mean") -> torch.Tensor:
         if self.causal:
             padded = with_past(self, name, video, _KERNEL - 1)
         else:
