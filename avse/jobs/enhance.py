@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE, video_frames
-from avse.errors import AvseError
-from avse.files import write_json
+from avse.errors import AvseError, AvseWarning
+from avse.files import append_line, check_apart, read_lines, write_json, write_text
 from avse.jobs.faces import SPEAKING, SeenFace, rounded_frames, seen_faces, speaking_face
 from avse.jobs.files import clock, default_output, find_media, rounded, targets_of, timed
 from avse.model import Model, load
@@ -158,7 +160,7 @@ def enhance_file(
                 estimate = estimate_offset(reader.head(LONGEST_SECONDS), model.device)
             seconds_late = estimate.applied
         reader.offset = seconds_late
-        task = None if progress is None else progress.add_task(source.name, total=reader.info.duration)
+        task = None if progress is None else progress.add_task(source.name, total=reader.info.duration, unit="s")
 
         def chunks() -> Iterator[Any]:
             parts = reader.chunks(chunk_seconds, overlap_seconds=OVERLAP_SECONDS)
@@ -181,8 +183,12 @@ def enhance_file(
                     progress.update(task, completed=written / SAMPLE_RATE)
                 yield piece.speech.numpy()
 
-        with clock(timings, "write"):
-            write_enhanced(reader, output, speech())
+        try:
+            with clock(timings, "write"):
+                write_enhanced(reader, output, speech())
+        finally:
+            if progress is not None and task is not None:
+                progress.remove_task(task)
         seconds = reader.samples / reader.info.sample_rate
         if plot is not None:
             _plot(plot, shown, {"reliability": reliability, "audio_reliability": of_audio, "valid": valid}, source.name)
@@ -218,6 +224,8 @@ def enhance_files(
     device: str = "cpu",
     jobs: int = 1,
     overrides: dict[str, Any] | None = None,
+    resume: bool = False,
+    on_done: Callable[[Report], None] = lambda report: None,
     show_progress: bool = True,
     **reading: Unpack[Reading],
 ) -> tuple[list[Report], dict[str, str]]:
@@ -234,12 +242,17 @@ def enhance_files(
     plot : path, optional
         For one file: the plot. For several: a folder.
     json_path : path, optional
-        Where to write the reports, as a list.
+        Where to write the reports: a `.json` file gets the list of all at the end; a `.jsonl` file gets a line for each
+        input as soon as it is done, or has failed (`input` and `error`); a folder gets a file for each input.
     device : str
     jobs : int
         Worker processes.
     overrides : dict, optional
         Changes of the model's recipe: see `avse.load`.
+    resume : bool
+        Pass over inputs whose output is there and not older, and keep their lines of the `.jsonl` file.
+    on_done : callable, optional
+        Takes each report as soon as its file is done.
     show_progress : bool
     video, use_video, roi, face, tracker, offset :
         As in `enhance_file`; `video` goes with one input only.
@@ -253,8 +266,10 @@ def enhance_files(
     Raises
     ------
     AvseError
-        If nothing matches, the model cannot be loaded, or options do not go together.
+        If nothing matches, the model cannot be loaded, options do not go together, or an output is an input.
     """
+    from avse.evaluation.plots.figure import check_format
+
     sources = find_media(inputs)
     offset_of(reading.get("offset", 0.0))
     several = len(sources) > 1
@@ -262,38 +277,75 @@ def enhance_files(
         raise AvseError(f"--video goes with one input; {len(sources)} were given.")
     targets = targets_of(sources, output, lambda source: default_output(source).name, "output")
     plots = targets_of(sources, plot, lambda source: f"{source.stem}.png", "plot") if plot is not None else {}
+    for path in plots.values():
+        check_format(path)
+    whole = [] if json_path is None or not Path(json_path).suffix or Path(json_path).is_dir() else [Path(json_path)]
+    lines = whole[0] if whole and whole[0].suffix == ".jsonl" else None
+    each = json_path is not None and not whole
+    files = targets_of(sources, json_path, lambda source: f"{source.stem}.json", "json") if each else {}
+    video = reading.get("video")
+    check_apart(
+        [*sources, *([] if video is None else [video])], [*targets.values(), *plots.values(), *files.values(), *whole]
+    )
+    if resume:
+        sources = [source for source in sources if not _is_done(source, targets[source])]
+    if resume and len(sources) < len(targets):
+        done_before = f"{len(targets) - len(sources)} of {len(targets)} files are enhanced already, and passed over"
+        warnings.warn(done_before, AvseWarning, stacklevel=2)
     tasks: list[_Task] = [
         (source, {**reading, "output": targets[source], "plot": plots.get(source)}) for source in sources
     ]
     loaded = load(model, device, overrides)  # a model that cannot be loaded is told once, here
-    parallel = jobs > 1 and several
+    if lines is not None:
+        passed = {str(source): {"input": str(source), "output": str(targets[source])} for source in targets}
+        for source in sources:
+            del passed[str(source)]
+        known = {row.get("input"): row for row in read_lines(lines) if "error" not in row}
+        kept = [known.get(source, facts) for source, facts in passed.items()]
+        write_text(lines, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+    parallel = jobs > 1 and len(sources) > 1
     reports: dict[Path, Report] = {}
     failures: dict[str, str] = {}
-    with _progress_bar(show_progress, seconds=not parallel) as progress:
+    with _progress_bar(show_progress) as progress:
         done: Iterable[tuple[_Task, Any]]
         if parallel:
             done = run_all(_Worker, (model, device, overrides), tasks, jobs)
-            done = progress.track(done, total=len(tasks), description="Enhancing")
         else:
             done = _one_by_one(tasks, loaded, progress)
+        overall = progress.add_task("Enhancing", total=len(tasks), unit=f"of {len(tasks)} files", visible=several)
         for (source, _), result in done:
+            progress.advance(overall)
             if isinstance(result, Report):
                 reports[source] = result
+                if source in files:
+                    write_json(files[source], [asdict(result)])
+                on_done(result)
             else:
                 failures[str(source)] = str(result)
+            if lines is not None:
+                row = asdict(result) if isinstance(result, Report) else {"input": str(source), "error": str(result)}
+                append_line(lines, row)
     ordered = [reports[source] for source in sources if source in reports]
-    if json_path is not None:
-        write_json(json_path, [asdict(report) for report in ordered])
+    if whole and lines is None:
+        write_json(whole[0], [asdict(report) for report in ordered])
     return ordered, failures
 
 
-def _progress_bar(shown: bool, seconds: bool) -> Progress:
-    """A bar on stderr: seconds of audio, or files."""
+def _is_done(source: Path, target: Path) -> bool:
+    """Whether an output is there and not older than its input; what is there is whole."""
+    try:
+        return target.is_file() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def _progress_bar(shown: bool) -> Progress:
+    """Bars on stderr: seconds of audio of each file that is enhanced, and files."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    unit = "{task.completed:.0f} s" if seconds else "{task.completed:.0f}/{task.total:.0f}"
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn(unit), TimeRemainingColumn()
+    unit = TextColumn("{task.completed:.0f} {task.fields[unit]}")
+    columns = TextColumn("{task.description}"), BarColumn(), unit, TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from avse import compatibility
 from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.errors import AvseError
-from avse.files import atomic_path
+from avse.evaluation.plots.figure import check_format
+from avse.files import atomic_path, check_apart
 from avse.jobs.faces import rounded_frames
 from avse.jobs.files import clock, rounded
 from avse.media import Speaker, find_speakers
@@ -148,16 +149,21 @@ def separate_file(
     folder = source.with_name(f"{source.stem}.separated") if output is None else Path(output)
     if folder.exists() and not folder.is_dir():
         raise AvseError(f"{folder}: is a file; --output names a folder, which gets an audio file for each speaker.")
+    reports = [Path(path) for path in (json_path, plot) if path is not None]
+    check_apart([source, *videos], reports)
+    if plot is not None:
+        check_format(plot)
     timings: dict[str, float] = {}
     with clock(timings, "read"):
         visible = find_speakers(source, videos, others=others, roi=roi, tracker=tracker)
     clips = [speaker.clip for speaker in visible]
+    names = [re.sub(r"[^\w.-]+", "_", speaker.name) for speaker in visible]
+    files = [folder / f"{source.stem}.{name}.wav" for name in [*names, REST]]
+    check_apart([source, *videos], [*reports, *files])
     with clock(timings, "separate"):
         loaded = model if isinstance(model, Model) else load(model, device, overrides)
         estimate = loaded.separate_clips(clips, [name or None for name in speakers], chunk_seconds=chunk_seconds)
     mixture = clips[0].audio
-    names = [re.sub(r"[^\w.-]+", "_", speaker.name) for speaker in visible]
-    files = [folder / f"{source.stem}.{name}.wav" for name in [*names, REST]]
     with ExitStack() as stack:
         paths = [stack.enter_context(atomic_path(file)) for file in files]
         report_path = None if json_path is None else stack.enter_context(atomic_path(json_path))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from avse.media.faces.crop import Frame
 
 _WORKING_SIDE = 1920  # larger frames are reduced before cropping
 _LONGEST_HOLD = 0.25  # seconds after which the video counts as frozen or missing
-_LARGEST_GAP = 600.0  # seconds of missing audio that are filled with silence
+_LARGEST_GAP = 24 * 3600.0  # seconds of missing audio that are filled with silence; beyond it time stamps are wrong
+_LARGEST_OVERLAP = 10.0  # seconds of audio that are left out where time stamps go back; beyond it they are wrong
+_JUMP = 10.0  # seconds by which the clock of a transport stream jumps where another recording begins, as in FFmpeg
 _TURNS = {90: 0, 180: 1, 270: 2}  # clockwise degrees -> codes of cv2.rotate
 
 
@@ -31,7 +35,7 @@ def open_container(path: str | Path) -> Any:
     try:
         if path.stat().st_size == 0:
             raise AvseError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
-        return av.open(str(path), metadata_errors="ignore")
+        return av.open(f"file:{path}", metadata_errors="ignore")  # else `10:30.mp4` is a protocol
     except PermissionError as error:
         raise AvseError(f"{path}: cannot be read (permission denied).") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -102,6 +106,7 @@ class AudioSource:
         self.duration = _length(self.container, self.stream)
         self.channels = len(self._first.layout.channels)
         self.start = float(self._first.time) if self._first.pts is not None else 0.0
+        self.warnings += _cut_short(self.path, self.container)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Blocks of shape (samples,), float32, at 16 kHz; at least one sample in all."""
@@ -127,29 +132,36 @@ class AudioSource:
 
     def _mono(self) -> Iterator[np.ndarray]:
         frame, self._first = self._first, None
-        position = 0
+        position, clock = 0, self.start
         while frame is not None:
             if frame.sample_rate != self.rate:
                 raise AvseError(
                     f"{self.path}: its audio changes from {self.rate} to {frame.sample_rate} Hz at "
                     f"{position / self.rate:.2f} s. Convert it to one sample rate first."
                 )
-            if frame.pts is not None:
-                missing = float(frame.time) - self.start - position / self.rate
-                if 0.1 < missing < _LARGEST_GAP:
-                    _warn(self.warnings, f"{missing:.2f} s of audio missing at {position / self.rate:.2f} s")
-                    silence = np.zeros(round(missing * self.rate), np.float32)
-                    position += len(silence)
-                    yield silence
+            missing = 0.0 if frame.pts is None else float(frame.time) - clock - position / self.rate
+            if not -_LARGEST_OVERLAP < missing < _LARGEST_GAP:
+                _warn(self.warnings, f"the time stamps jump by {missing:.0f} s at {position / self.rate:.2f} s")
+                clock, missing = clock + missing, 0.0
+            lacking = round(missing * self.rate) if abs(missing) > 0.1 else 0
+            if lacking > 0:
+                _warn(self.warnings, f"{missing:.2f} s of audio missing at {position / self.rate:.2f} s")
+            while lacking > 0:
+                silence = np.zeros(min(lacking, 10 * self.rate), np.float32)
+                position, lacking = position + len(silence), lacking - len(silence)
+                yield silence
             block = _mono(frame)
             if not np.isfinite(block).all():
                 _warn(self.warnings, "samples that are not finite numbers were replaced by silence")
                 block = np.where(np.isfinite(block), block, np.float32(0))
+            if lacking < 0:
+                _warn(self.warnings, "audio whose time stamps overlap those before it was left out")
+                block = block[-lacking:]
             position += len(block)
             yield block
             frame = next(self._frames, None)
-        heard, stated = position / self.rate, _stated(self.stream)
-        if stated is not None and heard < stated - 1.0:
+        heard, stated = position / self.rate, _length(self.container, self.stream)
+        if stated is not None and heard < stated - 0.5:
             _warn(self.warnings, f"the audio ends at {heard:.2f} s of the {stated:.2f} s in the header of the file")
 
 
@@ -220,6 +232,8 @@ class VideoSource:
         Time of the first frame, in seconds of the file's clock.
     zero : float
         Start of the audio of the file; without audio, of its video.
+    end : float or None
+        Time at which the video ended, once it has.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -235,8 +249,10 @@ class VideoSource:
         self.fps = float(stream.average_rate) if stream.average_rate else None
         self.size = (stream.codec_context.width, stream.codec_context.height)
         self._reformatters: dict[str, Any] = {}
-        self._frames = _decoded(self.container, stream, self.warnings)
+        self.warnings += _cut_short(self.path, self.container)
+        self._frames = self._timed(_decoded(self.container, stream, self.warnings))
         self._first = next(self._frames, None)
+        self.end: float | None = None
         self.start = float(self._first.time or 0.0) if self._first is not None else 0.0
         audio = next((s for s in self.container.streams.audio if s.start_time is not None), None)
         self.zero = self.start if audio is None else float(audio.start_time * audio.time_base)
@@ -267,9 +283,19 @@ class VideoSource:
             else:
                 yield None
                 if following is None and at >= end:
+                    self.end = end
                     break
             index += 1
         yield from repeat(None)
+
+    def _timed(self, frames: Iterator[Any]) -> Iterator[Any]:
+        """Frames with a time: by their number where the file has none, as raw video."""
+        rate = self.stream.average_rate or VIDEO_RATE
+        for number, frame in enumerate(frames):
+            if frame.pts is None:
+                _warn(self.warnings, f"the video has no time stamps; {float(rate):g} frames per second are assumed")
+                frame.pts, frame.time_base = number, 1 / Fraction(rate)
+            yield frame
 
     def _frame(self, frame: Any) -> Frame:
         import cv2
@@ -296,7 +322,7 @@ def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
     """Frames of one stream; damaged packets are skipped and a damaged end is cut off, with a warning."""
     import av
 
-    packets = container.demux(stream)
+    packets = demuxed(container, stream)
     while True:
         try:
             packet = next(packets)
@@ -311,6 +337,47 @@ def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
             _warn(warnings, f"damaged {stream.type} data was skipped: {reason(error)}")
 
 
+def demuxed(container: Any, *streams: Any) -> Iterator[Any]:
+    """Packets of streams. In formats whose clock may jump, as in `cat a.ts b.ts`, they are moved to one clock.
+
+    As in FFmpeg, it jumps where a time stamp goes back, or forward by more than 10 s, and all streams move together.
+    """
+    from av.format import Flags
+
+    if not container.format.flags & Flags.ts_discont.value:
+        yield from container.demux(*streams)
+        return
+    moved = Fraction(0)
+    expected: dict[int, Fraction] = {}
+    for packet in container.demux():
+        if packet.dts is not None and packet.stream.type in ("audio", "video"):
+            time = packet.dts * packet.time_base + moved
+            jump = time - expected.get(packet.stream.index, time)
+            if not -0.1 <= jump <= _JUMP:
+                moved, time = moved - jump, time - jump
+            expected[packet.stream.index] = time + (packet.duration or 0) * packet.time_base
+        if packet.stream in streams:
+            shift = round(moved / packet.time_base)
+            if shift and packet.dts is not None:
+                packet.dts += shift
+            if shift and packet.pts is not None:
+                packet.pts += shift
+            yield packet
+
+
+def _cut_short(path: Path, container: Any) -> list[str]:
+    """What to say of a file that ends before its header says, or in the middle of a packet."""
+    size, name = path.stat().st_size, container.format.name
+    is_cut = name == "mpegts" and all(size % packet for packet in (188, 192, 204))
+    if name in ("wav", "avi", "aiff"):
+        with open(path, "rb") as file:
+            head = file.read(8)
+        stated = int.from_bytes(head[4:], "big" if head[:4] == b"FORM" else "little")
+        # What was written to a pipe, or is longer than 4 GB, states nothing.
+        is_cut = head[:4] in (b"RIFF", b"FORM") and size < stated + 8 < 0xFFFFFFFF
+    return ["the file is cut short: its end is missing"] if is_cut else []
+
+
 def _length(container: Any, stream: Any) -> float | None:
     """Seconds of a stream by the header, else of the longest stream of the file."""
     whole = container.duration  # in microseconds
@@ -319,8 +386,12 @@ def _length(container: Any, stream: Any) -> float | None:
 
 def _stated(stream: Any) -> float | None:
     """Seconds of a stream by its header."""
-    known = stream.duration is not None and stream.time_base is not None
-    return float(stream.duration * stream.time_base) if known else None
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    parts = stream.metadata.get("DURATION", "").split(":")  # as FFmpeg writes it into Matroska
+    with suppress(ValueError):
+        return float(parts[0]) * 3600 + float(parts[1]) * 60 + float(parts[2]) if len(parts) == 3 else None
+    return None
 
 
 def _mono(frame: Any) -> np.ndarray:

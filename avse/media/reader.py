@@ -17,6 +17,7 @@ from avse.media.decode import AudioSource, SilentSource, VideoSource, audio_sour
 from avse.media.faces.crop import MouthCropper
 
 DEFAULT_TRACKER = "mtcnn"
+_FEW = 0.1  # share of video frames with a mouth below which there is a warning
 
 
 @dataclass
@@ -107,6 +108,7 @@ class ClipReader:
         if video is not None and cropper is not None:
             self._crops = cropper.run(video.frames(self.start))
         self._used = False
+        self._seen = self._asked = 0  # video frames
 
     @property
     def samples(self) -> int:
@@ -175,6 +177,8 @@ class ClipReader:
             is_last = have <= wanted
             here = have if is_last else int(wanted)
             fresh = list(islice(crops, video_frames(here) - len(valid)))
+            self._seen += sum(crop_valid for _, crop_valid in fresh)
+            self._asked += len(fresh)
             if fresh:
                 mouth = np.concatenate([mouth, np.stack([crop for crop, _ in fresh])])
                 valid = np.concatenate([valid, np.array([crop_valid for _, crop_valid in fresh])])
@@ -183,6 +187,8 @@ class ClipReader:
                     self._cropper.finish()
                 except AvseError as error:
                     raise AvseError(f"{self.info.video_path}: {error}") from None
+            if is_last:
+                self._warn_of_video()
             self._gather_warnings()
             clip = Clip(audio[:here], mouth, valid, clip_id=self.info.path.stem)
             yield Chunk(clip, index, start, held, is_last)
@@ -192,6 +198,18 @@ class ClipReader:
             step, held = size - shared, shared * SAMPLES_PER_FRAME
             audio, mouth, valid = audio[step * SAMPLES_PER_FRAME :], mouth[step:], valid[step:]
             start, index = start + step * SAMPLES_PER_FRAME, index + 1
+
+    def _warn_of_video(self) -> None:
+        """Say what of the video was asked for and was not there."""
+        if self._video is None:
+            return
+        name, end = self._video.path.name, self._video.end
+        lacking = 0.0 if end is None else self.start + self._audio.samples / self._audio.rate - end
+        if lacking > 1.0:
+            self.info.warnings.append(f"the video of {name} ends {lacking:.2f} s before the audio")
+        if self._seen < _FEW * self._asked:
+            found = f"a mouth is seen in {self._seen / self._asked:.0%}" if self._seen else "no mouth is seen in any"
+            self.info.warnings.append(f"{found} of the frames of {name}; the rest is enhanced by audio alone")
 
     def _gather_warnings(self) -> None:
         for source in (self._audio, self._video):
@@ -239,6 +257,8 @@ def open_clip(
     audio = audio_source(path, silent)
     info = MediaInfo(audio.path, None, audio.rate, audio.channels, audio.duration, audio.start)
     if not use_video or (video is None and video_stream(audio.container) is None):
+        if use_video and face != "largest":
+            info.warnings.append(f"face {face} was asked for, but there is no video")
         return ClipReader(audio, None, None, info)
     source = VideoSource(audio.path if video is None else video)
     info.video_path, info.video_start = source.path, source.start
