@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 LiveModel = Annotated[str, typer.Option("--model", help="Name or folder of a causal model.")]
-BlockMs = Annotated[float, typer.Option(help="Milliseconds of audio that are taken at a time.")]
-Wait = Annotated[float, typer.Option(help="Seconds that the audio waits for pictures of the camera.")]
+BlockMs = Annotated[float, typer.Option(min=1.0, max=1000.0, help="Milliseconds of audio taken at a time.")]
+Wait = Annotated[float, typer.Option(min=0.0, max=2.0, help="Seconds that the audio waits for pictures.")]
 Face = Annotated[str, typer.Option(help="Which face: largest, INDEX from the left, or x,y,w,h.")]
 _verb = functools.partial(app.command, cls=say.Verb, rich_help_panel="Use")
 
@@ -29,11 +29,11 @@ _verb = functools.partial(app.command, cls=say.Verb, rich_help_panel="Use")
 @_verb()
 def stream(
     model: LiveModel = "avse-live",
-    rate: Annotated[int, typer.Option(help="Samples per second, in and out.")] = 16_000,
+    rate: Annotated[int, typer.Option(min=4000, max=384_000, help="Samples per second, in and out.")] = 16_000,
     sample_format: Annotated[str, typer.Option("--format", help="Of a sample: s16 or f32, little endian.")] = "s16",
     block_ms: BlockMs = 20.0,
     video: Annotated[Path | None, typer.Option(help="A video that starts together with the audio.")] = None,
-    camera: Annotated[int | None, typer.Option(help="Number of a camera, from 0.")] = None,
+    camera: Annotated[int | None, typer.Option(min=0, help="Number of a camera, from 0.")] = None,
     wait: Wait = 0.0,
     face: Face = "largest",
     roi: say.Roi = "auto",
@@ -78,12 +78,13 @@ def stream(
 @_verb()
 def live(
     model: LiveModel = "avse-live",
-    camera: Annotated[int, typer.Option(help="Number of the camera, from 0.")] = 0,
+    camera: Annotated[int, typer.Option(min=0, help="Number of the camera, from 0.")] = 0,
     no_video: say.NoVideo = False,
     sound: Annotated[str | None, typer.Option(help="Name of the audio device. Default: that of the system.")] = None,
     block_ms: BlockMs = 20.0,
     lead_ms: Annotated[
-        float, typer.Option(min=0.0, help="Milliseconds that playing is behind, for blocks that take longer.")
+        float,
+        typer.Option(min=0.0, max=5000.0, help="Milliseconds that playing is behind, for blocks that take longer."),
     ] = 40.0,
     wait: Wait = 0.08,
     face: Face = "largest",

@@ -203,12 +203,10 @@ def stream_samples(
     Raises
     ------
     AvseError
-        If an option is wrong, or the source ends amid a sample.
+        If there is no such format, or the source ends amid a sample.
     """
     if sample_format not in FORMATS:
         raise AvseError(f"format {sample_format!r}: must be {' or '.join(FORMATS)}.")
-    if not (4000 <= rate <= 384_000 and 1 <= block_ms <= 1000):
-        raise AvseError(f"A rate of {rate} Hz or a block of {block_ms} ms: must be 4000 to 384000, and 1 to 1000.")
     kind, full_scale = FORMATS[sample_format]
     width = np.dtype(kind).itemsize
     resample_in, resample_out = _resampler(rate, SAMPLE_RATE), _resampler(SAMPLE_RATE, rate)

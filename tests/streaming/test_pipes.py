@@ -74,7 +74,6 @@ def test_an_empty_pipe_and_mistakes(causal_model: Path) -> None:
     for samples, options, message in (
         (b"123", [], "amid a sample"),
         (b"", ["--format", "u8"], "s16 or f32"),
-        (b"", ["--rate", 1], "rate of 1 Hz"),
         (b"", ["--video", "a.mp4", "--camera", 0], "one of them"),
         (b"", ["--video", "nowhere.mp4"], "no such file"),
     ):
