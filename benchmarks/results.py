@@ -203,7 +203,7 @@ def table(spec: Mapping[str, Any], folder: Path) -> str:
         texts = [_number(grid[row].get(head), spec, mixed and not told) for head in heads]
         counts = [str(max(cell.get("groups", 0) for cell in grid[row].values()))] if counted else []
         label = [_written(name, value, names) for name, value in zip(rows, row)]
-        lines.append([*label[:-1], label[-1] + " *" * told, *counts, *texts])
+        lines.append([label[0] + " *" * told, *label[1:], *counts, *texts])
     metrics = dict.fromkeys(cell["metric"] for cell in cells)
     title = spec.get("title", _title(next(iter(metrics))) if len(metrics) == 1 else "")
     first = [title, *[""] * (len(rows) - 1), *(["speakers"] if counted else [])]
