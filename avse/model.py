@@ -25,6 +25,7 @@ from avse.devices import AUTO, find_device
 from avse.errors import AvseError
 from avse.overlap import CHUNK_SECONDS, Chunk, concatenate, cut, overlap_add
 from avse.synchrony import estimate_offset, offset_of
+from avse.tracks import audio_tracks, parse_track, speech_track
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,9 +49,10 @@ class Decoding(TypedDict, total=False):
 
 
 class Reading(Decoding, total=False):
-    """How the video of a source is decoded, and aligned with the audio; see `avse.synchrony.offset_of`."""
+    """How the video of a source is decoded, and aligned with the audio: see `avse.synchrony.offset_of`; which track."""
 
     offset: float | str
+    track: int | str
 
 
 @dataclass(repr=False)
@@ -122,6 +124,8 @@ class Model:
         *,
         sample_rate: int = SAMPLE_RATE,
         chunk_seconds: float = CHUNK_SECONDS,
+        mix: float = 1.0,
+        max_attenuation: float | None = None,
         **reading: Unpack[Reading],
     ) -> Estimate:
         """Enhance one clip.
@@ -136,6 +140,10 @@ class Model:
         chunk_seconds : float
             Longer clips are enhanced in chunks of this length with overlap-add, in bounded memory. A clip that is
             not longer gives what the whole clip gives.
+        mix, max_attenuation : float
+            How much of the enhancement is used: see `avse.model.mix_of`.
+        track : int or "auto"
+            Which audio track of a file, from 0; "auto": the one with speech, by the model's estimate of it.
         video, use_video, roi, face, tracker, offset :
             A separate video file of the speaker; False for audio only; how the mouth is found: see
             `avse.media.read_clip`. By how many seconds the audio is late relative to the video, or "auto": see
@@ -151,10 +159,23 @@ class Model:
         AvseError
             If the source cannot be read, or an argument is out of its range.
         """
+        share = mix_of(mix, max_attenuation)
+        if _is_media(source) and not isinstance(source, (str, Path)):
+            from avse.media.reader import stored
+
+            with stored(source) as path:
+                return self.enhance(
+                    path, chunk_seconds=chunk_seconds, mix=mix, max_attenuation=max_attenuation, **reading
+                )
         began = time.perf_counter()
+        if isinstance(source, (str, Path)) and parse_track(reading.get("track", AUTO)) is None:
+            reading["track"] = speech_track(audio_tracks(self.enhance_batch, source))
         clip = as_clip(source, sample_rate=sample_rate, **reading)
         decoded = time.perf_counter()
         estimate = concatenate(list(self.stream(cut(clip, chunk_seconds))))
+        if share < 1:
+            speech = torch.from_numpy(clip.audio).lerp(estimate.speech, share)
+            estimate = replace(estimate, speech=speech, noise=torch.from_numpy(clip.audio) - speech)
         return replace(estimate, timings={"decode": decoded - began, "enhance": time.perf_counter() - decoded})
 
     def separate(
@@ -495,12 +516,44 @@ def _say_licence(name: str, licence: str) -> None:
     logging.getLogger(__name__).warning("%s: %s", name, licence)
 
 
+def mix_of(mix: float = 1.0, max_attenuation: float | None = None) -> float:
+    """The share w of the enhancement in w * enhanced + (1 - w) * noisy.
+
+    Arguments
+    ---------
+    mix : float
+        This share, in [0, 1].
+    max_attenuation : float, optional
+        In dB, instead: noise is not attenuated further, since 1 - w = 10^(-dB / 20) of the noisy audio is mixed back.
+
+    Raises
+    ------
+    AvseError
+        If a value is out of its range, or both are given.
+
+    Example
+    -------
+    >>> mix_of(0.8), round(mix_of(max_attenuation=12), 3)
+    (0.8, 0.749)
+    """
+    if not 0 <= mix <= 1:
+        raise AvseError(f"mix {mix}: must be from 0 (the noisy audio) to 1 (the enhanced audio).")
+    if max_attenuation is None:
+        return mix
+    if mix < 1:
+        raise AvseError("mix and max_attenuation both say how much noise stays. Give one of them.")
+    if not max_attenuation >= 0:
+        raise AvseError(f"max_attenuation {max_attenuation}: must be 0 dB (nothing is taken away) or more.")
+    return float(1 - 10 ** (-max_attenuation / 20))
+
+
 def as_clip(
     source: Source,
     *,
     sample_rate: int = SAMPLE_RATE,
     silent: bool = False,
     offset: float | str = 0.0,
+    track: int | str = 0,
     **reading: Unpack[Decoding],
 ) -> Clip:
     """A `Clip` of anything that `Model.enhance` takes.
@@ -516,7 +569,7 @@ def as_clip(
     if _is_media(source):
         from avse.media import read_clip
 
-        clip = read_clip(source, silent=silent, **reading)
+        clip = read_clip(source, silent=silent, track=parse_track(track) or 0, **reading)
     elif isinstance(source, Clip):
         clip = source
     else:
@@ -525,8 +578,7 @@ def as_clip(
             raise AvseError("video= goes with an audio file. For an array, build avse.Clip(audio, mouth, valid).")
     if not len(clip.audio):
         raise AvseError("The audio is empty: at least one sample is needed.")
-    if not np.isfinite(clip.audio).all():
-        raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
+    _check_finite(clip.audio)
     clip = clip if reading.get("use_video", True) else clip.without_video()
     seconds = estimate_offset(clip).applied if seconds is None else seconds
     if not seconds or not clip.valid.any():
@@ -552,10 +604,7 @@ def _samples_of(source: Any, sample_rate: float) -> np.ndarray:
         audio = audio.reshape(-1)
     if audio.ndim != 1 or audio.dtype.kind not in "fiu" or audio.dtype.itemsize == 8 and audio.dtype.kind != "f":
         raise AvseError(f"A {type(source).__name__} of {audio.dtype}, shape {audio.shape}, is no audio. {_TAKEN}")
-    if audio.dtype.kind != "f":
-        half = 2.0 ** (8 * audio.dtype.itemsize - 1)
-        audio = audio / half - (audio.dtype.kind == "u")
-    audio = audio.astype(np.float32)
+    audio = as_float(audio)
     if sample_rate != SAMPLE_RATE and len(audio):
         import soxr
 
@@ -572,6 +621,23 @@ _TAKEN = (
 def _check_range(name: str, value: float | None, least: float, most: float) -> None:
     if value is not None and not (isinstance(value, (int, float, np.number)) and least <= value <= most):
         raise AvseError(f"{name} {value!r}: must be a number from {least:g} to {most:g}.")
+
+
+def as_float(samples: np.ndarray) -> np.ndarray:
+    """Samples as float32 with full scale 1.0; integers have the full scale of their type.
+
+    >>> as_float(np.array([-32768, 16384], np.int16)).tolist(), as_float(np.array([128, 0], np.uint8)).tolist()
+    ([-1.0, 0.5], [0.0, -1.0])
+    """
+    if np.issubdtype(samples.dtype, np.integer):
+        half = 2 ** (8 * samples.dtype.itemsize - 1)
+        samples = samples / half - (1 if samples.dtype.kind == "u" else 0)
+    return np.asarray(samples, dtype=np.float32)
+
+
+def _check_finite(audio: np.ndarray) -> None:
+    if not np.isfinite(audio).all():
+        raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
 
 
 @contextlib.contextmanager

@@ -59,6 +59,10 @@ def _look(module: torch.nn.Module, batch: Batch) -> Views:
     return {"speech": estimate.speech, "reliability": estimate.reliability}
 
 
+def _of_audio(estimate: Estimate) -> torch.Tensor:
+    return torch.zeros_like(estimate.reliability) if estimate.audio_reliability is None else estimate.audio_reliability
+
+
 _WHOLE = Probe(lambda module, length, seed: (example_batch((length,)),), _look, "samples")
 _WITH_GAP = Probe(lambda module, length, seed: (example_batch((length,), seed, gap=(2, 4)),), _look, "samples")
 _SPEECH = replace(_WHOLE, look=lambda module, batch: {"speech": _run(module, batch).speech})
@@ -83,6 +87,7 @@ def _shapes(cls: type[Any]) -> None:
             for name, values in (
                 ("speech", estimate.speech[row, length:]),
                 ("reliability", estimate.reliability[row, video_frames(length) :]),
+                ("audio reliability", _of_audio(estimate)[row, video_frames(length) :]),
             ):
                 expect(not bool(values.any()), f"{what}: {name} is not zero beyond the end of clip {row}")
 
@@ -97,12 +102,13 @@ def _sums_to_noisy(cls: type[Any]) -> None:
 
 @CHECKS.add("reliability", hint="pass on what the fusion returned, averaged to video frames")
 def _reliability(cls: type[Any]) -> None:
-    """Reliability is in [0, 1] and zero in frames without a mouth."""
+    """Reliability of video and audio is in [0, 1], that of the video zero in frames without a mouth."""
     batch = example_batch(gap=(3, 6))
-    reliability = _run(build(cls), batch).reliability
-    low, high = float(reliability.min()), float(reliability.max())
-    expect(low >= 0.0 and high <= 1.0, f"reliability reaches from {low:.4g} to {high:.4g}")
-    expect(not bool(reliability[~batch.valid].any()), "reliability is not zero in frames without a mouth")
+    estimate = _run(build(cls), batch)
+    for name, values in (("reliability", estimate.reliability), ("audio reliability", _of_audio(estimate))):
+        low, high = float(values.min()), float(values.max())
+        expect(low >= 0.0 and high <= 1.0, f"{name} reaches from {low:.4g} to {high:.4g}")
+    expect(not bool(estimate.reliability[~batch.valid].any()), "reliability is not zero in frames without a mouth")
 
 
 @CHECKS.add(

@@ -8,8 +8,17 @@ from typing import Any
 import torch
 
 from avse.conformance.common import DOCUMENTED
-from avse.conformance.core import Check, Checks, build, expect, expect_equal, expect_finite
-from avse.conformance.modules import ModuleChecks, Probe, Views, before, causal_instance, compare, perturb
+from avse.conformance.core import (
+    Check,
+    CheckFailed,
+    Checks,
+    NotApplicable,
+    build,
+    expect,
+    expect_equal,
+    expect_finite,
+)
+from avse.conformance.modules import ModuleChecks, Probe, Views, before, causal_instance, compare, perturb, streams
 from avse.contracts.fusion import Fusion
 
 CHECKS = Checks([DOCUMENTED])
@@ -32,7 +41,9 @@ def _inputs(fusion: Fusion) -> Streams:
 
 def _look(fusion: Fusion, *streams: torch.Tensor) -> Views:
     with torch.no_grad():
-        return dict(zip(("fused features", "reliability"), fusion(*streams)))
+        views = dict(zip(("fused features", "reliability"), fusion(*streams)))
+        of_audio = fusion.audio_reliability(streams[0])
+        return views if of_audio is None else {**views, "audio reliability": of_audio}
 
 
 def _trained(cls: type[Any]) -> Fusion:
@@ -52,7 +63,7 @@ def _shapes(cls: type[Any]) -> None:
         fusion = build(cls, **size)
         for batch, frames in ((1, 1), (1, 7), (3, 12)):
             streams = _streams(fusion, batch, frames)
-            fused, reliability = _look(fusion, *streams).values()
+            fused, reliability = list(_look(fusion, *streams).values())[:2]
             what = f"audio {tuple(streams[0].shape)}, video {tuple(streams[1].shape)}"
             expect(fused.shape == streams[0].shape, f"{what}: fused has shape {tuple(fused.shape)}")
             expect(reliability.shape == streams[2].shape, f"{what}: reliability has shape {tuple(reliability.shape)}")
@@ -69,12 +80,29 @@ def _reliability(cls: type[Any]) -> None:
     expect(not bool(reliability[~valid].any()), "reliability is not zero in invalid frames")
 
 
+@CHECKS.add("audio_reliability", hint="read it off from the audio alone, and end it with a sigmoid")
+def _audio_reliability(cls: type[Any]) -> None:
+    """The audio's reliability, where `tells_audio` says that there is one, is (batch, frames) and in [0, 1]."""
+    fusion = build(cls)
+    audio, _, valid = _inputs(fusion)
+    with torch.no_grad():
+        told = fusion.audio_reliability(10 * audio)
+    if not fusion.tells_audio:
+        expect(told is None, "audio_reliability gives something although tells_audio is false")
+        raise NotApplicable("tells_audio is false")
+    if told is None:
+        raise CheckFailed("audio_reliability gives None although tells_audio is true")
+    expect(told.shape == valid.shape, f"audio reliability has shape {tuple(told.shape)}")
+    low, high = float(told.min()), float(told.max())
+    expect(low >= 0.0 and high <= 1.0, f"audio reliability reaches from {low:.4g} to {high:.4g}")
+
+
 @CHECKS.add("no_video_is_audio_only", hint="implement `delta` and leave `forward` to the contract")
 def _no_video(cls: type[Any]) -> None:
     """With no valid frame the audio passes bit for bit, also beside clips with video."""
     fusion = _trained(cls)
     audio, video, valid = _streams(fusion, batch=3)
-    fused, reliability = _look(fusion, audio, video, torch.zeros_like(valid)).values()
+    fused, reliability = list(_look(fusion, audio, video, torch.zeros_like(valid)).values())[:2]
     expect_equal(fused, audio, "fused features and the audio, no frame valid")
     expect(not bool(reliability.any()), "reliability is not zero although no frame is valid")
     valid[1] = False
@@ -127,6 +155,12 @@ CHECKS += [
         "padding",
         partial(_PROBE.padding, lengths=(9,), more=(1, 6)),
         hint="mask attention, means and recurrences by `valid`; run nothing backwards from padding",
+    ),
+    Check(
+        "streams",
+        partial(streams, _PROBE),
+        "block by block, the result is that of the whole clip",
+        hint="look back through `avse.contracts.streaming` only; or set streams = False",
     ),
     Check("batch_equals_singles", partial(_PROBE.batches, lengths=(12, 12, 9, 4))),
     Check(

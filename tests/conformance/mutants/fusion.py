@@ -53,6 +53,22 @@ class Unbounded(GoodFusion):
         return self.layer(video), video.mean(dim=2)
 
 
+@mutants("audio_reliability")
+class UnboundedOfAudio(GoodFusion):
+    tells_audio = True
+
+    def audio_reliability(self, audio):
+        """See `Fusion.audio_reliability`."""
+        return audio.mean(dim=2)
+
+
+@mutants("audio_reliability")
+class OfAudioWithoutSayingSo(GoodFusion):
+    def audio_reliability(self, audio):
+        """See `Fusion.audio_reliability`."""
+        return audio.mean(dim=2).sigmoid()
+
+
 @mutants("no_video_is_audio_only")
 class GatedBeforeTheBias(GoodFusion):
     def forward(self, audio, video, valid):
@@ -156,6 +172,14 @@ class TurnsAnArgumentIntoAnother(GoodFusion):
 class LooksAhead(GoodFusion):
     def look(self, video):
         return F.pad(video[:, 1:], (0, 0, 0, 1))
+
+
+@mutants("streams")
+class ForgetsTheBlockBefore(GoodFusion):
+    streams = True
+
+    def look(self, video):
+        return F.pad(video[:, :-1], (0, 0, 1, 0))
 
 
 @mutants("devices")
