@@ -20,7 +20,7 @@ from avse.jobs.files import clock, default_output, find_media, rounded, targets_
 from avse.model import Model, load
 from avse.overlap import CHUNK_SECONDS, OVERLAP_SECONDS, check_seconds
 from avse.synchrony import CONFIDENT, LONGEST_SECONDS, SyncEstimate, estimate_offset, offset_of
-from avse.tracks import AUTO, AudioTrack, audio_tracks, parse_track, speech_track
+from avse.tracks import AudioTrack, audio_tracks, parse_track, speech_track
 from avse.workers import run_all
 
 if TYPE_CHECKING:
