@@ -40,6 +40,8 @@ Roi = Annotated[str, typer.Option("--roi", help="What the frames show: auto, fac
 Tracker = Annotated[
     str | None, typer.Option("--tracker", help="Mouth tracker; `avse plugins mouth_tracker` lists them.")
 ]
+Mono = Annotated[bool, typer.Option("--mono", help="Write one channel.")]
+Band = Annotated[str, typer.Option("--band", metavar="full|8k", help="8k: write nothing above 8 kHz.")]
 Crops = Annotated[
     Path | None, typer.Option("--crops", help="Folder that keeps tracked mouth crops for the next evaluation.")
 ]
@@ -64,10 +66,10 @@ OLD_OPTIONS: dict[str, dict[str, str]] = {
     ),
 }
 # Parameters that name what a verb writes; all other paths are read.
-WRITTEN = ("output", "json", "json_path", "plot", "report", "write", "target")
+WRITTEN = ("output", "rest", "json", "json_path", "plot", "report", "write", "target")
 # Verbs that read `-`, with the suffix of what they write to standard output; and the suffixes of their reports.
 _PIPED = {"enhance": ".mkv", "generate": ".wav", "embed": ".npz", "separate": ""}
-_REPORTS = {"json": ".json", "json_path": ".json", "plot": ".png"}
+_REPORTS = {"json": ".json", "json_path": ".json", "plot": ".png", "rest": ".wav"}
 OLD_VERBS = {"lips": ("study", "lips"), "probe": ("study", "probe"), "evaluate-separation": ("evaluate",)}
 _SWEEP = ("--corruptions", "--severities")  # of `evaluate`, which became a study
 

@@ -38,6 +38,22 @@ def enhance(
         str,
         typer.Option(metavar="auto|SECONDS", help="How late the audio is relative to the video; negative: early."),
     ] = "0",
+    track: Annotated[
+        str, typer.Option(metavar="auto|N", help="Audio track, from 0. auto: the one with speech.")
+    ] = "auto",
+    mono: say.Mono = False,
+    band: say.Band = "full",
+    mix: Annotated[
+        float, typer.Option(min=0, max=1, help="1: the enhanced audio alone; 0.8: with a fifth of the noisy.")
+    ] = 1.0,
+    max_attenuation: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="DB", help="Take away no more than this, as 12; the rest of the noise stays."),
+    ] = None,
+    loudness: Annotated[
+        str | None, typer.Option(metavar="keep|LUFS", help="That of the input, or one as -16 (ITU-R BS.1770).")
+    ] = None,
+    rest: Annotated[Path | None, typer.Option(help="Write what was taken away; for several files, a folder.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot of spectrograms and reliability.")] = None,
     json_path: Annotated[
         Path | None,
@@ -49,7 +65,7 @@ def enhance(
     device: say.Device = "auto",
     jobs: say.Jobs = 1,
 ) -> None:
-    """Enhance clips: talk.mp4 becomes talk.enhanced.mp4, its video untouched.
+    """Enhance clips: talk.mp4 becomes talk.enhanced.mp4; its video, rate, channels and other tracks stay.
 
     Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
     """
@@ -66,6 +82,13 @@ def enhance(
         face=face,
         tracker=tracker,
         offset=offset,
+        track=track,
+        mono=mono,
+        band=band,
+        mix=mix,
+        max_attenuation=max_attenuation,
+        loudness=loudness,
+        rest=rest,
         plot=plot,
         json_path=json_path,
         device=device,
@@ -108,6 +131,9 @@ def separate(
     model: say.Model = "av-vae",
     roi: say.Roi = "auto",
     tracker: say.Tracker = None,
+    track: Annotated[int, typer.Option(min=0, help="Audio track of the mixture.")] = 0,
+    mono: say.Mono = False,
+    band: say.Band = "full",
     plot: Annotated[Path | None, typer.Option(help="Write a plot of each speaker's face and spectrogram.")] = None,
     json_path: say.Json = None,
     device: say.Device = "auto",
@@ -128,6 +154,9 @@ def separate(
         model=model,
         roi=roi,
         tracker=tracker,
+        track=track,
+        mono=mono,
+        band=band,
         plot=plot,
         json_path=json_path,
         device=device,
