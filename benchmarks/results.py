@@ -121,15 +121,10 @@ def _cells(result: Mapping[str, Any]) -> Iterator[Cell]:
     for run, about in runs.items() if isinstance(runs, Mapping) else ():
         for corpus, scores in about["scores"].items():
             for metric, score in scores.items():
-                yield {"system": run, "corpus": corpus, "metric": metric, **score, "difference": None}
-                if "difference" in score:
-                    yield {
-                        "system": run,
-                        "corpus": corpus,
-                        "metric": metric,
-                        "video": "difference",
-                        **score["difference"],
-                    }
+                place, moved = {"system": run, "corpus": corpus, "metric": metric}, score.pop("difference", None)
+                yield {**place, **score}
+                if moved:
+                    yield {**place, "video": "difference", **moved}
     if not runs:
         yield from ({"metric": name, **score} for name, score in result.get("scores", {}).items())
     yield from result.get("cells", ())
@@ -203,7 +198,7 @@ def table(spec: Mapping[str, Any], folder: Path) -> str:
         texts = [_number(grid[row].get(head), spec, mixed and not told) for head in heads]
         counts = [str(max(cell.get("groups", 0) for cell in grid[row].values()))] if counted else []
         label = [_written(name, value, names) for name, value in zip(rows, row)]
-        lines.append([*label[:-1], label[-1] + " *" * told, *counts, *texts])
+        lines.append([label[0] + " *" * told, *label[1:], *counts, *texts])
     metrics = dict.fromkeys(cell["metric"] for cell in cells)
     title = spec.get("title", _title(next(iter(metrics))) if len(metrics) == 1 else "")
     first = [title, *[""] * (len(rows) - 1), *(["speakers"] if counted else [])]
