@@ -104,7 +104,7 @@ def overlap_gain(lengths: torch.Tensor, fft_size: int, hop: int, samples: int) -
     >>> signal[0, 640:] = 0
     >>> spectrum = stft(signal, 1024, 320)
     >>> spectrum[0, stft_frames(640, 1024, 320) :] = 0
-    >>> restored = istft(spectrum, 1024, 320, 1280) * overlap_gain(lengths, 1024, 320, 1280)
+    >>> restored = istft(spectrum, 1024, 320, 1280) * overlap_gain(lengths, 1024, 320, 1280).float()
     >>> torch.allclose(restored, signal, atol=1e-5)
     True
     """
