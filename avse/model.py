@@ -517,14 +517,14 @@ def as_clip(
         clip = read_clip(source, silent=silent, track=parse_track(track) or 0, **reading)
     elif isinstance(source, Clip):
         clip = source
-        _check_finite(clip.audio)
+        check_finite(clip.audio)
     else:
         audio = as_float(source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else np.asarray(source))
         if audio.ndim != 1 or audio.size == 0:
             raise AvseError(
                 f"Audio must be one channel of shape (samples,) with at least one sample, got {audio.shape}."
             )
-        _check_finite(audio)
+        check_finite(audio)
         if sample_rate != SAMPLE_RATE:
             import soxr
 
@@ -551,7 +551,8 @@ def as_float(samples: np.ndarray) -> np.ndarray:
     return np.asarray(samples, dtype=np.float32)
 
 
-def _check_finite(audio: np.ndarray) -> None:
+def check_finite(audio: np.ndarray) -> None:
+    """Refuse audio that is not a number somewhere, with an `AvseError`."""
     if not np.isfinite(audio).all():
         raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
 
