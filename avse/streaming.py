@@ -192,7 +192,7 @@ class Streamer:
         """Compute the next frames."""
         for start in range(0, frames, _AT_ONCE):
             pieces = self._audio.unfold(0, self._system.fft_size, self._hop)[start : min(start + _AT_ONCE, frames)]
-            with torch.no_grad(), self._state.block():
+            with torch.inference_mode(), self._state.block():
                 self._enhance(pieces)
             self._frame += len(pieces)
         if frames > 0:
