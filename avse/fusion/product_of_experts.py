@@ -11,6 +11,7 @@ from avse.nnet.agreement import window_sum, windowed_correlation
 from avse.plugins import register
 
 _HIDDEN, _KERNEL = 64, 5
+_LEAST_VARIANCE = 0.01  # of the audio in `precision_loss`
 
 
 @register("fusion", "product_of_experts")
@@ -31,8 +32,8 @@ class ProductOfExperts(Fusion):
     passes from it to the precision. The audio speaks against the video only as far as it is reliable itself. Where
     noise covers it, `r` is what the video alone allows, and the video counts for more, since g grows as l_a falls.
 
-    The audio's precision learns to fall where training has noise: of an enhancer, or of a prior with a noisy-speech
-    encoder (`noisy_encoder_layers`).
+    The audio's precision learns to fall where training has noise: in an enhancer by what helps it, and in a prior with
+    a noisy-speech encoder (`noisy_encoder_layers`) also by how far its features in noise are from those without.
 
     Arguments
     ---------
@@ -95,6 +96,16 @@ class ProductOfExperts(Fusion):
     def audio_reliability(self, audio: torch.Tensor) -> torch.Tensor:
         """R_a: by how much the audio narrows the prior, as a share of its variance; see `Fusion.audio_reliability`."""
         return torch.sigmoid(self.audio_log_precision(self.norm(audio))).mean(dim=2)
+
+    def precision_loss(self, audio: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+        """Of N(a, 1 / (1 + l_a) + 0.01), each feature scaled to a variance of one. Only `l_a` learns; see `Fusion`.
+
+        Without the 0.01 single outliers in loud speech would outweigh all noise.
+        """
+        audio, clean = audio.detach().float(), clean.detach().float()
+        error = (clean - audio).square() / clean.var(dim=(0, 1)).clamp(min=1e-4)
+        variance = torch.sigmoid(-self.audio_log_precision(self.norm(audio)).float()) + _LEAST_VARIANCE
+        return 0.5 * (error / variance + variance.log()).mean()
 
     def calibrate(self, scale: float, shift: float) -> None:
         with torch.no_grad():

@@ -78,6 +78,25 @@ def test_log_odds_are_what_the_video_allows_less_the_evidence_of_reliable_audio(
             torch.testing.assert_close(reliability[0, frame], expected)
 
 
+def test_precision_loss_is_the_likelihood_of_features_without_noise() -> None:
+    """Only the precision learns from it; it is least where 1 / (1 + l_a) + 0.01 is the relative error."""
+    fusion = _fusion()
+    audio, clean = (torch.randn(1, FRAMES, AUDIO_DIM, requires_grad=True) for _ in range(2))
+    loss = fusion.float().precision_loss(audio, clean)
+    expected = 0.0
+    for frame in range(FRAMES):
+        log_precision = fusion.audio_log_precision(fusion.norm(audio[0, frame].detach())).detach().double().numpy()
+        for unit in range(AUDIO_DIM):
+            scale = clean[0, :, unit].detach().double().numpy().var(ddof=1)
+            error = (clean[0, frame, unit] - audio[0, frame, unit]).item() ** 2 / scale
+            variance = 1 / (1 + np.exp(log_precision[unit])) + 0.01
+            expected += 0.5 * (error / variance + np.log(variance)) / (FRAMES * AUDIO_DIM)
+    np.testing.assert_allclose(loss.item(), expected, rtol=1e-5)
+    loss.backward()
+    learned = {name.split(".")[0] for name, one in fusion.named_parameters() if one.grad is not None}
+    assert learned == {"norm", "audio_log_precision"} and audio.grad is None
+
+
 def test_calibration_scales_and_shifts_the_log_odds() -> None:
     fusion, (audio, video) = _fusion(), torch.randn(2, 1, FRAMES, AUDIO_DIM).double()
     streams = audio, video[..., :VIDEO_DIM], torch.ones(1, FRAMES, dtype=torch.bool)
