@@ -150,13 +150,17 @@ def embed(
     return _model_of(model, device, overrides).embed(source, time=time, **reading)
 
 
+def check_features(path: str | Path) -> None:
+    """Refuse the name of a file that `write_features` could not write, before there are features."""
+    if Path(path).suffix not in (".npz", ".npy"):
+        raise AvseError(f"{path}: features are written to .npz (all arrays) or .npy (features alone).")
+
+
 def write_features(features: dict[str, np.ndarray], path: str | Path) -> None:
     """Write what `embed` gives: all arrays to `.npz`, the array `features` alone to `.npy`."""
-    suffix = Path(path).suffix
-    if suffix not in (".npz", ".npy"):
-        raise AvseError(f"{path}: features are written to .npz (all arrays) or .npy (features alone).")
+    check_features(path)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        if suffix == ".npz":
+        if Path(path).suffix == ".npz":
             np.savez_compressed(file, allow_pickle=False, **features)
         else:
             np.save(file, features["features"])

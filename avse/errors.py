@@ -1,4 +1,4 @@
-"""The error a user meets."""
+"""The error and the warning a user meets."""
 
 from __future__ import annotations
 
@@ -8,3 +8,7 @@ class AvseError(Exception):
 
     The command line prints the message without a traceback and exits with status 1.
     """
+
+
+class AvseWarning(UserWarning):
+    """What a user should know of work that is done all the same. The command line prints the message in a line."""

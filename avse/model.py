@@ -24,6 +24,7 @@ from avse.devices import find_device
 from avse.errors import AvseError
 from avse.overlap import CHUNK_SECONDS, Chunk, concatenate, cut, overlap_add
 from avse.synchrony import estimate_offset, offset_of
+from avse.tracks import AUTO, audio_tracks, parse_track, speech_track
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,9 +46,10 @@ class Decoding(TypedDict, total=False):
 
 
 class Reading(Decoding, total=False):
-    """How the video of a source is decoded, and aligned with the audio; see `avse.synchrony.offset_of`."""
+    """How the video of a source is decoded, and aligned with the audio: see `avse.synchrony.offset_of`; which track."""
 
     offset: float | str
+    track: int | str
 
 
 @dataclass(repr=False)
@@ -119,6 +121,8 @@ class Model:
         *,
         sample_rate: int = SAMPLE_RATE,
         chunk_seconds: float = CHUNK_SECONDS,
+        mix: float = 1.0,
+        max_attenuation: float | None = None,
         **reading: Unpack[Reading],
     ) -> Estimate:
         """Enhance one clip.
@@ -132,6 +136,10 @@ class Model:
         chunk_seconds : float
             Longer clips are enhanced in chunks of this length with overlap-add, in bounded memory. A clip that is
             not longer gives what the whole clip gives.
+        mix, max_attenuation : float
+            How much of the enhancement is used: see `avse.model.mix_of`.
+        track : int or "auto"
+            Which audio track of a file, from 0; "auto": the one with speech, by the model's estimate of it.
         video, use_video, roi, face, tracker, offset :
             A separate video file of the speaker; False for audio only; how the mouth is found: see
             `avse.media.read_clip`. By how many seconds the audio is late relative to the video, or "auto": see
@@ -145,12 +153,18 @@ class Model:
         Raises
         ------
         AvseError
-            If the source cannot be read.
+            If the source cannot be read, or an option is out of its range.
         """
+        share = mix_of(mix, max_attenuation)
         began = time.perf_counter()
+        if isinstance(source, (str, Path)) and parse_track(reading.get("track", AUTO)) is None:
+            reading["track"] = speech_track(audio_tracks(self.enhance_batch, source))
         clip = as_clip(source, sample_rate=sample_rate, **reading)
         decoded = time.perf_counter()
         estimate = concatenate(list(self.stream(cut(clip, chunk_seconds))))
+        if share < 1:
+            speech = torch.from_numpy(clip.audio).lerp(estimate.speech, share)
+            estimate = replace(estimate, speech=speech, noise=torch.from_numpy(clip.audio) - speech)
         return replace(estimate, timings={"decode": decoded - began, "enhance": time.perf_counter() - decoded})
 
     def separate(
@@ -451,12 +465,44 @@ def _say_licence(name: str, licence: str) -> None:
     logging.getLogger(__name__).warning("%s: %s", name, licence)
 
 
+def mix_of(mix: float = 1.0, max_attenuation: float | None = None) -> float:
+    """The share w of the enhancement in w * enhanced + (1 - w) * noisy.
+
+    Arguments
+    ---------
+    mix : float
+        This share, in [0, 1].
+    max_attenuation : float, optional
+        In dB, instead: noise is not attenuated further, since 1 - w = 10^(-dB / 20) of the noisy audio is mixed back.
+
+    Raises
+    ------
+    AvseError
+        If a value is out of its range, or both are given.
+
+    Example
+    -------
+    >>> mix_of(0.8), round(mix_of(max_attenuation=12), 3)
+    (0.8, 0.749)
+    """
+    if not 0 <= mix <= 1:
+        raise AvseError(f"mix {mix}: must be from 0 (the noisy audio) to 1 (the enhanced audio).")
+    if max_attenuation is None:
+        return mix
+    if mix < 1:
+        raise AvseError("mix and max_attenuation both say how much noise stays. Give one of them.")
+    if not max_attenuation >= 0:
+        raise AvseError(f"max_attenuation {max_attenuation}: must be 0 dB (nothing is taken away) or more.")
+    return float(1 - 10 ** (-max_attenuation / 20))
+
+
 def as_clip(
     source: Source,
     *,
     sample_rate: int = SAMPLE_RATE,
     silent: bool = False,
     offset: float | str = 0.0,
+    track: int | str = 0,
     **reading: Unpack[Decoding],
 ) -> Clip:
     """A `Clip` of anything that `Model.enhance` takes.
@@ -468,17 +514,17 @@ def as_clip(
     if isinstance(source, (str, Path)):
         from avse.media import read_clip
 
-        clip = read_clip(source, silent=silent, **reading)
+        clip = read_clip(source, silent=silent, track=parse_track(track) or 0, **reading)
     elif isinstance(source, Clip):
         clip = source
+        _check_finite(clip.audio)
     else:
-        audio = np.asarray(source.detach().cpu() if isinstance(source, torch.Tensor) else source, dtype=np.float32)
+        audio = as_float(source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else np.asarray(source))
         if audio.ndim != 1 or audio.size == 0:
             raise AvseError(
                 f"Audio must be one channel of shape (samples,) with at least one sample, got {audio.shape}."
             )
-        if not np.isfinite(audio).all():
-            raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
+        _check_finite(audio)
         if sample_rate != SAMPLE_RATE:
             import soxr
 
@@ -491,6 +537,23 @@ def as_clip(
     if not seconds or not clip.valid.any():
         return clip
     return Clip(clip.audio, *shift_video(clip.mouth, clip.valid, seconds), clip.clip_id, clip.speaker)
+
+
+def as_float(samples: np.ndarray) -> np.ndarray:
+    """Samples as float32 with full scale 1.0; integers have the full scale of their type.
+
+    >>> as_float(np.array([-32768, 16384], np.int16)).tolist(), as_float(np.array([128, 0], np.uint8)).tolist()
+    ([-1.0, 0.5], [0.0, -1.0])
+    """
+    if np.issubdtype(samples.dtype, np.integer):
+        half = 2 ** (8 * samples.dtype.itemsize - 1)
+        samples = samples / half - (1 if samples.dtype.kind == "u" else 0)
+    return np.asarray(samples, dtype=np.float32)
+
+
+def _check_finite(audio: np.ndarray) -> None:
+    if not np.isfinite(audio).all():
+        raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
 
 
 @contextlib.contextmanager

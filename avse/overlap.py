@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Clip, Estimate
+from avse.errors import AvseError
 
 CHUNK_SECONDS = 20.0
 OVERLAP_SECONDS = 2.0
@@ -41,12 +42,18 @@ class ClipChunk:
 def cut(clip: Clip, seconds: float = CHUNK_SECONDS) -> Iterator[ClipChunk]:
     """Chunks of a clip, of this length but for the last, each with an overlap of two seconds (at most its half).
 
+    Raises
+    ------
+    AvseError
+        If they are shorter than a second.
+
     Example
     -------
     >>> import numpy as np
     >>> [chunk.start / SAMPLE_RATE for chunk in cut(Clip(np.zeros(25 * SAMPLE_RATE, np.float32)), 10.0)]
     [0.0, 8.0, 16.0]
     """
+    check_seconds(seconds)
     seconds = min(seconds, len(clip.audio) / SAMPLE_RATE + 1)
     frames = max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME))
     overlap = min(round(OVERLAP_SECONDS * SAMPLE_RATE / SAMPLES_PER_FRAME), frames // 2)
@@ -60,6 +67,12 @@ def cut(clip: Clip, seconds: float = CHUNK_SECONDS) -> Iterator[ClipChunk]:
         if stop == len(clip.audio):
             return
         start += hop
+
+
+def check_seconds(chunk_seconds: float) -> None:
+    """Raise `AvseError` for chunks shorter than a second: they would hold no speech to tell from noise."""
+    if not chunk_seconds >= 1:
+        raise AvseError(f"chunk_seconds must be at least 1, got {chunk_seconds}.")
 
 
 def overlap_add(estimates: Iterable[tuple[int, Estimate]]) -> Iterator[Estimate]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,12 @@ from typing import Any
 
 from avse import plugins
 from avse.errors import AvseError
+from avse.files import end_by_exception, note_temporary_files, remove_noted
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_DIED = "Most often memory was short: run the same command again with fewer --jobs."
 _worker: Callable[[Any], Any] | None = None
+_folder = Path()
 
 
 def run_all(
@@ -32,17 +37,14 @@ def run_all(
     Yields
     ------
     task, result
-        The result is an `AvseError` where the task raised one.
+        The result is an `AvseError` where the task raised one, or where its process died: the others go on without it.
 
     Raises
     ------
     AvseError
-        If the arguments cannot be given to other processes, or one of these dies. An exception here, such as Ctrl-C,
-        ends the processes by an exception, so that what is half-written is removed.
+        If the arguments cannot be given to other processes. An exception here, such as Ctrl-C, ends the processes by an
+        exception, so that what is half-written is removed.
     """
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
 
     try:
         pickle.dumps(arguments)
@@ -50,29 +52,55 @@ def run_all(
         raise AvseError(
             f"This loaded model cannot be sent to other processes ({error}). Give its name or folder, or jobs=1."
         ) from None
-    jobs = min(jobs, len(tasks))
+    with tempfile.TemporaryDirectory(prefix="avse-workers-") as folder:
+        waiting = dict(enumerate(tasks))
+        while waiting:
+            for number, result in _run_pool(make, arguments, waiting, min(jobs, len(waiting)), Path(folder)):
+                yield waiting.pop(number), result
+
+
+def _run_pool(
+    make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any], tasks: dict[int, Any], jobs: int, folder: Path
+) -> Iterator[tuple[int, Any]]:
+    """Numbers of tasks and their results; if a process dies, an error for its task, and no more for the others.
+
+    Processes note in the folder what they work on, and the temporary files that they write.
+    """
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
     threads = threads_per_job(jobs)
-    start = threads, plugins.loaded_files(), make, tuple(arguments)
+    start = threads, plugins.loaded_files(), make, tuple(arguments), folder
     with _limited_threads(threads):
         pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=start)
         try:
-            futures = {pool.submit(_work, task): task for task in tasks}
+            futures = {pool.submit(_work, number, task): number for number, task in list(tasks.items())}
+            processes, is_broken = dict(pool._processes or {}), False
             for future in as_completed(futures):
                 try:
                     yield futures[future], future.result()
                 except AvseError as error:
                     yield futures[future], error
-        except BrokenProcessPool:
-            raise AvseError(
-                "A process died, most often for lack of memory. What is done is kept: run the same command again with "
-                "fewer --jobs."
-            ) from None
+                except BrokenProcessPool:
+                    is_broken = True
+            if is_broken:
+                pool.shutdown(wait=True)
+                # The pool has ended the others, by SIGTERM.
+                codes = {pid: process.exitcode or 0 for pid, process in processes.items()}
+                killed = [pid for pid, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+                begun = {int(path.read_text()) for pid in killed if (path := folder / f"{pid}.task").is_file()}
+                if not begun & tasks.keys():
+                    raise AvseError(f"A process died. {_DIED}")
+                for number in begun & tasks.keys():
+                    yield number, AvseError(f"{_name(tasks[number])}: its process died. {_DIED}")
         except BaseException:
             for process in list((pool._processes or {}).values()):
                 process.terminate()
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            remove_noted(folder)
 
 
 def threads_per_job(jobs: int) -> int:
@@ -98,20 +126,21 @@ def _limited_threads(threads: int) -> Iterator[None]:
         os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
-def _start(threads: int, plugin_files: list[Path], make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    import signal
-    import sys
+def _start(
+    threads: int, plugin_files: list[Path], make: Callable[..., Any], arguments: tuple[Any, ...], folder: Path
+) -> None:
     from functools import partial
 
     import torch
 
-    global _worker
+    global _worker, _folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    end_by_exception()
+    note_temporary_files(folder)
     torch.set_num_threads(threads)
     for path in plugin_files:
         plugins.load_path(path)
-    _worker = partial(_first, make, arguments)
+    _worker, _folder = partial(_first, make, arguments), folder
 
 
 def _first(make: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...], task: Any) -> Any:
@@ -121,8 +150,16 @@ def _first(make: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]
     return _worker(task)
 
 
-def _work(task: Any) -> Any:
+def _work(number: int, task: Any) -> Any:
+    (_folder / f"{os.getpid()}.task").write_text(str(number))
     try:
         return _worker(task) if _worker is not None else None
     except SystemExit:
         os._exit(1)  # the pool's own loop would go on with the next task
+
+
+def _name(task: Any) -> str:
+    """What a message calls a task: its file or its id."""
+    while isinstance(task, (tuple, list)) and task:
+        task = task[0]
+    return str(getattr(task, "id", task))

@@ -31,7 +31,7 @@ Each result is a list of cells, and a cell has dimensions: `system`, `metric`, `
     finer     more decimals than the metric's own
 
 A file without scores of single mixtures was not measured by `avse evaluate`; its `provenance` says where it is from.
-Measured cells take the place of such cells of the same dimensions.
+A system that was measured takes the place of what such files say of it.
 """
 
 from __future__ import annotations
@@ -153,16 +153,15 @@ def table(spec: Mapping[str, Any], folder: Path) -> str:
     )
     places = [spec["from"]] if isinstance(spec["from"], str) else spec["from"]
     files = [file for place in places for file in sorted((folder / place).glob("*.json")) or [folder / place]]
+    read = [cell for file in files for cell in cells_of(file)]
+    measured = {cell["system"] for cell in read if not cell["provenance"]}
     known: dict[tuple[tuple[str, str], ...], Cell] = {}
-    for file in files:
-        for cell in cells_of(file):
-            key = tuple(
-                sorted(
-                    (name, value) for name, value in cell.items() if value and name not in (*STATISTICS, "provenance")
-                )
-            )
-            if key not in known or known[key]["provenance"]:
-                known[key] = cell
+    for cell in read:
+        if cell["provenance"] and cell["system"] in measured - {"noisy"}:
+            continue
+        key = tuple((name, cell[name]) for name in sorted(cell.keys() - {*STATISTICS, "provenance"}) if cell[name])
+        if key not in known or known[key]["provenance"]:
+            known[key] = cell
     where = {
         name: [str(one) for one in (value if isinstance(value, list) else [value])]
         for name, value in spec.get("where", {}).items()
@@ -204,7 +203,7 @@ def table(spec: Mapping[str, Any], folder: Path) -> str:
         texts = [_number(grid[row].get(head), spec, mixed and not told) for head in heads]
         counts = [str(max(cell.get("groups", 0) for cell in grid[row].values()))] if counted else []
         label = [_written(name, value, names) for name, value in zip(rows, row)]
-        lines.append([*label[:-1], label[-1] + " *" * told, *counts, *texts])
+        lines.append([label[0] + " *" * told, *label[1:], *counts, *texts])
     metrics = dict.fromkeys(cell["metric"] for cell in cells)
     title = spec.get("title", _title(next(iter(metrics))) if len(metrics) == 1 else "")
     first = [title, *[""] * (len(rows) - 1), *(["speakers"] if counted else [])]
@@ -301,7 +300,8 @@ def stale() -> list[str]:
         if name and model_hash(name) != measured:
             faults.append(
                 f"{path.relative_to(ROOT)}: is of other weights or another recipe of {name} ({measured} there, "
-                f"{model_hash(name)} now). Measure again and `add`, or say in `system` which it was and remove `model`."
+                f"{model_hash(name)} now). Measure again and `add`, and delete this file, or name its rows anew and "
+                "remove `model`."
             )
     return faults
 

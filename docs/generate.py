@@ -17,6 +17,7 @@ API: dict[str, tuple[str, str, dict[str, list[str]]]] = {
             "avse.api": ["enhance", "separate", "generate", "embed", "write_features"],
             "avse.model": ["load", "Model"],
             "avse.jobs.enhance": ["enhance_file", "enhance_files", "Report"],
+            "avse.jobs.audio": ["Audio", "Level"],
             "avse.jobs.separate": ["separate_file", "SeparationReport", "SeparatedSpeaker"],
             "avse.overlap": [],
             "avse.training": ["train"],

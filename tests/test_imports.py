@@ -30,7 +30,7 @@ ROOMS = (
     ("data",),
     tuple(name.removeprefix("avse.") for name in KINDS.values()),
     ("overlap", "model_folder"),
-    ("synchrony",),
+    ("synchrony", "tracks"),
     ("model",),
     ("api",),
     ("training", "evaluation"),

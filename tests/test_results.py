@@ -45,7 +45,7 @@ def test_results_name_no_place_of_a_machine_and_say_where_they_are_from(results:
     for path in results.result_files():
         text = path.read_text(encoding="utf-8")
         assert '"/' not in text, path
-        assert {"mixtures", "runs", "provenance"} & json.loads(text).keys(), path
+        assert {"mixtures", "runs", "scores", "provenance"} & json.loads(text).keys(), path
 
 
 def _measured(system: str, mean: float) -> dict:

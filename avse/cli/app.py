@@ -6,8 +6,6 @@ A verb reads its options and calls one function of the package, imported only th
 from __future__ import annotations
 
 import contextlib
-import signal
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +17,15 @@ from typer.core import TyperGroup
 from avse.cli import data, develop, experiment, use
 from avse.cli.options import renewed_verb
 from avse.compatibility import OldName
-from avse.errors import AvseError
+from avse.errors import AvseError, AvseWarning
+from avse.files import end_by_exception
 
 
 class _Group(TyperGroup):
     """Tells a user's mistake in one message, without a traceback; takes `--plugins` before and after the verb."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        with _old_names_in_one_line():
+        with _warnings_in_one_line():
             return super().main(*args, **kwargs)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -70,25 +69,27 @@ for _group in (use, experiment, data, develop):
 
 def main() -> None:
     """Entry point of the command."""
-    # An exception, so that what is half-written is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    end_by_exception()
     app()
 
 
 @contextlib.contextmanager
-def _old_names_in_one_line() -> Iterator[None]:
-    """Print each warning of an old name once, as `avse: ...`."""
+def _warnings_in_one_line() -> Iterator[None]:
+    """Print each warning of an old name once, as `avse: ...`, and what else a user should know as `Warning: ...`."""
     printed: set[str] = set()
     with warnings.catch_warnings():
-        warnings.simplefilter("always", OldName)
         usual = warnings.showwarning
+        marks: dict[type[Warning], str] = {OldName: "avse", AvseWarning: "Warning"}
+        for category in marks:
+            warnings.simplefilter("always", category)
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if not issubclass(category, OldName):
+            mark = next((mark for known, mark in marks.items() if issubclass(category, known)), None)
+            if mark is None:
                 usual(message, category, *place, **more)
             elif str(message) not in printed:
                 printed.add(str(message))
-                typer.secho(f"avse: {message}", fg="yellow", err=True)
+                typer.secho(f"{mark}: {message}", fg="yellow", err=True)
 
         warnings.showwarning = show
         yield

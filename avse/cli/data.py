@@ -75,7 +75,8 @@ def scenes(
     output: Annotated[Path, say.output("Scene file to write.")],
     split: Annotated[str, typer.Option(help="Draw from this split.")] = "test",
     snr: Annotated[
-        list[float] | None, typer.Option(help="In dB (may be given again). Default: -5, 0, 5; of separation 5.")
+        list[float] | None,
+        typer.Option(min=-60, max=60, help="In dB (may be given again). Default: -5, 0, 5; of separation 5."),
     ] = None,
     condition: Annotated[
         list[str] | None,

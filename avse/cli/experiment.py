@@ -97,7 +97,9 @@ def robustness(
     corruption: Annotated[
         list[str] | None, typer.Option(help="A corruption (may be given again). Default: all.")
     ] = None,
-    severity: Annotated[list[int] | None, typer.Option(help="1 to 5 (may be given again). Default: all.")] = None,
+    severity: Annotated[
+        list[int] | None, typer.Option(min=1, max=5, help="1 to 5 (may be given again). Default: all.")
+    ] = None,
     **scoring: Any,
 ) -> None:
     """Score a model with clean video, without video, and with each corruption of the video at each severity.
@@ -180,7 +182,7 @@ def lips(
     output: say.Output,
     splits: say.Splits = None,
     limit: say.Limit = None,
-    seconds: Annotated[float, typer.Option(help="How much of each clip is used, from its middle.")] = 1.2,
+    seconds: Annotated[float, typer.Option(min=0.2, help="How much of each clip is used, from its middle.")] = 1.2,
     rivals: Annotated[int, typer.Option(min=2, help="Utterances among which the right one is searched.")] = 8,
     draws: Annotated[int, typer.Option(min=1, help="Noise levels of each denoising loss.")] = 8,
     samples: Annotated[int, typer.Option(min=0, help="Draws of speech from each video; 0: no envelopes.")] = 1,
@@ -265,7 +267,7 @@ def frontends(
     manifest: Annotated[Path, typer.Option(help="CSV of clean speech with video.")],
     output: say.Output,
     splits: say.Splits = None,
-    seconds: Annotated[float, typer.Option(help="Length of the windows to be found.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Length of the windows to be found.")] = 2.0,
     rivals: Annotated[int, typer.Option(min=2, help="Windows among which one is searched.")] = 100,
     crops: say.Crops = None,
     tracker: say.Tracker = None,

@@ -1,9 +1,18 @@
-"""Options that several verbs share, each said once; old spellings; and free `--key value` arguments."""
+"""Options that several verbs share, each said once; old spellings; what all verbs check; free `--key value` arguments.
+
+A verb is refused before any work where an output is an input or another output, a name is empty, or a number is out of
+its range or none. `-` is standard input, and standard output.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +22,7 @@ from typer.core import TyperCommand
 
 from avse.compatibility import warn
 from avse.errors import AvseError
+from avse.files import check_apart
 
 
 def output(help: str) -> Any:
@@ -30,13 +40,15 @@ Roi = Annotated[str, typer.Option("--roi", help="What the frames show: auto, fac
 Tracker = Annotated[
     str | None, typer.Option("--tracker", help="Mouth tracker; `avse plugins mouth_tracker` lists them.")
 ]
+Mono = Annotated[bool, typer.Option("--mono", help="Write one channel.")]
+Band = Annotated[str, typer.Option("--band", metavar="full|8k", help="8k: write nothing above 8 kHz.")]
 Crops = Annotated[
     Path | None, typer.Option("--crops", help="Folder that keeps tracked mouth crops for the next evaluation.")
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write a report to this file.")]
 Splits = Annotated[list[str] | None, typer.Option("--split", help="Use this split only (may be given again).")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only this many rows, the first ones.")]
-Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Equal seeds give equal results.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are already there.")]
 
 # Verbs that take any `--key value`.
@@ -53,6 +65,11 @@ OLD_OPTIONS: dict[str, dict[str, str]] = {
         ("compare", "calibrate", "calibration", "lips", "probe", "scenes", "mix", "new"), {"--out": "--output"}
     ),
 }
+# Parameters that name what a verb writes; all other paths are read.
+WRITTEN = ("output", "rest", "json", "json_path", "plot", "report", "write", "target")
+# Verbs that read `-`, with the suffix of what they write to standard output; and the suffixes of their reports.
+_PIPED = {"enhance": ".mkv", "generate": ".wav", "embed": ".npz", "separate": ""}
+_REPORTS = {"json": ".json", "json_path": ".json", "plot": ".png", "rest": ".wav"}
 OLD_VERBS = {"lips": ("study", "lips"), "probe": ("study", "probe"), "evaluate-separation": ("evaluate",)}
 _SWEEP = ("--corruptions", "--severities")  # of `evaluate`, which became a study
 
@@ -71,10 +88,87 @@ def with_options_of(shared: Callable[..., None]) -> Callable[[Callable[..., None
 
 
 class Verb(TyperCommand):
-    """A command that takes its options by their old names as well, with a warning."""
+    """A command that checks what it was given before any work, and takes options by their old names with a warning."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, renewed_options(self.name or "", args))
+        words = renewed_options(self.name or "", args)
+        end = words.index("--") if "--" in words else len(words)
+        words[end:] = [f"./{word}" if word.startswith("-") and len(word) > 2 else word for word in words[end:]]
+        given = self.make_parser(ctx).parse_args(list(words))[0]
+        paths = paths_of(self)
+        for parameter in self.params:
+            names = parameter.name in paths or parameter.param_type_name == "argument"
+            if names and "" in _listed(given.get(parameter.name)):
+                raise AvseError(f"{_spelled(parameter)} is an empty name. Is a variable of your script not set?")
+        return super().parse_args(ctx, words)
+
+    def invoke(self, ctx: Any) -> Any:
+        read: list[Path] = []
+        written: list[Path] = []
+        for parameter in self.params:
+            for value in _listed(ctx.params.get(parameter.name)):
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise AvseError(f"{_spelled(parameter)} must be a number, not {value}.")
+                if isinstance(value, Path) and str(value) != "-" and not value.is_dir():
+                    (written if parameter.name in WRITTEN else read).append(value)
+                elif isinstance(value, str) and Path(value).is_file():
+                    read.append(Path(value))
+        check_apart([*read, *(Path(word) for word in ctx.args if Path(word).is_file())], written)
+        with _standard_streams(self, ctx.params):
+            return super().invoke(ctx)
+
+
+def _listed(values: Any) -> Sequence[Any]:
+    return values if isinstance(values, (list, tuple)) else [values]
+
+
+def paths_of(verb: Any) -> set[str]:
+    """Names of the parameters of a verb that are paths."""
+    parameters = inspect.signature(verb.callback, eval_str=True).parameters.values()
+    return {parameter.name for parameter in parameters if "Path" in str(parameter.annotation)}
+
+
+def _spelled(parameter: Any) -> str:
+    return str(parameter.opts[-1] if parameter.param_type_name == "option" else parameter.name.upper())
+
+
+@contextmanager
+def _standard_streams(verb: Verb, values: dict[str, Any]) -> Iterator[None]:
+    """Put files in the place of `-`: what standard input holds, and what goes to standard output when all is done."""
+    names = paths_of(verb) | {"inputs"} if verb.name in _PIPED else ()
+    given = [name for name in names if "-" in map(str, _listed(values.get(name)))]
+    read = [name for name in given if name not in WRITTEN]
+    if read and values["output"] is None:  # beside standard input
+        given, values["output"] = [*given, "output"], Path("-")
+    written = [name for name in given if name in WRITTEN]
+    if len(read) > 1 or len(written) > 1:
+        raise AvseError("Standard input and standard output are one file each: give one - to read, and one to write.")
+    with tempfile.TemporaryDirectory(prefix="avse-") if given else nullcontext("") as folder:
+        for name in read:
+            source = Path(folder, "stdin")
+            with open(source, "wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            changed = [type(one)(source) if str(one) == "-" else one for one in _listed(values[name])]
+            values[name] = changed if isinstance(values[name], list) else changed[0]
+        for name in written:
+            suffix = _PIPED[str(verb.name)] if name == "output" else _REPORTS[name]
+            if not suffix:
+                raise AvseError("-o names a folder here, which standard output cannot be.")
+            if suffix == ".mkv" and not _has_video(values["inputs"][0]):
+                suffix = ".wav"
+            values[name] = Path(folder, f"stdout{suffix}")
+        with redirect_stdout(sys.stderr) if written else nullcontext():
+            yield
+        for name in written:
+            sys.stdout.buffer.write(values[name].read_bytes())
+            sys.stdout.flush()
+
+
+def _has_video(path: str) -> bool:
+    from avse.media.decode import open_container, video_stream
+
+    with open_container(path) as container:
+        return video_stream(container) is not None
 
 
 def renewed_options(verb: str, words: Sequence[str]) -> list[str]:
@@ -134,6 +228,8 @@ def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     waiting = list(words)
     while waiting:
         word = waiting.pop(0)
+        if not word:
+            raise AvseError("A word of the command is empty. Is a variable of your script not set?")
         if not word.startswith("--"):
             if word.startswith("-") and len(word) > 1 and not word[1].isdigit():
                 raise AvseError(f"{word}: options are written --key value.")

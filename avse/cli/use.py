@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avse.cli import options as say
 from avse.errors import AvseError
+
+if TYPE_CHECKING:
+    from avse.jobs.enhance import Report
 
 app = typer.Typer()
 _verb = functools.partial(app.command, cls=say.Verb, rich_help_panel="Use")
@@ -35,12 +38,34 @@ def enhance(
         str,
         typer.Option(metavar="auto|SECONDS", help="How late the audio is relative to the video; negative: early."),
     ] = "0",
+    track: Annotated[
+        str, typer.Option(metavar="auto|N", help="Audio track, from 0. auto: the one with speech.")
+    ] = "auto",
+    mono: say.Mono = False,
+    band: say.Band = "full",
+    mix: Annotated[
+        float, typer.Option(min=0, max=1, help="1: the enhanced audio alone; 0.8: with a fifth of the noisy.")
+    ] = 1.0,
+    max_attenuation: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="DB", help="Take away no more than this, as 12; the rest of the noise stays."),
+    ] = None,
+    loudness: Annotated[
+        str | None, typer.Option(metavar="keep|LUFS", help="That of the input, or one as -16 (ITU-R BS.1770).")
+    ] = None,
+    rest: Annotated[Path | None, typer.Option(help="Write what was taken away; for several files, a folder.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot of spectrograms and reliability.")] = None,
-    json_path: say.Json = None,
+    json_path: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write reports: .jsonl a line a file as it is done; .json; or a folder."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Pass over inputs whose output is there and not older than they are.")
+    ] = False,
     device: say.Device = "auto",
     jobs: say.Jobs = 1,
 ) -> None:
-    """Enhance clips: talk.mp4 becomes talk.enhanced.mp4, its video untouched.
+    """Enhance clips: talk.mp4 becomes talk.enhanced.mp4; its video, rate, channels and other tracks stay.
 
     Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
     """
@@ -57,28 +82,37 @@ def enhance(
         face=face,
         tracker=tracker,
         offset=offset,
+        track=track,
+        mono=mono,
+        band=band,
+        mix=mix,
+        max_attenuation=max_attenuation,
+        loudness=loudness,
+        rest=rest,
         plot=plot,
         json_path=json_path,
         device=device,
         jobs=jobs,
         overrides=overrides,
+        resume=resume,
+        on_done=_print_report,
         show_progress=sys.stderr.isatty(),
     )
-    for report in reports:
-        for warning in report.warnings:
-            typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
-        mouth = f"mouth seen in {report.valid_share:.0%}" if report.video else "no video"
-        mouth += f", {report.face} of {len(report.faces)} faces speaks" if report.face else ""
-        if report.offset:
-            sure = "" if report.offset_confidence is None else f", confidence {report.offset_confidence:.0%}"
-            mouth += f", audio {abs(report.offset):.2f} s {'late' if report.offset > 0 else 'early'}{sure}"
-        typer.echo(
-            f"{report.input} -> {report.output} ({report.seconds:.1f} s, {mouth}, RTF {report.real_time_factor})"
-        )
     if failures:
         total = len(reports) + len(failures)
         listed = "".join(f"\n  {message}" for message in failures.values())
         raise AvseError(next(iter(failures.values())) if total == 1 else f"{len(failures)} of {total} failed:{listed}")
+
+
+def _print_report(report: Report) -> None:
+    for warning in report.warnings:
+        typer.secho(f"Warning: {report.input}: {warning}", fg="yellow", err=True)
+    mouth = f"mouth seen in {report.valid_share:.0%}" if report.video else "no video"
+    mouth += f", {report.face} of {len(report.faces)} faces speaks" if report.face else ""
+    if report.offset:
+        sure = "" if report.offset_confidence is None else f", confidence {report.offset_confidence:.0%}"
+        mouth += f", audio {abs(report.offset):.2f} s {'late' if report.offset > 0 else 'early'}{sure}"
+    typer.echo(f"{report.input} -> {report.output} ({report.seconds:.1f} s, {mouth}, RTF {report.real_time_factor})")
 
 
 @_verb(context_settings=say.FREE)
@@ -97,6 +131,9 @@ def separate(
     model: say.Model = "av-vae",
     roi: say.Roi = "auto",
     tracker: say.Tracker = None,
+    track: Annotated[int, typer.Option(min=0, help="Audio track of the mixture.")] = 0,
+    mono: say.Mono = False,
+    band: say.Band = "full",
     plot: Annotated[Path | None, typer.Option(help="Write a plot of each speaker's face and spectrogram.")] = None,
     json_path: say.Json = None,
     device: say.Device = "auto",
@@ -117,6 +154,9 @@ def separate(
         model=model,
         roi=roi,
         tracker=tracker,
+        track=track,
+        mono=mono,
+        band=band,
         plot=plot,
         json_path=json_path,
         device=device,
@@ -136,11 +176,15 @@ def generate(
     model: say.DiffusionModel = "av-diffusion-small",
     output: Annotated[Path, say.output("Audio file to write.")] = Path("generated.wav"),
     no_video: Annotated[bool, typer.Option("--no-video", help="Ignore the video: draw any speech.")] = False,
-    seconds: Annotated[float | None, typer.Option(help="Length. Default: that of the video.")] = None,
-    seed: Annotated[int, typer.Option(help="Each seed gives another draw.")] = 0,
-    guidance: Annotated[float | None, typer.Option(help="0: none; above: follow the lips more closely.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.04, max=600, help="Length. Default: that of the video.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Each seed gives another draw.")] = 0,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, max=20, help="0: none; above: follow the lips more closely.")
+    ] = None,
     sampler: Annotated[str, typer.Option(help="`avse plugins sampler` lists them.")] = "ancestral",
-    steps: Annotated[int, typer.Option(min=1, help="Of the sampler.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Of the sampler.")] = 30,
     plot: Annotated[Path | None, typer.Option(help="Write a plot of the spectrogram.")] = None,
     roi: say.Roi = "auto",
     tracker: say.Tracker = None,
@@ -150,10 +194,17 @@ def generate(
     if output.suffix.lower() not in (".wav", ".flac", ".ogg"):
         raise AvseError(f"-o {output}: speech is written to .wav, .flac or .ogg.")
     from avse.data.audio import write_audio
+    from avse.evaluation.plots.figure import check_format
     from avse.model import as_clip, load
 
+    if plot is not None:
+        check_format(plot)
     loaded = load(model, device=device)
     source = None if clip is None else as_clip(clip, use_video=not no_video, roi=roi, tracker=tracker, silent=True)
+    if source is not None and not no_video and not source.valid.any():
+        raise AvseError(
+            f"{clip}: no mouth is seen, so there are no lips to draw speech from. With --no-video any speech is drawn."
+        )
     speech = loaded.generate(source, seconds=seconds, seed=seed, guidance=guidance, sampler=sampler, steps=steps)
     write_audio(output, speech)
     if plot is not None:
@@ -178,10 +229,11 @@ def embed(
     device: say.Device = "auto",
 ) -> None:
     """Write features of each video frame from the network of a diffusion prior, as arrays for other work."""
-    from avse.api import write_features
+    from avse.api import check_features, write_features
     from avse.model import load
 
     output = output or clip.with_suffix(".npz")
+    check_features(output)
     arrays = load(model, device=device).embed(clip, time=time, use_video=not no_video, roi=roi, tracker=tracker)
     write_features(arrays, output)
     frames, dim = arrays["features"].shape

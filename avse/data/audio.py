@@ -64,7 +64,7 @@ def write_audio(path: str | Path, samples: np.ndarray) -> None:
 
     Arguments
     ---------
-    path : path ending in `.flac` or `.wav`
+    path : path ending in `.flac`, `.wav` or `.ogg`
     samples : array, shape (samples,)
         Full scale is 1.0; beyond it FLAC clips.
 
@@ -75,7 +75,7 @@ def write_audio(path: str | Path, samples: np.ndarray) -> None:
     """
     import soundfile
 
-    subtype = "PCM_24" if Path(path).suffix.lower() == ".flac" else "FLOAT"
+    subtype = {".flac": "PCM_24", ".ogg": "VORBIS"}.get(Path(path).suffix.lower(), "FLOAT")
     with atomic_path(path) as temporary:
         try:
             soundfile.write(str(temporary), np.asarray(samples, dtype=np.float32), SAMPLE_RATE, subtype=subtype)

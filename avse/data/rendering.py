@@ -41,7 +41,7 @@ from avse.data.noises import COLOURS, coloured_noise, cut_or_loop
 from avse.data.rooms import reverberate, room_response
 from avse.data.scenes import Scene, audio_path, read_scenes
 from avse.errors import AvseError
-from avse.files import write_csv
+from avse.files import check_apart, file_below, write_csv
 
 MANIFEST, MIXTURES = "manifest.csv", "mixtures.csv"
 _OLD_COLUMNS = ["id", "mixture", "talkers", "clean", "video", "speaker", "sexes", "snr"]
@@ -137,8 +137,12 @@ def render_scenes(
     scenes, header = read_scenes(scene_file)
     utterances = {row.id: row for row in read_manifest(manifest, splits=[header["split"]])}
     _check(scenes, utterances, scene_file, manifest, header["split"])
-    audio = lru_cache(maxsize=256)(lambda name: read_audio(audio_path(utterances[name])))
     several = len(scenes[0].targets) > 1
+    listed = out_dir / (MIXTURES if several else MANIFEST)
+    files = [path for row in utterances.values() for path in (row.clean, row.noise, row.noisy, row.video) if path]
+    outputs = [path for scene in scenes for path in _files_of(scene, out_dir)]
+    check_apart([scene_file, manifest, *files], [listed, *outputs])
+    audio = lru_cache(maxsize=256)(lambda name: read_audio(audio_path(utterances[name])))
     write = _write_several if several else _write_one
 
     def render(scene: Scene) -> Any:
@@ -154,11 +158,11 @@ def render_scenes(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    if not several:
-        write_manifest(rows, out_dir / MANIFEST)
-        return out_dir / MANIFEST
-    write_csv(out_dir / MIXTURES, [_COLUMNS, *rows])
-    return out_dir / MIXTURES
+    if several:
+        write_csv(listed, [_COLUMNS, *rows])
+    else:
+        write_manifest(rows, listed)
+    return listed
 
 
 def mixture_list(path: str | Path) -> Path:
@@ -248,19 +252,27 @@ def _check(
     raise_together(f"{scene_file}: does not fit {manifest}.", problems, most=10)
 
 
+def _files_of(scene: Scene, folder: Path) -> list[Path]:
+    """The files of a scene: its clean, noise and noisy audio; of several speakers the mixture, then each of them."""
+    if len(scene.targets) == 1:
+        return [file_below(folder / part, scene.id, ".flac") for part in ("clean", "noise", "noisy")]
+    marks = ["", *(f".talker{number}" for number in range(1, len(scene.targets) + 1))]
+    return [file_below(folder, scene.id, f"{mark}.wav") for mark in marks]
+
+
 def _write_one(scene: Scene, utterances: Mapping[str, Utterance], folder: Path, parts: _Parts) -> Utterance:
     """Write the files of a mixture of one speaker; its row of `manifest.csv`."""
     clean, noise, noisy = parts
-    files = {part: folder / part / f"{scene.id}.flac" for part in ("clean", "noise", "noisy")}
-    for path, audio in zip(files.values(), (clean[0], noise, noisy)):
+    files = _files_of(scene, folder)
+    for path, audio in zip(files, (clean[0], noise, noisy)):
         write_audio(path, audio)
     target = utterances[scene.target]
     recording = utterances[scene.sources[0].ids[0]] if scene.condition == "recorded" else None
     return Utterance(
         scene.id,
-        clean=files["clean"],
-        noise=files["noise"],
-        noisy=files["noisy"],
+        clean=files[0],
+        noise=files[1],
+        noisy=files[2],
         video=target.video,
         speaker=target.speaker,
         text=target.text,
@@ -283,11 +295,12 @@ def _write_several(scene: Scene, utterances: Mapping[str, Utterance], folder: Pa
     """Write the files of a mixture of several speakers; its row of `mixtures.csv`."""
     clean, _, noisy = parts
     targets = [utterances[name] for name in scene.targets]
-    files = [f"{scene.id}.talker{number}.wav" for number in range(1, len(targets) + 1)]
-    for file, audio in zip([f"{scene.id}.wav", *files], [noisy, *clean]):
-        write_audio(folder / file, audio)
+    paths = _files_of(scene, folder)
+    for path, audio in zip(paths, [noisy, *clean]):
+        write_audio(path, audio)
+    mixture, *files = [path.relative_to(folder).as_posix() for path in paths]
     videos = [os.path.relpath(row.video, folder) for row in targets if row.video]
     joined = [" | ".join(cells) for cells in (scene.targets, files, videos, [row.speaker for row in targets])]
     snr = "" if scene.snr is None else f"{scene.snr:g}"
     frames = " | ".join(str(span or "") for _, span in scene.shown) if scene.spans else ""
-    return [scene.id, f"{scene.id}.wav", *joined, scene.sexes, snr, frames, targets[0].dataset]
+    return [scene.id, mixture, *joined, scene.sexes, snr, frames, targets[0].dataset]

@@ -162,6 +162,8 @@ def _has(pairs: Sequence[tuple[Row, Row | None]], name: str) -> bool:
 
 
 def _cell(pairs: Sequence[tuple[Row, Row | None]], name: str, seed: int) -> dict[str, Any]:
+    # Means that stand side by side are over the same rows.
+    pairs = [pair for pair in pairs if pair[1] is not None and pair[1].get(name) is not None] or pairs
     rows = [row for row, _ in pairs]
     seen, noisy = (np.array([row.get(key) for row in rows], np.float64) for key in (name, f"{name}_input"))
     blind = np.array([np.nan if other is None or other.get(name) is None else other[name] for _, other in pairs])

@@ -9,24 +9,11 @@ import numpy as np
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
+from avse.files import file_below
 
 LENGTH_TOLERANCE = SAMPLE_RATE // 10
 _AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 _VIDEO = (".mp4", ".mkv", ".mov", ".m4a", ".webm", ".avi")
-
-
-def file_below(folder: Path, name: str, suffix: str) -> Path:
-    """`folder/name+suffix`, where the name of an utterance may hold slashes.
-
-    Raises
-    ------
-    AvseError
-        If the name leads out of the folder.
-    """
-    path = folder / f"{name}{suffix}"
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise AvseError(f"id {name!r} leads out of {folder}")
-    return path
 
 
 def find_estimate(folder: Path, utterance: Utterance) -> Path:

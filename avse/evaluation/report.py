@@ -13,13 +13,13 @@ import numpy as np
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
-from avse.evaluation.estimates import file_below, find_estimate, read_sound
+from avse.evaluation.estimates import find_estimate, read_sound
 from avse.evaluation.plots import scores as plots
 from avse.evaluation.plots.figure import to_bytes
 from avse.evaluation.plots.spectrograms import plot_estimate
 from avse.evaluation.scoring import NO_VIDEO, Row
 from avse.evaluation.tables import condition_grid, in_unit, number, scored_both, with_interval
-from avse.files import write_text
+from avse.files import file_below, write_text
 
 _LISTED = 8
 _LONGEST = 30  # seconds of audio that is put into the report

@@ -21,7 +21,7 @@ from avse.evaluation.corpora import corpora_markdown, corpus_tables, write_resul
 from avse.evaluation.rows import cells, read_rows, write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, Condition, Item, Row, Scorer, Task, build_metrics, columns, video_of
 from avse.evaluation.separation import MIXTURE_METRICS, group_means, separation_table
-from avse.files import write_json, write_text
+from avse.files import check_apart, locked, write_json, write_text
 from avse.workers import run_all
 
 METRICS = ("si_sdr", "si_sdr_improvement", "pesq_wb", "stoi", "estoi")
@@ -202,18 +202,20 @@ def evaluate(
         **({"overrides": {key: str(value) for key, value in overrides.items()}} if overrides else {}),
     }
     header = columns(built, several)
+    replaced = [out / name for name in (*_WRITTEN, *((_KEPT, "voices") if overwrite else ()))]
+    check_apart([manifest, *([] if estimates is None else [estimates])], replaced)
     path = out / (_SWEEP if swept else _BOTH if without_video else _SCORES)
     written = header
     if len(conditions) > 1:
         written = [header[0], "video", "severity", *header[1:], *(FRAMES if swept else ())]
-    done = _resume(path, settings, written, overwrite, conditions[0])
-    items = items_of(chosen, conditions, mixtures)
-    complete = {key for key, rows in done.items() if all(row["status"] != "failed" for row in rows)}
-    todo = [item for item in items if _key(item) not in complete]
-    keep = out / ("voices" if several else _KEPT)
     # The processes of a sweep share what they track.
     shared = tempfile.TemporaryDirectory(prefix="avse-crops-") if swept and crops is None else nullcontext(crops)
-    with shared as folder:
+    with locked(out), shared as folder:
+        done = _resume(path, settings, written, overwrite, conditions[0])
+        items = items_of(chosen, conditions, mixtures)
+        complete = {key for key, rows in done.items() if all(row["status"] != "failed" for row in rows)}
+        todo = [item for item in items if _key(item) not in complete]
+        keep = out / ("voices" if several else _KEPT)
         task = Task(
             metrics=names,
             model=model,
@@ -228,8 +230,8 @@ def evaluate(
             overrides=overrides,
         )
         done.update(_run(task, todo, jobs, path, written, progress, label))
-    asked = [row for item in items for row in done.pop(_key(item))]
-    write_rows(path, [*asked, *(row for rows in done.values() for row in rows)], written)
+        asked = [row for item in items for row in done.pop(_key(item))]
+        write_rows(path, [*asked, *(row for rows in done.values() for row in rows)], written)
     if len(conditions) > 1:
         write_rows(out / _SCORES, [row for row in asked if row["video"] == CLEAN], header)
     rows = read_scores(out)  # what the file says, so that going on gives the same summary as one run
@@ -333,7 +335,6 @@ def _resume(
                 (out / name).unlink(missing_ok=True)
             for name in (_KEPT, "voices"):
                 shutil.rmtree(out / name, ignore_errors=True)
-        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AvseError(f"{out}: cannot write there ({error.strerror}). Choose another --output.") from None
     earlier: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from avse.data.manifest import Utterance
 from avse.data.rendering import Mixture
 from avse.data.scenes import Span
 from avse.errors import AvseError
-from avse.evaluation.estimates import cut_to_common, file_below, find_estimate, is_video, read_sound
+from avse.evaluation.estimates import cut_to_common, find_estimate, is_video, read_sound
 from avse.evaluation.separation import FACTS, METRICS, MIXTURE_METRICS, Unseparated, separation_scores, switch_accuracy
 
 Row = dict[str, Any]
@@ -293,7 +293,7 @@ class Scorer:
     @staticmethod
     def _keep(folder: Path, mixture: Mixture, speech: np.ndarray, reliability: np.ndarray, valid: np.ndarray) -> None:
         from avse.data.audio import write_audio
-        from avse.files import atomic_path
+        from avse.files import atomic_path, file_below
 
         if len(speech) > 1:
             for utterance, one in zip(mixture.utterances, speech):

@@ -156,12 +156,12 @@ def group_means(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], seed:
 def separation_table(summaries: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table with a row for each system and group: means with 95 % intervals.
 
-    >>> scores = {"sdr": {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4}}
+    >>> scores = {"sdr": {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 8, "groups": 4}}
     >>> about = {"sdr": {"name": "SDR", "unit": "dB"}}
     >>> print(separation_table([{"label": "mine", "metrics": about, "groups": {"all": scores}}]))
-    | system | mixtures | SDR (dB) |
-    |---|---|---|
-    | mine | all | 0.50 (0.25 to 0.75) |
+    | system | mixtures | speakers | SDR (dB) |
+    |---|---|---|---|
+    | mine | all | 4 | 0.50 (0.25 to 0.75) |
     <BLANKLINE>
     """
     metrics = summaries[0]["metrics"]
@@ -169,11 +169,16 @@ def separation_table(summaries: Sequence[Mapping[str, Any]]) -> str:
     units = {name: "%" if name in shares else about["unit"] for name, about in metrics.items()}
     titles = [in_unit(metrics[name]["name"], unit if unit in ("dB", "%") else "") for name, unit in units.items()]
     rows = [
-        [summary["label"], name, *(_cell(scores[metric], 100.0 if metric in shares else 1.0) for metric in metrics)]
+        [
+            summary["label"],
+            name,
+            str(max(score["groups"] for score in scores.values())),
+            *(_cell(scores[metric], 100.0 if metric in shares else 1.0) for metric in metrics),
+        ]
         for summary in summaries
         for name, scores in summary["groups"].items()
     ]
-    return markdown(["system", "mixtures", *titles], rows) + "\n"
+    return markdown(["system", "mixtures", "speakers", *titles], rows) + "\n"
 
 
 def _cell(score: Mapping[str, Any], scale: float) -> str:

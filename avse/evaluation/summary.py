@@ -119,7 +119,10 @@ def _cell(rows: list[Row], metrics: dict[str, Any], seed: int) -> dict[str, Any]
         inputs, outputs = (
             np.array([row.get(column) for row in rows], np.float64) for column in (f"{name}_input", name)
         )
-        scores += [inputs, outputs, outputs - inputs]
+        change = outputs - inputs
+        if np.isfinite(change).any():  # means that stand side by side are over the same rows
+            inputs, outputs = (np.where(np.isfinite(change), one, np.nan) for one in (inputs, outputs))
+        scores += [inputs, outputs, change]
     intervals = bootstrap_means(np.stack(scores, axis=1), drawn(rows), seed=seed)
     cells = {}
     for index, name in enumerate(metrics):

@@ -180,7 +180,8 @@ def score_table(summary: Mapping[str, Any], title: str | None = None) -> Table:
     rich.table.Table
         `rich.print(score_table(summary))` shows it.
     """
-    table = new_table(title or f"{summary['system']}: {summary['n']} mixtures")
+    of = f" of {summary['speakers']} speakers" if summary["speakers"] else ""
+    table = new_table(title or f"{summary['system']}: {summary['n']} mixtures{of}")
     table.add_column("")
     table.add_column("n", justify="right")
     metrics = {name: summary["metrics"][name] for name in scored_both(summary)}
@@ -258,9 +259,12 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
             text = escape(with_interval(gain, about["unit"], sign=True, finer=1)) + kept
             where = f"gain by video, {place(one['condition'], one['snr'])}"
             table.add_row(header(about), label, where, str(gain["n"]), text, "")
+    groups = max(
+        place["overall"]["groups"] for one in result["metrics"].values() for place in one["differences"].values()
+    )
     table.caption = (
         "p: two-sided Wilcoxon signed-rank test, not corrected for the number of rows\n"
-        "intervals, p: over speakers; the training seed is not in them"
+        f"intervals, p: over {groups} speakers; the training seed is not in them"
     )
     return table
 

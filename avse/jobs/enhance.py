@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE, video_frames
-from avse.errors import AvseError
-from avse.files import write_json
+from avse.errors import AvseError, AvseWarning
+from avse.files import append_line, check_apart, read_lines, write_json, write_text
+from avse.jobs.audio import Audio, Level, Treatment, check_treatment
 from avse.jobs.faces import SPEAKING, SeenFace, rounded_frames, seen_faces, speaking_face
 from avse.jobs.files import clock, default_output, find_media, rounded, targets_of, timed
 from avse.model import Model, load
-from avse.overlap import CHUNK_SECONDS, OVERLAP_SECONDS
+from avse.overlap import CHUNK_SECONDS, OVERLAP_SECONDS, check_seconds
 from avse.synchrony import CONFIDENT, LONGEST_SECONDS, SyncEstimate, estimate_offset, offset_of
+from avse.tracks import AUTO, AudioTrack, audio_tracks, parse_track, speech_track
 from avse.workers import run_all
 
 if TYPE_CHECKING:
@@ -23,6 +28,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from avse.model import Decoding, Reading
+
+    class Options(Reading, Treatment, total=False):
+        """How a file is read, and what is made of its speech."""
+
 
 # A longer plot is unreadable, and would need the whole clip in memory.
 _PLOT_SECONDS = 120
@@ -40,8 +49,10 @@ class Report:
         Its name, and on what terms its weights may be used.
     seconds : float
         Length of the audio.
-    sample_rate : int
-        Of input and output, in Hz.
+    sample_rate, channels : int
+        Of the input and, unless asked otherwise, of the output.
+    before, after : Level
+        Peak and loudness of the audio that was given, and of that which was written.
     video : str or None
         File of the video.
     valid_share : float
@@ -63,11 +74,21 @@ class Report:
     speaking : list of float or None
         By video frame: the probability that the person seen speaks; None if the model does not tell.
     frame_rate : int
-        Video frames per second of `reliability` and `speaking`; frame i lasts from i to i + 1 over this many seconds.
+        Video frames per second of `reliability`, `speaking` and `boxes`; frame i lasts from i to i + 1 over this,
+        in seconds.
     faces : list of SeenFace
         Where the face that speaks was asked for and there are several: what the model says of each.
     face : str or None
         Name of the one of them that was followed.
+    boxes : list of (list of float or None)
+        By video frame, on the clock of the audio without the offset: the face that was followed, as x, y, width and
+        height relative to the width and height of the frame. Empty where the video shows mouth crops, or there is none.
+    track : int
+        The audio track that was enhanced, from 0.
+    tracks : list of AudioTrack
+        Where it was chosen among several: what the model says of each.
+    rest : str or None
+        File of what was taken away.
     """
 
     input: str
@@ -76,6 +97,9 @@ class Report:
     licence: str
     seconds: float
     sample_rate: int
+    channels: int
+    before: Level
+    after: Level
     video: str | None
     valid_share: float
     offset: float
@@ -89,6 +113,10 @@ class Report:
     frame_rate: int = VIDEO_RATE
     faces: list[SeenFace] = field(default_factory=list)
     face: str | None = None
+    boxes: list[tuple[float, ...] | None] = field(default_factory=list)
+    track: int = 0
+    tracks: list[AudioTrack] = field(default_factory=list)
+    rest: str | None = None
 
 
 def enhance_file(
@@ -97,9 +125,16 @@ def enhance_file(
     output: str | Path | None = None,
     *,
     plot: str | Path | None = None,
+    rest: str | Path | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
     progress: Progress | None = None,
     offset: float | str = 0.0,
+    track: int | str = AUTO,
+    mono: bool = False,
+    band: str = "full",
+    mix: float = 1.0,
+    max_attenuation: float | None = None,
+    loudness: str | float | None = None,
     **reading: Unpack[Decoding],
 ) -> Report:
     """Enhance a file of any length in bounded memory.
@@ -111,9 +146,12 @@ def enhance_file(
         A video with audio, or audio alone.
     output : path, optional
         File to write: .wav, .flac or another audio format for the speech alone; a video format for the unchanged
-        video with the new audio. Default: `<name>.enhanced<suffix>` beside the source.
+        video with the new audio. Default: `<name>.enhanced<suffix>` beside the source. It has the rate and the
+        channels of the source, and all that a file of its format can hold of the source: see `ClipWriter`.
     plot : path, optional
         Plot of the spectrograms over the reliability (of the first two minutes).
+    rest : path, optional
+        File of what was taken away, at the rate and with the channels of the output.
     chunk_seconds : float
         Length of the chunks in which a longer file is processed.
     progress : rich.progress.Progress, optional
@@ -125,6 +163,10 @@ def enhance_file(
     offset : float or "auto"
         Seconds by which the audio is late relative to the video; see `avse.synchrony.offset_of`. The model's view of
         the video is moved; what is written is not.
+    track : int or "auto"
+        Which audio track, from 0; "auto": the one that holds speech, by the model's estimate of it.
+    mono, band, mix, max_attenuation, loudness :
+        See `avse.jobs.audio.Audio`.
 
     Returns
     -------
@@ -135,8 +177,10 @@ def enhance_file(
     AvseError
         If the file cannot be read or the output cannot be written; nothing half-written is left.
     """
-    from avse.media import open_clip, write_enhanced
+    from avse.media import ClipWriter, open_clip
 
+    check_treatment(band, mix, max_attenuation, loudness)
+    check_seconds(chunk_seconds)
     source = Path(source)
     output = default_output(source) if output is None else Path(output)
     timings = {"read": 0.0, "enhance": 0.0, "write": 0.0}
@@ -147,23 +191,33 @@ def enhance_file(
     valid: list[bool] = []
     seconds_late = offset_of(offset)
     faces: list[SeenFace] = []
+    number, tracks = parse_track(track), list[AudioTrack]()
+    if number is None:
+        tracks = audio_tracks(model.enhance_batch, source)
+        number = speech_track(tracks)
     if reading.get("face") == SPEAKING:
         with clock(timings, "choose"):
-            faces = seen_faces(model, source, seconds_late, chunk_seconds=chunk_seconds, **reading)
+            faces = seen_faces(model, source, seconds_late, chunk_seconds=chunk_seconds, track=number, **reading)
         reading["face"] = speaking_face(faces)
-    with open_clip(source, **reading) as reader:
+    with open_clip(source, track=number, **reading) as reader:
+        if number and tracks:
+            reader.info.warnings.append(
+                f"audio track {number} of {len(tracks)} holds the speech, and is enhanced; --track chooses another"
+            )
+        audio = Audio(reader, mono=mono, band=band, mix=mix, max_attenuation=max_attenuation, loudness=loudness)
         estimate = None
         if seconds_late is None:
             with clock(timings, "align"):
                 estimate = estimate_offset(reader.head(LONGEST_SECONDS), model.device)
             seconds_late = estimate.applied
         reader.offset = seconds_late
-        task = None if progress is None else progress.add_task(source.name, total=reader.info.duration)
+        task = None if progress is None else progress.add_task(source.name, total=reader.info.duration, unit="s")
 
         def chunks() -> Iterator[Any]:
-            parts = reader.chunks(chunk_seconds, overlap_seconds=OVERLAP_SECONDS)
+            parts = reader.chunks(chunk_seconds, overlap_seconds=min(OVERLAP_SECONDS, chunk_seconds / 2))
             for chunk in timed(parts, timings, "read"):
                 valid.extend(chunk.clip.valid[chunk.overlap // SAMPLES_PER_FRAME :].tolist())
+                audio.hear(chunk.clip.audio[chunk.overlap :])
                 if plot is not None and chunk.start < _PLOT_SECONDS * SAMPLE_RATE:
                     shown["noisy"].append(chunk.clip.audio[chunk.overlap :])
                 yield chunk
@@ -181,11 +235,20 @@ def enhance_file(
                     progress.update(task, completed=written / SAMPLE_RATE)
                 yield piece.speech.numpy()
 
-        with clock(timings, "write"):
-            write_enhanced(reader, output, speech())
+        try:
+            with clock(timings, "write"), ExitStack() as stack:
+                made = {"channels": audio.channels, "given_rate": audio.rate}
+                writer = stack.enter_context(ClipWriter(output, reader, **made))
+                other = None if rest is None else stack.enter_context(ClipWriter(rest, reader, **made))
+                for block in audio.treated(speech(), None if other is None else other.write):
+                    writer.write(block)
+        finally:
+            if progress is not None and task is not None:
+                progress.remove_task(task)
         seconds = reader.samples / reader.info.sample_rate
         if plot is not None:
             _plot(plot, shown, {"reliability": reliability, "audio_reliability": of_audio, "valid": valid}, source.name)
+        before, after = audio.levels()
         return Report(
             input=str(source),
             output=str(output),
@@ -193,6 +256,9 @@ def enhance_file(
             licence=model.licence,
             seconds=seconds,
             sample_rate=reader.info.sample_rate,
+            channels=reader.info.channels,
+            before=before,
+            after=after,
             video=None if reader.info.video_path is None else str(reader.info.video_path),
             valid_share=sum(valid) / max(1, len(valid)),
             offset=reader.offset,
@@ -205,6 +271,10 @@ def enhance_file(
             speaking=speaking or None,
             faces=faces,
             face=faces[int(reading["face"])].name if faces else None,
+            boxes=reader.boxes[: len(valid)] if any(reader.boxes) else [],
+            track=number,
+            tracks=tracks,
+            rest=None if rest is None else str(rest),
         )
 
 
@@ -214,12 +284,15 @@ def enhance_files(
     output: str | Path | None = None,
     model: str | Path = "avse-small",
     plot: str | Path | None = None,
+    rest: str | Path | None = None,
     json_path: str | Path | None = None,
     device: str = "cpu",
     jobs: int = 1,
     overrides: dict[str, Any] | None = None,
+    resume: bool = False,
+    on_done: Callable[[Report], None] = lambda report: None,
     show_progress: bool = True,
-    **reading: Unpack[Reading],
+    **options: Unpack[Options],
 ) -> tuple[list[Report], dict[str, str]]:
     """Enhance files, folders and patterns.
 
@@ -233,15 +306,22 @@ def enhance_files(
         See `avse.load`.
     plot : path, optional
         For one file: the plot. For several: a folder.
+    rest : path, optional
+        What was taken away; for several files: a folder.
     json_path : path, optional
-        Where to write the reports, as a list.
+        Where to write the reports: a `.json` file gets the list of all at the end; a `.jsonl` file gets a line for each
+        input as soon as it is done, or has failed (`input` and `error`); a folder gets a file for each input.
     device : str
     jobs : int
         Worker processes.
     overrides : dict, optional
         Changes of the model's recipe: see `avse.load`.
+    resume : bool
+        Pass over inputs whose output is there and not older, and keep their lines of the `.jsonl` file.
+    on_done : callable, optional
+        Takes each report as soon as its file is done.
     show_progress : bool
-    video, use_video, roi, face, tracker, offset :
+    video, use_video, roi, face, tracker, offset, track, mono, band, mix, max_attenuation, loudness :
         As in `enhance_file`; `video` goes with one input only.
 
     Returns
@@ -253,47 +333,89 @@ def enhance_files(
     Raises
     ------
     AvseError
-        If nothing matches, the model cannot be loaded, or options do not go together.
+        If nothing matches, the model cannot be loaded, options do not go together, or an output is an input.
     """
+    from avse.evaluation.plots.figure import check_format
+
     sources = find_media(inputs)
-    offset_of(reading.get("offset", 0.0))
+    offset_of(options.get("offset", 0.0))
+    parse_track(options.get("track", AUTO))
+    check_treatment(**options)
     several = len(sources) > 1
-    if several and reading.get("video") is not None:
+    if several and options.get("video") is not None:
         raise AvseError(f"--video goes with one input; {len(sources)} were given.")
     targets = targets_of(sources, output, lambda source: default_output(source).name, "output")
     plots = targets_of(sources, plot, lambda source: f"{source.stem}.png", "plot") if plot is not None else {}
+    rests = targets_of(sources, rest, lambda source: f"{source.stem}.wav", "rest") if rest is not None else {}
+    for path in plots.values():
+        check_format(path)
+    whole = [] if json_path is None or not Path(json_path).suffix or Path(json_path).is_dir() else [Path(json_path)]
+    lines = whole[0] if whole and whole[0].suffix == ".jsonl" else None
+    each = json_path is not None and not whole
+    files = targets_of(sources, json_path, lambda source: f"{source.stem}.json", "json") if each else {}
+    video = options.get("video")
+    written = [*targets.values(), *plots.values(), *rests.values(), *files.values(), *whole]
+    check_apart([*sources, *([] if video is None else [video])], written)
+    if resume:
+        sources = [source for source in sources if not _is_done(source, targets[source])]
+    if resume and len(sources) < len(targets):
+        done_before = f"{len(targets) - len(sources)} of {len(targets)} files are enhanced already, and passed over"
+        warnings.warn(done_before, AvseWarning, stacklevel=2)
     tasks: list[_Task] = [
-        (source, {**reading, "output": targets[source], "plot": plots.get(source)}) for source in sources
+        (source, {**options, "output": targets[source], "plot": plots.get(source), "rest": rests.get(source)})
+        for source in sources
     ]
     loaded = load(model, device, overrides)  # a model that cannot be loaded is told once, here
-    parallel = jobs > 1 and several
+    if lines is not None:
+        passed = {str(source): {"input": str(source), "output": str(targets[source])} for source in targets}
+        for source in sources:
+            del passed[str(source)]
+        known = {row.get("input"): row for row in read_lines(lines) if "error" not in row}
+        kept = [known.get(source, facts) for source, facts in passed.items()]
+        write_text(lines, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+    parallel = jobs > 1 and len(sources) > 1
     reports: dict[Path, Report] = {}
     failures: dict[str, str] = {}
-    with _progress_bar(show_progress, seconds=not parallel) as progress:
+    with _progress_bar(show_progress) as progress:
         done: Iterable[tuple[_Task, Any]]
         if parallel:
             done = run_all(_Worker, (model, device, overrides), tasks, jobs)
-            done = progress.track(done, total=len(tasks), description="Enhancing")
         else:
             done = _one_by_one(tasks, loaded, progress)
+        overall = progress.add_task("Enhancing", total=len(tasks), unit=f"of {len(tasks)} files", visible=several)
         for (source, _), result in done:
+            progress.advance(overall)
             if isinstance(result, Report):
                 reports[source] = result
+                if source in files:
+                    write_json(files[source], [asdict(result)])
+                on_done(result)
             else:
                 failures[str(source)] = str(result)
+            if lines is not None:
+                row = asdict(result) if isinstance(result, Report) else {"input": str(source), "error": str(result)}
+                append_line(lines, row)
     ordered = [reports[source] for source in sources if source in reports]
-    if json_path is not None:
-        write_json(json_path, [asdict(report) for report in ordered])
+    if whole and lines is None:
+        write_json(whole[0], [asdict(report) for report in ordered])
     return ordered, failures
 
 
-def _progress_bar(shown: bool, seconds: bool) -> Progress:
-    """A bar on stderr: seconds of audio, or files."""
+def _is_done(source: Path, target: Path) -> bool:
+    """Whether an output is there and not older than its input; what is there is whole."""
+    try:
+        return target.is_file() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def _progress_bar(shown: bool) -> Progress:
+    """Bars on stderr: seconds of audio of each file that is enhanced, and files."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    unit = "{task.completed:.0f} s" if seconds else "{task.completed:.0f}/{task.total:.0f}"
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn(unit), TimeRemainingColumn()
+    unit = TextColumn("{task.completed:.0f} {task.fields[unit]}")
+    columns = TextColumn("{task.description}"), BarColumn(), unit, TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
 
 

@@ -49,7 +49,13 @@ class SeenFace:
 
 
 def seen_faces(
-    model: Model, source: str | Path, offset: float | None, *, chunk_seconds: float, **reading: Unpack[Decoding]
+    model: Model,
+    source: str | Path,
+    offset: float | None,
+    *,
+    chunk_seconds: float,
+    track: int = 0,
+    **reading: Unpack[Decoding],
 ) -> list[SeenFace]:
     """The faces of a video from left to right, none if there are fewer than two.
 
@@ -64,10 +70,12 @@ def seen_faces(
     seen = []
     for place, (name, face) in enumerate(zip(places(len(faces)), faces)):
         reading["face"] = place
-        with open_clip(source, **reading) as reader:
+        with open_clip(source, track=track, **reading) as reader:
             late = estimate_offset(reader.head(LONGEST_SECONDS), model.device).applied if offset is None else offset
             reader.offset = late
-            pieces = list(model.stream(reader.chunks(chunk_seconds, overlap_seconds=OVERLAP_SECONDS)))
+            pieces = list(
+                model.stream(reader.chunks(chunk_seconds, overlap_seconds=min(OVERLAP_SECONDS, chunk_seconds / 2)))
+            )
         reliability = torch.cat([piece.reliability for piece in pieces])
         speaking = torch.cat([piece.speaking for piece in pieces if piece.speaking is not None] or [torch.empty(0)])
         told = len(speaking) == len(reliability)

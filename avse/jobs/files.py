@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import glob
 import time
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
-from avse.errors import AvseError
+from avse.errors import AvseError, AvseWarning
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".wma", ".aiff")
-MEDIA_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".m4v", ".ts", ".flv", *AUDIO_SUFFIXES)
+# What a folder is searched for: the audio and video files that FFmpeg reads.
+_MEDIA = (
+    ".mp4 .m4v .mov .mkv .webm .avi .wmv .asf .flv .f4v .mpg .mpeg .m1v .m2v .ts .mts .m2ts .m2t .vob .ogv .3gp .3g2 "
+    ".mxf .dv .rm .rmvb .nut .wtv .mk3d .mj2 .gxf "
+    ".wav .flac .ogg .oga .opus .spx .mp3 .mp2 .m4a .m4b .aac .ac3 .eac3 .dts .wma .aif .aiff .aifc .au .snd .caf .w64 "
+    ".rf64 .amr .ape .wv .tta .mka .voc .gsm .ra .mpc .tak .shn .adx .3ga"
+)
+MEDIA_SUFFIXES = frozenset(_MEDIA.split())
 _MARK = ".enhanced"
 _END = object()
 _Piece = TypeVar("_Piece")
@@ -28,30 +36,51 @@ def default_output(source: Path) -> Path:
 
 
 def find_media(inputs: Sequence[str | Path]) -> list[Path]:
-    """Files that inputs name: themselves, those in folders, those that match patterns; each once, none enhanced.
+    """Files that inputs name: themselves, those in folders, those that match patterns; each once.
+
+    Files that are enhanced already are passed over, unless nothing else is named, and so are files in folders that are
+    no media. A warning says so.
 
     Raises
     ------
     AvseError
-        If an input matches nothing.
+        If an input matches nothing, or is an empty name.
     """
     media: dict[Path, None] = {}
+    others: Counter[str] = Counter()
     for item in map(str, inputs):
         path = Path(item)
+        if not item.strip():
+            raise AvseError("An input is an empty name. Give a file, a folder or a pattern.")
         if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and _MARK not in p.name)
+            files = sorted(p for p in path.rglob("*") if not p.name.startswith(".") and p.is_file())
+            matches = [file for file in files if file.suffix.lower() in MEDIA_SUFFIXES]
+            others.update(kind for file in files if (kind := file.suffix.lower() or file.name) not in MEDIA_SUFFIXES)
             if not matches:
-                raise AvseError(f"{path}: holds no media file ({', '.join(MEDIA_SUFFIXES[:4])}, ...).")
+                raise AvseError(f"{path}: holds no media file (.mp4, .mkv, .mov, .wav, ...).")
         elif path.exists() or not glob.has_magic(item):
             matches = [path]
         else:
-            matches = sorted(Path(name) for name in glob.glob(item, recursive=True) if _MARK not in Path(name).name)
+            matches = sorted(map(Path, glob.glob(item, recursive=True)))
             if not matches:
                 raise AvseError(f"{item}: no file matches this pattern.")
         media.update(dict.fromkeys(matches))
     if not media:
         raise AvseError("No input. Give a file, a folder or a pattern.")
+    enhanced = [path for path in media if path.stem.endswith(_MARK)]
+    if 0 < len(enhanced) < len(media):
+        _say_passed_over(len(enhanced), "enhanced already", [path.name for path in enhanced])
+        for path in enhanced:
+            del media[path]
+    if others:
+        _say_passed_over(others.total(), "no media", [f"{count} {kind}" for kind, count in others.most_common()])
     return list(media)
+
+
+def _say_passed_over(count: int, why: str, names: Sequence[str]) -> None:
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    text = f"{count} {'file is' if count == 1 else 'files are'} {why}, and passed over: {listed}"
+    warnings.warn(text, AvseWarning, stacklevel=3)
 
 
 def targets_of(
@@ -66,6 +95,8 @@ def targets_of(
     """
     if asked is None:
         return {source: default_output(source) for source in sources}
+    if not str(asked):
+        raise AvseError(f"--{option} is an empty name. Give a file or a folder.")
     asked = Path(asked)
     if len(sources) == 1 and not asked.is_dir() and asked.suffix:
         return {sources[0]: asked}

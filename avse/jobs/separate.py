@@ -15,13 +15,16 @@ import numpy as np
 from avse import compatibility
 from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.errors import AvseError
-from avse.files import atomic_path
+from avse.evaluation.plots.figure import check_format
+from avse.files import atomic_path, check_apart
+from avse.jobs.audio import EIGHT, FULL, check_treatment
 from avse.jobs.faces import rounded_frames
 from avse.jobs.files import clock, rounded
-from avse.media import Speaker, find_speakers
+from avse.media import Speaker, find_speakers, open_clip
 from avse.media.faces.speakers import relative_box
 from avse.model import Model, load
 from avse.overlap import CHUNK_SECONDS
+from avse.signal.full_band import FullBand
 
 REST = "rest"
 _STEPS = 32_767  # of 16-bit audio
@@ -69,6 +72,8 @@ class SeparationReport:
     model, licence : str
         Its name, and on what terms its weights may be used.
     seconds : float
+    sample_rate, channels : int
+        Of the files.
     speakers : list of SeparatedSpeaker
     timings : dict
         Seconds of wall time for reading (decoding and tracking), separating, and writing.
@@ -80,6 +85,8 @@ class SeparationReport:
     model: str
     licence: str
     seconds: float
+    sample_rate: int
+    channels: int
     speakers: list[SeparatedSpeaker]
     timings: dict[str, float]
     warnings: list[str] = field(default_factory=list)
@@ -104,11 +111,14 @@ def separate_file(
     device: str = "cpu",
     overrides: dict[str, Any] | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
+    track: int = 0,
+    mono: bool = False,
+    band: str = FULL,
 ) -> SeparationReport:
     """Separate the speakers of a file.
 
-    Audio is written at 16 kHz with 16 bits. The rest is the mixture as it was read, less all speech as it was written,
-    so that the files add up to it sample by sample.
+    Audio is written at the rate and with the channels of the source, with 16 bits. The rest is the mixture as it was
+    read, less all speech as it was written, so that the files add up to it sample by sample.
 
     Arguments
     ---------
@@ -134,6 +144,10 @@ def separate_file(
         Changes of the model's recipe: see `avse.load`.
     chunk_seconds : float
         See `Model.separate`.
+    track : int
+        Which audio track of the source, from 0.
+    mono, band :
+        See `avse.jobs.audio.Audio`.
 
     Returns
     -------
@@ -148,31 +162,39 @@ def separate_file(
     folder = source.with_name(f"{source.stem}.separated") if output is None else Path(output)
     if folder.exists() and not folder.is_dir():
         raise AvseError(f"{folder}: is a file; --output names a folder, which gets an audio file for each speaker.")
+    reports = [Path(path) for path in (json_path, plot) if path is not None]
+    check_apart([source, *videos], reports)
+    if plot is not None:
+        check_format(plot)
     timings: dict[str, float] = {}
     with clock(timings, "read"):
-        visible = find_speakers(source, videos, others=others, roi=roi, tracker=tracker)
+        check_treatment(band)
+        visible = find_speakers(source, videos, others=others, roi=roi, tracker=tracker, track=track)
     clips = [speaker.clip for speaker in visible]
+    names = [re.sub(r"[^\w.-]+", "_", speaker.name) for speaker in visible]
+    files = [folder / f"{source.stem}.{name}.wav" for name in [*names, REST]]
+    check_apart([source, *videos], [*reports, *files])
     with clock(timings, "separate"):
         loaded = model if isinstance(model, Model) else load(model, device, overrides)
         estimate = loaded.separate_clips(clips, [name or None for name in speakers], chunk_seconds=chunk_seconds)
-    mixture = clips[0].audio
-    names = [re.sub(r"[^\w.-]+", "_", speaker.name) for speaker in visible]
-    files = [folder / f"{source.stem}.{name}.wav" for name in [*names, REST]]
+        mixture, speech, rate = at_own_rate(source, estimate, clips[0].audio, track=track, mono=mono, band=band)
     with ExitStack() as stack:
         paths = [stack.enter_context(atomic_path(file)) for file in files]
         report_path = None if json_path is None else stack.enter_context(atomic_path(json_path))
         with clock(timings, "write"):
-            for path, audio in zip(paths, quantised(mixture, estimate.speech.numpy())):
-                _write(path, audio)
+            for path, audio in zip(paths, quantised(mixture, speech)):
+                _write(path, audio, rate)
         report = SeparationReport(
             input=str(source),
             rest=str(files[-1]),
             model=loaded.name,
             licence=loaded.licence,
-            seconds=len(mixture) / SAMPLE_RATE,
+            seconds=mixture.shape[-1] / rate,
+            sample_rate=rate,
+            channels=mixture.shape[0],
             speakers=[_separated(speaker, estimate, place, files[place]) for place, speaker in enumerate(visible)],
             timings=rounded(timings),
-            warnings=_warnings(visible),
+            warnings=[*_warnings(visible), *_clipped(mixture)],
         )
         if report_path is not None:
             written = {"talkers" if key == "speakers" else key: value for key, value in asdict(report).items()}
@@ -180,7 +202,7 @@ def separate_file(
         if plot is not None:
             from avse.evaluation.plots.separation import plot_separation
 
-            plot_separation(plot, mixture, estimate, visible, title=source.name)
+            plot_separation(plot, clips[0].audio, estimate, visible, title=source.name)
     return report
 
 
@@ -189,28 +211,57 @@ def quantised(mixture: np.ndarray, speech: np.ndarray) -> np.ndarray:
 
     Arguments
     ---------
-    mixture : array, shape (samples,)
-    speech : array, shape (sources, samples)
+    mixture : array, shape (samples,) or (channels, samples)
+    speech : array, shape (sources, samples) or (sources, channels, samples)
 
     Returns
     -------
-    array, shape (sources + 1, samples), int16
+    array, shape (sources + 1, samples) or (sources + 1, channels, samples), int16
 
     Example
     -------
     >>> quantised(np.array([0.5]), np.array([[0.2], [0.1]])).tolist()
     [[6553], [3277], [6554]]
     """
-    steps = np.rint(np.clip(np.vstack([mixture[None], speech]) * _STEPS, -_STEPS, _STEPS)).astype(np.int64)
+    steps = np.rint(np.clip(np.concatenate([mixture[None], speech]) * _STEPS, -_STEPS, _STEPS)).astype(np.int64)
     rest = np.clip(steps[0] - steps[1:].sum(axis=0), -_STEPS, _STEPS)
-    return np.vstack([steps[1:], rest[None]]).astype(np.int16)
+    return np.concatenate([steps[1:], rest[None]]).astype(np.int16)
 
 
-def _write(path: Path, audio: np.ndarray) -> None:
+def at_own_rate(
+    source: str | Path, estimate: Estimate, mixture: np.ndarray, *, track: int = 0, mono: bool = False, band: str = FULL
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """A file and the speech of each of its speakers at its own rate, from what a model found at 16 kHz.
+
+    Returns
+    -------
+    mixture : array, shape (channels, samples), float32
+    speech : array, shape (sources, channels, samples), float32
+    rate : int
+    """
+    speech = estimate.speech.numpy()
+    with open_clip(source, use_video=False, track=track) as reader:
+        rate, channels = reader.info.sample_rate, 1 if mono else reader.info.channels
+        if channels == 1 and (rate <= SAMPLE_RATE or band == EIGHT):
+            return mixture[None], speech[:, None], SAMPLE_RATE
+        reader.keep(mono=mono)
+        reader.skip()
+        recording = reader.kept()
+    full = [FullBand(rate, channels, above=band == FULL) for _ in speech]
+    found = [np.concatenate([one(recording, mixture, part), one.rest()], axis=1) for one, part in zip(full, speech)]
+    return recording, np.stack(found), rate
+
+
+def _clipped(mixture: np.ndarray) -> list[str]:
+    beyond = int(np.sum(np.abs(mixture) > 1))
+    return [f"{beyond} samples above full scale were clipped; files have 16 bits"] if beyond else []
+
+
+def _write(path: Path, audio: np.ndarray, rate: int) -> None:
     import soundfile
 
     try:
-        soundfile.write(path, audio, SAMPLE_RATE, subtype="PCM_16")
+        soundfile.write(path, audio.T, rate, subtype="PCM_16")
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AvseError(f"{path.name}: writing failed ({error}). Nothing was left behind.") from error
 

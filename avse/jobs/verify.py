@@ -6,14 +6,12 @@ interrupted. `clips.csv`, `summary.json` and `report.html` are made of it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +19,7 @@ from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE, Cli
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance, read_manifest, write_manifest
 from avse.errors import AvseError
-from avse.files import write_csv, write_json, write_text
+from avse.files import append_line, check_apart, locked, read_lines, write_csv, write_json, write_text
 from avse.synchrony import CONFIDENT, LAGS, NAME, SyncEstimate, estimate_offset, pooled
 from avse.workers import run_all
 
@@ -88,13 +86,13 @@ def verify(
         If the manifest cannot be used, or `write` is the manifest itself. A clip that cannot be read is a row.
     """
     output = Path(output)
-    if write is not None and Path(write).resolve() == Path(manifest).resolve():
-        raise AvseError(f"{write}: is the manifest that is verified. Name another file.")
+    check_apart([manifest], [output / "clips.csv", *([] if write is None else [write])])
     utterances = read_manifest(manifest, splits)
     if not utterances:
         raise AvseError(f"{manifest}: has no speech and no noise in {', '.join(splits or ())}.")
     cache = Path(cache_folder or output / "cache")
-    rows = _look(utterances, output / "clips.jsonl", (cache, tracker), jobs, on_progress)
+    with locked(output):
+        rows = _look(utterances, output / "clips.jsonl", (cache, tracker), jobs, on_progress)
     _compare(rows, utterances)
     summary = {"manifest": str(manifest), "clips": len(rows), **summarise(rows)}
     write_csv(output / "clips.csv", [_COLUMNS, *([_cell(row.get(name)) for name in _COLUMNS] for row in rows)])
@@ -115,20 +113,21 @@ def _look(
 ) -> list[Row]:
     """A row for each utterance: from the file of an earlier call where its files have not changed, else looked at."""
     keys = {one.id: _key(one, worker[1]) for one in utterances}
-    known = {row["id"]: row for row in _kept(path) if row["key"] == keys.get(row["id"])}
+    kept = [row for row in read_lines(path) if {"id", "key", "error"} <= row.keys()]
+    known = {row["id"]: row for row in kept if row["key"] == keys.get(row["id"])}
     todo = [replace(one, offset=0.0) for one in utterances if one.id not in known]
     if jobs > 1 and todo:
         done: Iterable[tuple[Utterance, Any]] = run_all(_Worker, worker, todo, jobs)
     else:
         look = _Worker(*worker)
         done = ((one, look(one)) for one in todo)
-    with _appended(path) as file:
-        for one, row in done:
-            known[one.id] = row = {"id": one.id, "key": keys[one.id], **row}
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            if on_progress is not None:
-                on_progress(len(known), len(utterances))
+    for one, result in done:
+        died = isinstance(result, AvseError)
+        known[one.id] = row = {"id": one.id, "key": keys[one.id], **({"error": str(result)} if died else result)}
+        if not died:  # the next call looks at it again
+            append_line(path, row)
+        if on_progress is not None:
+            on_progress(len(known), len(utterances))
     about = lambda one: {name: getattr(one, name) for name in ("id", "split", "dataset", "speaker")}
     return [
         {
@@ -140,14 +139,6 @@ def _look(
     ]
 
 
-def _appended(path: Path) -> TextIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "a", encoding="utf-8")
-    except OSError as error:
-        raise AvseError(f"{path}: cannot be written ({error.strerror}). Name another folder.") from error
-
-
 def _key(utterance: Utterance, tracker: str | None) -> str:
     states = [
         f"{path.name}|{path.stat().st_size}|{path.stat().st_mtime_ns}"
@@ -155,14 +146,6 @@ def _key(utterance: Utterance, tracker: str | None) -> str:
         if path is not None
     ]
     return "|".join([NAME, tracker or "", *states])
-
-
-def _kept(path: Path) -> Iterable[Row]:
-    """Rows of an earlier call; a last line that was not finished is passed over."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError):
-            if isinstance(row := json.loads(line), dict) and {"id", "key", "error"} <= row.keys():
-                yield row
 
 
 class _Worker:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,15 @@ import numpy as np
 from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.errors import AvseError
 from avse.media.faces.crop import Frame
+from avse.signal.downmix import Downmix
 
 _WORKING_SIDE = 1920  # larger frames are reduced before cropping
 _LONGEST_HOLD = 0.25  # seconds after which the video counts as frozen or missing
-_LARGEST_GAP = 600.0  # seconds of missing audio that are filled with silence
+_LARGEST_GAP = 24 * 3600.0  # seconds of missing audio that are filled with silence; beyond it time stamps are wrong
+_LARGEST_OVERLAP = 10.0  # seconds of audio that are left out where time stamps go back; beyond it they are wrong
+_JUMP = 10.0  # seconds by which the clock of a transport stream jumps where another recording begins, as in FFmpeg
+# Arrangements where the file names none, by number of channels.
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _TURNS = {90: 0, 180: 1, 270: 2}  # clockwise degrees -> codes of cv2.rotate
 
 
@@ -31,7 +39,7 @@ def open_container(path: str | Path) -> Any:
     try:
         if path.stat().st_size == 0:
             raise AvseError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
-        return av.open(str(path), metadata_errors="ignore")
+        return av.open(f"file:{path}", metadata_errors="ignore")  # else `10:30.mp4` is a protocol
     except PermissionError as error:
         raise AvseError(f"{path}: cannot be read (permission denied).") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -60,11 +68,22 @@ class AudioSource:
     ---------
     path : path
         Any file with audio.
+    track : int
+        Which of its audio tracks, from 0.
 
     Attributes
     ----------
     rate, channels : int
         Of the file.
+    layout, channel_names : str, list of str
+        The arrangement of channels, such as `stereo`, and the name of each, such as `FL`.
+    sample_format : str
+        How samples are stored, in the words of libsndfile: `PCM_16`, `PCM_24`, or `FLOAT`, which may exceed full scale.
+        `PCM_16` stands for lossy codecs as well.
+    kept : deque of array, shape (channels, samples), or None
+        A deque gets the blocks at the file's own rate as they are read; None: they are not kept.
+    keep_mono : bool
+        Whether they are kept as their down-mix, of one channel.
     start : float
         Time of the first sample, in seconds of the file's clock.
     duration : float, or None
@@ -80,9 +99,11 @@ class AudioSource:
         If the file cannot be opened, has no audio, or no sample of it can be decoded.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, track: int = 0) -> None:
         self.path = Path(path)
         self.warnings: list[str] = []
+        self.kept: deque[np.ndarray] | None = None
+        self.keep_mono = False
         self.container = open_container(path)
         if not self.container.streams.audio:
             self.container.close()
@@ -90,7 +111,11 @@ class AudioSource:
                 f"{self.path}: has no audio. Enhancement needs the recorded audio; if it is in another file, "
                 f"give that file and pair this one with --video {self.path.name}."
             )
-        self.stream = self.container.streams.audio[0]
+        tracks = self.container.streams.audio
+        if track >= len(tracks):
+            self.container.close()
+            raise AvseError(f"{self.path}: has no audio track {track}; its {len(tracks)} count from 0.")
+        self.stream = tracks[track]
         self.samples = 0
         self._frames = _decoded(self.container, self.stream, self.warnings)
         self._first = next((frame for frame in self._frames if frame.samples), None)
@@ -100,8 +125,13 @@ class AudioSource:
             raise AvseError(f"{self.path}: its audio is empty: no sample could be decoded{detail}.")
         self.rate = int(self._first.sample_rate)
         self.duration = _length(self.container, self.stream)
-        self.channels = len(self._first.layout.channels)
+        self.channel_names = [channel.name for channel in self._first.layout.channels]
+        self.channels, named = len(self.channel_names), self._first.layout.name
+        self.layout = _LAYOUTS.get(self.channels, named) if named.endswith("channels") else named
+        exact = "FLOAT" if self.stream.codec_context.name.startswith("pcm_f") else "PCM_16"
+        self.sample_format = "PCM_24" if self._first.format.name.startswith("s32") else exact
         self.start = float(self._first.time) if self._first.pts is not None else 0.0
+        self.warnings += _cut_short(self.path, self.container)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Blocks of shape (samples,), float32, at 16 kHz; at least one sample in all."""
@@ -123,33 +153,54 @@ class AudioSource:
 
     def skip(self) -> None:
         """Read to the end to count the samples."""
-        self.samples += sum(len(block) for block in self._mono())
+        blocks = self._blocks() if self.kept is None else self._mono()
+        self.samples += sum(block.shape[-1] for block in blocks)
 
     def _mono(self) -> Iterator[np.ndarray]:
+        """The down-mix at the file's own rate."""
+        downmix = Downmix(self.channel_names, self.rate)
+        for block in _gathered(self._blocks(), self.rate // 2):
+            mono = downmix(block)
+            if self.kept is not None:
+                self.kept.append(mono[None] if self.keep_mono else block)
+            yield mono
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """Blocks of shape (channels, samples)."""
         frame, self._first = self._first, None
-        position = 0
+        position, clock = 0, self.start
         while frame is not None:
             if frame.sample_rate != self.rate:
                 raise AvseError(
                     f"{self.path}: its audio changes from {self.rate} to {frame.sample_rate} Hz at "
                     f"{position / self.rate:.2f} s. Convert it to one sample rate first."
                 )
-            if frame.pts is not None:
-                missing = float(frame.time) - self.start - position / self.rate
-                if 0.1 < missing < _LARGEST_GAP:
-                    _warn(self.warnings, f"{missing:.2f} s of audio missing at {position / self.rate:.2f} s")
-                    silence = np.zeros(round(missing * self.rate), np.float32)
-                    position += len(silence)
-                    yield silence
-            block = _mono(frame)
+            missing = 0.0 if frame.pts is None else float(frame.time) - clock - position / self.rate
+            if not -_LARGEST_OVERLAP < missing < _LARGEST_GAP:
+                _warn(self.warnings, f"the time stamps jump by {missing:.0f} s at {position / self.rate:.2f} s")
+                clock, missing = clock + missing, 0.0
+            lacking = round(missing * self.rate) if abs(missing) > 0.1 else 0
+            if lacking > 0:
+                _warn(self.warnings, f"{missing:.2f} s of audio missing at {position / self.rate:.2f} s")
+            while lacking > 0:
+                silence = np.zeros((self.channels, min(lacking, 10 * self.rate)), np.float32)
+                position, lacking = position + silence.shape[1], lacking - silence.shape[1]
+                yield silence
+            block = _channels(frame)
+            if len(block) != self.channels:
+                _warn(self.warnings, f"{len(block)} channels at {position / self.rate:.2f} s were mixed to one")
+                block = np.repeat(block.mean(axis=0, keepdims=True), self.channels, axis=0)
             if not np.isfinite(block).all():
                 _warn(self.warnings, "samples that are not finite numbers were replaced by silence")
                 block = np.where(np.isfinite(block), block, np.float32(0))
-            position += len(block)
+            if lacking < 0:
+                _warn(self.warnings, "audio whose time stamps overlap those before it was left out")
+                block = block[:, -lacking:]
+            position += block.shape[1]
             yield block
             frame = next(self._frames, None)
-        heard, stated = position / self.rate, _stated(self.stream)
-        if stated is not None and heard < stated - 1.0:
+        heard, stated = position / self.rate, _length(self.container, self.stream)
+        if stated is not None and heard < stated - 0.5:
             _warn(self.warnings, f"the audio ends at {heard:.2f} s of the {stated:.2f} s in the header of the file")
 
 
@@ -166,7 +217,8 @@ class SilentSource:
         If the file cannot be opened, or the length of its video is not known.
     """
 
-    rate, channels = SAMPLE_RATE, 1
+    rate, channels, layout, sample_format = SAMPLE_RATE, 1, "mono", "PCM_16"
+    channel_names = ["FC"]
 
     def __init__(self, path: str | Path) -> None:
         self.path, self.samples = Path(path), 0
@@ -190,14 +242,14 @@ class SilentSource:
         self.samples = max(1, round(self.duration * SAMPLE_RATE))
 
 
-def audio_source(path: str | Path, silent: bool = False) -> AudioSource | SilentSource:
-    """The audio of a file; with `silent`, silence for a video without audio."""
+def audio_source(path: str | Path, silent: bool = False, track: int = 0) -> AudioSource | SilentSource:
+    """A track of the audio of a file; with `silent`, silence for a video without audio."""
     if silent:
         with open_container(path) as container:
             has_audio = bool(container.streams.audio)
         if not has_audio:
             return SilentSource(path)
-    return AudioSource(path)
+    return AudioSource(path, track)
 
 
 class VideoSource:
@@ -220,6 +272,8 @@ class VideoSource:
         Time of the first frame, in seconds of the file's clock.
     zero : float
         Start of the audio of the file; without audio, of its video.
+    end : float or None
+        Time at which the video ended, once it has.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -235,8 +289,10 @@ class VideoSource:
         self.fps = float(stream.average_rate) if stream.average_rate else None
         self.size = (stream.codec_context.width, stream.codec_context.height)
         self._reformatters: dict[str, Any] = {}
-        self._frames = _decoded(self.container, stream, self.warnings)
+        self.warnings += _cut_short(self.path, self.container)
+        self._frames = self._timed(_decoded(self.container, stream, self.warnings))
         self._first = next(self._frames, None)
+        self.end: float | None = None
         self.start = float(self._first.time or 0.0) if self._first is not None else 0.0
         audio = next((s for s in self.container.streams.audio if s.start_time is not None), None)
         self.zero = self.start if audio is None else float(audio.start_time * audio.time_base)
@@ -267,9 +323,19 @@ class VideoSource:
             else:
                 yield None
                 if following is None and at >= end:
+                    self.end = end
                     break
             index += 1
         yield from repeat(None)
+
+    def _timed(self, frames: Iterator[Any]) -> Iterator[Any]:
+        """Frames with a time: by their number where the file has none, as raw video."""
+        rate = self.stream.average_rate or VIDEO_RATE
+        for number, frame in enumerate(frames):
+            if frame.pts is None:
+                _warn(self.warnings, f"the video has no time stamps; {float(rate):g} frames per second are assumed")
+                frame.pts, frame.time_base = number, 1 / Fraction(rate)
+            yield frame
 
     def _frame(self, frame: Any) -> Frame:
         import cv2
@@ -296,7 +362,7 @@ def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
     """Frames of one stream; damaged packets are skipped and a damaged end is cut off, with a warning."""
     import av
 
-    packets = container.demux(stream)
+    packets = demuxed(container, stream)
     while True:
         try:
             packet = next(packets)
@@ -311,6 +377,47 @@ def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
             _warn(warnings, f"damaged {stream.type} data was skipped: {reason(error)}")
 
 
+def demuxed(container: Any, *streams: Any) -> Iterator[Any]:
+    """Packets of streams. In formats whose clock may jump, as in `cat a.ts b.ts`, they are moved to one clock.
+
+    As in FFmpeg, it jumps where a time stamp goes back, or forward by more than 10 s, and all streams move together.
+    """
+    from av.format import Flags
+
+    if not container.format.flags & Flags.ts_discont.value:
+        yield from container.demux(*streams)
+        return
+    moved = Fraction(0)
+    expected: dict[int, Fraction] = {}
+    for packet in container.demux():
+        if packet.dts is not None and packet.stream.type in ("audio", "video"):
+            time = packet.dts * packet.time_base + moved
+            jump = time - expected.get(packet.stream.index, time)
+            if not -0.1 <= jump <= _JUMP:
+                moved, time = moved - jump, time - jump
+            expected[packet.stream.index] = time + (packet.duration or 0) * packet.time_base
+        if packet.stream in streams:
+            shift = round(moved / packet.time_base)
+            if shift and packet.dts is not None:
+                packet.dts += shift
+            if shift and packet.pts is not None:
+                packet.pts += shift
+            yield packet
+
+
+def _cut_short(path: Path, container: Any) -> list[str]:
+    """What to say of a file that ends before its header says, or in the middle of a packet."""
+    size, name = path.stat().st_size, container.format.name
+    is_cut = name == "mpegts" and all(size % packet for packet in (188, 192, 204))
+    if name in ("wav", "avi", "aiff"):
+        with open(path, "rb") as file:
+            head = file.read(8)
+        stated = int.from_bytes(head[4:], "big" if head[:4] == b"FORM" else "little")
+        # What was written to a pipe, or is longer than 4 GB, states nothing.
+        is_cut = head[:4] in (b"RIFF", b"FORM") and size < stated + 8 < 0xFFFFFFFF
+    return ["the file is cut short: its end is missing"] if is_cut else []
+
+
 def _length(container: Any, stream: Any) -> float | None:
     """Seconds of a stream by the header, else of the longest stream of the file."""
     whole = container.duration  # in microseconds
@@ -319,25 +426,39 @@ def _length(container: Any, stream: Any) -> float | None:
 
 def _stated(stream: Any) -> float | None:
     """Seconds of a stream by its header."""
-    known = stream.duration is not None and stream.time_base is not None
-    return float(stream.duration * stream.time_base) if known else None
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    parts = stream.metadata.get("DURATION", "").split(":")  # as FFmpeg writes it into Matroska
+    with suppress(ValueError):
+        return float(parts[0]) * 3600 + float(parts[1]) * 60 + float(parts[2]) if len(parts) == 3 else None
+    return None
 
 
-def _mono(frame: Any) -> np.ndarray:
-    """Samples of shape (samples,), float32, full scale 1: the mean of all channels but the subwoofer."""
-    values = frame.to_ndarray()
-    channels = len(frame.layout.channels)
+def _channels(frame: Any) -> np.ndarray:
+    """Samples of shape (channels, samples), float32, full scale 1."""
+    values: np.ndarray = frame.to_ndarray()
     if not frame.format.is_planar:
-        values = values.reshape(-1, channels).T
-    names = [channel.name for channel in frame.layout.channels]
-    if channels > 2:
-        values = values[[row for row, name in enumerate(names) if name != "LFE"]]
+        values = values.reshape(-1, len(frame.layout.channels)).T
     if values.dtype == np.uint8:
-        values = values.astype(np.float32) / 128 - 1
-    elif np.issubdtype(values.dtype, np.integer):
+        return values.astype(np.float32) / 128 - 1
+    if np.issubdtype(values.dtype, np.integer):
         values = values / -float(np.iinfo(values.dtype).min)
     with np.errstate(invalid="ignore", over="ignore"):
-        return values.mean(axis=0).astype(np.float32)
+        return values.astype(np.float32)
+
+
+def _gathered(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+    """Blocks joined to at least this number of samples, but for the last."""
+    waiting: list[np.ndarray] = []
+    count = 0
+    for block in blocks:
+        waiting.append(block)
+        count += block.shape[1]
+        if count >= samples:
+            yield np.concatenate(waiting, axis=1)
+            waiting, count = [], 0
+    if waiting:
+        yield np.concatenate(waiting, axis=1)
 
 
 def _time(frame: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
@@ -17,6 +18,7 @@ from avse.media.decode import AudioSource, SilentSource, VideoSource, audio_sour
 from avse.media.faces.crop import MouthCropper
 
 DEFAULT_TRACKER = "mtcnn"
+_FEW = 0.1  # share of video frames with a mouth below which there is a warning
 
 
 @dataclass
@@ -30,7 +32,11 @@ class MediaInfo:
     video_path : path, or None
         The file with the video; None: audio only.
     sample_rate, channels : int
-        Of the audio as stored.
+    layout, sample_format : str
+    channel_names : list of str
+        Of the audio as stored: see `AudioSource`.
+    track, tracks : int
+        The audio track that is read, and how many there are.
     duration : float, or None
         Seconds of audio by the header of the file, if it has one.
     audio_start, video_start : float
@@ -45,6 +51,11 @@ class MediaInfo:
     video_path: Path | None
     sample_rate: int
     channels: int
+    layout: str
+    channel_names: list[str]
+    sample_format: str
+    track: int
+    tracks: int
     duration: float | None
     audio_start: float
     video_start: float = 0.0
@@ -91,6 +102,8 @@ class ClipReader:
     offset : float
         Seconds by which the audio is late relative to the video; it may be set until the first chunk is read. Crops are
         moved as much, rounded to whole video frames.
+    boxes : list
+        The face in each video frame read so far, without the offset: see `MouthCropper.box`.
     """
 
     def __init__(
@@ -104,9 +117,11 @@ class ClipReader:
         self._audio, self._video, self._cropper = audio, video, cropper
         self._blocks: Iterator[np.ndarray] = audio.blocks()
         self._crops: Iterator[tuple[np.ndarray, bool]] = iter(())
+        self.boxes: list[tuple[float, ...] | None] = []
         if video is not None and cropper is not None:
-            self._crops = cropper.run(video.frames(self.start))
+            self._crops = self._noted(cropper, cropper.run(video.frames(self.start)))
         self._used = False
+        self._seen = self._asked = 0  # video frames
 
     @property
     def samples(self) -> int:
@@ -118,6 +133,26 @@ class ClipReader:
         if self._video is not None and self._video.path != self._audio.path:
             return self._video.zero
         return self._audio.start
+
+    def tags(self) -> dict[str, str]:
+        """Tags of the file with the audio, and of its track, by their names in small letters."""
+        stream = getattr(self._audio, "stream", None)
+        found = {**self._audio.container.metadata, **({} if stream is None else stream.metadata)}
+        return {key.lower(): value for key, value in found.items()}
+
+    def keep(self, mono: bool = False) -> None:
+        """Keep the audio at the file's own rate as it is read, until `kept` takes it; `mono`: its down-mix."""
+        if isinstance(self._audio, AudioSource):
+            self._audio.kept, self._audio.keep_mono = deque(), mono
+
+    def kept(self) -> np.ndarray:
+        """What was read since the last call, shape (channels, samples), float32; after `keep`."""
+        assert isinstance(self._audio, AudioSource) and self._audio.kept is not None
+        blocks = list(self._audio.kept)
+        self._audio.kept.clear()
+        return np.concatenate(
+            [np.zeros((1 if self._audio.keep_mono else self.info.channels, 0), np.float32), *blocks], axis=1
+        )
 
     def skip(self) -> None:
         """Read the audio to its end without returning it, so that `samples` is known."""
@@ -175,6 +210,8 @@ class ClipReader:
             is_last = have <= wanted
             here = have if is_last else int(wanted)
             fresh = list(islice(crops, video_frames(here) - len(valid)))
+            self._seen += sum(crop_valid for _, crop_valid in fresh)
+            self._asked += len(fresh)
             if fresh:
                 mouth = np.concatenate([mouth, np.stack([crop for crop, _ in fresh])])
                 valid = np.concatenate([valid, np.array([crop_valid for _, crop_valid in fresh])])
@@ -183,6 +220,8 @@ class ClipReader:
                     self._cropper.finish()
                 except AvseError as error:
                     raise AvseError(f"{self.info.video_path}: {error}") from None
+            if is_last:
+                self._warn_of_video()
             self._gather_warnings()
             clip = Clip(audio[:here], mouth, valid, clip_id=self.info.path.stem)
             yield Chunk(clip, index, start, held, is_last)
@@ -192,6 +231,25 @@ class ClipReader:
             step, held = size - shared, shared * SAMPLES_PER_FRAME
             audio, mouth, valid = audio[step * SAMPLES_PER_FRAME :], mouth[step:], valid[step:]
             start, index = start + step * SAMPLES_PER_FRAME, index + 1
+
+    def _noted(
+        self, cropper: MouthCropper, crops: Iterator[tuple[np.ndarray, bool]]
+    ) -> Iterator[tuple[np.ndarray, bool]]:
+        for crop in crops:
+            self.boxes.append(cropper.box)
+            yield crop
+
+    def _warn_of_video(self) -> None:
+        """Say what of the video was asked for and was not there."""
+        if self._video is None:
+            return
+        name, end = self._video.path.name, self._video.end
+        lacking = 0.0 if end is None else self.start + self._audio.samples / self._audio.rate - end
+        if lacking > 1.0:
+            self.info.warnings.append(f"the video of {name} ends {lacking:.2f} s before the audio")
+        if self._seen < _FEW * self._asked:
+            found = f"a mouth is seen in {self._seen / self._asked:.0%}" if self._seen else "no mouth is seen in any"
+            self.info.warnings.append(f"{found} of the frames of {name}; the rest is enhanced by audio alone")
 
     def _gather_warnings(self) -> None:
         for source in (self._audio, self._video):
@@ -221,6 +279,7 @@ def open_clip(
     face: str | int | tuple[float, ...] = "largest",
     tracker: str | MouthTracker | None = None,
     silent: bool = False,
+    track: int = 0,
 ) -> ClipReader:
     """Open a media file to read it chunk by chunk; arguments and errors as for `read_clip`.
 
@@ -236,9 +295,25 @@ def open_clip(
     face = parse_face(face)
     if roi not in ("auto", "face", "mouth"):
         raise AvseError(f"roi {roi!r}: must be auto, face, or mouth.")
-    audio = audio_source(path, silent)
-    info = MediaInfo(audio.path, None, audio.rate, audio.channels, audio.duration, audio.start)
+    if track < 0:
+        raise AvseError(f"track {track}: audio tracks count from 0.")
+    audio = audio_source(path, silent, track)
+    info = MediaInfo(
+        path=audio.path,
+        video_path=None,
+        sample_rate=audio.rate,
+        channels=audio.channels,
+        layout=audio.layout,
+        channel_names=audio.channel_names,
+        sample_format=audio.sample_format,
+        track=track,
+        tracks=len(audio.container.streams.audio),
+        duration=audio.duration,
+        audio_start=audio.start,
+    )
     if not use_video or (video is None and video_stream(audio.container) is None):
+        if use_video and face != "largest":
+            info.warnings.append(f"face {face} was asked for, but there is no video")
         return ClipReader(audio, None, None, info)
     source = VideoSource(audio.path if video is None else video)
     info.video_path, info.video_start = source.path, source.start
@@ -255,6 +330,7 @@ def read_clip(
     face: str | int | tuple[float, ...] = "largest",
     tracker: str | MouthTracker | None = None,
     silent: bool = False,
+    track: int = 0,
 ) -> Clip:
     """Read a media file: its audio at 16 kHz, and the mouth of one face at 25 frames per second.
 
@@ -276,6 +352,8 @@ def read_clip(
         Name of a plugin of kind `mouth_tracker`, or an instance; None: `mtcnn`.
     silent : bool
         Whether a video without audio is read as silence, as for the generation of speech from lips.
+    track : int
+        Which audio track of the file, from 0. Its channels are mixed to one: see `avse.signal.downmix.Downmix`.
 
     Returns
     -------
@@ -297,7 +375,7 @@ def read_clip(
     ((16000,), (25, 88, 88), False)
     """
     with open_clip(
-        path, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker, silent=silent
+        path, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker, silent=silent, track=track
     ) as reader:
         return next(reader.chunks()).clip
 

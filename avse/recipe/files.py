@@ -10,7 +10,7 @@ from ruamel.yaml.tag import Tag
 
 from avse import plugins
 from avse.errors import AvseError
-from avse.files import shipped_folder, write_text
+from avse.files import check_apart, shipped_folder, write_text
 from avse.recipe.overrides import extend
 from avse.recipe.renamed import put_right
 from avse.recipe.rules import find_faults
@@ -131,6 +131,7 @@ def copy_recipe(name: str | Path, target: str | Path = ".", *, force: bool = Fal
         target = target / find_recipe(name).name
     if target.exists() and not force:
         raise AvseError(f"{target}: is there already. Choose another name, or give --force to replace it.")
+    check_apart([find_recipe(name)], [target])
     write_text(target, text)
     return target
 

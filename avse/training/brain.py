@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,6 +50,49 @@ class ScheduledBrain(Brain):
     scores : dict of str to list of float
         What a subclass collects in validation, by name; their means are logged.
     """
+
+    interrupted: signal.Signals | None = None
+
+    def on_fit_start(self) -> None:
+        """Load the last checkpoint, and say where the run goes on."""
+        super().on_fit_start()
+        if self.optimizer_step:
+            total = self.hparams.epochs * self.hparams.steps_per_epoch
+            print(f"Going on after step {self.optimizer_step} of {total}.", flush=True)
+
+    @contextmanager
+    def saving_when_interrupted(self) -> Iterator[None]:
+        """Let the first signal that ends the run save a checkpoint after this step or validation; not the second."""
+
+        def note(number: int, _: Any) -> None:
+            self.interrupted = signal.Signals(number)
+            for one, handler in before.items():
+                signal.signal(one, handler)
+            print("Interrupted: this step, or this validation, is finished and saved first.", flush=True)
+
+        before: dict[int, Any] = {}
+        alone = threading.current_thread() is threading.main_thread() and not torch.distributed.is_initialized()
+        for name in ("SIGINT", "SIGTERM", "SIGHUP") if alone else ():
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time: float, steps_since_ckpt: int) -> bool:
+        return bool(self.interrupted) or super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+
+    def _save_intra_epoch_ckpt(self) -> None:
+        super()._save_intra_epoch_ckpt()
+        self._stop_if_interrupted()
+
+    def _stop_if_interrupted(self) -> None:
+        if self.interrupted is not None:
+            print(f"Saved after step {self.optimizer_step}.", flush=True)
+            raise KeyboardInterrupt if self.interrupted == signal.SIGINT else SystemExit(128 + self.interrupted)
 
     def init_optimizers(self) -> None:
         """Set up the optimizer, the averaged weights and what a checkpoint holds."""
@@ -117,6 +163,7 @@ class ScheduledBrain(Brain):
             run_on_main(self.hparams.on_best, args=[self.averaged.module, {"epoch": epoch, **scores}])
         elif epoch - best.meta["epoch"] >= self.hparams.patience:
             self.hparams.epoch_counter.current = self.hparams.epoch_counter.limit
+        self._stop_if_interrupted()
 
 
 def averaging(decay: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], None]:

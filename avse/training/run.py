@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 import random
+import signal
 import sys
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 from avse.compatibility import weight_name
 from avse.devices import AUTO, find_device
 from avse.errors import AvseError
-from avse.files import atomic_path
+from avse.files import atomic_path, check_apart, locked
 
 # Keys that say how long and where to train, not what: a run may be resumed with other values.
 _RUN_KEYS = (
@@ -30,6 +33,16 @@ _RUN_KEYS = (
     "inference",
     "plugins",
 )
+# Least and greatest value of the keys of a recipe that are numbers.
+_RANGES = {
+    **dict.fromkeys(("epochs", "steps_per_epoch", "batch_size", "valid_size"), (1, math.inf)),
+    **dict.fromkeys(
+        ("warmup_steps", "kl_warmup_steps", "patience", "num_workers", "ckpt_interval_steps"), (0, math.inf)
+    ),
+    **dict.fromkeys(("final_rate", "ema_decay"), (0, 1)),
+    "max_grad_norm": (0, 1e6),
+    "seed": (0, 2**32 - 1),
+}
 _PACKAGES = ("avse", "torch", "torchaudio", "speechbrain", "hyperpyyaml", "numpy", "opencv-python", "av")
 
 
@@ -78,19 +91,30 @@ def train(
     device = str(find_device(device))
     # Seeds come first: building the network already draws from them.
     seed = int(loaded.scalar("seed"))
+    _check_ranges({"seed": seed})
     _set_seeds(seed)
     values = loaded.build()
+    _check_ranges(values)
     distributed = _init_distributed(device)
-    from speechbrain.utils.distributed import run_on_main
+    from speechbrain.utils.distributed import if_main_process, run_on_main
 
     folder = Path(values["output_folder"])
-    run_on_main(_prepare_folder, args=[folder, loaded.text])
-    _fit(values, loaded, folder, seed=seed, debug=debug, device=device, progress=progress)
+    with locked(folder) if if_main_process() else nullcontext():
+        run_on_main(_prepare_folder, args=[folder, loaded.text, recipe])
+        _fit(values, loaded, folder, seed=seed, debug=debug, device=device, progress=progress)
     if distributed:
         import torch
 
         torch.distributed.destroy_process_group()
     return folder
+
+
+def _check_ranges(values: dict[str, Any]) -> None:
+    for key, (least, greatest) in _RANGES.items():
+        value = values.get(key)
+        if isinstance(value, int | float) and not least <= value <= greatest:  # nor is it not a number
+            limits = f"at least {least}" if math.isinf(greatest) else f"from {least} to {greatest:g}"
+            raise AvseError(f"--{key} must be {limits}, not {value}.")
 
 
 def _fit(
@@ -167,12 +191,14 @@ def _fit(
         "batch_size": values["batch_size"],
         "num_workers": values["num_workers"],
         "collate_fn": sets["train"].collate,
-        "worker_init_fn": _use_one_core,
+        "worker_init_fn": _begin_worker,
         "pin_memory": device.startswith("cuda"),
     }
     if device.startswith("cuda"):
         torch.set_float32_matmul_precision("high")
-    brain.fit(counter, sets["train"], sets["dev"], train_loader_kwargs=dict(loader), valid_loader_kwargs=dict(loader))
+    with brain.saving_when_interrupted():
+        kwargs = {"train_loader_kwargs": dict(loader), "valid_loader_kwargs": dict(loader)}
+        brain.fit(counter, sets["train"], sets["dev"], **kwargs)
 
 
 def _brain_of(model: Any) -> type:
@@ -222,11 +248,14 @@ def _set_seeds(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _use_one_core(worker: int) -> None:
-    """Keep OpenCV in a process that loads data from starting a thread for each core."""
+def _begin_worker(worker: int) -> None:
+    """In a process that loads data: one thread for OpenCV; interruptions are the parent's to handle."""
     import cv2
 
     cv2.setNumThreads(1)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _backend(device: str) -> str:
@@ -243,8 +272,8 @@ def _init_distributed(device: str) -> bool:
     return True
 
 
-def _prepare_folder(folder: Path, text: str) -> None:
-    """Write the resolved recipe and the environment; refuse a folder with another recipe's run."""
+def _prepare_folder(folder: Path, text: str, recipe: str | Path) -> None:
+    """Write the resolved recipe and the environment; refuse that of another recipe's run or of the recipe."""
     import yaml
 
     path = folder / "recipe.yaml"
@@ -260,6 +289,8 @@ def _prepare_folder(folder: Path, text: str) -> None:
                 f"{folder}: holds a run of another recipe (other values of {', '.join(changed)}). Give another "
                 f"--output_folder, or delete this one."
             )
+    elif path.is_file() and path.read_text(encoding="utf-8") != text:
+        check_apart([recipe], [path])
     with atomic_path(path) as target:
         target.write_text(text, encoding="utf-8")
     packages: dict[str, str | None] = {}

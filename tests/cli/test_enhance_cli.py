@@ -62,12 +62,14 @@ def test_report_and_picture(tiny_model: Path, talk: Path, tmp_path: Path, avse_c
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
-def test_sound_keeps_its_rate_and_length(rate: int, tiny_model: Path, tmp_path: Path, avse_command: Callable) -> None:
+def test_sound_keeps_its_rate_length_and_channels(
+    rate: int, tiny_model: Path, tmp_path: Path, avse_command: Callable
+) -> None:
     rng = np.random.default_rng(0)
     soundfile.write(tmp_path / "in.wav", 0.1 * rng.standard_normal((rate, 2)), rate)
     assert avse_command("enhance", tmp_path / "in.wav", "-o", tmp_path / "out.flac", "--model", tiny_model).status == 0
     info = soundfile.info(tmp_path / "out.flac")
-    assert (info.samplerate, info.frames) == (rate, rate)
+    assert (info.samplerate, info.frames, info.channels) == (rate, rate, 2)
 
 
 def test_sound_paired_with_a_film(tiny_model: Path, talk: Path, tmp_path: Path, avse_command: Callable) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from avse.data.mixing import active_samples, sum_at_one_level
 from avse.data.noises import coloured_noise, cut_or_loop, draw_offset
 from avse.data.rendering import read_mixtures, render_scenes
 from avse.data.rooms import reverberate, room_response
-from avse.data.scenes import Source, Span, make_scene_file, make_scenes, read_scenes, write_scenes
+from avse.data.scenes import Scene, Source, Span, make_scene_file, make_scenes, read_scenes, write_scenes
 from avse.errors import AvseError
 
 HEAD = '# avse-scenes {"version": 1, "split": "test"}\nid,target,condition,snr,sources,seed,rt60,direct\n'
@@ -144,6 +146,30 @@ def test_scenes_that_do_not_fit_the_manifest_are_refused(corpus, tmp_path):
     assert "s.csv:3: " in str(caught.value) and "'nobody'" in str(caught.value)
     assert "s.csv:4: the babble holds speech of its target" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../../esc", "/tmp/esc", "", "a/"])
+def test_an_id_names_a_file_in_the_folder(name, corpus, tmp_path):
+    write_scenes([Scene(name, ("a/0",), "white", 0.0)], tmp_path / "s.csv")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(AvseError, match="id '"):
+        render_scenes(tmp_path / "s.csv", corpus, tmp_path / "deep" / "out")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_mixture_never_replaces_what_it_is_made_of(corpus, tmp_path):
+    """Neither the manifest, whose folder is named, nor audio of the corpus in the folder of the mixtures."""
+    write_scenes([Scene("m", ("a/0",), "white", 0.0)], tmp_path / "s.csv")
+    with pytest.raises(AvseError, match="manifest.csv: is the input itself"):
+        render_scenes(tmp_path / "s.csv", corpus, tmp_path)
+    speech = [row for row in read_manifest(corpus) if row.kind == "speech"]
+    (tmp_path / "out").mkdir()
+    shutil.copytree(tmp_path / "a", tmp_path / "out" / "clean" / "a")
+    moved = [replace(row, clean=tmp_path / "out" / "clean" / f"{row.id}.flac") for row in speech if row.speaker == "a"]
+    write_manifest(moved, tmp_path / "moved.csv")
+    write_scenes([Scene("a/1", ("a/0",), "white", 0.0)], tmp_path / "s.csv")
+    with pytest.raises(AvseError, match="1.flac: is the input itself"):
+        render_scenes(tmp_path / "s.csv", tmp_path / "moved.csv", tmp_path / "out")
 
 
 def test_the_committed_scenes_fit_the_real_manifest(data_folder, tmp_path):

@@ -80,7 +80,7 @@ def test_differences_are_paired(make_run, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "compare.json").read_text()) == json.loads(json.dumps(result))
     assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
     text = shown(comparison_table(result))
-    assert "over speakers; the training seed is not in them" in text
+    assert "over 4 speakers; the training seed is not in them" in text
     assert "+0.50 [+0.50, +0.50]" in text and "babble, -5 dB" in text and "Wilcoxon" in text
 
 

@@ -288,3 +288,25 @@ def test_an_output_that_is_a_file_says_so(make_mixtures, tmp_path: Path) -> None
     (tmp_path / "out").write_text("a file")
     with pytest.raises(AvseError, match="cannot write there"):
         evaluate(make_mixtures(targets=1), tmp_path / "out", model=Smoother(), **QUICK)
+
+
+def test_means_side_by_side_are_over_the_same_rows() -> None:
+    """A mixture whose estimate has no score leaves the mean of the noisy audio as well, and so by corpus."""
+    from avse.evaluation.corpora import corpus_tables
+    from avse.evaluation.summary import _cell
+
+    about = {"target": "", "condition": "babble", "snr": 0.0, "dataset": "made"}
+    rows = [
+        {**about, "id": name, "speaker": name, "video": video, "severity": None, "m_input": before, "m": after}
+        for name, video, before, after in (
+            ("a", "clean", 1.0, 4.0),
+            ("b", "clean", 21.0, None),
+            ("c", "clean", 3.0, 8.0),
+            ("a", "no_video", 1.0, 2.0),
+            ("c", "no_video", 3.0, None),
+        )
+    ]
+    cell = _cell(rows[:3], {"m": None}, 0)["m"]
+    assert [cell[name]["mean"] for name in ("input", "output", "improvement")] == [2.0, 6.0, 4.0]
+    [table] = corpus_tables(rows, ["m"])
+    assert [table["corpora"]["all"][name]["mean"] for name in ("with", "without", "difference")] == [4.0, 2.0, 2.0]

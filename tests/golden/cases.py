@@ -67,7 +67,7 @@ def cases() -> dict[str, Callable[[], dict[str, torch.Tensor]]]:
     def separate(case: str, name: str, *speakers: str | None, **overrides: Any) -> None:
         found[case] = lambda: _separate(name, overrides, speakers)
 
-    for name in ("avse-small", "av-vae", "tf_masker", "diffusion_enhancer", "one_step"):
+    for name in ("avse-small", "avse-live", "avse-free", "av-vae", "tf_masker", "diffusion_enhancer", "one_step"):
         enhance(name, name)
     enhance("av-separator", "av-separator")
     for inference in ("vem", "langevin", "map", "mcem"):

@@ -149,7 +149,7 @@ def test_the_command(corpus: Path, found: dict[str, dict[str, str]], tmp_path: P
     assert "train, made: 6 clips" in outcome.out and "1 errors" in outcome.out
     assert outcome.out.splitlines()[-2:] == [str(corpus / "out" / "report.html"), str(tmp_path / "new.csv")]
     taken = avse_command("prepare", "manifest", manifest, "--verify", "--report", corpus / "good.wav")
-    assert "clips.jsonl: cannot be written" in taken.message
+    assert "good.wav: cannot write there" in taken.message
     again = avse_command("prepare", "manifest", manifest, "--verify", *options, "--write", manifest)
-    assert "is the manifest that is verified" in again.message and manifest.read_bytes() == before
+    assert "is the input itself" in again.message and manifest.read_bytes() == before
     assert "go with --verify" in avse_command("prepare", "manifest", manifest, "--write", tmp_path / "x.csv").message

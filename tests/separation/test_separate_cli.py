@@ -158,7 +158,7 @@ def test_voices_in_16_bits_add_up_even_where_they_clip() -> None:
         (["MIX", "--others", "2", "--speaker", "carl", "--speaker", "ann"], "carl"),
         (["MIX", "--others", "2", "--speaker", "ann"], "1 of 2 speakers are named"),
         (["MIX", "--others", "2", "--plot", "who.xyz"], "who.xyz"),
-        (["MIX", "--others", "2", "-o", "MIX"], "is a file"),
+        (["MIX", "--others", "2", "-o", "MIX"], "is the input itself"),
         (["MIX", "BOB", "--others", "2"], "One mixture"),
         (["MIX", "--others", "2", "--vidio", "BOB"], "--video"),
         (["BROKEN", "--others", "2"], "broken.mp4"),

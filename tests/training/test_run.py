@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 import avse
 from avse.data.training_set import MixtureSet
 from avse.errors import AvseError
+from avse.files import locked
 from avse.training import train
 from avse.training.brain import averaging
 from avse.training.run import _RunLog
@@ -70,6 +72,64 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(
     assert all(torch.equal(one[name], other[name]) for name in one)
     best = [safetensors.torch.load_file(path / "model" / "model.safetensors") for path in (finished, folder)]
     assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
+
+
+_SIGNALLED = """
+import os, signal, sys
+NAME = sys.argv.pop()
+from avse.training.supervised import SupervisedBrain
+forward, steps = SupervisedBrain.compute_forward, 0
+def signalled(self, batch, stage):
+    global steps
+    steps += stage.name == "TRAIN"
+    if steps == 3 and stage.name == "TRAIN":
+        os.kill(os.getpid(), getattr(signal, NAME))
+    return forward(self, batch, stage)
+SupervisedBrain.compute_forward = signalled
+from avse.cli.app import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGHUP", 129)])
+def test_a_signal_saves_after_the_step_and_the_run_says_where_it_goes_on(
+    name: str, status: int, small_recipe: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "stopped"
+    options = ["train", small_recipe, "--output_folder", folder, "--device", "cpu", "--no-progress"]
+    options += ["--ckpt_interval_steps", "0"]
+    words = [sys.executable, "-c", _SIGNALLED, *map(str, options), name]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
+    assert "Saved after step 3." in done.stdout
+    train(small_recipe, {"output_folder": str(folder)}, device="cpu", progress=False)
+    assert "Going on after step 3 of 8." in capsys.readouterr().out
+    one, other = _weights(finished), _weights(folder)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_two_runs_in_one_folder_are_refused(small_recipe: Path, tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(AvseError, match="another run is writing there"):
+        train(small_recipe, {"output_folder": str(tmp_path)}, device="cpu", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_in_the_run_folder_is_not_replaced(small_recipe: Path, tmp_path: Path) -> None:
+    recipe = Path(shutil.copy(small_recipe, tmp_path / "recipe.yaml"))
+    before = recipe.read_bytes()
+    with pytest.raises(AvseError, match="input itself"):
+        train(recipe, {"output_folder": str(tmp_path)}, device="cpu", progress=False)
+    assert recipe.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epochs", 0), ("epochs", -1), ("batch_size", 0), ("ema_decay", 1.5), ("max_grad_norm", ".nan"), ("seed", -1)],
+)
+def test_numbers_out_of_range_are_refused(key: str, value: object, small_recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(AvseError, match=f"--{key} must be "):
+        train(small_recipe, {"output_folder": str(tmp_path / "run"), key: value}, device="cpu", progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_learns(finished: Path, small_recipe: Path, tmp_path: Path) -> None:

@@ -12,10 +12,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avse.errors import AvseError
+from avse.files import atomic_path
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_FORMATS = (".png", ".pdf", ".svg", ".jpg", ".webp")
 INPUT, DARK = "#7f8790", "#555b61"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b4a9f", "#8c6d31")  # told apart by all
 _STYLE: dict[Any, Any] = {
@@ -78,22 +82,23 @@ def outside_legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper right", ncols=min(4, len(labels)))
 
 
+def check_format(path: str | Path) -> None:
+    """Refuse the name of a figure that `save` could not write, before there is one."""
+    if Path(path).suffix.lower() not in _FORMATS:
+        raise AvseError(f"{path}: cannot be drawn. Name a file of {', '.join(_FORMATS)}.")
+
+
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure to `.png`, `.pdf` or `.svg`; nothing half-written is left.
+    """Write a figure to `.png`, `.pdf`, `.svg`, `.jpg` or `.webp`; nothing half-written is left.
 
     Raises
     ------
     AvseError
         If it cannot be written.
     """
-    from avse.errors import AvseError
-    from avse.files import atomic_path
-
+    check_format(path)
     with atomic_path(path) as temporary:
-        try:
-            figure.savefig(temporary)
-        except ValueError as error:
-            raise AvseError(f"{path}: cannot be drawn ({error}). Name a .png, .pdf or .svg file.") from None
+        figure.savefig(temporary)
 
 
 def to_bytes(figure: Figure, form: str = "png") -> bytes:

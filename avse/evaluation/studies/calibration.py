@@ -11,6 +11,7 @@ from avse.errors import AvseError
 from avse.evaluation.runner import model_hash, read_sweep
 from avse.evaluation.statistics import calibration, expected_calibration_error
 from avse.evaluation.studies.robustness import sweep_frames
+from avse.files import check_apart
 
 _SURE = 1e-3  # nothing is more certain than this, here and in training
 _LEAST_FRAMES = 100
@@ -43,7 +44,9 @@ def calibrate(model: str | Path, sweep: str | Path, out: str | Path) -> dict[str
         If the sweep is of another model or too small, or the model estimates no reliability.
     """
     from avse.model import load
+    from avse.model_folder import find
 
+    check_apart([find(model)], [out])
     loaded = load(model)
     rows, settings = read_sweep(sweep)
     if settings.get("model_sha256") != model_hash(model):

@@ -13,6 +13,7 @@ from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
+from avse.evaluation.runner import model_hash
 from avse.evaluation.studies.clips import mean_and_interval, scores_of, visible_speech, write_study
 from avse.model import load
 from avse.priors.diffusion.generation import diffusion_prior, draw_speech
@@ -116,6 +117,8 @@ def measure_lips(
     speakers = [clips[index].speaker for group in groups for index in group]
     summary = {
         "clips": len(rows),
+        "speakers": len(set(speakers)),
+        "settings": {"model_sha256": model_hash(model), "seed": seed},
         "chance": float(np.mean([1 / row["rivals"] for row in rows])),
         "scores": scores_of({name: [row[name] for row in rows] for name in names}, speakers, seed),
         "meaning": {name: _SCORES[name] for name in names},
@@ -126,7 +129,8 @@ def measure_lips(
 
 def lips_table(summary: dict[str, Any]) -> str:
     """What `measure_lips` found, as lines of text."""
-    lines = [f"{summary['clips']} clips; chance finds the right utterance in {summary['chance']:.1%}"]
+    clips = f"{summary['clips']} clips of {summary['speakers']} speakers"
+    lines = [f"{clips}; chance finds the right utterance in {summary['chance']:.1%}"]
     for name, score in summary["scores"].items():
         lines.append(f"{name:16} {mean_and_interval(score, '8.4f', '  ')}   {_SCORES[name]}")
     return "\n".join(lines)

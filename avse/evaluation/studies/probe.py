@@ -12,6 +12,7 @@ from avse.contracts.types import Clip
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
+from avse.evaluation.runner import model_hash
 from avse.evaluation.studies.clips import mean_and_interval, scores_of, visible_speech, write_study
 from avse.model import Model, load
 from avse.priors.diffusion.generation import diffusion_prior
@@ -166,6 +167,8 @@ def measure_probe(
     speakers = [row.speaker for row in chosen["test"]]
     summary = {
         "clips": {name: len(utterances) for name, utterances in chosen.items()},
+        "speakers": len(set(speakers)),
+        "settings": {"model_sha256": model_hash(model), "seed": seed},
         "scores": scores_of({kind: hits.mean(axis=1) for kind, hits in right.items()}, speakers, seed),
         "places": {kind: hits.mean(axis=0).tolist() for kind, hits in right.items()},
         "meaning": FEATURES | {"chance": "the most frequent word of each place"},
@@ -183,7 +186,8 @@ def measure_probe(
 def probe_table(summary: dict[str, Any]) -> str:
     """What `measure_probe` found, as lines of text."""
     clips = summary["clips"]
-    lines = [f"words told right; probes of {clips['train']} clips, asked about {clips['test']} others"]
+    asked = f"asked about {clips['test']} of {summary['speakers']} speakers"
+    lines = [f"words told right; probes of {clips['train']} clips, {asked}"]
     for kind, score in summary["scores"].items():
         places = " ".join(f"{share:5.1%}" for share in summary["places"][kind])
         mean = mean_and_interval(score, "6.1%", " ")

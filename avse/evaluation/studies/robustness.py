@@ -154,7 +154,9 @@ def robustness_table(summary: Mapping[str, Any]) -> Table:
             texts.append(f"[{'green' if verdict > 0 else 'red'}]{text}[/]" if verdict else text)
         qualities = [cell_text(row.get(None), summary, name, False) for name in ("auc", "ece")]
         table.add_row(video.replace("_", " "), *texts, *qualities)
-    table.caption = "AUC, ECE: of the reliability, telling clean from corrupted frames"
+    clean = cell_grid(summary)[CLEAN][None]["scores"][metric]["difference"]
+    table.caption = "AUC, ECE: of the reliability, telling clean from corrupted frames\n"
+    table.caption += f"green, red: intervals over {clean['groups']} speakers"
     return table
 
 

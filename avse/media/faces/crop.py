@@ -118,6 +118,8 @@ class MouthCropper:
     ----------
     place : MouthPosition, or None
         The mouth of the last crop, in pixels of `Frame.grey`; None if the crop is not valid.
+    box : tuple of float, or None
+        The face of that crop: x, y, width and height, relative to the width and height of the frame.
     confidence : float
         The confidence of the tracker in the last crop, in [0, 1]: see `Warp`. One for trackers without confidence; zero
         for a crop that is not valid.
@@ -136,6 +138,7 @@ class MouthCropper:
     ) -> None:
         self.tracker, self.face, self.roi = tracker, face, roi
         self.place: MouthPosition | None = None
+        self.box: tuple[float, ...] | None = None
         self.confidence = 0.0
         self._tracks: list[_Track] = []
         self._followed: _Track | None = None
@@ -239,7 +242,7 @@ class MouthCropper:
 
     def _crop(self, index: int, grey: np.ndarray | None, scale: float) -> tuple[np.ndarray, bool]:
         nothing = np.zeros((MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8), False
-        self.place, self.confidence = None, 0.0
+        self.place, self.box, self.confidence = None, None, 0.0
         if grey is None:
             return nothing
         self._choose(index, scale)
@@ -258,6 +261,9 @@ class MouthCropper:
         if not self.confidence > 0:
             return nothing
         self.place = place
+        boxes = np.array([face.box for face in self._followed.faces[run]])
+        at = [np.interp(index, self._followed.frames[run], side) for side in boxes.T]
+        self.box = tuple(round(float(value) / side, 4) for value, side in zip(at, (width, height, width, height)))
         return _cut(grey, place) if warp is None else _bend(grey, place.centre, warp.offsets), True
 
     def _choose(self, index: int, scale: float) -> None:

@@ -54,6 +54,7 @@ def find_speakers(
     others: int = 0,
     roi: str = "auto",
     tracker: str | MouthTracker | None = None,
+    track: int = 0,
 ) -> list[Speaker]:
     """The speakers of a mixture.
 
@@ -66,7 +67,7 @@ def find_speakers(
         `audio` itself, if it has one.
     others : int
         Number of further speakers whom no video shows.
-    roi, tracker :
+    roi, tracker, track :
         See `avse.media.read_clip`.
 
     Returns
@@ -92,7 +93,7 @@ def find_speakers(
     speakers = []
     if len(videos) > 1:
         for name, video in zip(_names(videos), videos):
-            clip = read_clip(audio, video=video, roi=roi, tracker=tracker)
+            clip = read_clip(audio, video=video, roi=roi, tracker=tracker, track=track)
             picture, faces = find_faces(video, tracker, 1)
             largest = max(faces, key=lambda face: face.size, default=None)
             speakers.append(Speaker(name, clip, Path(video), picture, None if largest is None else largest.box))
@@ -106,14 +107,16 @@ def find_speakers(
             picture, faces = None, []  # an audio file
         if len(faces) == 1 or (videos and not faces):
             # A single face is the largest; a video without a face may hold mouth crops.
-            clip = read_clip(audio, video=videos[0] if videos else None, roi=roi, tracker=tracker)
+            clip = read_clip(audio, video=videos[0] if videos else None, roi=roi, tracker=tracker, track=track)
             name = _names(videos)[0] if videos else _POSITIONS[1][0]
             speakers = [Speaker(name, clip, Path(video), picture, faces[0].box if faces else None)]
         for place, (name, face) in enumerate(zip(places(len(faces)), faces)) if len(faces) > 1 else ():
-            clip = read_clip(audio, video=videos[0] if videos else None, roi=roi, face=place, tracker=tracker)
+            clip = read_clip(
+                audio, video=videos[0] if videos else None, roi=roi, face=place, tracker=tracker, track=track
+            )
             speakers.append(Speaker(name, clip, Path(video), picture, face.box))
     names = [OTHER] if others == 1 else [f"{OTHER}{number}" for number in range(1, others + 1)]
-    speakers += [Speaker(name, read_clip(audio, use_video=False)) for name in names]
+    speakers += [Speaker(name, read_clip(audio, use_video=False, track=track)) for name in names]
     if not speakers:
         raise AvseError(
             f"{audio}: no video shows a speaker. Give a video of each (--video A.mp4 --video B.mp4), or the number of "

@@ -1,0 +1,194 @@
+"""`avse enhance` on many files: what is passed over, a line a file, a kill, and going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from avse.errors import AvseError, AvseWarning
+from avse.jobs.enhance import enhance_files
+from avse.jobs.files import MEDIA_SUFFIXES, find_media
+
+RATE = 16_000
+
+
+def _voices(folder: Path, count: int, seconds: float = 0.2) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{number:03d}.wav" for number in range(count)]
+    for path in paths:
+        soundfile.write(path, 0.1 * rng.standard_normal(round(seconds * RATE)), RATE)
+    return paths
+
+
+def _lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_folder_gives_all_that_ffmpeg_reads_and_says_the_rest(tmp_path: Path) -> None:
+    names = ("a.wmv", "b.3gp", "c.m2ts", "d.MTS", "e.ogv", "f.aif", "g.w64", "h.mp4")
+    for name in (*names, "notes.txt", "poster.jpg", "list.txt", ".hidden.mp4"):
+        (tmp_path / name).touch()
+    with pytest.warns(AvseWarning, match=r"3 files are no media, and passed over: 2 \.txt, 1 \.jpg"):
+        assert [path.name for path in find_media([tmp_path])] == list(names)
+
+
+def test_every_suffix_is_one_of_ffmpeg() -> None:
+    import av
+
+    formats = [
+        av.ContainerFormat(name, mode) for name in av.formats_available for mode in ("r", "w") if _has(name, mode)
+    ]
+    known = {f".{suffix}" for one in formats for suffix in one.extensions}
+    others = {".snd": "au", ".rmvb": "rm", ".rf64": "wav", ".3ga": "3gp"}  # names that FFmpeg knows by their content
+    assert MEDIA_SUFFIXES - known == others.keys() - known
+
+
+def _has(name: str, mode: str) -> bool:
+    import av
+
+    try:
+        av.ContainerFormat(name, mode)
+    except ValueError:
+        return False
+    return True
+
+
+def test_enhanced_names_are_passed_over_unless_nothing_else_is_named(tmp_path: Path) -> None:
+    plain, done = tmp_path / "a.wav", tmp_path / "a.enhanced.wav"
+    for path in (plain, done):
+        path.touch()
+    with pytest.warns(AvseWarning, match=r"1 file is enhanced already, and passed over: a\.enhanced\.wav"):
+        assert find_media([done, plain]) == [plain]
+    assert find_media([done]) == [done]
+
+
+def test_a_target_that_is_an_input_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    voice = _voices(tmp_path / "in", 1)[0]
+    shutil.copy(voice, tmp_path / "000.enhanced.wav")
+    with pytest.raises(AvseError, match="input itself"):
+        enhance_files([voice], output=voice.parent / "." / voice.name, model=tiny_model)
+    with pytest.raises(AvseError, match="input itself"):
+        enhance_files([voice], output=tmp_path / "out.wav", json_path=voice, model=tiny_model)
+    with pytest.raises(AvseError, match="written twice"):
+        enhance_files([voice], output=tmp_path / "out.wav", json_path=tmp_path / "out.wav", model=tiny_model)
+    with pytest.raises(AvseError, match="cannot be drawn"):
+        enhance_files([voice], output=tmp_path / "out.wav", plot=tmp_path / "out.docx", model=tiny_model)
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_folders_of_plots_and_reports(tiny_model: Path, tmp_path: Path) -> None:
+    _voices(tmp_path / "in", 2)
+    about = tmp_path / "about"
+    enhance_files([tmp_path / "in"], output=tmp_path / "out", plot=about, json_path=about, model=tiny_model)
+    assert sorted(os.listdir(about)) == ["000.json", "000.png", "001.json", "001.png"]
+    [report] = json.loads((about / "001.json").read_text())
+    assert Path(report["output"]) == tmp_path / "out" / "001.enhanced.wav"
+
+
+def test_going_on_does_what_is_left(tiny_model: Path, tmp_path: Path) -> None:
+    """Done, failed, changed and new files; each has one line in the end."""
+    paths = _voices(tmp_path / "in", 3)
+    (tmp_path / "in" / "bad.wav").write_bytes(b"no audio")
+    out, lines = tmp_path / "out", tmp_path / "lines.jsonl"
+    options = {"output": out, "json_path": lines, "model": tiny_model, "show_progress": False}
+    _, failures = enhance_files([tmp_path / "in"], **options)
+    assert [Path(one).name for one in failures] == ["bad.wav"]
+    assert [Path(row["input"]).name for row in _lines(lines) if "error" in row] == ["bad.wav"]
+    written = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    lines.write_text(lines.read_text() + '{"input": "broken off')
+    later = (out / "001.enhanced.wav").stat().st_mtime_ns + 10**9
+    os.utime(paths[1], ns=(later, later))
+    shutil.copy(paths[0], tmp_path / "in" / "bad.wav")
+    with pytest.warns(AvseWarning, match="2 of 4 files are enhanced already"):
+        reports, failures = enhance_files([tmp_path / "in"], resume=True, **options)
+    assert [Path(one.input).name for one in reports] == ["001.wav", "bad.wav"] and not failures
+    assert sorted(Path(row["input"]).name for row in _lines(lines)) == ["000.wav", "001.wav", "002.wav", "bad.wav"]
+    for name in ("000.enhanced.wav", "002.enhanced.wav"):
+        assert (out / name).stat().st_mtime_ns == written[name]
+
+
+@pytest.mark.slow
+def test_many_files_one_kill_nothing_twice(tiny_model: Path, tmp_path: Path) -> None:
+    paths = _voices(tmp_path / "in", 60)
+    out, lines = tmp_path / "out", tmp_path / "lines.jsonl"
+    options = [tmp_path / "in", "-o", out, "--model", tiny_model, "--json", lines, "--resume"]
+    command = [sys.executable, "-m", "avse", "enhance", *map(str, options)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not lines.exists() or len(lines.read_bytes().splitlines()) < 10:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("[!.]*")}
+    assert 10 <= len(before) < len(paths)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and f"{len(before)} of 60 files are enhanced already" in done.stderr, done.stderr
+    assert len(done.stdout.splitlines()) == 60 - len(before)
+    assert sorted(row["input"] for row in _lines(lines)) == [str(path) for path in paths]
+    after = {path.name: path.stat().st_mtime_ns for path in out.glob("[!.]*")}
+    assert len(after) == 60 and {name: after[name] for name in before} == before
+
+
+_DEADLY = """
+import os, signal
+from avse import register
+from avse.contracts.enhancer import Enhancer
+import torch
+
+@register("enhancer", "deadly")
+class Deadly(Enhancer):
+    '''Is killed by a loud clip, as for lack of memory.'''
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, batch):
+        from avse.contracts.types import Estimate
+        if batch.noisy.abs().max() > 0.9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Estimate(batch.noisy, 0 * batch.noisy, torch.zeros_like(batch.valid, dtype=torch.float32), batch.lengths)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_its_file_alone(tmp_path: Path) -> None:
+    """The file is named, its temporary file is removed, and the others are enhanced."""
+    import torch
+
+    from avse.model import Model
+
+    (tmp_path / "deadly.py").write_text(_DEADLY)
+    system = torch.nn.Module()
+    system.gain = torch.nn.Parameter(torch.ones(1))
+    Model(system, "model: !new:avse.plugins.enhancer.deadly\n", "deadly").save(tmp_path / "model")
+    paths = _voices(tmp_path / "in", 4)
+    soundfile.write(paths[1], np.ones(RATE), RATE)
+    options = [tmp_path / "in", "-o", tmp_path / "out", "--model", tmp_path / "model", "--jobs", "2"]
+    command = [sys.executable, "-m", "avse", "--plugins", tmp_path / "deadly.py", "enhance", *options]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 1 and "1 of 4 failed" in done.stderr, done.stderr
+    assert "001.wav: its process died" in done.stderr and "fewer --jobs" in done.stderr
+    assert sorted(os.listdir(tmp_path / "out")) == [f"{number:03d}.enhanced.wav" for number in (0, 2, 3)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows closes terminals in another way")
+def test_a_closed_terminal_ends_by_an_exception_and_nohup_is_kept() -> None:
+    code = (
+        "import os, signal, sys\nfrom avse.files import end_by_exception\nend_by_exception()\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGHUP)\nfinally:\n    print('cleaned')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 128 + signal.SIGHUP and done.stdout == "cleaned\n"
+    ignored = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + code + "\nprint('goes on')"
+    assert subprocess.run([sys.executable, "-c", ignored], capture_output=True, text=True).stdout.endswith("goes on\n")

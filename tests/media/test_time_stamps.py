@@ -1,0 +1,135 @@
+"""Clocks that jump, overlap or are missing; files that end before their end; names that look like addresses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from avse.contracts.types import Clip
+from avse.media import open_clip
+
+RATE = 16_000
+_BLOCK = 1600
+
+
+def _read(path: Path, **options: object) -> tuple[Clip, list[str]]:
+    with open_clip(path, **options) as reader:
+        chunks = list(reader.chunks(60.0))
+        return Clip(np.concatenate([chunk.clip.audio for chunk in chunks]), chunks[0].clip.mouth), reader.info.warnings
+
+
+def _stamped(path: Path, jumps: Mapping[int, float], blocks: int = 40) -> Path:
+    """Blocks of 0.1 s, the level of each its number; before some the clock jumps by so many seconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        position = 0.0
+        for block in range(blocks):
+            position += jumps.get(block, 0.0) * RATE
+            samples = np.full((1, _BLOCK), (block + 1) * 100, np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, round(position), Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+            position += _BLOCK
+    return path
+
+
+def _copy(source: Path, target: Path, kind: str = "") -> Path:
+    """The streams of a file (or those of a kind) in another container."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as made:
+        streams = [stream for stream in given.streams if not kind or stream.type == kind]
+        copies = {stream.index: made.add_stream_from_template(stream) for stream in streams}
+        for packet in given.demux(*streams):
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream.index]
+                made.mux(packet)
+    return target
+
+
+def test_a_long_gap_is_silence(tmp_path: Path) -> None:
+    clip, warnings = _read(_stamped(tmp_path / "gap.mkv", {20: 700.0}))
+    assert len(clip.audio) == 704 * RATE and not clip.audio[2 * RATE : 702 * RATE].any()
+    assert clip.audio[-1] == pytest.approx(4000 / 32768) and "700.00 s of audio missing at 2.00 s" in warnings
+
+
+def test_audio_that_overlaps_is_left_out_so_that_the_rest_is_in_time(tmp_path: Path) -> None:
+    clip, warnings = _read(_stamped(tmp_path / "overlap.mkv", {block: -0.05 for block in range(10, 30)}))
+    assert len(clip.audio) == 3 * RATE and "audio whose time stamps overlap those before it was left out" in warnings
+    assert clip.audio[-_BLOCK // 2] == pytest.approx(4000 / 32768)
+
+
+def test_a_clock_that_is_wrong_by_days_is_not_followed(tmp_path: Path) -> None:
+    clip, warnings = _read(_stamped(tmp_path / "wrong.mkv", {20: 100_000.0}))
+    assert len(clip.audio) == 4 * RATE and "the time stamps jump by 100000 s at 2.00 s" in warnings
+
+
+def test_transport_streams_one_after_the_other(talk: Path, tmp_path: Path) -> None:
+    """As `cat a.ts b.ts`: audio and mouths of all, in sync."""
+    one = _copy(talk, tmp_path / "one.ts")
+    (tmp_path / "three.ts").write_bytes(3 * one.read_bytes())
+    (single, _), (clip, _) = _read(one), _read(tmp_path / "three.ts")
+    assert len(clip.audio) == pytest.approx(3 * len(single.audio), abs=0.1 * RATE)
+    with open_clip(tmp_path / "three.ts") as reader:
+        [chunk] = reader.chunks()
+    assert chunk.clip.valid.mean() > 0.9
+    last = slice(len(single.audio) // 2, len(single.audio) - 2000)
+    shifts = [
+        np.corrcoef(single.audio[last], np.roll(clip.audio, shift)[last])[0, 1] for shift in range(-36000, -40500, -1)
+    ]
+    assert max(shifts) > 0.95
+
+
+@pytest.mark.parametrize("name", ["cut.wav", "cut.mkv", "cut.ts", "cut.mp3", "cut.flac"])
+def test_a_file_cut_short_is_told(name: str, tmp_path: Path) -> None:
+    whole = tmp_path / f"whole{Path(name).suffix}"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(6 * RATE)
+    if whole.suffix in (".mkv", ".ts"):
+        soundfile.write(tmp_path / "noise.wav", noise, RATE)
+        with av.open(str(tmp_path / "noise.wav")) as given, av.open(str(whole), "w") as made:
+            stream = made.add_stream("aac", rate=RATE, layout="mono")
+            for frame in given.decode(audio=0):
+                made.mux(stream.encode(frame))
+            made.mux(stream.encode(None))
+    else:
+        soundfile.write(whole, noise, RATE)
+    content = whole.read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) * 3 // 5 + 1])
+    assert not _read(whole)[1]
+    warnings = _read(tmp_path / name)[1]
+    assert any("cut short" in one or "the audio ends at" in one or "damaged" in one for one in warnings), warnings
+
+
+def test_raw_video_has_the_times_of_its_frame_rate(talk: Path, tmp_path: Path) -> None:
+    sound = tmp_path / "talk.wav"
+    soundfile.write(sound, _read(talk)[0].audio, RATE)
+    raw = _copy(talk, tmp_path / "raw.h264", "video")
+    with open_clip(sound, video=raw) as reader:
+        [chunk] = reader.chunks()
+    assert chunk.clip.valid.mean() > 0.9
+    assert "the video has no time stamps; 25 frames per second are assumed" in reader.info.warnings
+
+
+def test_video_that_ends_early_or_shows_nobody_is_told(talk: Path, tmp_path: Path) -> None:
+    from avse.data.synthetic.recording import write_video
+
+    sound = tmp_path / "long.wav"
+    soundfile.write(sound, np.zeros(8 * RATE), RATE)
+    warnings = _read(sound, video=talk)[1]
+    assert any("ends 6." in one and "before the audio" in one for one in warnings), warnings
+    wall = tmp_path / "wall.mp4"
+    write_video(wall, np.full((25, 256, 256, 3), 120, np.uint8), np.zeros(RATE, np.float32))
+    assert any("no mouth is seen in any of the frames of wall.mp4" in one for one in _read(wall)[1])
+    assert not _read(wall, use_video=False)[1]
+    assert _read(sound, face=1)[1] == ["face 1 was asked for, but there is no video"]
+
+
+@pytest.mark.parametrize("name", ["2024-01-01T10:30:00.mp4", "http:x.mp4", "concat:a|b.mp4", "50%d.mp4"])
+def test_names_that_look_like_addresses_are_files(name: str, talk: Path, tmp_path: Path) -> None:
+    shutil.copy(talk, tmp_path / name)
+    assert len(_read(tmp_path / name)[0].audio) > RATE
