@@ -48,6 +48,7 @@ setup(
     extras_require={
         "dnsmos": ["speechmos>=0.0.1.1", "onnxruntime>=1.18"],
         "tensorboard": ["tensorboard>=2.16"],
+        "live": ["sounddevice>=0.5"],
         "separation": ["mir_eval>=0.7,<0.9"],
         "bench": ["noisereduce==3.0.*", "pyroomacoustics>=0.10"],
         "docs": ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8"],

@@ -121,15 +121,10 @@ def _cells(result: Mapping[str, Any]) -> Iterator[Cell]:
     for run, about in runs.items() if isinstance(runs, Mapping) else ():
         for corpus, scores in about["scores"].items():
             for metric, score in scores.items():
-                yield {"system": run, "corpus": corpus, "metric": metric, **score, "difference": None}
-                if "difference" in score:
-                    yield {
-                        "system": run,
-                        "corpus": corpus,
-                        "metric": metric,
-                        "video": "difference",
-                        **score["difference"],
-                    }
+                place, moved = {"system": run, "corpus": corpus, "metric": metric}, score.pop("difference", None)
+                yield {**place, **score}
+                if moved:
+                    yield {**place, "video": "difference", **moved}
     if not runs:
         yield from ({"metric": name, **score} for name, score in result.get("scores", {}).items())
     yield from result.get("cells", ())

@@ -20,6 +20,8 @@ API: dict[str, tuple[str, str, dict[str, list[str]]]] = {
             "avse.jobs.audio": ["Audio", "Level"],
             "avse.jobs.separate": ["separate_file", "SeparationReport", "SeparatedSpeaker"],
             "avse.overlap": [],
+            "avse.streaming": ["Streamer", "Block"],
+            "avse.contracts.streaming": [],
             "avse.training": ["train"],
             "avse.errors": [],
         },

@@ -48,6 +48,22 @@ def test_results_name_no_place_of_a_machine_and_say_where_they_are_from(results:
         assert {"mixtures", "runs", "scores", "provenance"} & json.loads(text).keys(), path
 
 
+_SHOWN = {
+    "compare": ("system", "metric", "video", "condition", "snr", "mean"),
+    "robustness": ("corruption", "severity", "metric", "video", "mean"),
+    "separation": ("group", "metric", "groups"),
+    "frontends": ("system", "metric", "video", "corpus", "high"),
+    "lips": ("metric", "mean"),
+}
+_CELLS = {
+    "compare": [("b", "sdr", "difference", "all", "", 1.0), ("b", "sdr", "difference", "babble", "-5", 1.0)],
+    "robustness": [("blur", "5", "si_sdr", "difference", 1.0), ("blur", "5", "auc", "with", 0.75)],
+    "separation": [("2 talkers", "sdr", 4)],
+    "frontends": [("conv3d", "found", "with", "all", 1.5), ("conv3d", "found", "difference", "all", 1.5)],
+    "lips": [("found", 1.0)],
+}
+
+
 def _measured(system: str, mean: float) -> dict:
     cell = {"mean": mean, "low": mean - 1, "high": mean + 1, "n": 8, "groups": 4}
     corpora = {"all": {"speakers": 4, "mixtures": 8, "with": cell, "noisy": {**cell, "mean": -5.0}}}
@@ -80,6 +96,25 @@ def test_a_table_has_a_row_for_each_system_and_its_speakers(results: ModuleType,
     assert "old" not in lines and lines[-1] == "B"
     page.write_text(results.written(page))
     assert results.written(page) == page.read_text()
+
+
+def test_files_of_all_verbs_have_cells(results: ModuleType, tmp_path: Path) -> None:
+    score = {"mean": 1.0, "low": 0.5, "high": 1.5, "n": 8, "groups": 4}
+    places = {"overall": score, "by_condition_snr": {"babble": {"-5": score}}}
+    sweep = {"video": "blur", "severity": 5, "scores": {"si_sdr": score}, "auc": 0.75, "ece": None}
+    written = {
+        "compare": {"labels": ["a", "b"], "runs": ["/a", "/b"], "metrics": {"sdr": {"differences": {"b": places}}}},
+        "robustness": {"corruptions": [sweep]},
+        "separation": {"groups": {"2 talkers": {"sdr": score}}},
+        "frontends": {"runs": {"conv3d": {"scores": {"all": {"found": {**score, "difference": score}}}}}},
+        "lips": {"scores": {"found": score}},
+    }
+    for verb, result in written.items():
+        (tmp_path / "found.json").write_text(json.dumps(result))
+        added = results.add(tmp_path / "found.json", tmp_path / "results", verb)
+        assert '"/a' not in added.read_text()
+        found = [{key: cell.get(key, "") for key in _SHOWN[verb]} for cell in results.cells_of(added)]
+        assert found == [dict(zip(_SHOWN[verb], values)) for values in _CELLS[verb]], verb
 
 
 def test_an_ambiguous_table_says_which_dimension_to_name(results: ModuleType, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from avse.cli import data, develop, experiment, use
+from avse.cli import data, develop, experiment, live, use
 from avse.cli.options import renewed_verb
 from avse.compatibility import OldName
 from avse.errors import AvseError, AvseWarning
@@ -63,7 +63,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _group in (use, experiment, data, develop):
+for _group in (use, live, experiment, data, develop):
     app.add_typer(_group.app)
 
 

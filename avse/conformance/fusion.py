@@ -18,7 +18,7 @@ from avse.conformance.core import (
     expect_equal,
     expect_finite,
 )
-from avse.conformance.modules import ModuleChecks, Probe, Views, before, causal_instance, compare, perturb
+from avse.conformance.modules import ModuleChecks, Probe, Views, before, causal_instance, compare, perturb, streams
 from avse.contracts.fusion import Fusion
 
 CHECKS = Checks([DOCUMENTED])
@@ -155,6 +155,12 @@ CHECKS += [
         "padding",
         partial(_PROBE.padding, lengths=(9,), more=(1, 6)),
         hint="mask attention, means and recurrences by `valid`; run nothing backwards from padding",
+    ),
+    Check(
+        "streams",
+        partial(streams, _PROBE),
+        "block by block, the result is that of the whole clip",
+        hint="look back through `avse.contracts.streaming` only; or set streams = False",
     ),
     Check("batch_equals_singles", partial(_PROBE.batches, lengths=(12, 12, 9, 4))),
     Check(

@@ -28,6 +28,7 @@ from avse.conformance.core import (
     seeded,
 )
 from avse.conformance.devices import map_tensors, moves_to_devices
+from avse.contracts.streaming import StreamState
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, video_frames
 
 Inputs = tuple[Any, ...]
@@ -195,6 +196,24 @@ class Probe:
             expect_finite(view, f"{name} in mixed precision (bfloat16)")
         if mixed_tolerance is not None:
             compare(single, mixed, "in float32 and in mixed precision (bfloat16)", mixed_tolerance)
+
+
+def streams(probe: Probe, cls: type[Any]) -> None:
+    """Fail unless a plugin that streams gives block by block what it gives whole; the last argument is validity."""
+    module = causal_instance(cls).double()
+    if not module.streams:
+        raise NotApplicable("does not claim to stream")
+    perturb(module)
+    *clip, valid = to_dtype(probe.clip(module, 40, 0), torch.float64)
+    valid[:, 2:12] = valid[:, 25] = False
+    state, blocks = StreamState(), []
+    sizes = [1, 1, 1, 5, 1, 1, 10, 1, 1, 18]
+    for block in zip(*(part.split(sizes, dim=1) for part in (*clip, valid))):
+        with state.block():
+            blocks.append(probe.look(module, *block))
+    whole = probe.look(module, *clip, valid)
+    together = {name: torch.cat([block[name] for block in blocks], dim=1) for name in whole}
+    compare(whole, together, "of a whole clip and of its blocks, one after the other", 1e-9)
 
 
 def compare(one: Views, two: Views, what: str, tolerance: float = 0.0) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from avse.conformance.common import DOCUMENTED
 from avse.conformance.core import Check, Checks, build, expect, expect_equal, expect_finite
-from avse.conformance.modules import ModuleChecks, Probe, Views, before, causal_instance, compare
+from avse.conformance.modules import ModuleChecks, Probe, Views, before, causal_instance, compare, streams
 from avse.contracts.types import MOUTH_SIZE
 from avse.contracts.visual_frontend import VisualFrontend
 
@@ -131,6 +131,12 @@ CHECKS += [
         "padding",
         partial(_PROBE.padding, lengths=(1, 6), more=(1, 4)),
         hint="make convolutions in time see zeros beyond the end; mask means and attention by `valid`",
+    ),
+    Check(
+        "streams",
+        partial(streams, _PROBE),
+        "block by block, the result is that of the whole clip",
+        hint="look back through `avse.contracts.streaming` only; or set streams = False",
     ),
     Check("batch_equals_singles", partial(_PROBE.batches, lengths=(8, 8, 5, 1))),
     *ModuleChecks(

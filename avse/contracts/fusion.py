@@ -11,6 +11,7 @@ from torch import nn
 
 from avse import compatibility
 from avse.contracts.plugin import Plugin
+from avse.contracts.streaming import streaming
 from avse.errors import AvseError
 
 
@@ -138,7 +139,7 @@ class Fusion(nn.Module, Plugin):
         reliability : tensor, shape (batch, frames), in [0, 1]
             Zero where the video is not valid.
         """
-        if not bool(valid.any()):
+        if not bool(valid.any()) and not streaming():
             return audio, audio.new_zeros(audio.shape[:2])
         video = torch.where(valid[..., None], video, video.new_zeros(()))
         delta, reliability = self.delta(audio, video, valid)

@@ -52,6 +52,9 @@ class Plugin(metaclass=PluginType):
     causal : bool
         True if no output depends on input later than its own frame. A plugin whose causality depends on its
         arguments sets it on the instance.
+    streams : bool
+        True if a causal plugin gives block by block what it gives for the whole clip: it treats each frame by itself,
+        or remembers the frames before through `avse.contracts.streaming`.
     complexity : str
         `linear` or `quadratic`: how time and memory grow with the length of a clip. A plugin in which every frame sees
         every other (attention over the whole clip) is quadratic.
@@ -64,6 +67,7 @@ class Plugin(metaclass=PluginType):
     plugin_name: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     causal: bool = False
+    streams: bool = False
     complexity: str = "linear"
     __signature__: ClassVar[inspect.Signature] = inspect.Signature()
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from avse.contracts.types import Batch
 from avse.enhancers.masking import SpectralMasker
 from avse.plugins import register
 
@@ -42,8 +41,8 @@ class AVSeparator(SpectralMasker):
             raise ValueError(f"fusion_block must be less than blocks, got {self.fusion_block}.")
         self.exchanges = nn.ModuleList(_Exchange(self.encoder.out_features) for _ in range(after))
 
-    def exchange(self, hidden: torch.Tensor, number: int, batch: Batch) -> torch.Tensor:
-        return self.exchanges[number](hidden, batch.mixture)
+    def exchange(self, hidden: torch.Tensor, number: int, mixture: torch.Tensor | None) -> torch.Tensor:
+        return self.exchanges[number](hidden, mixture)
 
 
 class _Exchange(nn.Module):

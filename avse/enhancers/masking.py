@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 
 from avse.contracts.enhancer import Enhancer
 from avse.contracts.fusion import Fusion, FusionFactory
+from avse.contracts.prior import Context
+from avse.contracts.streaming import FrameEstimate, running_mean
 from avse.contracts.types import Batch, Estimate
 from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
 from avse.nnet.conformer import ConformerBlock
@@ -87,6 +90,7 @@ class SpectralMasker(Enhancer):
             raise ValueError("a causal enhancer needs a causal visual front-end and a causal fusion.")
         self.fft_size, self.hop, self.causal, self.fusion_block = fft_size, hop, causal, fusion_block
         self.latency = fft_size if causal else None
+        self.streams = causal and self.video_input.streams
         self.bins = fft_size // 2 + 1
         self.encoder = nn.Linear(3 * self.bins, channels)
         self.blocks = nn.ModuleList(
@@ -108,37 +112,47 @@ class SpectralMasker(Enhancer):
         """Features of a spectrum of common level: complex (batch, frames, bins) to (batch, frames, channels)."""
         return self.encoder(compressed_features(spectrum, mask).to(self.encoder.weight.dtype))
 
-    def exchange(self, hidden: torch.Tensor, number: int, batch: Batch) -> torch.Tensor:
+    def exchange(self, hidden: torch.Tensor, number: int, mixture: torch.Tensor | None) -> torch.Tensor:
         """What enters block `number` after the fusion, counted from 0: `hidden`, unless a subclass adds to it."""
         return hidden
 
-    def forward(self, batch: Batch) -> Estimate:
-        spectrum = stft(batch.noisy, self.fft_size, self.hop)
-        context = self.video_input.context(batch)
+    def visual_features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor | None:
+        """Features of video frames; see `StreamingSystem`."""
+        return None if (frontend := self.video_input.visual_frontend) is None else frontend(mouth, valid)
+
+    def enhance_frames(
+        self, spectrum: torch.Tensor, context: Context, mixture: torch.Tensor | None = None
+    ) -> FrameEstimate:
+        """The speech in frames of a clip, or in the next frames of a stream; see `StreamingSystem`."""
         mask = context.mask
-        hidden = self.encode(levelled(spectrum, mask, self.causal), mask)
+        mean = partial(running_mean, self, "level") if self.causal else None
+        hidden = self.encode(levelled(spectrum, mask, mean), mask)
         for block in self.blocks[: self.fusion_block]:
             hidden = block(hidden, mask)
         of_audio = self.video_input.audio_reliability(hidden)
         hidden, reliability = self.video_input.fuse(hidden, context)
         for number, block in enumerate(self.blocks[self.fusion_block :]):
-            hidden = block(self.exchange(hidden, number, batch), mask)
+            hidden = block(self.exchange(hidden, number, mixture), mask)
         hidden = self.norm(hidden)
-        masked = apply_mask(spectrum, self.decoder(hidden))
+        by_frame = {"reliability": reliability}
+        if of_audio is not None:
+            by_frame["audio_reliability"] = of_audio * mask
+        if self.speaking is not None:
+            by_frame["speaking"] = self.speaking(hidden)[..., 0].sigmoid()
+        return FrameEstimate(apply_mask(spectrum, self.decoder(hidden)), by_frame)
+
+    def forward(self, batch: Batch) -> Estimate:
+        spectrum = stft(batch.noisy, self.fft_size, self.hop)
+        context = self.video_input.context(batch)
+        found = self.enhance_frames(spectrum, context, batch.mixture)
         samples = batch.noisy.shape[1]
-        speech = istft(torch.where(mask[..., None], masked, 0), self.fft_size, self.hop, samples)
+        speech = istft(torch.where(context.mask[..., None], found.speech, 0), self.fft_size, self.hop, samples)
         speech = speech * length_mask(batch.lengths, samples)
         if not self.causal:  # a mask that lets everything through has saturated above one
             speech = speech * uncorrelated_gain(speech, batch.noisy)
-        reliability = self.video_input.by_video_frame(reliability, batch)
-        if of_audio is not None:
-            of_audio = self.video_input.by_video_frame(of_audio * mask, batch)
-        speaking = None
-        if self.speaking is not None:
-            speaking = self.video_input.by_video_frame(self.speaking(hidden)[..., 0].sigmoid(), batch)
-        return Estimate(
-            speech, batch.noisy - speech, reliability, batch.lengths, speaking=speaking, audio_reliability=of_audio
-        )
+        by_frame = self.video_input.by_video_frame
+        told: dict[str, Any] = {name: by_frame(values, batch) for name, values in found.by_frame.items()}
+        return Estimate(speech=speech, noise=batch.noisy - speech, lengths=batch.lengths, **told)
 
     def calibrate(self, scale: float, shift: float) -> None:
         self.video_input.calibrate(scale, shift)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from avse.contracts.streaming import recent, running_mean, running_minimum
 from avse.enhancers.masking import SpectralMasker
 from avse.plugins import register
 
@@ -55,12 +56,22 @@ class TFMasker(SpectralMasker):
     def encode(self, spectrum: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = super().encode(spectrum, mask)
         if self.noise_encoder is not None:
-            profile = noise_profile(spectrum.abs().square(), mask, self.causal)
+            power = spectrum.abs().square()
+            profile = self._profile_so_far(power) if self.causal else noise_profile(power, mask)
             hidden = hidden + self.noise_encoder(profile.to(hidden.dtype))
         return hidden
 
+    def _profile_so_far(self, power: torch.Tensor) -> torch.Tensor:
+        """As `noise_profile`, of the frames up to each: the minimum of a moving average over 5, and the mean."""
+        bands = F.adaptive_avg_pool1d(power, _NOISE_BANDS)
+        joined = recent(self, "bands", bands, 4)
+        missing = 4 + bands.shape[1] - joined.shape[1]
+        smooth = F.avg_pool1d(F.pad(joined.transpose(1, 2), (missing, 0), mode="replicate"), 5, stride=1)
+        lowest = running_minimum(self, "lowest", smooth.transpose(1, 2))
+        return _profile([lowest, running_mean(self, "bands mean", bands)])
 
-def noise_profile(power: torch.Tensor, mask: torch.Tensor, causal: bool = False) -> torch.Tensor:
+
+def noise_profile(power: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Level and type of the noise: a low quantile and the median over time of the power in each band.
 
     Speech leaves gaps in every band, so that a low quantile over time is that of the noise (Stahl, Fischer and Bippus,
@@ -71,12 +82,10 @@ def noise_profile(power: torch.Tensor, mask: torch.Tensor, causal: bool = False)
     power : tensor, shape (batch, frames, bins)
     mask : tensor, shape (batch, frames), bool
         False beyond a clip's end.
-    causal : bool
-        True: over the frames so far, the minimum of a moving average and the mean.
 
     Returns
     -------
-    tensor, shape (batch, 1, 2 * bands), or (batch, frames, 2 * bands) if causal
+    tensor, shape (batch, 1, 2 * bands)
         Natural logarithms, a quarter of them.
 
     Example
@@ -86,13 +95,11 @@ def noise_profile(power: torch.Tensor, mask: torch.Tensor, causal: bool = False)
     True
     """
     bands = F.adaptive_avg_pool1d(power, _NOISE_BANDS)
-    if causal:
-        smooth = F.avg_pool1d(F.pad(bands.transpose(1, 2), (4, 0), mode="replicate"), 5, stride=1).transpose(1, 2)
-        count = torch.arange(1, bands.shape[1] + 1, device=bands.device)[:, None]
-        quantiles = [smooth.cummin(dim=1).values, bands.cumsum(dim=1) / count]
-    else:
-        ordered = torch.where(mask[..., None], bands, torch.inf).sort(dim=1).values
-        last = mask.sum(dim=1).clamp(min=1) - 1
-        places = [(share * last).long()[:, None, None].expand(-1, -1, _NOISE_BANDS) for share in (0.1, 0.5)]
-        quantiles = [ordered.gather(1, place) for place in places]
+    ordered = torch.where(mask[..., None], bands, torch.inf).sort(dim=1).values
+    last = mask.sum(dim=1).clamp(min=1) - 1
+    places = [(share * last).long()[:, None, None].expand(-1, -1, _NOISE_BANDS) for share in (0.1, 0.5)]
+    return _profile([ordered.gather(1, place) for place in places])
+
+
+def _profile(quantiles: list[torch.Tensor]) -> torch.Tensor:
     return 0.25 * (torch.cat(quantiles, dim=2) + _FLOOR).log()

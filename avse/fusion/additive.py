@@ -21,7 +21,7 @@ class Additive(Fusion):
     """
 
     paper = "Sadeghi et al., Audio-visual speech enhancement using conditional variational auto-encoders, 2020"
-    causal = True
+    causal = streams = True
 
     def __init__(self, audio_dim: int, video_dim: int) -> None:
         super().__init__(audio_dim, video_dim)

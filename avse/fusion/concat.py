@@ -21,7 +21,7 @@ class Concat(Fusion):
     """
 
     paper = "Michelsanti et al., An overview of deep-learning-based audio-visual speech enhancement, 2021"
-    causal = True
+    causal = streams = True
 
     def __init__(self, audio_dim: int, video_dim: int) -> None:
         super().__init__(audio_dim, video_dim)

@@ -36,7 +36,7 @@ class CrossAttention(Fusion):
 
     def __init__(self, audio_dim: int, video_dim: int, heads: int = 4, context: int = 10, causal: bool = False) -> None:
         super().__init__(audio_dim, video_dim)
-        self.causal = causal
+        self.causal = self.streams = causal
         self.norm = nn.LayerNorm(audio_dim)
         self.attention = LocalCrossAttention(audio_dim, video_dim, heads, context, causal)
         self.joint = nn.Sequential(nn.Linear(2 * audio_dim, audio_dim), nn.SiLU(), nn.Linear(audio_dim, audio_dim))

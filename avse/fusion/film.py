@@ -21,7 +21,7 @@ class FiLM(Fusion):
     """
 
     paper = "Perez et al., FiLM: visual reasoning with a general conditioning layer, 2018"
-    causal = True
+    causal = streams = True
 
     def __init__(self, audio_dim: int, video_dim: int) -> None:
         super().__init__(audio_dim, video_dim)

@@ -26,7 +26,7 @@ class Gated(Fusion):
     """
 
     paper = "Arevalo et al., Gated multimodal units for information fusion, 2017"
-    causal = True
+    causal = streams = True
 
     def __init__(self, audio_dim: int, video_dim: int, bias: float = -1.0) -> None:
         super().__init__(audio_dim, video_dim)

@@ -20,7 +20,7 @@ class NoFusion(Fusion):
     (True, 0.0)
     """
 
-    causal = True
+    causal = streams = True
 
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Zero, with reliability zero; see `Fusion.delta`."""

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion
+from avse.contracts.streaming import with_past
 from avse.nnet.agreement import window_sum, windowed_correlation
 from avse.plugins import register
 
@@ -60,7 +61,7 @@ class ProductOfExperts(Fusion):
         self, audio_dim: int, video_dim: int, window: int = 50, agreement_dim: int = 32, causal: bool = False
     ) -> None:
         super().__init__(audio_dim, video_dim)
-        self.window, self.causal = window, causal
+        self.window, self.causal, self.streams = window, causal, causal
         self.norm = nn.LayerNorm(audio_dim)
         self.audio_log_precision = nn.Sequential(
             nn.Linear(audio_dim, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, audio_dim)
@@ -81,16 +82,19 @@ class ProductOfExperts(Fusion):
     def delta(self, audio: torch.Tensor, video: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         seen, heard = self._seen(video), self.norm(audio)
         trust = self.audio_reliability(audio).detach()[..., None] * valid[..., None]
-        agreement = windowed_correlation(self.audio_view(heard), self.video_view(seen), trust, self.window, self.causal)
+        views = self.audio_view(heard), self.video_view(seen)
+        agreement = windowed_correlation(*views, trust, self.window, self.causal, self)
         against = trust.square() * self.against(torch.cat([heard, seen, agreement], dim=2))
-        count = window_sum(valid[..., None].to(against.dtype), self.window, self.causal).clamp(min=1.0)
-        against = window_sum(against, self.window, self.causal) / count
+        seen_frames = valid[..., None].to(against.dtype)
+        count = window_sum(seen_frames, self.window, self.causal, self, "count").clamp(min=1.0)
+        against = window_sum(against, self.window, self.causal, self, "against") / count
         reliability = torch.sigmoid(self.log_odds(seen) - self.strength * against)[..., 0]
         return self.video_mean(seen) - audio, reliability
 
     def feature_weight(self, audio: torch.Tensor, video: torch.Tensor) -> torch.Tensor:
         """g, the video's share of the precision, shape (batch, frames, audio_dim); see `Fusion.feature_weight`."""
-        of_audio, of_video = self.audio_log_precision(self.norm(audio)), self.video_log_precision(self._seen(video))
+        of_audio = self.audio_log_precision(self.norm(audio))
+        of_video = self.video_log_precision(self._seen(video, "precision"))
         return torch.stack([torch.zeros_like(of_audio), of_audio, of_video]).softmax(dim=0)[2]
 
     def audio_reliability(self, audio: torch.Tensor) -> torch.Tensor:
@@ -113,6 +117,9 @@ class ProductOfExperts(Fusion):
             self.log_odds.weight.mul_(scale)
             self.log_odds.bias.mul_(scale).add_(shift)
 
-    def _seen(self, video: torch.Tensor) -> torch.Tensor:
-        padding = (_KERNEL - 1, 0) if self.causal else (_KERNEL // 2, _KERNEL // 2)
-        return F.silu(self.over_time(F.pad(video.mT, padding)).mT)
+    def _seen(self, video: torch.Tensor, name: str = "mean") -> torch.Tensor:
+        if self.causal:
+            padded = with_past(self, name, video, _KERNEL - 1)
+        else:
+            padded = F.pad(video, (0, 0, _KERNEL // 2, _KERNEL // 2))
+        return F.silu(self.over_time(padded.mT).mT)

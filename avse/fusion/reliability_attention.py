@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion
+from avse.contracts.streaming import with_past
 from avse.nnet.agreement import windowed_correlation
 from avse.nnet.attention import LocalCrossAttention
 from avse.plugins import register
@@ -66,7 +67,8 @@ class ReliabilityAttention(Fusion):
         super().__init__(audio_dim, video_dim)
         if reliability_exponent < 1:
             raise ValueError(f"reliability_exponent must be at least 1, got {reliability_exponent}.")
-        self.causal, self.window, self.reliability_exponent = causal, window, reliability_exponent
+        self.causal = self.streams = causal
+        self.window, self.reliability_exponent = window, reliability_exponent
         self.norm = nn.LayerNorm(audio_dim)
         self.attention = LocalCrossAttention(audio_dim, video_dim, heads, context, causal)
         self.joint = nn.Sequential(nn.Linear(2 * audio_dim, audio_dim), nn.SiLU(), nn.Linear(audio_dim, audio_dim))
@@ -84,10 +86,10 @@ class ReliabilityAttention(Fusion):
         attended = self.attention(query, video, valid)
         weight = valid[..., None].to(audio.dtype)
         views = self.audio_view(query), self.video_view(video)
-        agreement = windowed_correlation(*views, weight, self.window, self.causal)
+        agreement = windowed_correlation(*views, weight, self.window, self.causal, self)
         evidence = self.trust[:2](torch.cat([query, video, agreement], dim=2))
         for number, layer in enumerate(self.trust_over_time):
-            evidence = evidence + F.silu(self._over_time(layer, 4**number, evidence * valid[..., None]))
+            evidence = evidence + F.silu(self._over_time(number, layer, evidence * valid[..., None]))
         reliability = torch.sigmoid(self.trust[2](evidence)[..., 0])
         return self.joint(torch.cat([query, attended], dim=2)), reliability
 
@@ -98,7 +100,10 @@ class ReliabilityAttention(Fusion):
             log_odds.weight.mul_(scale)
             log_odds.bias.mul_(scale).add_(shift)
 
-    def _over_time(self, layer: nn.Module, dilation: int, evidence: torch.Tensor) -> torch.Tensor:
-        reach = dilation * (_KERNEL - 1)
-        padding = (reach, 0) if self.causal else (reach // 2, reach // 2)
-        return layer(F.pad(evidence.transpose(1, 2), padding)).transpose(1, 2)
+    def _over_time(self, number: int, layer: nn.Module, evidence: torch.Tensor) -> torch.Tensor:
+        reach = 4**number * (_KERNEL - 1)
+        if self.causal:
+            padded = with_past(self, f"evidence {number}", evidence, reach)
+        else:
+            padded = F.pad(evidence, (0, 0, reach // 2, reach // 2))
+        return layer(padded.transpose(1, 2)).transpose(1, 2)

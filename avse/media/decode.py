@@ -39,7 +39,7 @@ def open_container(path: str | Path) -> Any:
     try:
         if path.stat().st_size == 0:
             raise AvseError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
-        return av.open(f"file:{path}", metadata_errors="ignore")  # else `10:30.mp4` is a protocol
+        return av.open(str(path.absolute()), metadata_errors="ignore")  # `10:30.mp4` would name a protocol
     except PermissionError as error:
         raise AvseError(f"{path}: cannot be read (permission denied).") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:

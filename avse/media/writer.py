@@ -15,7 +15,7 @@ import numpy as np
 from avse.contracts.types import SAMPLE_RATE
 from avse.errors import AvseError
 from avse.files import atomic_path
-from avse.media.decode import open_container, reason, video_stream
+from avse.media.decode import demuxed, open_container, reason, video_stream
 from avse.media.reader import ClipReader
 
 # Audio files written by libsndfile, by suffix: format and subtype; None: that of the input.
@@ -39,6 +39,7 @@ _AUDIO_ALONE = (".flac", ".mp3", ".m4a", ".aac", ".ac3")  # they hold a cover, b
 _LIMITED_RATES = {"OPUS": (8000, 12000, 16000, 24000, 48000)}
 _TAGS = ("title", "artist", "album", "comment", "copyright", "date", "genre")  # of libsndfile
 _BIT_RATE = 128_000  # of a channel
+_ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 _REORDERED = 32  # largest number of packets without a decoding time before the first with one
 _HELD = 256  # samples withheld until the end, where the audio is cut to the length of the input
 # What a container says of itself, not of its content.
@@ -268,15 +269,20 @@ class _MediaFile:
             # Tags as phones write them, which FFmpeg else leaves out.
             phone = suffix in _QUICKTIME and any(key.startswith("com.") for key in self._original.metadata)
             options = {"movflags": "use_metadata_tags"} if phone else {}
+            no_kind = AvseError(
+                f"{output}: {suffix or 'a name without suffix'} is no kind of media file, or one of several files. "
+                "Use .mp4 or .mkv for a video, .wav or .flac for audio."
+            )
             try:
                 # FFmpeg takes no cover into its own kind of .m4a.
                 kind = "mp4" if suffix == ".m4a" else None
                 self._container = av.open(str(path), "w", format=kind, options=options)
             except ValueError as error:
-                raise AvseError(
-                    f"{output}: {suffix or 'a name without suffix'} is no kind of media file. "
-                    "Use .mp4 or .mkv for a video, .wav or .flac for audio."
-                ) from error
+                raise no_kind from error
+            # A playlist and its segments, or pictures, are written beside the file; a subtitle holds no audio.
+            if self._container.format.no_file or self._container.default_audio_codec in ("", "none"):
+                self._container.close()
+                raise no_kind
             self._open = True
             stack.callback(self._shut)
             codec = av.Codec(_CODECS.get(suffix) or self._container.default_audio_codec, "w")
@@ -335,6 +341,15 @@ class _MediaFile:
         copy.metadata.update(stream.metadata)
         copy.disposition = stream.disposition
         self._copies[stream.index] = _Copy(stream, copy)
+        if self._container.format.name == "avi" and stream.type == "video":
+            from av.bitstream import BitStreamFilterContext
+
+            if stream.average_rate:
+                copy.time_base = 1 / stream.average_rate  # which is its frame rate
+            # AVI holds the form of transport streams, whose headers do not begin with 1 as those of MP4 do.
+            name, head = stream.codec_context.name, stream.codec_context.extradata or b""
+            if name in _ANNEX_B and head[:1] == b"\1":
+                self._copies[stream.index].filter = BitStreamFilterContext(_ANNEX_B[name], stream)
 
     def _add_other(self, stream: Any, suffix: str) -> None:
         """Copy a stream that is neither the film nor the speech, or say that it is lost."""
@@ -378,13 +393,15 @@ class _MediaFile:
             packet = self._pending
             if packet.dts is not None and packet.dts * packet.time_base > until:
                 return
-            packet.stream = self._copies[packet.stream.index].target
-            self._container.mux(packet)
+            copy = self._copies[packet.stream.index]
+            for ready in [packet] if copy.filter is None else copy.filter.filter(packet):
+                ready.stream = copy.target
+                self._container.mux(ready)
             self._pending = next(self._packets, None)
 
     def _timed(self) -> Iterator[Any]:
         if self._copies:
-            for packet in self._original.demux([copy.source for copy in self._copies.values()]):
+            for packet in demuxed(self._original, *(copy.source for copy in self._copies.values())):
                 if packet.size:  # the packet at the end of a stream is empty
                     yield from self._copies[packet.stream.index].timed(packet)
             for copy in self._copies.values():
@@ -423,6 +440,7 @@ class _Copy:
         self._last: int | None = None
         rate = source.average_rate if source.type == "video" else None
         self._step = max(1, round(1 / (rate * source.time_base))) if rate else 0
+        self.filter: Any = None
 
     def timed(self, packet: Any) -> Sequence[Any]:
         """The packets that are ready, given one more."""

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from avse.contracts.streaming import recent
+
 
 class LocalCrossAttention(nn.Module):
     """Each frame of the audio attends to the video around it, with a learned preference for each distance in time.
@@ -42,14 +44,17 @@ class LocalCrossAttention(nn.Module):
 
     def forward(self, query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Attend to valid keys, (batch, frames, key_dim): queries of shape (batch, frames, query_dim) to the same."""
-        frames = query.shape[1]
         split = lambda stream: stream.unflatten(2, (self.heads, -1)).transpose(1, 2)
-        key, value = (split(part) for part in self.key_value(keys).chunk(2, dim=2))
-        frame = torch.arange(frames, device=query.device)
-        offset = frame[None] - frame[:, None]
+        projected = self.key_value(keys)
+        if self.causal:
+            projected = recent(self, "keys", projected, self.context)
+            valid = recent(self, "valid", valid, self.context)
+        key, value = (split(part) for part in projected.chunk(2, dim=2))
+        frame = torch.arange(valid.shape[1], device=query.device)
+        offset = frame[None] - frame[-query.shape[1] :, None]
         near = (offset.abs() <= self.context) & ((offset <= 0) if self.causal else torch.ones_like(offset).bool())
         # A frame always sees itself, so that no softmax is empty; the caller blanks invalid frames.
-        allowed = (near[None] & valid[:, None]) | torch.eye(frames, dtype=torch.bool, device=query.device)
+        allowed = (near[None] & valid[:, None]) | (offset == 0)
         bias = self.position[:, (offset + self.context).clamp(0, 2 * self.context)]
         mask = torch.where(allowed[:, None], bias[None], bias.new_full((), torch.finfo(bias.dtype).min))
         attended = F.scaled_dot_product_attention(split(self.query(query)), key, value, attn_mask=mask.to(query.dtype))

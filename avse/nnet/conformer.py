@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from avse.contracts.streaming import recent, with_past
 
 
 class ConformerBlock(nn.Module):
@@ -43,7 +47,7 @@ class ConformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.context, self.causal = heads, context, causal
-        self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)
+        self.kernel_size = kernel_size
         self.conv_norm = nn.LayerNorm(channels)
         self.conv_in = nn.Linear(channels, 2 * channels)
         self.depthwise = nn.Conv1d(channels, channels, kernel_size, groups=channels)
@@ -59,32 +63,55 @@ class ConformerBlock(nn.Module):
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(batch, frames, channels) to the same; `mask` is false beyond a clip's end."""
         gated = F.glu(self.conv_in(self.conv_norm(hidden)), dim=2) * mask[..., None]
-        local = self.depthwise(F.pad(gated.transpose(1, 2), self.padding)).transpose(1, 2)
+        if self.causal:
+            padded = with_past(self, "convolution", gated, self.kernel_size - 1)
+        else:
+            padded = F.pad(gated, (0, 0, (self.kernel_size - 1) // 2, self.kernel_size // 2))
+        local = self.depthwise(padded.transpose(1, 2)).transpose(1, 2)
         hidden = hidden + self.dropout(self.conv_out(F.silu(local)))
         hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), mask))
         return hidden + self.dropout(self.feed_forward(hidden))
 
     def _attend(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        frames = hidden.shape[1]
-        query, key, value = (
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.attention_in(hidden).chunk(3, dim=2)
-        )
-        position = torch.arange(frames, device=hidden.device)
-        distance = position[:, None] - position[None]
-        near = (distance <= self.context) & (distance >= (0 if self.causal else -self.context))
+        queries, *keys_values = self.attention_in(hidden).chunk(3, dim=2)
+        if self.causal:
+            names = ("keys", "values")
+            keys_values = [recent(self, name, part, self.context) for name, part in zip(names, keys_values)]
+        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (queries, *keys_values))
+        past = key.shape[2] - query.shape[2]  # positions are relative, so that those before may count from 0
+        near, itself = _distances(query.shape[2], past, self.context, self.causal, hidden.device)
         # A frame beyond the clip's end sees itself, so that no softmax is empty.
-        allowed = (near[None] & mask[:, None]) | torch.eye(frames, dtype=torch.bool, device=hidden.device)
+        allowed = (near & F.pad(mask, (past, 0), value=True)[:, None]) | itself
+        turn = _rotation(key.shape[2], key.shape[3] // 2, key.dtype, key.device)
         attended = F.scaled_dot_product_attention(
-            _rotate(query, position), _rotate(key, position), value, attn_mask=allowed[:, None]
+            _rotate(query, turn[:, past:]), _rotate(key, turn), value, attn_mask=allowed[:, None]
         )
         return self.attention_out(attended.transpose(1, 2).flatten(2))
 
 
-def _rotate(features: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+# The blocks of a network, and those of a stream, ask for the same again and again.
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)  # training, too, may ask for what inference has made
+def _distances(
+    frames: int, past: int, context: int, causal: bool, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which frames are near, and which is itself, shape (frames, past + frames), both bool."""
+    position = torch.arange(past + frames, device=device)
+    distance = position[past:, None] - position[None]
+    return (distance <= context) & (distance >= (0 if causal else -context)), distance == 0
+
+
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)  # training, too, may ask for what inference has made
+def _rotation(frames: int, half: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Cosine and sine of the angles of positions, shape (2, frames, half)."""
+    rate = 1000.0 ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
+    angle = torch.arange(frames, device=device)[:, None].float() * rate
+    return torch.stack([angle.cos(), angle.sin()]).to(dtype)
+
+
+def _rotate(features: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     """Rotary position embedding (Su et al., 2021) of (batch, heads, frames, dim)."""
-    half = features.shape[-1] // 2
-    rate = 1000.0 ** (-torch.arange(half, device=features.device, dtype=torch.float32) / half)
-    angle = position[:, None].float() * rate
-    cosine, sine = angle.cos().to(features.dtype), angle.sin().to(features.dtype)
-    first, second = features[..., :half], features[..., half:]
+    cosine, sine = turn
+    first, second = features.chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)

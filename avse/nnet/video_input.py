@@ -113,6 +113,11 @@ class VideoInput(nn.Module):
         return all(part.causal for part in self._parts())
 
     @property
+    def streams(self) -> bool:
+        """Whether front-end and fusions carry their state from block to block; see `Plugin`."""
+        return all(part.streams for part in self._parts())
+
+    @property
     def complexity(self) -> str:
         """`quadratic` if front-end or fusion is; see `Plugin`."""
         return "quadratic" if any(part.complexity == "quadratic" for part in self._parts()) else "linear"
@@ -236,8 +241,8 @@ class NormalisedFusion(Fusion):
 
     def __init__(self, fusion: Fusion) -> None:
         super().__init__(fusion.audio_dim, fusion.video_dim)
-        self.fusion, self.causal, self.complexity = fusion, fusion.causal, fusion.complexity
-        self.tells_audio = fusion.tells_audio
+        self.fusion, self.complexity, self.tells_audio = fusion, fusion.complexity, fusion.tells_audio
+        self.causal, self.streams = fusion.causal, fusion.streams
         self.norm = nn.LayerNorm(fusion.audio_dim, elementwise_affine=False)
         self.out = nn.Linear(fusion.audio_dim, fusion.audio_dim, bias=False)
         nn.init.zeros_(self.out.weight)

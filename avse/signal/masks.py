@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 _FLOOR = 1e-8
 
 
-def levelled(spectrum: torch.Tensor, mask: torch.Tensor, causal: bool = False) -> torch.Tensor:
-    """A spectrum divided by the clip's own level, or, if causal, by the level so far.
+def levelled(
+    spectrum: torch.Tensor, mask: torch.Tensor, running_mean: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> torch.Tensor:
+    """A spectrum divided by the clip's own level, or by the level so far.
 
     Arguments
     ---------
     spectrum : tensor, shape (batch, frames, bins), complex
     mask : tensor, shape (batch, frames), bool
         False beyond a clip's end.
-    causal : bool
+    running_mean : callable, or None
+        Takes the power of each frame, shape (batch, frames); gives its mean up to each frame, of the same shape. None:
+        the level is that of the whole clip.
 
     Returns
     -------
@@ -28,8 +34,8 @@ def levelled(spectrum: torch.Tensor, mask: torch.Tensor, causal: bool = False) -
     1.0
     """
     power = spectrum.abs().square().mean(dim=2) * mask
-    if causal:
-        level = power.cumsum(dim=1) / torch.arange(1, power.shape[1] + 1, device=power.device)
+    if running_mean is not None:
+        level = running_mean(power)
     else:
         level = power.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
     return spectrum / (level.sqrt()[..., None] + _FLOOR)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from avse.contracts.streaming import with_past
 from avse.contracts.visual_frontend import VisualFrontend
 from avse.plugins import register
 
@@ -32,7 +33,7 @@ class Motion(VisualFrontend):
     """
 
     paper = "Horn and Schunck, Determining optical flow, 1981 (normal flow)"
-    causal = True
+    causal = streams = True
 
     def __init__(self, grid: int = 4, size: int = 44) -> None:
         super().__init__()
@@ -42,8 +43,8 @@ class Motion(VisualFrontend):
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         small = F.adaptive_avg_pool2d(mouth, self.size)
         # A change is only known between two valid frames.
-        both = valid & F.pad(valid, (1, 0))[:, :-1]
-        change = torch.where(both[..., None, None], small - F.pad(small, (0, 0, 0, 0, 1, 0))[:, :-1], 0.0)
+        both = valid & with_past(self, "valid", valid, 1)[:, :-1]
+        change = torch.where(both[..., None, None], small - with_past(self, "crops", small, 1)[:, :-1], 0.0)
         down = F.pad(small[..., 2:, :] - small[..., :-2, :], (0, 0, 1, 1)) / 2
         right = F.pad(small[..., 2:] - small[..., :-2], (1, 1)) / 2
         strength = down.square() + right.square() + 0.05

@@ -33,7 +33,7 @@ class PixelMLP(VisualFrontend):
     """
 
     paper = "Sadeghi et al., Audio-visual speech enhancement using conditional variational auto-encoders, 2020"
-    causal = True
+    causal = streams = True
 
     def __init__(self, output_dim: int = 128, hidden_dim: int = 512, size: int = 44) -> None:
         super().__init__()

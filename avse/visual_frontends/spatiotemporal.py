@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from avse.contracts.streaming import running_sum, with_past
 from avse.contracts.visual_frontend import VisualFrontend
 
 _FIELD = 64  # side of the square in the middle of the crop that is used, in pixels
@@ -40,7 +41,8 @@ class SpatioTemporal(VisualFrontend):
         super().__init__()
         if context % 2 == 0:
             raise ValueError(f"context must be odd, got {context}.")
-        self.output_dim, self.context, self.causal = output_dim, context, causal
+        self.output_dim, self.context = output_dim, context
+        self.causal = self.streams = causal
         self.size, self.centred = size, centred
 
     def add_layers(self, space: nn.Module, dim: int) -> None:
@@ -66,18 +68,20 @@ class SpatioTemporal(VisualFrontend):
 
     def features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         small = F.adaptive_avg_pool2d(mouth, self.size)
-        before = self.context - 1 if self.causal else self.context // 2
-        padded = F.pad(small, (0, 0, 0, 0, before, self.context - 1 - before))
+        if self.causal:
+            padded = with_past(self, "crops", small, self.context - 1)
+        else:
+            padded = F.pad(small, (0, 0, 0, 0, self.context // 2, self.context // 2))
         stacks = padded.unfold(1, self.context, 1).permute(0, 1, 4, 2, 3)
         maps = self.space(stacks[valid])
         hidden = mouth.new_zeros(*valid.shape, self.output_dim)
         hidden[valid] = self.norm(self.project(maps.flatten(1))).to(hidden.dtype)
         if self.centred:
             hidden = torch.where(valid[..., None], hidden - self._mean(hidden, valid), hidden.new_zeros(()))
-        ahead = 0 if self.causal else 1
-        for convolution, norm in zip(self.time, self.time_norms):
-            shifted = F.pad(F.silu(hidden).transpose(1, 2), (2 - ahead, ahead))
-            hidden = hidden + norm(convolution(shifted).transpose(1, 2))
+        for number, (convolution, norm) in enumerate(zip(self.time, self.time_norms)):
+            active = F.silu(hidden)
+            around = with_past(self, f"time {number}", active, 2) if self.causal else F.pad(active, (0, 0, 1, 1))
+            hidden = hidden + norm(convolution(around.transpose(1, 2)).transpose(1, 2))
             hidden = torch.where(valid[..., None], hidden, hidden.new_zeros(()))
         return hidden
 
@@ -85,5 +89,5 @@ class SpatioTemporal(VisualFrontend):
         """Mean over valid frames of `hidden`, which is zero in the others."""
         count = valid[..., None].to(hidden.dtype)
         if self.causal:
-            return hidden.cumsum(dim=1) / count.cumsum(dim=1).clamp(min=1)
+            return running_sum(self, "sum", hidden) / running_sum(self, "count", count).clamp(min=1)
         return hidden.sum(dim=1, keepdim=True) / count.sum(dim=1, keepdim=True).clamp(min=1)

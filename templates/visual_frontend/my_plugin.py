@@ -39,6 +39,9 @@ class MyPlugin(VisualFrontend):
     # KEEP true only while no frame looks at later frames, as here; or take `causal` in
     # the constructor and set `self.causal`; both are checked.
     causal = True
+    # CHANGE for live use, where each frame is treated by itself, as here, or looks back
+    # through `avse.contracts.streaming`:
+    # streams = True
     # CHANGE where each frame looks at all others (attention over the whole clip):
     # complexity = "quadratic"
 

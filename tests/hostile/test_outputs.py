@@ -134,7 +134,7 @@ def test_full_disk(full_disk: Path, voice: Path, tiny_model: Path, avse_command:
         assert _left(full_disk) == []
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_in_the_middle(sent: signal.Signals, talk: Path, tiny_model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _WAITING, "enhance", talk, "-o", tmp_path / "out.mp4", "--model", tiny_model]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

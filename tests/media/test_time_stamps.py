@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from avse.contracts.types import Clip
-from avse.media import open_clip
+from avse.errors import AvseError
+from avse.media import open_clip, write_enhanced
 
 RATE = 16_000
 _BLOCK = 1600
@@ -130,6 +131,43 @@ def test_video_that_ends_early_or_shows_nobody_is_told(talk: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["2024-01-01T10:30:00.mp4", "http:x.mp4", "concat:a|b.mp4", "50%d.mp4"])
-def test_names_that_look_like_addresses_are_files(name: str, talk: Path, tmp_path: Path) -> None:
-    shutil.copy(talk, tmp_path / name)
-    assert len(_read(tmp_path / name)[0].audio) > RATE
+def test_names_that_look_like_addresses_are_files(
+    name: str, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(talk, name)
+    assert len(_read(Path(name))[0].audio) > RATE
+    with open_clip(name) as reader:
+        write_enhanced(reader, f"voice:{name}", (chunk.clip.audio for chunk in reader.chunks(0.4)))
+    assert len(_read(Path(f"voice:{name}"))[0].audio) > RATE
+
+
+def _enhanced(source: Path, target: Path) -> Path:
+    with open_clip(source) as reader:
+        write_enhanced(reader, target, (chunk.clip.audio for chunk in reader.chunks(0.4)))
+    return target
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
+def test_transport_streams_and_films_in_other_containers(suffix: str, talk: Path, tmp_path: Path) -> None:
+    """Of three recordings in one file every frame is copied, on one clock; AVI gets what it holds of MP4 and TS."""
+    one = _copy(talk, tmp_path / "one.ts")
+    (tmp_path / "three.ts").write_bytes(3 * one.read_bytes())
+    for source, times in ((talk, 1), (tmp_path / "three.ts", 3)):
+        out = _enhanced(source, tmp_path / f"{source.stem}.out{suffix}")
+        with av.open(str(out)) as made, av.open(str(talk)) as given:
+            frames = [frame.time for frame in made.decode(video=0)]
+            assert len(frames) == times * sum(1 for _ in given.decode(video=0))
+            assert made.streams.video[0].average_rate == pytest.approx(25, rel=0.1)
+            # AVI has no times of display, so that of a reordered frame is that of its decoding.
+            assert (suffix == ".avi" or np.all(np.diff(frames) > 0)) and max(frames) < times * 1.4 + 2
+        with open_clip(out) as reader:
+            [chunk] = reader.chunks()
+        assert chunk.clip.valid.mean() > 0.9
+
+
+@pytest.mark.parametrize("suffix", [".m3u8", ".mpd", ".png", ".webp", ".srt", ".xyz"])
+def test_what_is_no_single_file_of_audio_is_refused(suffix: str, talk: Path, tmp_path: Path) -> None:
+    with pytest.raises(AvseError, match="no kind of media file"):
+        _enhanced(talk, tmp_path / f"out{suffix}")
+    assert not list(tmp_path.iterdir())

@@ -170,7 +170,7 @@ def test_a_container_that_cannot_hold_the_video(make_media: Callable, tmp_path: 
     film = make_media("talk.mp4", noise(0.2, 48_000), 48_000, flat_frames(5), video_codec="h264", audio_codec="aac")
     with pytest.raises(AvseError, match=r"cannot hold the video of talk\.mp4 \(h264\).*Write out\.mkv instead"):
         copy(film, tmp_path / "out.webm")
-    with pytest.raises(AvseError, match=r"no kind of media file. Use \.mp4"):
+    with pytest.raises(AvseError, match=r"no kind of media file, .* Use \.mp4"):
         copy(film, tmp_path / "out.xyz")
     with pytest.raises(AvseError, match="is the input itself"):
         copy(film, tmp_path / "talk.mp4")

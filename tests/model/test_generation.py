@@ -99,6 +99,15 @@ def test_commands(folder: Path, talk: Path, tmp_path: Path, avse_command: Callab
     assert outcome.status == 0, outcome.err
     assert np.load(tmp_path / "talk.npz")["features"].shape[1] == 32
     assert "to .wav" in avse_command("generate", "--seconds", 1, "--model", folder, "-o", "x.mp4").message
+    few = ["--model", folder, "--steps", 2]
+    outcome = avse_command("generate", "--seconds", 0.5, *few, "-o", tmp_path / "drawn.ogg")
+    assert outcome.status == 0 and soundfile.info(tmp_path / "drawn.ogg").duration == 0.5
+    # Nobody is drawn from a file that shows nobody, unless this is asked for.
+    message = avse_command("generate", tmp_path / "drawn.ogg", *few, "-o", tmp_path / "nobody.wav").message
+    assert "no mouth is seen" in message and not (tmp_path / "nobody.wav").exists()
+    outcome = avse_command("generate", tmp_path / "drawn.ogg", *few, "--no-video", "-o", tmp_path / "any.wav")
+    assert outcome.status == 0, outcome.err
+    assert ".npz" in avse_command("embed", talk, "--model", folder, "-o", tmp_path / "talk.txt").message
 
 
 def test_lips_are_measured(folder: Path, manifest: Path, tmp_path: Path) -> None:

@@ -249,14 +249,15 @@ class MouthCropper:
         if self._followed is None:
             return nothing
         self._followed.forget(index - LOOKAHEAD - INTERVAL)
-        run = _run(self._followed, index)
+        run = self._around(index)
         height, width = grey.shape
         if run is None:
             return nothing
         place = _place(self._followed, run, index)
         if not (0 <= place.centre[0] < width and 0 <= place.centre[1] < height):
             return nothing
-        warp = self.tracker.warp(list(zip(self._followed.frames[run], self._followed.faces[run])), index)
+        detected, faces = self._followed.frames[run], self._followed.faces[run]
+        warp = self.tracker.warp(list(zip(detected, faces)), min(index, detected[-1]))
         self.confidence = 1.0 if warp is None else warp.confidence
         if not self.confidence > 0:
             return nothing
@@ -265,6 +266,11 @@ class MouthCropper:
         at = [np.interp(index, self._followed.frames[run], side) for side in boxes.T]
         self.box = tuple(round(float(value) / side, 4) for value, side in zip(at, (width, height, width, height)))
         return _cut(grey, place) if warp is None else _bend(grey, place.centre, warp.offsets), True
+
+    def _around(self, index: int) -> slice | None:
+        """Which detections of the followed face tell where it is in frame `index`; None if none do."""
+        assert self._followed is not None
+        return _run(self._followed, index)
 
     def _choose(self, index: int, scale: float) -> None:
         """Choose the face to follow from frame `index` on, with the frames ahead."""

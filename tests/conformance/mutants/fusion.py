@@ -174,6 +174,14 @@ class LooksAhead(GoodFusion):
         return F.pad(video[:, 1:], (0, 0, 0, 1))
 
 
+@mutants("streams")
+class ForgetsTheBlockBefore(GoodFusion):
+    streams = True
+
+    def look(self, video):
+        return F.pad(video[:, :-1], (0, 0, 1, 0))
+
+
 @mutants("devices")
 class MakesTensorsOnTheCPU(GoodFusion):
     def look(self, video):

@@ -138,6 +138,14 @@ class LooksAhead(GoodFrontend):
         return F.pad(super().halves(mouth, valid)[:, 1:], (0, 0, 0, 1))
 
 
+@mutants("streams")
+class ForgetsTheBlockBefore(GoodFrontend):
+    streams = True
+
+    def halves(self, mouth, valid):
+        return F.pad(super().halves(mouth, valid)[:, :-1], (0, 0, 1, 0))
+
+
 @mutants("devices")
 class MakesTensorsOnTheCPU(GoodFrontend):
     def halves(self, mouth, valid):

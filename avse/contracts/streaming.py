@@ -1,0 +1,184 @@
+"""What the layers of a causal network remember from block to block, when a clip comes block by block.
+
+A layer that looks back asks for the frames before those it is given. Offline there are none, and it pads as ever. In a
+stream they are the last frames of the blocks before, so that the same code gives the same numbers:
+
+    state = StreamState()
+    for block in blocks:
+        with state.block():
+            output = network(block)
+
+A plugin that looks back through these functions alone, or not at all, says so: `streams = True`. `avse check` holds it
+to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from avse.contracts.prior import Context
+
+_CURRENT: ContextVar[StreamState | None] = ContextVar("stream", default=None)
+
+
+class StreamState:
+    """The memory of one stream; several streams can share a network. It does not grow.
+
+    Example
+    -------
+    >>> state, layer = StreamState(), object()
+    >>> for block in torch.arange(1.0, 5.0).reshape(2, 1, 2):
+    ...     with state.block():
+    ...         running_sum(layer, "power", block).tolist()
+    [[1.0, 3.0]]
+    [[6.0, 10.0]]
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, str], Any] = {}
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """Within it, layers go on from where they were at the end of the last one; in this thread only."""
+        token = _CURRENT.set(self)
+        try:
+            yield
+        finally:
+            _CURRENT.reset(token)
+
+
+@dataclass
+class FrameEstimate:
+    """What a system finds in frames of the transform.
+
+    Arguments
+    ---------
+    speech : tensor, shape (batch, frames, bins), complex
+    by_frame : dict of str to tensor of shape (batch, frames), in [0, 1]
+        `reliability`; `audio_reliability` and `speaking` if the system tells them. See `Estimate`.
+    """
+
+    speech: torch.Tensor
+    by_frame: dict[str, torch.Tensor]
+
+
+class StreamingSystem(Protocol):
+    """What a system offers so that `avse.streaming.Streamer` can run it.
+
+    Attributes
+    ----------
+    fft_size, hop : int
+        Of its short-time Fourier transform, in samples; `hop` divides a video frame.
+    streams : bool
+        True if it is causal, and all its parts carry their state from block to block.
+    """
+
+    fft_size: int
+    hop: int
+    streams: bool
+
+    def visual_features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor | None:
+        """Features of the next video frames, shape (batch, video_frames, dim); None: the system takes no video.
+
+        Arguments
+        ---------
+        mouth : tensor, shape (batch, video_frames, 88, 88), uint8
+        valid : tensor, shape (batch, video_frames), bool
+        """
+
+    def enhance_frames(
+        self, spectrum: torch.Tensor, context: Context, mixture: torch.Tensor | None = None
+    ) -> FrameEstimate:
+        """The speech in the next frames.
+
+        Arguments
+        ---------
+        spectrum : tensor, shape (batch, frames, bins), complex
+        context : Context
+            Which frames are inside the clip, and the video of each.
+        mixture : tensor, shape (batch,), or None
+            See `Batch.mixture`.
+        """
+
+
+def streaming() -> bool:
+    """Whether a block of a stream is being computed. A layer then takes no short cut that leaves its memory behind."""
+    return _CURRENT.get() is not None
+
+
+def recent(layer: object, name: str, values: torch.Tensor, frames: int) -> torch.Tensor:
+    """Values with those before them in the stream: as many as there were, at most `frames`; offline none.
+
+    Arguments
+    ---------
+    layer : object
+        Whose memory it is.
+    name : str
+        Tells what this layer remembers from what else it remembers.
+    values : tensor, shape (batch, frames, ...)
+    frames : int
+
+    Returns
+    -------
+    tensor, shape (batch, at most `frames` more, ...)
+    """
+    state = _CURRENT.get()
+    if state is None:
+        return values
+    key = id(layer), name
+    if key in state.kept:
+        values = torch.cat([state.kept[key], values], dim=1)
+    state.kept[key] = values[:, max(0, values.shape[1] - frames) :]
+    return values
+
+
+def with_past(layer: object, name: str, values: torch.Tensor, frames: int) -> torch.Tensor:
+    """Values with the `frames` before them, zero where nothing was: the padding of a causal convolution.
+
+    >>> with_past(None, "crops", torch.ones(1, 2, 1), 2).flatten().tolist()
+    [0.0, 0.0, 1.0, 1.0]
+    """
+    joined = recent(layer, name, values, frames)
+    missing = frames + values.shape[1] - joined.shape[1]
+    return F.pad(joined, (0, 0) * (values.ndim - 2) + (missing, 0)) if missing else joined
+
+
+def running_sum(layer: object, name: str, values: torch.Tensor) -> torch.Tensor:
+    """The sum over all frames up to each, of the same shape, (batch, frames, ...)."""
+    state = _CURRENT.get()
+    if state is None:
+        return values.cumsum(dim=1)
+    key = id(layer), name
+    # Double precision: after an hour, a frame is a millionth of the sum.
+    total = values.cumsum(dim=1, dtype=torch.float64) + state.kept.get(key, 0)
+    state.kept[key] = total[:, -1:]
+    return total.to(values.dtype)
+
+
+def running_mean(layer: object, name: str, values: torch.Tensor) -> torch.Tensor:
+    """The mean over all frames up to each, of the same shape, (batch, frames, ...).
+
+    >>> running_mean(None, "power", torch.tensor([[1.0, 3.0, 5.0]])).tolist()
+    [[1.0, 2.0, 3.0]]
+    """
+    count = running_sum(layer, f"{name} count", values.new_ones(1, values.shape[1], dtype=torch.int64))
+    return running_sum(layer, name, values) / count.reshape(1, -1, *(1,) * (values.ndim - 2))
+
+
+def running_minimum(layer: object, name: str, values: torch.Tensor) -> torch.Tensor:
+    """The minimum over all frames up to each, of the same shape, (batch, frames, ...)."""
+    lowest = values.cummin(dim=1).values
+    state = _CURRENT.get()
+    if state is not None:
+        key = id(layer), name
+        lowest = torch.minimum(lowest, state.kept[key]) if key in state.kept else lowest
+        state.kept[key] = lowest[:, -1:]
+    return lowest
