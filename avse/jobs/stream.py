@@ -20,6 +20,7 @@ from avse.media.decode import VideoSource
 from avse.media.faces.crop import MouthCropper
 from avse.media.faces.live import LiveCropper
 from avse.media.reader import parse_face, tracker_of
+from avse.model import as_float
 from avse.streaming import Block, Streamer
 
 FORMATS = {"s16": ("<i2", 32768.0), "f32": ("<f4", 1.0)}
@@ -228,7 +229,7 @@ def stream_samples(
     while data := source.read(size * width):
         if len(data) % width:
             raise AvseError(f"The audio ends amid a sample: samples of {sample_format} have {width} bytes.")
-        samples = np.frombuffer(data, kind).astype(np.float32) / np.float32(full_scale)
+        samples = as_float(np.frombuffer(data, kind))
         read += len(samples)
         samples = resample_in(samples, False)
         blocks = []

@@ -112,9 +112,9 @@ def train(
 def _check_ranges(values: dict[str, Any]) -> None:
     for key, (least, greatest) in _RANGES.items():
         value = values.get(key)
-        if isinstance(value, int | float) and not least <= value <= greatest:  # nor is it not a number
+        if value is not None and not (isinstance(value, int | float) and least <= value <= greatest):
             limits = f"at least {least}" if math.isinf(greatest) else f"from {least} to {greatest:g}"
-            raise AvseError(f"--{key} must be {limits}, not {value}.")
+            raise AvseError(f"--{key} must be a number, {limits}; got {value}.")
 
 
 def _fit(

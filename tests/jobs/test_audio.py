@@ -122,7 +122,7 @@ def test_how_much_is_taken_away(tmp_path: Path) -> None:
         taken = soundfile.read(rest, dtype="float32")[0]
         assert result + taken == pytest.approx(given, abs=1e-6)
         assert report.rest == str(rest)
-        after = model(0.01).enhance(given[:, 0], sample_rate=RATE, **options)
+        after = avse.enhance(given[:, 0], model=model(0.01), sample_rate=RATE, **options)
         assert float(after.speech.std()) == pytest.approx(share * float((after.speech + after.noise).std()), rel=0.01)
     assert result == pytest.approx(given, abs=1e-6)
 

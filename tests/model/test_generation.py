@@ -105,6 +105,8 @@ def test_commands(folder: Path, talk: Path, tmp_path: Path, avse_command: Callab
     # Nobody is drawn from a file that shows nobody, unless this is asked for.
     message = avse_command("generate", tmp_path / "drawn.ogg", *few, "-o", tmp_path / "nobody.wav").message
     assert "no mouth is seen" in message and not (tmp_path / "nobody.wav").exists()
+    with pytest.raises(avse.AvseError, match="no mouth is seen"):
+        avse.load(folder).generate(tmp_path / "drawn.ogg", steps=2)
     outcome = avse_command("generate", tmp_path / "drawn.ogg", *few, "--no-video", "-o", tmp_path / "any.wav")
     assert outcome.status == 0, outcome.err
     assert ".npz" in avse_command("embed", talk, "--model", folder, "-o", tmp_path / "talk.txt").message

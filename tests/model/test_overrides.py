@@ -62,6 +62,14 @@ def test_another_inference_keeps_the_priors_weights(folder: Path, tmp_path: Path
     assert torch.equal(again.enhance(_sound()).speech, changed.enhance(_sound()).speech)
 
 
+def test_a_part_with_frozen_weights_of_its_own_needs_no_training(folder: Path, tmp_path: Path) -> None:
+    part = {"inference.noise_model": "prior_nmf"}
+    changed = avse.load(folder, overrides=part)
+    again = avse.load(changed.save(tmp_path / "again"))
+    assert again.system.noise_model.plugin_name == "prior_nmf" and again.system.noise_model.rank == 2
+    assert torch.equal(again.enhance(_sound()).speech, changed.enhance(_sound()).speech)
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,17 @@ import pytest
 import soundfile
 import torch
 
+from avse.contracts.noise_model import NoiseModel
 from avse.data.noises import noise_recordings
 from avse.errors import AvseError
+from avse.nnet.noise_estimator import NoiseEstimator
 from avse.noise_models.nmf import NMF
 from avse.noise_models.nmf_frozen import FrozenNMF
+from avse.noise_models.prior_nmf import PriorNMF
 from avse.noise_models.stationary import Stationary
+from avse.priors.vae.vae import VAE
 from avse.signal.nmf import multiply
+from avse.training.noise_estimator import learn_noise_estimator
 
 STEPS, BINS, RANK = 12, 7, 3
 
@@ -51,9 +58,9 @@ def test_multiplicative_update_against_loops(exponent: float) -> None:
     np.testing.assert_allclose(got_w[0], new_w / level[:, None], rtol=1e-9)
 
 
-@pytest.mark.parametrize("make", [NMF, Stationary, FrozenNMF])
-def test_misfit_never_rises_beside_speech_that_stays(make: type) -> None:
-    model = make(**({"rank": 4, "fft_size": 2 * BINS - 2} if make is FrozenNMF else {}))
+@pytest.mark.parametrize("make", [NMF, Stationary, FrozenNMF, partial(PriorNMF, presence_exponent=0.0)])
+def test_misfit_never_rises_beside_speech_that_stays(make: Callable[..., NoiseModel]) -> None:
+    model = make(**({"rank": 4, "fft_size": 2 * BINS - 2} if make is FrozenNMF else {})).double()
     power = _exponential(_positive(2, 30, BINS, seed=5))
     speech = 0.3 * _positive(2, 30, BINS, seed=6).square()
     mask = torch.ones(2, 30, dtype=torch.bool)
@@ -159,3 +166,62 @@ def test_mistakes_are_said() -> None:
     for wrong in (lambda: NMF(rank=0), lambda: NMF(exponent=2.0), lambda: Stationary(quantile=1.0)):
         with pytest.raises(ValueError, match="must be"):
             wrong()
+
+
+def test_m_step_of_prior_nmf_counts_bins_by_their_share_of_noise() -> None:
+    model, mask = PriorNMF(rank=RANK, presence_exponent=3.0).double(), torch.ones(1, STEPS, dtype=torch.bool)
+    state = model.initial_state(_exponential(_positive(1, STEPS, BINS)), mask)
+    up, speech = _positive(1, STEPS, BINS, seed=2), _positive(1, STEPS, BINS, seed=3)
+    variance = model.variance(state)
+    down = 1 / (speech + variance)
+    share = np.empty((STEPS, BINS))
+    for n in range(STEPS):
+        for f in range(BINS):
+            share[n, f] = (variance[0, n, f] / (variance[0, n, f] + speech[0, n, f])) ** 3
+    share = torch.as_tensor(share)[None]
+    gains, spectra = multiply(state["gains"], state["spectra"], share * up, share * down)
+    updated = model.update(state, up, down)
+    torch.testing.assert_close(updated["gains"], gains)
+    torch.testing.assert_close(updated["spectra"], spectra)
+
+
+def test_prior_nmf_takes_less_of_speech_that_its_prior_does_not_explain() -> None:
+    noise = _positive(1, 1, 40).expand(1, 200, 40)
+    speech = torch.zeros(1, 200, 40, dtype=torch.float64)
+    speech[:, 50:150, 10:20] = 30.0
+    power, mask = _exponential(noise + speech), torch.ones(1, 200, dtype=torch.bool)
+    explained = speech / 8  # by the prior, which is 9 dB too low
+
+    def excess(exponent: float) -> float:
+        model = PriorNMF(rank=2, presence_exponent=exponent).double()
+        state = NMF(rank=2).initial_state(noise, mask)
+        for _ in range(100):
+            total = explained + model.variance(state)
+            state = model.update(state, power / total.square(), 1 / total)
+        return float((model.variance(state) / noise)[:, 50:150, 10:20].log10().mean() * 10)
+
+    assert excess(2.0) < excess(0.0) - 3.0
+
+
+def test_candidates_of_the_noise_estimator_against_loops() -> None:
+    power, mask = _exponential(_positive(1, 20, BINS)), torch.ones(1, 20, dtype=torch.bool)
+    mask[0, 17:] = False
+    got = NoiseEstimator(bands=4, hidden_dim=4, layers=1).double()._candidates(power, mask)[0, :17].exp()
+    x = power[0, :17].numpy() + 1e-7 * 0.5 * 2 * (BINS - 1)
+    short = np.array([x[max(0, n - 2) : n + 3].mean(axis=0) for n in range(17)])
+    long = np.array([x[max(0, n - 7) : n + 8].mean(axis=0) for n in range(17)])
+    low = np.array([[frame[max(0, f - 4) : f + 5].min() for f in range(BINS)] for frame in short])
+    clip = [np.broadcast_to(value, (17, BINS)) for value in (*np.quantile(short, (0.15, 0.5), axis=0), x.mean(axis=0))]
+    for place, wanted in enumerate((short, long, low, *clip)):
+        np.testing.assert_allclose(got[:, place], wanted, rtol=1e-9)
+
+
+def test_the_noise_estimator_learns_the_noise_that_serves_a_prior() -> None:
+    torch.manual_seed(0)
+    prior = VAE(latent_dim=4, hidden_dim=8, fft_size=640, noisy_encoder_layers=1).requires_grad_(False)
+    rng = np.random.default_rng(0)
+    speech = [np.sin(np.arange(32000) * hz / 2500) * (np.arange(32000) % 8000 < 4000) for hz in (200, 300)]
+    noise = [0.1 * rng.standard_normal(16000) for _ in range(2)]
+    estimator = NoiseEstimator(bands=8, hidden_dim=8, layers=1)
+    losses = learn_noise_estimator(estimator, prior, speech, noise, steps=30, batch_size=2, rate=0.02)
+    assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 0.5

@@ -124,7 +124,15 @@ def test_a_recipe_in_the_run_folder_is_not_replaced(small_recipe: Path, tmp_path
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("epochs", -1), ("batch_size", 0), ("ema_decay", 1.5), ("max_grad_norm", ".nan"), ("seed", -1)],
+    [
+        ("epochs", 0),
+        ("epochs", -1),
+        ("epochs", "nan"),
+        ("batch_size", 0),
+        ("ema_decay", 1.5),
+        ("max_grad_norm", ".nan"),
+        ("seed", -1),
+    ],
 )
 def test_numbers_out_of_range_are_refused(key: str, value: object, small_recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(AvseError, match=f"--{key} must be "):

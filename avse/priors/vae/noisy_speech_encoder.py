@@ -10,13 +10,14 @@ from torch.nn import functional as F
 
 from avse.contracts.prior import Context
 from avse.contracts.types import SAMPLE_RATE
+from avse.nnet.temporal_block import TemporalBlock
 from avse.nnet.video_input import VideoInput
 from avse.signal.stft import analysis_window, stft_frames
 
 NOISY_ENCODER = "noisy_encoder"  # the place where video enters
 _COMPONENTS = 4
 _TO_AMPLITUDE, _TO_POWER = math.log(10) / 20, math.log(10) / 10  # from dB to natural logarithms
-_KERNEL, _LARGEST_DILATION = 5, 8
+_LARGEST_DILATION = 8
 
 
 class NoisySpeechEncoder(nn.Module):
@@ -43,7 +44,7 @@ class NoisySpeechEncoder(nn.Module):
         self.from_power = nn.Linear(bins, hidden_dim)
         self.from_variance = nn.Linear(bins, hidden_dim, bias=False)
         self.blocks = nn.ModuleList(
-            _Block(hidden_dim, dilation=min(2**layer, _LARGEST_DILATION)) for layer in range(layers)
+            TemporalBlock(hidden_dim, dilation=min(2**layer, _LARGEST_DILATION)) for layer in range(layers)
         )
         self.out = nn.Linear(hidden_dim, 2 * latent_dim)
 
@@ -66,20 +67,6 @@ class NoisySpeechEncoder(nn.Module):
     def audio(self, power: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
         """What the video is fused with, shape (batch, frames, hidden_dim); arguments as of `forward`."""
         return torch.tanh(self.from_power(power) + self.from_variance(variance))
-
-
-class _Block(nn.Module):
-    def __init__(self, dim: int, dilation: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.widen = nn.Linear(dim, 2 * dim)
-        self.over_time = nn.Conv1d(2 * dim, 2 * dim, _KERNEL, padding="same", dilation=dilation, groups=2 * dim)
-        self.narrow = nn.Linear(2 * dim, dim)
-
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        wide = F.gelu(self.widen(self.norm(hidden))) * mask
-        wide = self.over_time(wide.mT).mT
-        return hidden + self.narrow(F.gelu(wide))
 
 
 def draw_noise(clean: torch.Tensor, fft_size: int, hop: int, snr: tuple[float, float]) -> tuple[torch.Tensor, ...]:

@@ -1,0 +1,152 @@
+"""Teaches the network of the noise model `prior_nmf` what noise looks like under speech."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from avse.contracts.prior import Context, LatentPrior
+from avse.data.noises import cut_or_loop
+from avse.nnet.noise_estimator import NoiseEstimator
+from avse.priors.vae.noisy_speech_encoder import draw_noise
+from avse.signal.levels import level_scale
+from avse.signal.wiener import speech_variance
+
+_SAMPLES = (19200, 24000, 32000, 40000)  # of the clips of a step, one of them
+_TO_NATS = math.log(10) / 10
+_SHAPE = 20.0  # of the inverse gamma prior of the variance, under which the noise is scored
+_NLL_WEIGHT, _LEAST = 0.3, 1e-8
+_FLOOR = 1e-7 * 0.5  # of power, times the size of the transform: white noise at -70 dB of full scale
+
+
+def learn_noise_estimator(
+    estimator: NoiseEstimator,
+    prior: LatentPrior,
+    speech: Sequence[np.ndarray],
+    noise: Sequence[np.ndarray],
+    *,
+    steps: int = 450,
+    batch_size: int = 6,
+    rate: float = 3e-3,
+    snr: tuple[float, float] = (-10.0, 6.0),
+    simulated: float = 0.25,
+    seed: int = 0,
+) -> list[float]:
+    """Train a network by how well its V serves the Wiener filter of a prior of clean speech, which stays as it is.
+
+        loss = - (SI-SDR(S_1) + SI-SDR(S_2)) / 2 - 0.3 log p(n | V),   S / (S + V) filters the noisy audio,
+
+    S_1 is decoded from the encoder's posterior of the clean speech, S_2 from that of the noisy-speech encoder, which is
+    given V. Both are of the prior without video. p(n | V) is a Student's t distribution, that of noise whose variance
+    has an inverse gamma prior around V. Speech and noise are coloured at random.
+
+    Arguments
+    ---------
+    estimator : NoiseEstimator
+        Is changed.
+    prior : LatentPrior
+        With a noisy-speech encoder; a trained one.
+    speech, noise : sequence of arrays, shape (samples,)
+        At 16 kHz, of the training split.
+    steps, batch_size : int
+    rate : float
+        Of learning, at its highest; it falls as a cosine.
+    snr : (float, float)
+        Range in dB.
+    simulated : float
+        Share of clips whose noise is drawn as for the noisy-speech encoder (`draw_noise`), not recorded.
+    seed : int
+
+    Returns
+    -------
+    list of float
+        The loss at each step.
+    """
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(estimator.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-3)
+    average = torch.optim.swa_utils.AveragedModel(
+        estimator, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99)
+    )
+    losses = []
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+            group["lr"] = rate * min(1.0, (step + 1) / 40) * max(cosine, 0.03)
+        loss = _loss(estimator, prior, *_draw(prior, speech, noise, batch_size, snr, simulated, rng))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(estimator.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(estimator)
+        losses.append(loss.item())
+    estimator.load_state_dict(average.module.state_dict())
+    return losses
+
+
+def _draw(
+    prior: LatentPrior,
+    speech: Sequence[np.ndarray],
+    noise: Sequence[np.ndarray],
+    count: int,
+    snr: tuple[float, float],
+    simulated: float,
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spectra of speech and noise of a few clips, (count, frames, bins), complex, at the level of models."""
+    samples = int(rng.choice(_SAMPLES))
+
+    def excerpts(sounds: Sequence[np.ndarray]) -> torch.Tensor:
+        chosen = [sounds[int(index)] for index in rng.integers(len(sounds), size=count)]
+        offsets = [int(rng.integers(max(1, len(sound) - samples + 1))) for sound in chosen]
+        cut = [cut_or_loop(sound, samples, offset) for sound, offset in zip(chosen, offsets)]
+        return torch.as_tensor(np.stack(cut), dtype=torch.float32)
+
+    clean, loud = excerpts(speech), excerpts(noise)
+    drawn = round(simulated * count)
+    if drawn:
+        loud[:drawn] = draw_noise(clean[:drawn], prior.fft_size, prior.hop, (0.0, 0.0))[0]
+    spectra = [prior.analyse(sound) * _colour(count, prior.bins) for sound in (clean, loud)]
+    powers = [spectrum.abs().square().mean(dim=(1, 2), keepdim=True).clamp(min=1e-12) for spectrum in spectra]
+    ratio = snr[0] + (snr[1] - snr[0]) * torch.rand(count, 1, 1)
+    spectra[1] = spectra[1] * (powers[0] / powers[1] * (-_TO_NATS * ratio).exp()).sqrt()
+    mixed = prior.synthesise(spectra[0] + spectra[1], samples)
+    scale = level_scale(mixed, torch.full((count,), samples))[..., None]
+    return spectra[0] * scale, spectra[1] * scale
+
+
+def _colour(count: int, bins: int) -> torch.Tensor:
+    """Random smooth responses, (count, 1, bins)."""
+    response = 3.0 * torch.randn(count, 1, 8)
+    return (F.interpolate(response, size=bins, mode="linear", align_corners=True) * _TO_NATS / 2).exp()
+
+
+def _loss(estimator: NoiseEstimator, prior: LatentPrior, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    noisy = clean + noise
+    power = noisy.abs().square()
+    mask = torch.ones(power.shape[:2], dtype=torch.bool)
+    context = Context(mask, ~mask)
+    variance = estimator(power, mask).clamp(min=_LEAST)
+    with torch.no_grad():
+        known = prior.encode(clean.abs().square(), context).mean
+    gained = torch.zeros(len(power))
+    for latent in (known, prior.encode_noisy(power, variance, context).mean):
+        speech = speech_variance(prior.decode(latent, context))
+        gained = gained + _si_sdr(speech / (speech + variance) * noisy, clean) / 2
+    seen = noise.abs().square() + _FLOOR * prior.fft_size
+    scored = variance.log() + (_SHAPE + 1) * (seen / (_SHAPE * variance)).log1p()
+    return _NLL_WEIGHT * scored.mean() - gained.mean()
+
+
+def _si_sdr(estimate: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """Of spectra (batch, frames, bins), in dB, shape (batch,)."""
+    energy = clean.abs().square().sum(dim=(1, 2), keepdim=True).clamp(min=_LEAST)
+    target = (estimate * clean.conj()).real.sum(dim=(1, 2), keepdim=True) / energy * clean
+    ratio = (target.abs().square().sum(dim=(1, 2)) + _LEAST) / (
+        (estimate - target).abs().square().sum(dim=(1, 2)) + _LEAST
+    )
+    return ratio.log() / _TO_NATS
