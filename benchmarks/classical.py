@@ -7,7 +7,7 @@
 
 Both learn the noise from the noisy clip alone, as the unsupervised systems here do. Their settings are those of highest
 mean SI-SDR on 24 development scenes at -5, 0 and 5 dB, half recorded noise, half babble; `GRIDS` is what was tried (of
-`wiener`, the first ten). In recorded noise they gain 0.1 and 0.2 dB, where the libraries' defaults gain -4.1 and 0.0 dB.
+`wiener`, the first ten). In recorded noise they gain 0.1 and 0.2 dB, the defaults -4.1 and 0.0.
 """
 
 from __future__ import annotations
