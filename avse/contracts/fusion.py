@@ -94,6 +94,18 @@ class Fusion(nn.Module, Plugin):
         """
         return None
 
+    def precision_loss(self, audio: torch.Tensor, clean: torch.Tensor) -> torch.Tensor | None:
+        """Negative log-likelihood, for training, of features without noise given those in noise; None: it has none.
+
+        Arguments
+        ---------
+        audio : tensor, shape (batch, frames, audio_dim)
+            Features in noise.
+        clean : tensor, shape (batch, frames, audio_dim)
+            The same features without noise.
+        """
+        return None
+
     def calibrate(self, scale: float, shift: float) -> None:
         """Replace the log-odds l of the reliability by `scale` l + `shift`.
 

@@ -162,6 +162,10 @@ class VideoInput(nn.Module):
             return None
         return cast(Fusion, self.fusions[place]).audio_reliability(hidden)
 
+    def precision_loss(self, hidden: torch.Tensor, clean: torch.Tensor, place: str = "main") -> torch.Tensor | None:
+        """See `Fusion.precision_loss`; None without video."""
+        return cast(Fusion, self.fusions[place]).precision_loss(hidden, clean) if place in self.fusions else None
+
     def by_video_frame(self, reliability: torch.Tensor, batch: Batch) -> torch.Tensor:
         """A reliability of shape (batch, frames) as that of video frames, shape (batch, video_frames), float32."""
         return pool_to_video_frames(reliability, batch.valid.shape[1], self.ratio).float()
@@ -252,6 +256,9 @@ class NormalisedFusion(Fusion):
 
     def audio_reliability(self, audio: torch.Tensor) -> torch.Tensor | None:
         return self.fusion.audio_reliability(audio)
+
+    def precision_loss(self, audio: torch.Tensor, clean: torch.Tensor) -> torch.Tensor | None:
+        return self.fusion.precision_loss(audio, clean)
 
     def weight(self, reliability: torch.Tensor) -> torch.Tensor:
         return self.fusion.weight(reliability)

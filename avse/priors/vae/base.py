@@ -23,6 +23,7 @@ from avse.priors.vae.noisy_speech_encoder import NOISY_ENCODER, NoisySpeechEncod
 # Power of a bin for white noise at -70 dB of full scale: its variance times the window's energy, over `fft_size`.
 _FLOOR = 1e-7 * 0.5
 _SNR = (-15.0, 40.0)  # of speech in drawn noise, in dB
+_PRECISION_WEIGHT = 0.1  # of the audio's precision, per frame and feature, beside a loss per bin
 
 
 @dataclass
@@ -178,9 +179,14 @@ class VariationalPrior(LatentPrior):
         """See `LatentPrior.reliability_in_noise`; None without a noisy-speech encoder."""
         if self.noisy_encoder is None:
             return None
-        hidden = self.noisy_encoder.audio(self._level(power), self._level(variance))
+        hidden = self._heard(power, variance)
         of_audio = self.video_input.audio_reliability(hidden, NOISY_ENCODER)
         return None if of_audio is None else (self.video_input.fuse(hidden, context, NOISY_ENCODER)[1], of_audio)
+
+    def _heard(self, power: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        """What the noisy-speech encoder fuses with the video, shape (batch, frames, hidden_dim)."""
+        assert self.noisy_encoder is not None
+        return self.noisy_encoder.audio(self._level(power), self._level(variance))
 
     def calibrate(self, scale: float, shift: float) -> None:
         in_noise = self.noisy_encoder is not None and self.video_input.tells_audio
@@ -195,7 +201,8 @@ class VariationalPrior(LatentPrior):
             `loss`; `nll`: Itakura-Saito reconstruction per bin, up to a constant; `divergence`: of the posterior
             from the prior, in nats per frame; where `prior_weight` asks for it, `prior_nll`: the reconstruction from
             p(z | v); with `noisy_encoder_layers`, `noisy_encoder`: divergence of q(z | s, v) from q(z | x, V, v)
-            in drawn noise, in nats per frame; and, where it is known which frames are clean and the fusion estimates
+            in drawn noise, in nats per frame; where the fusion has one, `precision`, its `precision_loss` in that
+            noise; and, where it is known which frames are clean and the fusion estimates
             it, `reliability`: its cross-entropy with that, in nats per frame.
         """
         return self.loss_and_evidence(batch)[0]
@@ -236,6 +243,10 @@ class VariationalPrior(LatentPrior):
             terms["noisy_encoder"] = target.divergence(noisy_posterior)[mask].mean()
             loss = loss + terms["noisy_encoder"] / self.bins
             latent = noisy_posterior.mean.detach()
+            clean, noisy = (self._heard(each, heard[1])[mask][None] for each in (power, heard[0]))
+            if (precision := self.video_input.precision_loss(noisy, clean, NOISY_ENCODER)) is not None:
+                terms["precision"] = precision
+                loss = loss + _PRECISION_WEIGHT * precision
         loss_terms = {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
         if batch.video_is_clean is not None and context.video is not None:
             in_noise = None if heard is None else self.reliability_in_noise(*heard, context)
