@@ -34,7 +34,8 @@ class ScheduledBrain(Brain):
         Highest decay of the average; after n updates it is at most (1 + n) / (10 + n), so that the initial weights are
         forgotten in a short run.
     choose_by : list of str, optional
-        Scores whose mean chooses the best model: the highest. Default: the lowest loss.
+        Scores whose mean chooses the best model: the highest; a name with a minus before it counts negative, such as
+        `-nll`. Default: the lowest loss.
     corpora : dict of str to str, optional
         Corpus of each validation clip by its id; scores are then logged by corpus too.
     patience : int
@@ -149,7 +150,11 @@ class ScheduledBrain(Brain):
             self.train_loss = stage_loss
             return
         scores = {"loss": float(stage_loss), **self.validation_scores(epoch)}
-        chosen = [scores[name] for name in getattr(self.hparams, "choose_by", None) or () if name in scores]
+        chosen = [
+            -scores[name[1:]] if name.startswith("-") else scores[name]
+            for name in getattr(self.hparams, "choose_by", None) or ()
+            if name.removeprefix("-") in scores
+        ]
         scores["choice"] = -sum(chosen) / len(chosen) if chosen else scores["loss"]
         best = self.checkpointer.find_checkpoint(min_key="choice")
         improved = best is None or scores["choice"] < best.meta["choice"]
