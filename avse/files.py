@@ -178,7 +178,7 @@ def remove_noted(folder: Path) -> None:
 def write_text(target: str | Path, text: str) -> None:
     """Write a text file by way of `atomic_path`."""
     with atomic_path(target) as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(target: str | Path, value: Any) -> None:

@@ -6,6 +6,8 @@ A verb reads its options and calls one function of the package, imported only th
 from __future__ import annotations
 
 import contextlib
+import io
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +72,9 @@ for _group in (use, live, experiment, data, develop):
 def main() -> None:
     """Entry point of the command."""
     end_by_exception()
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what no encoding has
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 

@@ -39,7 +39,7 @@ def stream(
     roi: say.Roi = "auto",
     tracker: say.Tracker = None,
     json_path: say.Json = None,
-    device: say.Device = "cpu",
+    device: say.Device = "auto",
 ) -> None:
     """Enhance raw mono samples from stdin to stdout as they come: arecord -t raw ... | avse stream | aplay ..."""
     if video is not None and camera is not None:
@@ -93,7 +93,7 @@ def live(
     face: Face = "largest",
     tracker: say.Tracker = None,
     json_path: say.Json = None,
-    device: say.Device = "cpu",
+    device: say.Device = "auto",
 ) -> None:
     """Enhance the microphone as one speaks into the camera, and play it: use headphones. Ctrl-C ends it."""
     import torch

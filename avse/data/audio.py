@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def read_audio(path: str | Path) -> np.ndarray:
     import soundfile
 
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(os.fsencode(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError):
         return _by_ffmpeg(path)
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
@@ -78,7 +79,7 @@ def write_audio(path: str | Path, samples: np.ndarray) -> None:
     subtype = {".flac": "PCM_24", ".ogg": "VORBIS"}.get(Path(path).suffix.lower(), "FLOAT")
     with atomic_path(path) as temporary:
         try:
-            soundfile.write(str(temporary), np.asarray(samples, dtype=np.float32), SAMPLE_RATE, subtype=subtype)
+            soundfile.write(os.fsencode(temporary), np.asarray(samples, dtype=np.float32), SAMPLE_RATE, subtype=subtype)
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             raise AvseError(
                 f"{path}: cannot be written ({error}). Name a .flac or .wav file on a disk with room."

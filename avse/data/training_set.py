@@ -266,7 +266,8 @@ class MixtureSet(ItemSet):
     ---------
     utterances : sequence of Utterance
         Speech and noise of one split.
-    cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out, corpora, balance, joined,
+    cache, size, seconds, speed, video_share, degradation, use_video, seed, leave_out, corpora, balance, joined :
+        See `SpeechSet`.
     same_speaker :
         See `SpeechSet`.
     snr : (float, float)

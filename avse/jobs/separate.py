@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -262,7 +263,7 @@ def _write(path: Path, audio: np.ndarray, rate: int) -> None:
     import soundfile
 
     try:
-        soundfile.write(path, audio.T, rate, subtype="PCM_16")
+        soundfile.write(os.fsencode(path), audio.T, rate, subtype="PCM_16")
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AvseError(f"{path.name}: writing failed ({error}). Nothing was left behind.") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -215,7 +216,7 @@ class _AudioFile:
         self.lost: list[str] = []
         self._path, self._output = path, output
         try:
-            self._file = soundfile.SoundFile(path, "w", self.rate, channels, subtype, format=kind)
+            self._file = soundfile.SoundFile(os.fsencode(path), "w", self.rate, channels, subtype, format=kind)
         except soundfile.LibsndfileError as error:
             if channels <= 2:
                 raise
@@ -243,7 +244,7 @@ class _AudioFile:
 
         frames = self._file.frames
         self._file.close()  # no error even if the last bytes are not written
-        if kind is None and soundfile.info(self._path).frames != frames:
+        if kind is None and soundfile.info(os.fsencode(self._path)).frames != frames:
             raise self._full()
 
     def _full(self) -> AvseError:

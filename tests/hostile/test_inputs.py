@@ -6,7 +6,10 @@ Where a file is refused nothing is left in the folder of the output, not even a 
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -248,3 +251,17 @@ def test_one_bad_file_among_good_ones(tiny_model: Path, talk: Path, tmp_path: Pa
     outcome = avse_command("enhance", folder, "-o", out, "--model", tiny_model)
     assert "1 of 3 failed" in outcome.message and "b.mp4" in outcome.message
     assert sorted(one.name for one in out.iterdir()) == ["a.enhanced.mp4", "c.enhanced.wav"]
+
+
+@pytest.mark.slow
+def test_a_name_that_is_not_utf8(tiny_model: Path, tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    try:
+        _sound(tmp_path / "a.wav", _tone(0.5)).rename(source)
+    except OSError:
+        pytest.skip("this file system takes only names in UTF-8")
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "avse", "enhance", source, "--model", tiny_model, "--json", report]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+    enhanced = tmp_path / os.fsdecode(b"caf\xe9.enhanced.wav")
+    assert enhanced.is_file() and json.loads(report.read_text())[0]["output"] == str(enhanced)
