@@ -324,7 +324,7 @@ class Model:
 
         prior = diffusion_prior(self.system, self.name)
         _check_range("seconds", seconds, 1 / SAMPLE_RATE, 3600)
-        _check_range("guidance", guidance, 0, 100)
+        _check_range("guidance", guidance, -1, 100)
         _check_range("steps", steps, 1, 10_000)
         if source is not None:
             clip = lips_of(source, **reading)

@@ -83,8 +83,8 @@ def packed(weights: Mapping[str, torch.Tensor], bits: int) -> dict[str, torch.Te
     Example
     -------
     >>> weights = {"a": torch.tensor([[1.0, -0.5], [0.01, 0.02]])}
-    >>> unpacked(packed(weights, 8))["a"].round(decimals=3).tolist()
-    [[1.0, -0.504], [0.01, 0.02]]
+    >>> (127 * unpacked(packed(weights, 8))["a"][0]).round(decimals=3).tolist()
+    [127.0, -64.0]
     """
     if bits not in (32, 16, 8):
         raise AvseError(f"bits: weights are kept in 32, 16 or 8 bits, not in {bits}.")

@@ -15,6 +15,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
+if hasattr(signal, "SIGHUP"):  # it is ignored under nohup, and commands that tests start would inherit that
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TINY_RECIPE = """\
 visual_frontend: !new:avse.plugins.visual_frontend.pixel_mlp

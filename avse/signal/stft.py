@@ -115,11 +115,12 @@ def overlap_gain(lengths: torch.Tensor, fft_size: int, hop: int, samples: int) -
 
     def overlap(counted: torch.Tensor) -> torch.Tensor:
         total = nn.functional.conv_transpose1d(counted[:, None], window[None, None], stride=hop)
-        return total[:, 0, first : first + samples]
+        total = total[:, 0, first : first + samples]
+        return nn.functional.pad(total, (0, samples - total.shape[1]))
 
-    inside = length_mask(lengths, samples)
-    gain = overlap(torch.ones_like(own)) / torch.where(inside, overlap(own), 1.0)
-    return torch.where(inside, gain, 0.0)
+    alone = overlap(own)
+    gain = torch.where(alone > 0, overlap(torch.ones_like(own)) / alone, 1.0)
+    return torch.where(length_mask(lengths, samples), gain, 0.0)
 
 
 def repeat_to_frames(values: torch.Tensor, frames: int, ratio: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import LatentPrior
 from avse.contracts.types import Batch, Estimate
 from avse.plugins import register
-from avse.signal.stft import length_mask
+from avse.signal.stft import overlap_gain
 
 # KEEP variances above this, so that silence divides by no zero.
 FLOOR = 1e-10
@@ -107,8 +107,11 @@ class MyPlugin(Inference):
         """The estimate for a spectrum (batch, frames, bins) of speech."""
         samples = batch.noisy.shape[1]
         speech = self.prior.synthesise(spectrum, samples)
-        # KEEP: speech is zero beyond each clip's end, and speech + noise is the input.
-        speech = speech * length_mask(batch.lengths, samples)
+        # KEEP: speech is that of the clip alone, zero beyond its end, and speech + noise
+        # is the input.
+        prior = self.prior
+        gain = overlap_gain(batch.lengths, prior.fft_size, prior.hop, samples)
+        speech = speech * gain.to(speech)
         # CHANGE where the prior tells its reliability.
         reliability = batch.valid.to(speech.dtype)
         noise = batch.noisy - speech

@@ -99,5 +99,6 @@ def test_flags(kind_pages: ModuleType) -> None:
         "name": "SI-SDR",
         "unit": "dB",
         "higher_is_better": "yes",
+        "relative_to_noisy": "no",
     }
     assert flags("dataset", plugins.get("dataset", "grid"))["licence"] == "CC BY 4.0"

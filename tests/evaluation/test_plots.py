@@ -53,6 +53,6 @@ def test_silence_and_single_samples_can_be_drawn(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_said_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(AvseError, match=r"\.png, \.pdf or \.svg"):
+    with pytest.raises(AvseError, match=r"\.png, \.pdf, \.svg"):
         plot_estimate(tmp_path / "a.xyz", np.ones(800), np.ones(800))
     assert not list(tmp_path.iterdir())

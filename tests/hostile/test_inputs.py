@@ -149,7 +149,7 @@ def test_samples_that_are_no_numbers(value: float, tiny_model: Path, tmp_path: P
 
 @pytest.mark.parametrize("shape", [(0,), (2, 100), ()])
 def test_arrays_that_are_no_sound(shape: tuple[int, ...], tiny_model: Path) -> None:
-    with pytest.raises(AvseError, match="one channel"):
+    with pytest.raises(AvseError, match="one channel|at least one sample"):
         avse.load(tiny_model).enhance(np.zeros(shape, np.float32))
 
 

@@ -31,7 +31,6 @@ from avse.new import MAX_NAME, create
         ("setup", "my_setup"),
         ("idée", "idee"),
         ("融合", "my_fusion"),
-        ("", "my_fusion"),
         ("../up", "up"),
         ("fusion.py", "fusion_py"),
         ("a" * 60, "a" * MAX_NAME),
