@@ -107,7 +107,7 @@ class MyPlugin(Inference):
         """The estimate for a spectrum (batch, frames, bins) of speech."""
         samples = batch.noisy.shape[1]
         speech = self.prior.synthesise(spectrum, samples)
-        # KEEP: speech is that of the clip alone, zero beyond its end, and speech + noise
+        # KEEP: speech is that of the clip alone, zero beyond its end; with the noise it
         # is the input.
         prior = self.prior
         gain = overlap_gain(batch.lengths, prior.fft_size, prior.hop, samples)
