@@ -12,15 +12,15 @@ from avse import compatibility
 from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.files import atomic_path
 
-_CODECS = {".mp4": ("libx264", "aac"), ".mpg": ("mpeg1video", "mp2")}
+_CODECS = {".mp4": ("libx264", "aac"), ".mov": ("libx264", "aac"), ".mpg": ("mpeg1video", "mp2")}
 
 
 def write_video(path: str | Path, frames: np.ndarray, audio: np.ndarray | None = None) -> None:
-    """Write a video file: H.264 and AAC in `.mp4`, MPEG-1 and MP2 in `.mpg`.
+    """Write a video file: H.264 and AAC in `.mp4` and `.mov`, MPEG-1 and MP2 in `.mpg`.
 
     Arguments
     ---------
-    path : path ending in `.mp4` or `.mpg`
+    path : path ending in `.mp4`, `.mov` or `.mpg`
     frames : array, shape (video_frames, height, width, 3), uint8
         Red, green, blue at 25 frames per second; height and width are even.
     audio : array, shape (samples,), optional
