@@ -50,6 +50,8 @@ setup(
         "dnsmos": ["speechmos>=0.0.1.1", "onnxruntime>=1.18"],
         "tensorboard": ["tensorboard>=2.16"],
         "live": ["sounddevice>=0.5"],
+        "hub": ["huggingface_hub>=1.0"],
+        "ray": ["ray[data]>=2.40"],
         "separation": ["mir_eval>=0.7,<0.9"],
         "bench": ["noisereduce==3.0.*", "pyroomacoustics>=0.10"],
         "docs": ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-mathjax-offline>=0.0.2"],

@@ -106,7 +106,9 @@ class LombardGrid(Corpus):
     Arguments
     ---------
     view : {"front", "side"}
+        The camera.
     style : {"both", "lombard", "plain"}
+        Speech in noise, in quiet, or both.
 
     Paper: N. Alghamdi et al., A corpus of audio-visual Lombard speech with frontal and profile views, JASA 143, 2018.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from avse.data.audio import read_audio, write_audio
 from avse.data.manifest import Utterance
 from avse.datasets.corpus import Corpus, Files
 from avse.errors import AvseError
-from avse.files import atomic_path
 from avse.plugins import register
 
 DEV = ("06M", "17F", "20M", "35M", "38F", "42M", "52M", "59F")
@@ -94,8 +94,9 @@ class NtcdTimit(Corpus):
     Arguments
     ---------
     noises : sequence of str
+        Noises whose rows are listed.
     snrs : sequence of float
-        In dB: which noisy rows are listed.
+        Levels, in dB, whose rows are listed.
     with_noise : bool
         Also list the noise of each noisy file of the training and dev speakers, what is left of it without its
         projection on the clean file, which is written in `noise_16k`.
@@ -230,18 +231,10 @@ def _video_of(path: Path, target: Path) -> Path:
     """The mouths of a MAT file as a grey video of 88 x 88 pixels at 30 frames per second."""
     if target.is_file() and target.stat().st_mtime >= path.stat().st_mtime:
         return target
-    from fractions import Fraction
-    from typing import Any
-
-    import av
     import cv2
 
-    with atomic_path(target) as temporary, av.open(str(temporary), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=Fraction(30000, 1001), options={"crf": "12"})
-        stream.width = stream.height = 88
-        stream.pix_fmt = "yuv420p"
-        for mouth in mouths_of(path):
-            large = cv2.resize(mouth, (88, 88), interpolation=cv2.INTER_CUBIC)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(large, format="gray")))
-        container.mux(stream.encode(None))
+    from avse.data.synthetic.recording import write_video
+
+    large = [cv2.resize(mouth, (88, 88), interpolation=cv2.INTER_CUBIC) for mouth in mouths_of(path)]
+    write_video(target, np.repeat(np.stack(large)[..., None], 3, axis=3), rate=Fraction(30000, 1001))
     return target
