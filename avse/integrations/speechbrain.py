@@ -141,17 +141,17 @@ class AudioVisualEnhancement(Pretrained):
         return Model(self.mods.system, "")
 
 
-def export(model: Model, folder: str | Path) -> Path:
+def export(model: Model, folder: str | Path) -> list[Path]:
     """Write what `Pretrained.from_hparams` loads: `hyperparams.yaml`, and the weights as `system.ckpt`.
 
     Returns
     -------
-    path
-        The folder.
+    list of path
+        Both files.
     """
     folder = Path(folder)
     key = model_folder.SYSTEM if f"\n{model_folder.SYSTEM}:" in f"\n{model.recipe}" else "model"
     write_text(folder / HPARAMS, model.recipe.rstrip() + "\n" + _SYSTEM.format(key=key))
     with atomic_path(folder / "system.ckpt") as path:
         torch.save({name: weight.cpu() for name, weight in model.system.state_dict().items()}, path)
-    return folder
+    return [folder / HPARAMS, folder / "system.ckpt"]

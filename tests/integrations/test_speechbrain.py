@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from speechbrain.inference.interfaces import Pretrained
 import avse
 from avse.data.manifest import read_manifest
 from avse.errors import AvseError
-from avse.integrations.speechbrain import AudioVisualEnhancement, export
+from avse.integrations.speechbrain import AudioVisualEnhancement
 from avse.recipe import load_recipe
 
 
@@ -39,9 +40,12 @@ def test_relative_lengths_and_video(tiny_model: Path, noisy: torch.Tensor, tmp_p
         enhancer.enhance_batch(noisy[0])
 
 
-def test_an_exported_folder_loads_with_speechbrain_alone(tiny_model: Path, talk: Path, tmp_path: Path) -> None:
-    model = avse.load(tiny_model)
-    folder = export(model, tmp_path / "exported")
+def test_an_exported_folder_loads_with_speechbrain_alone(
+    tiny_model: Path, talk: Path, tmp_path: Path, avse_command: Callable
+) -> None:
+    model, folder = avse.load(tiny_model), tmp_path / "exported"
+    outcome = avse_command("export", tiny_model, folder, "--to", "speechbrain")
+    assert outcome.status == 0 and "hyperparams.yaml" in outcome.out, outcome.err
 
     class Theirs(Pretrained):
         MODULES_NEEDED = ["system"]
