@@ -57,7 +57,7 @@ class ContrastiveLearner(nn.Module):
         query_mixup: bool = False,
     ) -> None:
         super().__init__()
-        self.embedding, self.loss, self.pairs = embedding, loss, [tuple(pair) for pair in pairs]
+        self.embedding, self.loss, self.pairs = embedding, loss, [(first, second) for first, second in pairs]
         self.class_weight, self.caption_weight = class_weight, caption_weight
         self.injected_noise, self.query_mixup = injected_noise, query_mixup
         self.classifier = nn.Linear(embedding.output_dim, len(embedding.classes), bias=False)
@@ -140,7 +140,8 @@ class ContrastiveBrain(ScheduledBrain):
     def validation_scores(self, epoch: int | None) -> dict[str, float]:
         """Calibrate a copy of the averaged embedding, and find the class of each sound by it."""
         self.calibrated = copy.deepcopy(self.averaged.module).eval()
-        embedding, mixtures = self.calibrated.embedding, self.hparams.mixtures
+        embedding: SceneClip = self.calibrated.embedding
+        mixtures = self.hparams.mixtures
         calibrate(embedding, mixtures)
         sounds = embedding.aligned(torch.cat([vectors for vectors, _ in self.heard]), "sound")
         labels = torch.cat([labels for _, labels in self.heard])[:, : len(embedding.classes)].int().argmax(dim=1)
