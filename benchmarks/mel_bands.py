@@ -4,16 +4,15 @@
     python benchmarks/mel_bands.py turned MANIFEST CACHE_FOLDER OUT.json
 
 `embed`: ridge regressions from the bands of noisy audio (recorded noise, -5 dB), from the features of `conv3d` (that of
-`lip-synchrony`), and from what `avse embed` gives of `av-diffusion-small`. They are fitted on two clips of each training
-speaker, their weight decay is chosen on development speakers; noises are of the same split as the clip.
+`lip-synchrony`), and from what `avse embed` gives of `av-diffusion-small`. Two clips of each training speaker fit them,
+development speakers choose their weight decay; noises are of the same split as the clip.
 
 `turned`: the bands that `lip-synchrony` predicts from plain crops, and from those of `frontalization`, by how far the
 head is turned out of the plane of the picture (median over the clip). Development and test clips of speakers who are
 not in training; needs plugins/avse_face_mesh. Frames count where both trackers see a mouth, clips with 20 such frames.
 
-The score is the correlation of predicted and true levels of a clip: over time, the mean over bands (`embed`), or over time
-and bands together, as `lip-synchrony` is scored elsewhere (`turned`). Intervals are of a
-bootstrap over speakers.
+The score is the correlation of predicted and true levels of a clip: over time, the mean over bands (`embed`), or over
+time and bands together, as `lip-synchrony` is scored elsewhere (`turned`). Intervals are of a bootstrap over speakers.
 """
 
 from __future__ import annotations
@@ -28,19 +27,28 @@ import torch
 
 import avse
 from avse import plugins
-from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Clip
+from avse.contracts.mouth_tracker import Face
+from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Clip, shift_video
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance, read_manifest
 from avse.evaluation.statistics import bootstrap_means, drawn
 from avse.evaluation.studies.frontends import _read
 from avse.files import write_json
+from avse.media import read_clip
+from avse.media.faces.head_pose import PoseFit
 from avse.model_folder import find
+from avse.mouth_trackers.frontalization import Frontalization
 from avse.priors.diffusion.generation import diffusion_prior, frame_features
 from avse.training.lip_reading import SynchronyLoss
 
 CORPORA, FRAMES, CONTEXT = ("grid", "lrwar", "glips", "lrs"), 100, 2
 CLIPS = {"train": (2, 400), "dev": (8, 100), "test": (8, 170)}  # of a speaker, and in all
-TURNS = {"below 10 degrees": (0, 10), "10 to 20": (10, 20), "20 to 30": (20, 30), "above 30": (30, 180)}
+TURNS = {
+    "below 10 degrees": (0, 10),
+    "10 to 20 degrees": (10, 20),
+    "20 to 30 degrees": (20, 30),
+    "above 30 degrees": (30, 180),
+}
 INPUTS = {
     "noisy bands": ["noisy"],
     "`conv3d`": ["conv3d"],
@@ -153,6 +161,17 @@ def embed(manifest: str, cache: ClipCache) -> list[dict]:
     return cells
 
 
+class Watched(Frontalization):
+    """Notes how far each face is turned, in degrees."""
+
+    turns: tuple[float, ...] = ()
+
+    def _fit(self, face: Face) -> tuple[PoseFit, float]:
+        found = super()._fit(face)
+        self.turns += (float(np.degrees(np.arccos(np.clip(found[0].rotation[0, 2, 2], -1, 1)))),)
+        return found
+
+
 def turned(manifest: str, cache: ClipCache) -> list[dict]:
     lips = _read(find("lip-synchrony"), "cpu")[0]
     loss = SynchronyLoss(bands=lips.head.out_features)
@@ -161,20 +180,13 @@ def turned(manifest: str, cache: ClipCache) -> list[dict]:
     for row in read_manifest(manifest, splits=["dev", "test"]):
         if not (row.clean and row.video) or (row.dataset, row.speaker) in known:
             continue
-        tracker, turns = plugins.get("mouth_tracker", "frontalization")(), []
-        fit = tracker._fit
-
-        def watched(face):
-            found = fit(face)
-            turns.append(np.degrees(np.arccos(np.clip(found[0].rotation[0, 2, 2], -1, 1))))
-            return found
-
-        tracker._fit = watched
-        crops = cache.mouth(row), ClipCache(cache.folder / "frontal", tracker).mouth(row)
+        tracker = Watched()
+        frontal = read_clip(row.audio, video=row.video, tracker=tracker)
+        crops = cache.mouth(row), shift_video(frontal.mouth, frontal.valid, row.offset)
         audio = cache.excerpt(row, 0, len(cache.sound(row)))
         frames = min(*(len(valid) for _, valid in crops), len(audio) // SAMPLES_PER_FRAME, 250)
         valid = crops[0][1][:frames] & crops[1][1][:frames]
-        if not turns or valid.sum() < 20:
+        if not tracker.turns or valid.sum() < 20:
             continue
         audio = audio[: frames * SAMPLES_PER_FRAME]
         scores = []
@@ -182,7 +194,7 @@ def turned(manifest: str, cache: ClipCache) -> list[dict]:
             batch = Batch.from_clips([Clip(audio, mouth[:frames], valid)], [audio])
             with torch.no_grad():
                 scores.append(loss.scores(lips(batch), batch)["correlation"][0])
-        rows.append((float(np.median(turns)), f"{row.dataset} {row.speaker}", *scores))
+        rows.append((float(np.median(tracker.turns)), f"{row.dataset} {row.speaker}", *scores))
     cells = []
     for name, (low, high) in TURNS.items():
         part = [row for row in rows if low <= row[0] < high and np.isfinite(row[2:]).all()]
@@ -204,5 +216,8 @@ def means(values: np.ndarray, speakers: list[str]) -> dict:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     study, manifest, folder, out = sys.argv[1:]
-    cells = {"embed": embed, "turned": turned}[study](manifest, ClipCache(folder, plugins.get("mouth_tracker", "mtcnn")()))
-    write_json(Path(out), {"system": "", "cells": cells})
+    cache = ClipCache(folder, plugins.get("mouth_tracker", "mtcnn")())
+    cells = {"embed": embed, "turned": turned}[study](manifest, cache)
+    speakers = ", ".join(dict.fromkeys(str(cell["groups"]) for cell in cells))
+    provenance = f"Measured by benchmarks/mel_bands.py; intervals over {speakers} speakers"
+    write_json(Path(out), {"system": "", "provenance": provenance, "cells": cells})

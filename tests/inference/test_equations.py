@@ -17,7 +17,16 @@ from avse.inference.em.langevin import Langevin
 from avse.inference.em.map import MAP
 from avse.inference.em.mcem import MCEM
 from avse.inference.em.state import EmState, SpeechModel
-from avse.inference.em.steps import decode, encode, energy, m_step, mixture, prior_of, rest_weight, sufficient_statistics
+from avse.inference.em.steps import (
+    decode,
+    encode,
+    energy,
+    m_step,
+    mixture,
+    prior_of,
+    rest_weight,
+    sufficient_statistics,
+)
 from avse.inference.em.vem import VEM
 from avse.signal.random import clip_draws
 from avse.signal.wiener import Mixture, gain_update, geometric_mean_power, speech_variance
@@ -201,9 +210,7 @@ def test_langevin_step_against_its_equation(prior) -> None:
     ids=["by step", "dynamical", "published"],
 )
 def test_metropolis_hastings_against_loops(prior, adaptive: bool, burn_in: int, std: float) -> None:
-    inference = MCEM(
-        prior, FixedNoise(), chains=2, draws=4, burn_in=burn_in, proposal_variance=0.2, adaptive=adaptive
-    )
+    inference = MCEM(prior, FixedNoise(), chains=2, draws=4, burn_in=burn_in, proposal_variance=0.2, adaptive=adaptive)
     state, same = _problem(prior, chains=1), _problem(prior, chains=1)
     posterior = prior.encode(state.power, state.model.context)
     state = inference.begin(_with(posterior, state))

@@ -272,7 +272,7 @@ def with_interference(
 
 
 def rest_weight(state: EmState, exponent: float) -> torch.Tensor:
-    """How far each frame counts in the fit of the noise, shape (batch, frames, 1): more where the video shows no speech.
+    """How far each frame counts in the fit of the noise, shape (batch, frames, 1): more where lips show no speech.
 
         w = (2 / (1 + exp(2 (l - mean l) / std l)))^exponent,   l = log sum_f var(s | z = mean of p(z | video))
 
