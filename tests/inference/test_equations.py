@@ -10,23 +10,12 @@ import pytest
 import torch
 from toy_models import DynamicalToy, FixedNoise, ToyPrior, state_of
 
-from avse import plugins
-from avse.conformance import example_batch
 from avse.contracts.prior import Gaussian
 from avse.inference.em.langevin import Langevin
 from avse.inference.em.map import MAP
 from avse.inference.em.mcem import MCEM
-from avse.inference.em.state import EmState, SpeechModel
-from avse.inference.em.steps import (
-    decode,
-    encode,
-    energy,
-    m_step,
-    mixture,
-    prior_of,
-    rest_weight,
-    sufficient_statistics,
-)
+from avse.inference.em.state import EmState
+from avse.inference.em.steps import decode, encode, energy, mixture, prior_of, sufficient_statistics
 from avse.inference.em.vem import VEM
 from avse.signal.random import clip_draws
 from avse.signal.wiener import Mixture, gain_update, geometric_mean_power, speech_variance
@@ -231,38 +220,6 @@ def test_metropolis_hastings_against_loops(prior, adaptive: bool, burn_in: int, 
                     latent, taken = moved, taken + 1
         torch.testing.assert_close(state.latent[0, chain], latent)
     assert taken > 0
-
-
-def test_frames_at_rest_count_more_in_the_fit_of_the_noise() -> None:
-    prior = plugins.get("prior", "av_vae").example().double().eval()
-    batch = example_batch((9600,), gap=(2, 5))
-    batch = replace(batch, noisy=batch.noisy.double())
-    with torch.no_grad():
-        context = prior.context(batch)
-        power = prior.analyse(batch.noisy).abs().square()
-        state = replace(state_of(prior, power, power[:, None, :, :1], power), model=SpeechModel(prior, context))
-        weight = rest_weight(state, 0.5)[0, :, 0].tolist()
-        latent = prior.prior(torch.zeros(1, power.shape[1], prior.latent_dim).double(), context).mean
-        variance = prior.decode(latent, context)[0].exp().tolist()
-        valid = context.valid[0].tolist()
-        levels = [math.log(sum(frame)) for frame in variance]
-        seen = [level for level, shown in zip(levels, valid) if shown]
-        mean, std = np.mean(seen), max(np.std(seen), 1e-3)
-        wanted = [math.sqrt(2 / (1 + math.exp(2 * (level - mean) / std))) for level in levels]
-        assert weight == pytest.approx([one if shown else 1.0 for one, shown in zip(wanted, valid)], rel=1e-6)
-        assert len(set(weight)) > 2 and not all(valid)
-
-        # A stationary spectrum follows the frames that count.
-        counted = torch.zeros_like(power[..., :1])
-        counted[:, 3] = 1.0
-        noise = plugins.get("noise_model", "stationary")()
-        quiet = torch.full_like(power[:, None], 1e-12)
-        kept = noise.initial_state(power, state.mask)
-        state = replace(state, noise_state=kept, noise_variance=noise.variance(kept), noise_weight=counted)
-        state = replace(state, speech_variance=quiet, prior_cost=torch.zeros_like(quiet[..., :1]))
-        for _ in range(60):
-            [state], _ = m_step([state], noise, None, 1000)
-        torch.testing.assert_close(state.noise_variance[0, 0], power[0, 3], rtol=1e-3, atol=1e-9)
 
 
 def test_a_step_of_map_follows_adam_and_never_rises() -> None:

@@ -213,9 +213,6 @@ class LatentInference(Inference):
     refine : int
         Plain iterations after the layers. What they find is kept, clip by clip, where the objective is lower than
         before.
-    rest_exponent : float
-        Of the weight of frames in the fit of the noise of a single speaker: those count most whose video, by
-        p(z | video), shows least speech. 0: all alike; see `avse.inference.em.steps.rest_weight`.
     encoder : str
         What finds q(z), wherever an encoder is asked. `amortised`: the prior's noisy-speech encoder, which learned from
         speech in simulated noise, given the noisy audio and the noise variance; of a prior that has none, its encoder
@@ -261,7 +258,6 @@ class LatentInference(Inference):
         tied: bool = True,
         start_layers: int = 0,
         refine: int = 0,
-        rest_exponent: float = 0.0,
     ) -> None:
         super().__init__(prior, noise_model, unroll + refine if unroll else iterations)
         if encoder not in ENCODERS:
@@ -277,7 +273,6 @@ class LatentInference(Inference):
             raise ValueError("learn and refine are of an unrolled inference: set unroll to its number of layers.")
         not_negative = {"warm_start": warm_start, "tolerance": tolerance, "prior_weight": prior_weight}
         not_negative |= {"unroll": unroll, "start_layers": start_layers, "refine": refine}
-        not_negative |= {"rest_exponent": rest_exponent}
         for name, value in not_negative.items():
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}.")
@@ -291,7 +286,7 @@ class LatentInference(Inference):
         self.chunk_frames = max(1, round(chunk_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * (
             SAMPLES_PER_FRAME // prior.hop
         )
-        self.prior_weight, self.unroll, self.refine, self.rest_exponent = prior_weight, unroll, refine, rest_exponent
+        self.prior_weight, self.unroll, self.refine = prior_weight, unroll, refine
         self.learn, self.tied = tuple(learn), tied
         self.start_network = StartNetwork(prior.bins, start_layers) if start_layers else None
         self.learned: LearnedValues | None = None
@@ -414,8 +409,6 @@ class LatentInference(Inference):
             state = state_of(models[0], place)
             if chain is not None:
                 state = replace(state, models=tuple(state_of(model, place) for model in models), chain=chain)
-            if order is None and self.rest_exponent:
-                state = replace(state, noise_weight=steps.rest_weight(state, self.rest_exponent))
             speakers.append(state if order is None else steps.in_chunks(state, begin_apart, self.chunk_frames))
         rows = torch.arange(len(power), device=power.device)
         if self.start_network is not None:

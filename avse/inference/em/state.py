@@ -16,7 +16,7 @@ from avse.signal.markov import MarkovChain
 Drawn: TypeAlias = torch.Tensor | Gaussian | tuple[torch.Tensor, ...] | None
 Value = TypeVar("Value")
 
-_BY_FRAME = ("mask", "power", "gain", "noise_variance", "noise_weight")
+_BY_FRAME = ("mask", "power", "gain", "noise_variance")
 _FROM_E_STEP = (
     "posterior", "latent", "memory", "speech_variance", "prior_cost", "nll", "evidence", "responsibility", "chain_cost",
 )  # fmt: skip
@@ -75,8 +75,6 @@ class EmState:
     noise_variance : tensor, shape (batch, frames, bins)
     previous : tensor, shape (batch, 1, frames, bins), or None
         Power of an earlier estimate of speech, from which the first E-step begins. None: from the noisy audio.
-    noise_weight : tensor, shape (batch, frames, 1), or None
-        How far each frame counts in the fit of the noise, zero beyond each clip's end. None: all alike.
     posterior : Gaussian, shape (batch, 1, frames, dim), or None
         The encoder's q(z). Left by the E-step, as are the next five.
     latent : tensor, shape (batch, chains, frames, dim), or None
@@ -115,7 +113,6 @@ class EmState:
     noise_state: State
     noise_variance: torch.Tensor
     previous: torch.Tensor | None = None
-    noise_weight: torch.Tensor | None = None
     posterior: Gaussian | None = None
     latent: torch.Tensor | None = None
     memory: tuple[torch.Tensor, ...] | None = None
@@ -200,8 +197,7 @@ class EmState:
             return done[id(value)]  # type: ignore[return-value]
 
         context = once(self.model.context, lambda value: value.map(by_frame))
-        by_name = ((name, getattr(self, name)) for name in _BY_FRAME)
-        values: dict[str, Any] = {name: once(value, by_frame) for name, value in by_name if value is not None}
+        values: dict[str, Any] = {name: once(getattr(self, name), by_frame) for name in _BY_FRAME}
         for name in _DRAWN:
             value = getattr(self, name)
             values[name] = _like(value, [once(leaf, drawn) for leaf in _leaves(value)])

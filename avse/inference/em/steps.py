@@ -271,25 +271,6 @@ def with_interference(
     return told
 
 
-def rest_weight(state: EmState, exponent: float) -> torch.Tensor:
-    """How far each frame counts in the fit of the noise, shape (batch, frames, 1): more where lips show no speech.
-
-        w = (2 / (1 + exp(2 (l - mean l) / std l)))^exponent,   l = log sum_f var(s | z = mean of p(z | video))
-
-    Mean and standard deviation are over the frames of a clip that show a mouth; elsewhere w is one.
-    """
-    seeing = [each for each in state.models or (state,) if each.model.context.video is not None]
-    if not seeing:
-        return state.mask[..., None].to(state.power)
-    latent = state.power.new_zeros(*state.power.shape[:2], seeing[-1].model.prior.latent_dim)[:, None]
-    level = decode(seeing[-1], prior_of(seeing[-1], latent).mean)[:, 0].logsumexp(dim=-1)
-    valid = seeing[-1].model.context.valid & state.mask
-    count = valid.sum(dim=1, keepdim=True).clamp(min=1)
-    level = torch.where(valid, level - (level * valid).sum(dim=1, keepdim=True) / count, 0.0)
-    std = (level.square().sum(dim=1, keepdim=True) / count).sqrt().clamp(min=1e-3)
-    return ((2.0 * (-2.0 * level / std).sigmoid()) ** exponent * state.mask)[..., None]
-
-
 def m_step(
     speakers: Sequence[EmState], noise_model: NoiseModel, gain_prior: Sequence[float] | None, chunk_frames: int
 ) -> tuple[list[EmState], list[SufficientStatistics]]:
@@ -299,9 +280,8 @@ def m_step(
     """
     speakers = with_interference(speakers, [state.speech_variance for state in speakers], range(len(speakers)))
     statistics = [sufficient_statistics(state, chunk_frames) for state in speakers]
-    mask, weight = speakers[0].mask[..., None], speakers[0].noise_weight
-    weight = mask if weight is None else weight
-    numerator, denominator = statistics[0].numerator * weight, statistics[0].denominator * weight
+    mask = speakers[0].mask[..., None]
+    numerator, denominator = statistics[0].numerator * mask, statistics[0].denominator * mask
     noise_state = noise_model.update(speakers[0].noise_state, numerator, denominator)
     updated = []
     variance = noise_model.variance(noise_state)
