@@ -35,6 +35,7 @@ def prepare(
     split: say.Splits = None,
     tracker: say.Tracker = None,
     jobs: say.Jobs = 1,
+    ray: say.Ray = None,
 ) -> None:
     """Write the manifest of a corpus in FOLDER; `avse plugins dataset` lists corpora and their options.
 
@@ -43,17 +44,18 @@ def prepare(
     words, arguments = say.split_arguments(context.args)
     if len(words) != 2:
         raise AvseError("prepare needs a dataset and a folder: avse prepare grid ~/corpora/grid")
-    if not verify and any(value is not None for value in (report, write, cache_folder, split, tracker)):
-        raise AvseError("--report, --write, --cache-folder, --split and --tracker go with --verify.")
+    if not verify and any(value is not None for value in (report, write, cache_folder, split, tracker, ray)):
+        raise AvseError("--report, --write, --cache-folder, --split, --tracker and --ray go with --verify.")
     name, folder = words[0], Path(words[1]).expanduser()
     dataset = say.build_plugin("dataset", name, arguments)
     manifest = dataset.prepare(dataset.download(folder) if download else folder, output)
     if verify:
         from avse.cli.printing import print_verified, progress_bar
         from avse.jobs.verify import verify as run
+        from avse.workers import on_ray
 
         report = report or manifest.with_name(f"{manifest.stem}.verified")
-        with progress_bar("Verifying") as show:
+        with progress_bar("Verifying") as show, on_ray(ray):
             summary = run(
                 manifest,
                 report,
