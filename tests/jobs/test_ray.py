@@ -39,6 +39,8 @@ def test_results_errors_and_a_process_that_dies(cluster: str, tmp_path: Path) ->
             if task == 4 and not mark.exists():  # dies once, and is done again
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            if task == 6:  # dies whenever it is done
+                os.kill(os.getpid(), signal.SIGKILL)
             return 10 * task
 
         return work
@@ -51,11 +53,12 @@ def test_results_errors_and_a_process_that_dies(cluster: str, tmp_path: Path) ->
     avse.workers.pickle, before = cloudpickle, avse.workers.pickle  # type: ignore[attr-defined]
     try:
         with on_ray(cluster):
-            results = dict(run_all(make, (tmp_path,), range(6), 2))
+            results = dict(run_all(make, (tmp_path,), range(7), 2))
     finally:
         avse.workers.pickle = before  # type: ignore[attr-defined]
     assert [results[task] for task in (0, 1, 4, 5)] == [0, 10, 40, 50]
     assert "ValueError: two" in str(results[2]) and str(results[3]) == "three"
+    assert "its process died" in str(results[6])
 
 
 def test_files_are_enhanced_as_by_one_process_and_go_on(
