@@ -176,7 +176,8 @@ class _Actor:
         files, make, arguments = pickle.loads(made)
         for path in files:
             plugins.load_path(path)
-        self.make, self.arguments, self.worker = make, arguments, None
+        self.make, self.arguments = make, arguments
+        self.worker: Callable[[Any], Any] | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         return {"number": list(batch["number"]), "result": [self._result(task) for task in batch["task"]]}
@@ -184,8 +185,8 @@ class _Actor:
     def _result(self, packed: bytes) -> bytes:
         task = pickle.loads(packed)
         try:
-            self.worker = self.worker or self.make(*self.arguments)
-            return pickle.dumps(self.worker(task))
+            worker = self.worker = self.worker or self.make(*self.arguments)
+            return pickle.dumps(worker(task))
         except AvseError as error:
             return pickle.dumps(error)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Verbs of data: `prepare`, `scenes`, `mix`."""
+"""Verbs of data: `prepare`, `scenes`, `mix`, `shards`."""
 
 from __future__ import annotations
 
@@ -72,33 +72,6 @@ def prepare(
 
 
 @_verb()
-def shards(
-    source: Annotated[str, typer.Argument(help="A manifest; or the address of shards to fetch, http://... .")],
-    output: Annotated[Path, say.output("Folder of the shards.")],
-    more: say.More = None,
-    cache_folder: Annotated[
-        Path, typer.Option(help="Folder of decoded clips, as of a training; filled where it lacks some.")
-    ] = Path("results/cache"),
-    tracker: say.Tracker = None,
-    megabytes: Annotated[int, typer.Option(min=1, help="Size of a shard.")] = 1000,
-) -> None:
-    """Write the decoded clips of a manifest into large tar files, from which a training reads; or fetch them."""
-    from avse.cli.printing import progress_bar
-    from avse.data.shards import fetch_shards, write_shards
-
-    if "://" in source:
-        with progress_bar("Fetching") as show:
-            typer.echo(fetch_shards(source, output, show))
-        return
-    lists = [Path(source), *(more or [])]
-    with progress_bar("Writing") as show:
-        path = write_shards(
-            lists, output, cache_folder=cache_folder, tracker=tracker, megabytes=megabytes, on_progress=show
-        )
-    typer.echo(path)
-
-
-@_verb()
 def scenes(
     manifest: Annotated[Path, typer.Argument(help="CSV of speech and noises.")],
     output: Annotated[Path, say.output("Scene file to write.")],
@@ -167,4 +140,31 @@ def mix(
 
     with progress_bar("Mixing") as show:
         path = render_scenes(scene_file, [manifest, *(more or [])], output, jobs=jobs, on_progress=show)
+    typer.echo(path)
+
+
+@_verb()
+def shards(
+    source: Annotated[str, typer.Argument(help="A manifest; or the address of shards to fetch, http://... .")],
+    output: Annotated[Path, say.output("Folder of the shards.")],
+    more: say.More = None,
+    cache_folder: Annotated[
+        Path, typer.Option(help="Folder of decoded clips, as of a training; filled where it lacks some.")
+    ] = Path("results/cache"),
+    tracker: say.Tracker = None,
+    megabytes: Annotated[int, typer.Option(min=1, help="Size of a shard.")] = 1000,
+) -> None:
+    """Write the decoded clips of a manifest into large tar files, from which a training reads; or fetch them."""
+    from avse.cli.printing import progress_bar
+    from avse.data.shards import fetch_shards, write_shards
+
+    if "://" in source:
+        with progress_bar("Fetching") as show:
+            typer.echo(fetch_shards(source, output, show))
+        return
+    lists = [Path(source), *(more or [])]
+    with progress_bar("Writing") as show:
+        path = write_shards(
+            lists, output, cache_folder=cache_folder, tracker=tracker, megabytes=megabytes, on_progress=show
+        )
     typer.echo(path)
