@@ -17,7 +17,7 @@ setup(
     packages=[*find_packages(include=["avse", "avse.*"]), "avse.templates", "avse.recipes"],
     package_dir={"avse.templates": "templates", "avse.recipes": "recipes"},  # data, never imported
     package_data={
-        "avse": ["pretrained/*/*", "noise_models/*.safetensors", "evaluation/*.html", "jobs/*.html", "py.typed"],
+        "avse": ["pretrained/*/*", "noise_models/*.safetensors", "evaluation/*.html", "jobs/*.html", "web/*.html", "web/static/*", "py.typed"],
         "avse.templates": ["**/*"],  # what `avse new` copies
         "avse.recipes": ["**/*.yaml"],  # what `avse recipe ls` lists
     },
@@ -50,6 +50,7 @@ setup(
         "dnsmos": ["speechmos>=0.0.1.1", "onnxruntime>=1.18"],
         "tensorboard": ["tensorboard>=2.16"],
         "live": ["sounddevice>=0.5"],
+        "web": ["gradio==6.31.*", "websockets>=14"],
         "separation": ["mir_eval>=0.7,<0.9"],
         "bench": ["noisereduce==3.0.*", "pyroomacoustics>=0.10"],
         "docs": ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-mathjax-offline>=0.0.2"],
