@@ -139,10 +139,12 @@ def build(room: Room, models: Mapping[str, str]) -> gradio.Blocks:
                 with contextlib.suppress(AvseError):
                     found = list(faces_of(Path(paths[0])))
             if not found:
-                return {}
+                return {faces: gr.skip(), face: gr.skip()}
             return {
                 faces: gr.Gallery(
-                    [(picture, name) for name, picture in found], label=_CLICK if len(found) > 1 else _FACE, visible=True
+                    [(picture, name) for name, picture in found],
+                    label=_CLICK if len(found) > 1 else _FACE,
+                    visible=True,
                 ),
                 face: gr.Radio(_face_choices([name for name, _ in found]), visible=len(found) > 1),
             }
