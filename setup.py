@@ -17,7 +17,7 @@ setup(
     packages=[*find_packages(include=["avse", "avse.*"]), "avse.templates", "avse.recipes"],
     package_dir={"avse.templates": "templates", "avse.recipes": "recipes"},  # data, never imported
     package_data={
-        "avse": ["pretrained/*/*", "noise_models/*.safetensors", "evaluation/*.html", "jobs/*.html", "web/*.html", "web/static/*", "py.typed"],
+        "avse": ["pretrained/*/*", "noise_models/*.safetensors", "**/*.html", "web/static/*", "py.typed"],
         "avse.templates": ["**/*"],  # what `avse new` copies
         "avse.recipes": ["**/*.yaml"],  # what `avse recipe ls` lists
     },

@@ -26,7 +26,7 @@ _FIRST = ("avse-small", "av-separator")  # models chosen at the start, for one s
 _LARGEST = "largest"
 _LOUDNESS = {"As it comes": "", "That of the clip": "keep", "-16 LUFS": "-16", "-23 LUFS": "-23"}
 _FACE, _CLICK = "Face found", "Faces found: click the one to follow"
-_FAULT = "Something went wrong here. Whoever runs this page can tell why."
+_FAULT = "something went wrong here. Whoever runs this page can tell why."
 _TITLE = """<header class="avse-title"><h1>avse</h1>
 <p>Someone speaks on video and the audio is noisy: find the speech, with the help of the mouth.
 Files are deleted after {minutes}.</p></header>"""
@@ -206,7 +206,7 @@ def build(room: Room, models: Mapping[str, str]) -> gradio.Blocks:
                         )
                 except Exception:  # a fault of this program: whoever runs it sees it
                     traceback.print_exc()
-                    outcome = Outcome(path.name, _FAULT)
+                    outcome = Outcome(path.name, f"{path.name}: {_FAULT}")
                 outcomes.append(outcome)
                 yield _rendered(outcomes)
 
