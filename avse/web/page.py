@@ -117,7 +117,8 @@ def build(room: Room, models: Mapping[str, str]) -> gradio.Blocks:
 
         def take(given: str | list[str] | None, whole_folder: bool = False) -> Any:
             """The files of an upload, without waiting for other visitors."""
-            paths = [Path(path) for path in ([given] if isinstance(given, str) else given or [])]
+            paths = [Path(path).resolve() for path in ([given] if isinstance(given, str) else given or [])]
+            paths = [path for path in paths if path.is_relative_to(room.uploads)]
             paths = [path for path in paths if not whole_folder or path.suffix.lower() in MEDIA_SUFFIXES]
             wrong = ""
             if given and not paths:

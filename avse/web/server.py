@@ -22,9 +22,10 @@ _LARGEST_MESSAGE = 1 << 20  # bytes of a message of a live stream
 _SWEEP_SECONDS = 60.0
 # The page loads nothing from other servers.
 _POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss: data: blob:; "
-    "frame-ancestors 'self'"
+    b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss: data: blob:; "
+    b"frame-ancestors 'self'"
 )
+_HEADERS = [(b"content-security-policy", _POLICY), (b"x-content-type-options", b"nosniff")]
 
 
 def offered(own: Mapping[str, str]) -> dict[str, str]:
@@ -89,13 +90,7 @@ def application(room: Room, models: Mapping[str, str], max_mb: float = 500.0) ->
     ]
     app = FastAPI(routes=routes, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.middleware("http")
-    async def guarded(request: Any, following: Any) -> Any:
-        answer = await following(request)
-        answer.headers["Content-Security-Policy"] = _POLICY
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        return answer
-
+    app.add_middleware(_Guarded)
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     theme = gradio.themes.Default(primary_hue="blue", secondary_hue="blue", **fonts)
     style, scripts = folder / "static" / "page.css", ("page", "live")
@@ -112,6 +107,21 @@ def application(room: Room, models: Mapping[str, str], max_mb: float = 500.0) ->
         css_paths=style,
         head="".join(f'<script defer src="avse/static/{name}.js"></script>' for name in scripts),
     )
+
+
+class _Guarded:
+    """Adds headers to every answer."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, guarded if scope["type"] == "http" else send)
 
 
 async def _sweep(room: Room) -> None:

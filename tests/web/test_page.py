@@ -192,9 +192,7 @@ def test_one_of_two_faces_is_clicked(visit: Callable, tmp_path: Path) -> None:
 
 
 def test_a_recording_is_enhanced(visit: Callable) -> None:
-    page = visit(
-        "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", permissions=["camera", "microphone"]
-    )
+    page = visit(devices=True)
     page.get_by_role("tab", name="Record").click()
     page.get_by_role("button", name="Click to Access Webcam").click()
     page.get_by_label("start recording").click()
@@ -218,7 +216,6 @@ def test_nothing_of_the_server_can_be_read(address: str, chromium: str) -> None:
         "avse/static/../page.py",
         "avse/static/..%2fpage.py",
         "docs",
-        "openapi.json",
     ):
         try:
             with urllib.request.urlopen(f"{address}/{place}") as answer:
