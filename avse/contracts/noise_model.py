@@ -23,7 +23,15 @@ class NoiseModel(nn.Module, Plugin):
     numerator = mean_r |x|^2 / Vx_r^2 and denominator = mean_r 1 / Vx_r; with a posterior noise power P (variational EM)
     numerator = P / V^2 and denominator = 1 / V. A factorisation makes multiplicative rules of them, another model
     gradient steps.
+
+    Attributes
+    ----------
+    scene_dim : int
+        Features of the embedding of the noise that the model takes as `scene`; 0: it takes none. Such a model may leave
+        `trust` in its states, (batch,), in [0, 1]: how far it trusts the embedding.
     """
+
+    scene_dim: int = 0
 
     @abstractmethod
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
@@ -36,7 +44,8 @@ class NoiseModel(nn.Module, Plugin):
         mask : tensor, shape (batch, frames), bool
             False beyond each clip's end; those frames must not count.
         scene : tensor, shape (batch, dim), or None
-            An embedding of what is known of the noise (text, image, audio); most models ignore it.
+            An embedding of what is known of the noise (text, image, video, sound); most models ignore it. A row of zeros
+            says nothing.
         """
 
     @abstractmethod

@@ -76,7 +76,11 @@ class PriorNMF(FactorisedNoise):
 
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """A factorisation of what the network expects; see `NoiseModel.initial_state`."""
-        expected = self.estimator(power, mask) * mask[..., None]
+        return self.begin(self.estimator(power, mask), mask)
+
+    def begin(self, expected: torch.Tensor, mask: torch.Tensor) -> State:
+        """The factorisation of a variance that is expected, shape (batch, frames, bins)."""
+        expected = expected * mask[..., None]
         state = super().initial_state(expected, mask)
         for _ in range(self.begin_iterations):
             weight = mask[..., None] / self.variance(state)

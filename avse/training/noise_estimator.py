@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from avse.contracts.prior import Context, LatentPrior
 from avse.data.noises import cut_or_loop
-from avse.nnet.noise_estimator import NoiseEstimator
+from avse.nnet.noise_estimator import NoiseEstimator, SceneNoiseEstimator
 from avse.priors.vae.noisy_speech_encoder import draw_noise
+from avse.signal.scenes import combined
 from avse.signal.levels import level_scale
 from avse.signal.wiener import speech_variance
 
@@ -20,6 +21,10 @@ _SAMPLES = (19200, 24000, 32000, 40000)  # of the clips of a step, one of them
 _TO_NATS = math.log(10) / 10
 _SHAPE = 20.0  # of the inverse gamma prior of the variance, under which the noise is scored
 _NLL_WEIGHT, _LEAST = 0.3, 1e-8
+_EVIDENCE_WEIGHT = 0.5
+# Shares of scenes in training that are of another noise, that are none, and that say (also) what the noise is not.
+_WRONG, _NONE, _NOT = 0.25, 0.15, 0.2
+_ALIKE = 0.5  # cosine from which the description of another noise is not wrong
 _FLOOR = 1e-7 * 0.5  # of power, times the size of the transform: white noise at -70 dB of full scale
 
 
@@ -34,6 +39,7 @@ def learn_noise_estimator(
     rate: float = 3e-3,
     snr: tuple[float, float] = (-10.0, 6.0),
     simulated: float = 0.25,
+    scenes: Sequence[torch.Tensor] | None = None,
     seed: int = 0,
 ) -> list[float]:
     """Train a network by how well its V serves the Wiener filter of a prior of clean speech, which stays as it is.
@@ -59,6 +65,9 @@ def learn_noise_estimator(
         Range in dB.
     simulated : float
         Share of clips whose noise is drawn as for the noisy-speech encoder (`draw_noise`), not recorded.
+    scenes : sequence of tensors, shape (any, scene_dim), optional
+        For a `SceneNoiseEstimator`: embeddings that describe each noise (of text, image, video, sound), one of which is
+        drawn; or one of another noise, or none. The loss then has 0.5 times the cross-entropy of the evidence for it.
     seed : int
 
     Returns
@@ -77,7 +86,9 @@ def learn_noise_estimator(
         for group in optimizer.param_groups:
             cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
             group["lr"] = rate * min(1.0, (step + 1) / 40) * max(cosine, 0.03)
-        loss = _loss(estimator, prior, *_draw(prior, speech, noise, batch_size, snr, simulated, rng))
+        clean, loud, recordings = _draw(prior, speech, noise, batch_size, snr, simulated, rng)
+        told = None if scenes is None else draw_scenes(scenes, recordings, rng)
+        loss = _loss(estimator, prior, clean, loud, told)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(estimator.parameters(), 1.0)
@@ -96,19 +107,24 @@ def _draw(
     snr: tuple[float, float],
     simulated: float,
     rng: np.random.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spectra of speech and noise of a few clips, (count, frames, bins), complex, at the level of models."""
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Spectra of speech and noise of a few clips, (count, frames, bins), complex, at the level of models.
+
+    And the places of the noise; those that were drawn by `draw_noise` have -1.
+    """
     samples = int(rng.choice(_SAMPLES))
 
-    def excerpts(sounds: Sequence[np.ndarray]) -> torch.Tensor:
-        chosen = [sounds[int(index)] for index in rng.integers(len(sounds), size=count)]
+    def excerpts(sounds: Sequence[np.ndarray]) -> tuple[torch.Tensor, list[int]]:
+        places = rng.integers(len(sounds), size=count).tolist()
+        chosen = [sounds[place] for place in places]
         offsets = [int(rng.integers(max(1, len(sound) - samples + 1))) for sound in chosen]
         cut = [cut_or_loop(sound, samples, offset) for sound, offset in zip(chosen, offsets)]
-        return torch.as_tensor(np.stack(cut), dtype=torch.float32)
+        return torch.as_tensor(np.stack(cut), dtype=torch.float32), places
 
-    clean, loud = excerpts(speech), excerpts(noise)
+    (clean, _), (loud, recordings) = excerpts(speech), excerpts(noise)
     drawn = round(simulated * count)
     if drawn:
+        recordings[:drawn] = [-1] * drawn
         loud[:drawn] = draw_noise(clean[:drawn], prior.fft_size, prior.hop, (0.0, 0.0))[0]
     spectra = [prior.analyse(sound) * _colour(count, prior.bins) for sound in (clean, loud)]
     powers = [spectrum.abs().square().mean(dim=(1, 2), keepdim=True).clamp(min=1e-12) for spectrum in spectra]
@@ -116,7 +132,46 @@ def _draw(
     spectra[1] = spectra[1] * (powers[0] / powers[1] * (-_TO_NATS * ratio).exp()).sqrt()
     mixed = prior.synthesise(spectra[0] + spectra[1], samples)
     scale = level_scale(mixed, torch.full((count,), samples))[..., None]
-    return spectra[0] * scale, spectra[1] * scale
+    return spectra[0] * scale, spectra[1] * scale, recordings
+
+
+def draw_scenes(
+    scenes: Sequence[torch.Tensor], recordings: Sequence[int], rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Descriptions of a few noises, (count, scene_dim), and whether each is right, (count,): 1, 0, or NaN for none.
+
+    Some say (also) what the noise is not.
+
+    Arguments
+    ---------
+    scenes : sequence of tensors, shape (any, scene_dim)
+    recordings : sequence of int
+        Places of the noises in `scenes`; -1: nothing describes it.
+    """
+
+    def one(place: int) -> torch.Tensor:
+        rows = scenes[place]
+        return rows[int(rng.integers(len(rows)))]
+
+    def other(scene: torch.Tensor) -> torch.Tensor:
+        """Of a noise that is not alike."""
+        while True:
+            drawn = one(int(rng.integers(len(scenes))))
+            if float(drawn @ scene) < _ALIKE:
+                return drawn
+
+    told, right = torch.zeros(len(recordings), scenes[0].shape[1]), torch.full((len(recordings),), torch.nan)
+    for row, place in enumerate(recordings):
+        chance = rng.random()
+        if chance < _NONE:
+            continue
+        own = one(place) if place >= 0 else None
+        wrong = own is None or chance < _NONE + _WRONG
+        scene = one(int(rng.integers(len(scenes)))) if own is None else other(own) if wrong else own
+        if own is not None and rng.random() < _NOT:
+            scene = combined([scene] if rng.random() < 0.5 else [], [own if wrong else other(own)])
+        told[row], right[row] = scene, float(not wrong)
+    return told, right
 
 
 def _colour(count: int, bins: int) -> torch.Tensor:
@@ -125,12 +180,27 @@ def _colour(count: int, bins: int) -> torch.Tensor:
     return (F.interpolate(response, size=bins, mode="linear", align_corners=True) * _TO_NATS / 2).exp()
 
 
-def _loss(estimator: NoiseEstimator, prior: LatentPrior, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def _loss(
+    estimator: NoiseEstimator,
+    prior: LatentPrior,
+    clean: torch.Tensor,
+    noise: torch.Tensor,
+    told: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
     noisy = clean + noise
     power = noisy.abs().square()
     mask = torch.ones(power.shape[:2], dtype=torch.bool)
     context = Context(mask, ~mask)
-    variance = estimator(power, mask).clamp(min=_LEAST)
+    mistaken = torch.zeros(())
+    if told is None:
+        variance = estimator(power, mask)
+    else:
+        assert isinstance(estimator, SceneNoiseEstimator), "scenes are for a SceneNoiseEstimator"
+        (scene, right), known_right = told, ~told[1].isnan()
+        variance, evidence = estimator.told(power, mask, scene)
+        if bool(known_right.any()):
+            mistaken = F.binary_cross_entropy_with_logits(evidence[known_right], right[known_right])
+    variance = variance.clamp(min=_LEAST)
     with torch.no_grad():
         known = prior.encode(clean.abs().square(), context).mean
     gained = torch.zeros(len(power))
@@ -139,7 +209,7 @@ def _loss(estimator: NoiseEstimator, prior: LatentPrior, clean: torch.Tensor, no
         gained = gained + _si_sdr(speech / (speech + variance) * noisy, clean) / 2
     seen = noise.abs().square() + _FLOOR * prior.fft_size
     scored = variance.log() + (_SHAPE + 1) * (seen / (_SHAPE * variance)).log1p()
-    return _NLL_WEIGHT * scored.mean() - gained.mean()
+    return _NLL_WEIGHT * scored.mean() - gained.mean() + _EVIDENCE_WEIGHT * mistaken
 
 
 def _si_sdr(estimate: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
