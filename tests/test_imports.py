@@ -32,7 +32,7 @@ ROOMS = (
     ("data",),
     tuple(name.removeprefix("avse.") for name in KINDS.values()),
     ("overlap", "model_folder"),
-    ("synchrony", "tracks"),
+    ("synchrony", "tracks", "scene"),
     ("model",),
     ("api",),
     ("training", "evaluation"),
