@@ -582,7 +582,9 @@ def scene_dim(system: nn.Module) -> int:
 
 def is_described(asked: Mapping[str, Any]) -> bool:
     """Whether `noise` or `not_noise` of the arguments describes anything; an empty list describes nothing."""
-    return any(not (isinstance(asked.get(key, ()), (list, tuple)) and not asked.get(key)) for key in Noise.__annotations__)
+    return any(
+        not (isinstance(asked.get(key, ()), (list, tuple)) and not asked.get(key)) for key in Noise.__annotations__
+    )
 
 
 def check_told(model: Model) -> None:

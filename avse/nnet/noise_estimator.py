@@ -119,9 +119,7 @@ class SceneNoiseEstimator(NoiseEstimator):
                     parameter.zero_()
             self.write_told.bias.fill_(-3.0)
 
-    def told(
-        self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def told(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The variance of noise, and log-odds that the description is right, (batch,); `scene` (batch, scene_dim).
 
         A scene of zeros says nothing.
@@ -129,11 +127,7 @@ class SceneNoiseEstimator(NoiseEstimator):
         candidates = self._candidates(power, mask)
         to_bins, to_bands = _bands(self.bands, power)
         levels, inside = _levels(candidates, to_bands), mask[..., None].to(power)
-        frames = inside.sum(dim=1)
-        mean = (levels.flatten(2) * inside).sum(dim=1) / frames
-        spread = ((levels[:, :, 0] - levels[:, :, 5]) * inside).square().sum(dim=1) / frames
-        heard = F.normalize(self.summarise(torch.cat([mean, (spread + 1e-6).sqrt()], dim=1)), dim=1)
-        evidence = self.evidence_scale * (heard * scene).sum(dim=1) + self.evidence_bias
+        evidence = self._evidence(levels, inside, scene[:, None])[:, 0]
         scene = scene * evidence.sigmoid()[:, None]
         spectra = self.describe(scene).unflatten(1, (self.spectra, self.bands))[:, None]
         loud = spectra.softmax(dim=-1)
@@ -151,6 +145,18 @@ class SceneNoiseEstimator(NoiseEstimator):
         written = torch.cat([further, first], dim=2) @ to_bins
         reference = _reference(candidates @ to_bands)[..., None]
         return _weighted(torch.cat([told @ to_bins + reference, candidates], dim=2), written), evidence
+
+    def evidence(self, power: torch.Tensor, mask: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
+        """Log-odds that each of several descriptions of a clip is right, (batch, any); `scenes` (batch, any, dim)."""
+        levels = _levels(self._candidates(power, mask), _bands(self.bands, power)[1])
+        return self._evidence(levels, mask[..., None].to(power), scenes)
+
+    def _evidence(self, levels: torch.Tensor, inside: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
+        frames = inside.sum(dim=1)
+        mean = (levels.flatten(2) * inside).sum(dim=1) / frames
+        spread = ((levels[:, :, 0] - levels[:, :, 5]) * inside).square().sum(dim=1) / frames
+        heard = F.normalize(self.summarise(torch.cat([mean, (spread + 1e-6).sqrt()], dim=1)), dim=1)
+        return self.evidence_scale * (scenes @ heard[..., None])[..., 0] + self.evidence_bias
 
 
 def _reference(levels: torch.Tensor) -> torch.Tensor:

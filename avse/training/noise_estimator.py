@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from avse.contracts.prior import Context, LatentPrior
 from avse.data.noises import cut_or_loop
 from avse.nnet.noise_estimator import NoiseEstimator, SceneNoiseEstimator
 from avse.priors.vae.noisy_speech_encoder import draw_noise
-from avse.signal.scenes import combined
 from avse.signal.levels import level_scale
+from avse.signal.scenes import combined
 from avse.signal.wiener import speech_variance
 
 _SAMPLES = (19200, 24000, 32000, 40000)  # of the clips of a step, one of them
@@ -87,7 +88,7 @@ def learn_noise_estimator(
             cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
             group["lr"] = rate * min(1.0, (step + 1) / 40) * max(cosine, 0.03)
         clean, loud, recordings = _draw(prior, speech, noise, batch_size, snr, simulated, rng)
-        told = None if scenes is None else draw_scenes(scenes, recordings, rng)
+        told = None if scenes is None else _Told.draw(scenes, recordings, rng)
         loss = _loss(estimator, prior, clean, loud, told)
         optimizer.zero_grad()
         loss.backward()
@@ -135,43 +136,64 @@ def _draw(
     return spectra[0] * scale, spectra[1] * scale, recordings
 
 
-def draw_scenes(
-    scenes: Sequence[torch.Tensor], recordings: Sequence[int], rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Descriptions of a few noises, (count, scene_dim), and whether each is right, (count,): 1, 0, or NaN for none.
-
-    Some say (also) what the noise is not.
+@dataclass
+class _Told:
+    """What is said of the noises of a few clips.
 
     Arguments
     ---------
-    scenes : sequence of tensors, shape (any, scene_dim)
-    recordings : sequence of int
-        Places of the noises in `scenes`; -1: nothing describes it.
+    scene : tensor, shape (count, scene_dim)
+        Zeros: nothing.
+    right : tensor, shape (count,)
+        Whether it is right, 1 or 0; NaN: there is none.
+    own : tensor, shape (count, scene_dim)
+        A description of each that is right; zeros: none is known.
     """
 
-    def one(place: int) -> torch.Tensor:
-        rows = scenes[place]
-        return rows[int(rng.integers(len(rows)))]
+    scene: torch.Tensor
+    right: torch.Tensor
+    own: torch.Tensor
 
-    def other(scene: torch.Tensor) -> torch.Tensor:
-        """Of a noise that is not alike."""
-        while True:
+    @classmethod
+    def draw(cls, scenes: Sequence[torch.Tensor], recordings: Sequence[int], rng: np.random.Generator) -> _Told:
+        """Descriptions that are right, of another noise, or none; some say (also) what the noise is not.
+
+        `recordings` are places of the noises in `scenes`; -1: nothing describes it.
+        """
+
+        def one(place: int) -> torch.Tensor:
+            return scenes[place][int(rng.integers(len(scenes[place])))]
+
+        def other(scene: torch.Tensor) -> torch.Tensor:
             drawn = one(int(rng.integers(len(scenes))))
-            if float(drawn @ scene) < _ALIKE:
-                return drawn
+            return drawn if float(drawn @ scene) < _ALIKE else other(scene)
 
-    told, right = torch.zeros(len(recordings), scenes[0].shape[1]), torch.full((len(recordings),), torch.nan)
-    for row, place in enumerate(recordings):
-        chance = rng.random()
-        if chance < _NONE:
-            continue
-        own = one(place) if place >= 0 else None
-        wrong = own is None or chance < _NONE + _WRONG
-        scene = one(int(rng.integers(len(scenes)))) if own is None else other(own) if wrong else own
-        if own is not None and rng.random() < _NOT:
-            scene = combined([scene] if rng.random() < 0.5 else [], [own if wrong else other(own)])
-        told[row], right[row] = scene, float(not wrong)
-    return told, right
+        count, nothing = len(recordings), torch.zeros_like(scenes[0][0])
+        told = cls(torch.zeros(count, len(nothing)), torch.full((count,), torch.nan), torch.zeros(count, len(nothing)))
+        for row, place in enumerate(recordings):
+            own = told.own[row] = one(place) if place >= 0 else nothing
+            chance = rng.random()
+            if chance < _NONE:
+                continue
+            wrong = place < 0 or chance < _NONE + _WRONG
+            scene = other(own) if wrong else own
+            if place >= 0 and rng.random() < _NOT:
+                scene = combined([scene] if rng.random() < 0.5 else [], [own if wrong else other(own)])
+            told.scene[row], told.right[row] = scene, float(not wrong)
+        return told
+
+    def cross_entropy(self, drawn: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+        """Of log-odds of what was drawn, (count,), and of each description that is right with each clip, (count, count).
+
+        Descriptions of other clips that are alike do not count.
+        """
+        known, described = ~self.right.isnan(), self.own.any(dim=1)
+        same = torch.eye(len(self.own))
+        counted = described & described[:, None] & ((self.own @ self.own.T < _ALIKE) | (same > 0))
+        logits, wanted = torch.cat([drawn[known], pairs[counted]]), torch.cat([self.right[known], same[counted]])
+        if not len(logits):
+            return drawn.new_zeros(())
+        return F.binary_cross_entropy_with_logits(logits, wanted)
 
 
 def _colour(count: int, bins: int) -> torch.Tensor:
@@ -185,7 +207,7 @@ def _loss(
     prior: LatentPrior,
     clean: torch.Tensor,
     noise: torch.Tensor,
-    told: tuple[torch.Tensor, torch.Tensor] | None = None,
+    told: _Told | None = None,
 ) -> torch.Tensor:
     noisy = clean + noise
     power = noisy.abs().square()
@@ -196,10 +218,8 @@ def _loss(
         variance = estimator(power, mask)
     else:
         assert isinstance(estimator, SceneNoiseEstimator), "scenes are for a SceneNoiseEstimator"
-        (scene, right), known_right = told, ~told[1].isnan()
-        variance, evidence = estimator.told(power, mask, scene)
-        if bool(known_right.any()):
-            mistaken = F.binary_cross_entropy_with_logits(evidence[known_right], right[known_right])
+        variance, evidence = estimator.told(power, mask, told.scene)
+        mistaken = told.cross_entropy(evidence, estimator.evidence(power, mask, told.own.expand(len(power), -1, -1)))
     variance = variance.clamp(min=_LEAST)
     with torch.no_grad():
         known = prior.encode(clean.abs().square(), context).mean
