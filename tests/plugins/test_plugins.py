@@ -63,7 +63,7 @@ def test_a_file_makes_a_plugin_that_recipes_can_name(tmp_path: Path) -> None:
     [
         ("metric", "sisdr", ["no metric plugin 'sisdr'", "Did you mean 'si_sdr'", "pesq_wb"]),
         ("metrics", "si_sdr", ["no kind of plugin 'metrics'", "Did you mean 'metric'", "noise_model"]),
-        ("embedding", "clap", ["no embedding plugin 'clap'", "(none)"]),
+        ("embedding", "clap", ["no embedding plugin 'clap'", "scene_clip"]),
         ("metric", "os.system", ["no metric plugin 'os.system'"]),
     ],
 )
