@@ -609,10 +609,11 @@ def told_overrides(name_or_folder: str | Path, overrides: Mapping[str, Any] | No
     An override of the noise model stays.
     """
     changes = dict(overrides or {})
-    if any(key.partition(".")[0] in ("noise_model", "model") for key in changes):
+    keys = model_folder.recipe_keys(model_folder.find(name_or_folder))
+    place = "noise_model" if "noise_model" in keys else f"{model_folder.SYSTEM}.noise_model"
+    if model_folder.SYSTEM not in keys or any("noise_model" in key.split(".") for key in changes):
         return changes
-    told = "noise_model" in model_folder.recipe_keys(model_folder.find(name_or_folder))
-    return changes | ({"noise_model": "conditioned_nmf"} if told else {})
+    return changes | {place: "conditioned_nmf"}
 
 
 def mix_of(mix: float = 1.0, max_attenuation: float | None = None) -> float:

@@ -44,8 +44,8 @@ class NoiseModel(nn.Module, Plugin):
         mask : tensor, shape (batch, frames), bool
             False beyond each clip's end; those frames must not count.
         scene : tensor, shape (batch, dim), or None
-            An embedding of what is known of the noise (text, image, video, sound); most models ignore it. A row of zeros
-            says nothing.
+            An embedding of what is known of the noise (text, image, video, sound); most models ignore it. Zeros say
+            nothing.
         """
 
     @abstractmethod

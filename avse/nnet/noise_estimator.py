@@ -102,6 +102,7 @@ class SceneNoiseEstimator(NoiseEstimator):
     def __init__(self, scene_dim: int = 128, spectra: int = 2, **common: int) -> None:
         super().__init__(**common)
         self.spectra = spectra
+        self.enter = nn.Linear(scene_dim, scene_dim, bias=False)
         hidden_dim, told = self.read.out_features, 2 * spectra
         self.summarise = nn.Sequential(
             nn.Linear(self.bands * (_CANDIDATES + 1), hidden_dim), nn.Tanh(), nn.Linear(hidden_dim, scene_dim)
@@ -114,6 +115,7 @@ class SceneNoiseEstimator(NoiseEstimator):
         self.read_told = nn.Linear(self.bands * told, hidden_dim, bias=False)
         self.write_told = nn.Linear(hidden_dim, self.bands * told)
         with torch.no_grad():
+            self.enter.weight.copy_(torch.eye(scene_dim))
             for layer in (self.film[-1], self.read_told, self.write_told):
                 for parameter in layer.parameters():
                     parameter.zero_()
@@ -127,6 +129,7 @@ class SceneNoiseEstimator(NoiseEstimator):
         candidates = self._candidates(power, mask)
         to_bins, to_bands = _bands(self.bands, power)
         levels, inside = _levels(candidates, to_bands), mask[..., None].to(power)
+        scene = F.normalize(self.enter(scene), dim=-1)
         evidence = self._evidence(levels, inside, scene[:, None])[:, 0]
         scene = scene * evidence.sigmoid()[:, None]
         spectra = self.describe(scene).unflatten(1, (self.spectra, self.bands))[:, None]
@@ -149,7 +152,7 @@ class SceneNoiseEstimator(NoiseEstimator):
     def evidence(self, power: torch.Tensor, mask: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
         """Log-odds that each of several descriptions of a clip is right, (batch, any); `scenes` (batch, any, dim)."""
         levels = _levels(self._candidates(power, mask), _bands(self.bands, power)[1])
-        return self._evidence(levels, mask[..., None].to(power), scenes)
+        return self._evidence(levels, mask[..., None].to(power), F.normalize(self.enter(scenes), dim=-1))
 
     def _evidence(self, levels: torch.Tensor, inside: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
         frames = inside.sum(dim=1)

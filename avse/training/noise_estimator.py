@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from avse.contracts.prior import Context, LatentPrior
 from avse.data.noises import cut_or_loop
+from avse.files import atomic_path
 from avse.nnet.noise_estimator import NoiseEstimator, SceneNoiseEstimator
 from avse.priors.vae.noisy_speech_encoder import draw_noise
 from avse.signal.levels import level_scale
@@ -23,6 +25,7 @@ _TO_NATS = math.log(10) / 10
 _SHAPE = 20.0  # of the inverse gamma prior of the variance, under which the noise is scored
 _NLL_WEIGHT, _LEAST = 0.3, 1e-8
 _EVIDENCE_WEIGHT = 0.5
+_KEPT_EVERY = 25  # steps
 # Shares of scenes in training that are of another noise, that are none, and that say (also) what the noise is not.
 _WRONG, _NONE, _NOT = 0.25, 0.15, 0.2
 _ALIKE = 0.5  # cosine from which the description of another noise is not wrong
@@ -42,6 +45,7 @@ def learn_noise_estimator(
     simulated: float = 0.25,
     scenes: Sequence[torch.Tensor] | None = None,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
 ) -> list[float]:
     """Train a network by how well its V serves the Wiener filter of a prior of clean speech, which stays as it is.
 
@@ -70,6 +74,8 @@ def learn_noise_estimator(
         For a `SceneNoiseEstimator`: embeddings that describe each noise (of text, image, video, sound), one of which is
         drawn; or one of another noise, or none. The loss then has 0.5 times the cross-entropy of the evidence for it.
     seed : int
+    checkpoint : path, optional
+        File that is written every 25 steps; a training that was stopped goes on from it.
 
     Returns
     -------
@@ -82,8 +88,15 @@ def learn_noise_estimator(
     average = torch.optim.swa_utils.AveragedModel(
         estimator, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99)
     )
-    losses = []
-    for step in range(steps):
+    losses: list[float] = []
+    if checkpoint is not None and Path(checkpoint).exists():
+        kept = torch.load(checkpoint, weights_only=True)
+        losses = kept["losses"]
+        for part, state in zip((estimator, optimizer, average), kept["states"]):
+            part.load_state_dict(state)
+        rng = np.random.default_rng((seed, len(losses)))
+        torch.manual_seed(seed + len(losses))
+    for step in range(len(losses), steps):
         for group in optimizer.param_groups:
             cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
             group["lr"] = rate * min(1.0, (step + 1) / 40) * max(cosine, 0.03)
@@ -96,6 +109,10 @@ def learn_noise_estimator(
         optimizer.step()
         average.update_parameters(estimator)
         losses.append(loss.item())
+        if checkpoint is not None and (step + 1) % _KEPT_EVERY == 0:
+            states = [part.state_dict() for part in (estimator, optimizer, average)]
+            with atomic_path(checkpoint) as temporary:
+                torch.save({"losses": losses, "states": states}, temporary)
     estimator.load_state_dict(average.module.state_dict())
     return losses
 
@@ -183,7 +200,7 @@ class _Told:
         return told
 
     def cross_entropy(self, drawn: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
-        """Of log-odds of what was drawn, (count,), and of each description that is right with each clip, (count, count).
+        """Of log-odds of what was drawn, (count,), and of each right description with each clip, (count, count).
 
         Descriptions of other clips that are alike do not count.
         """
