@@ -36,7 +36,7 @@ ROOMS = (
     ("model",),
     ("api",),
     ("training", "evaluation"),
-    ("jobs", "streaming", "web"),
+    ("jobs", "streaming", "export", "web"),
     ("demo", "new"),
     ("cli",),
     ("__main__",),

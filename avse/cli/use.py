@@ -1,4 +1,4 @@
-"""Verbs that use a model: `enhance`, `separate`, `generate`, `embed`; and `models`."""
+"""Verbs that use a model: `enhance`, `separate`, `generate`, `embed`, `retrieve`; and `export`, `models`."""
 
 from __future__ import annotations
 
@@ -231,21 +231,34 @@ def generate(
 
 @_verb()
 def embed(
-    clip: Annotated[Path, typer.Argument(help="A media file.")],
+    clip: Annotated[
+        Path, typer.Argument(help="A media file; for --model scene-clip also a picture, or a description in words.")
+    ],
     output: Annotated[Path | None, say.output("Default: NAME.npz beside the clip.")] = None,
-    model: say.DiffusionModel = "av-diffusion-small",
+    model: Annotated[
+        str, typer.Option("--model", help="A model with a diffusion prior, or an embedding of scenes, scene-clip.")
+    ] = "av-diffusion-small",
     time: Annotated[float, typer.Option(min=0.0, max=1.0, help="Noise level that the network is told.")] = 0.1,
     no_video: say.NoVideo = False,
     roi: say.Roi = "auto",
     tracker: say.Tracker = None,
     device: say.Device = "auto",
 ) -> None:
-    """Write features of each video frame from the network of a diffusion prior, as arrays for other work."""
+    """Write features as arrays for other work: of each video frame from a diffusion prior, or one vector of a scene."""
     from avse.api import check_features, write_features
     from avse.model import load
+    from avse.model_folder import kind_of
 
     output = output or clip.with_suffix(".npz")
     check_features(output)
+    if kind_of(model) == "embedding":
+        from avse.scene import embed_scene, load_embedding
+
+        embedding = load_embedding(model, device)
+        vector = embed_scene(str(clip), embedding)
+        write_features({"features": vector.cpu().numpy()}, output)
+        typer.echo(f"{output}: features ({len(vector)})" + _nearest(embedding.nearest(vector[None])[0]))
+        return
     arrays = load(model, device=device).embed(clip, time=time, use_video=not no_video, roi=roi, tracker=tracker)
     write_features(arrays, output)
     frames, dim = arrays["features"].shape
@@ -253,14 +266,72 @@ def embed(
 
 
 @_verb()
-def models() -> None:
-    """List the models that come with avse, and on what terms their weights may be used."""
+def retrieve(
+    query: Annotated[str, typer.Argument(help="A description in words, a picture, a video or a sound.")],
+    among: Annotated[Path, typer.Option(help="Folder of pictures, videos and sounds, or a manifest.")],
+    count: Annotated[int, typer.Option(min=1, help="How many are listed.")] = 10,
+    model: Annotated[str, typer.Option(help="Name or folder of an embedding of scenes.")] = "scene-clip",
+    device: say.Device = "auto",
+) -> None:
+    """List the files whose scene is most like a description, a picture, a video or a sound."""
     from rich.table import Table
 
     from avse.cli.printing import print_table
-    from avse.model_folder import embedded, licence_of
+    from avse.scene import embed_scene, files_among, load_embedding
+    from avse.scene import retrieve as ranked
 
-    table = Table("model", "parameters", "what it does", "licence of the weights")
-    for name, about in embedded().items():
-        table.add_row(name, f"{about['parameters']:,}", about.get("description", ""), licence_of(about))
+    embedding = load_embedding(model, device)
+    vector = embed_scene(query, embedding)
+    found, skipped = ranked(vector, files_among(among), embedding)
+    table = Table("cosine", "kind", "file")
+    for cosine, modality, path in found[:count]:
+        table.add_row(f"{cosine:.2f}", modality, str(path))
     print_table(table)
+    typer.echo(f"{len(found)} files" + (f", {skipped} that cannot be read" if skipped else ""))
+    typer.echo("The query" + _nearest(embedding.nearest(vector[None])[0]))
+
+
+def _nearest(classes: list[tuple[str, float]]) -> str:
+    named = ", ".join(f"{name} ({cosine:.2f})" for name, cosine in classes)
+    return f" is most like {named}" if named else ""
+
+
+@_verb()
+def export(
+    model: Annotated[str, typer.Argument(help="Name or folder of a model.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write into.")],
+    to: Annotated[str, typer.Option("--to", help="Format: onnx.")] = "onnx",
+    bits: Annotated[int, typer.Option(help="Of the weights: 32, or 8 (smaller, and a little less exact).")] = 32,
+) -> None:
+    """Write a model for programs without PyTorch."""
+    from avse.export import export_onnx
+
+    if to != "onnx":
+        raise AvseError(f"--to must be onnx, got {to}.")
+    for path in export_onnx(model, folder, bits):
+        typer.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+@_verb()
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that is known of each, as JSON.")] = False,
+) -> None:
+    """List the models that come with avse: what they do and cost, and on what terms their weights may be used."""
+    import json
+
+    from avse.model_folder import PRETRAINED, WEIGHTS, embedded, licence_of
+
+    if as_json:
+        typer.echo(json.dumps(embedded(), indent=1))
+        return
+    for name, about in embedded().items():
+        megabytes = (PRETRAINED / name / WEIGHTS).stat().st_size / 1e6
+        facts = [f"{about['parameters'] / 1e6:.1f} M parameters", f"{megabytes:.1f} MB"]
+        if cost := about.get("cost"):
+            latency = cost["latency_s"]
+            facts += [f"causal, latency {1000 * latency:.0f} ms"] if latency else ["takes whole clips"]
+            facts += [f"RTF {cost['rtf']}", f"{cost['peak_mb']:.0f} MB of memory"]
+        typer.echo(f"{typer.style(name, bold=True)}: {about.get('description', '')}")
+        typer.echo(f"    {', '.join(facts)}; {licence_of(about).partition(':')[0]}")
+    typer.echo("\nRTF: CPU seconds by second of audio on one thread, mouth crops given; memory: peak of the process.")
+    typer.echo(f"The card of each, with its scores and terms: {PRETRAINED / 'MODEL' / 'README.md'}")
