@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,41 @@ def learn_noise_estimator(
                 torch.save({"losses": losses, "states": states}, temporary)
     estimator.load_state_dict(average.module.state_dict())
     return losses
+
+
+def class_code(name: str, dim: int) -> torch.Tensor:
+    """A random vector of length one that stands for a class of noise, shape (dim,), always the same."""
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    return F.normalize(torch.randn(dim, generator=generator), dim=0)
+
+
+def fit_entrance(
+    estimator: SceneNoiseEstimator, vectors: torch.Tensor, names: Sequence[str], weights: torch.Tensor, ridge: float
+) -> None:
+    """Bring embeddings to the codes of their classes, which a network was trained with, by ridge regression.
+
+    So the network need not be trained again where the embedding is another.
+
+    Arguments
+    ---------
+    estimator : SceneNoiseEstimator
+        Its layer `enter` is changed.
+    vectors : tensor, shape (any, scene_dim)
+        Embeddings of texts, images and sounds.
+    names : sequence of str
+        The class of each.
+    weights : tensor, shape (any,)
+        Of each in the regression.
+    ridge : float
+        Relative to the mean of the weighted squares.
+    """
+    dim = vectors.shape[1]
+    inputs, codes = vectors.double(), torch.stack([class_code(name, dim) for name in names]).double()
+    weighted = weights.double()[:, None] * inputs
+    square = inputs.T @ weighted
+    square = square + ridge * square.trace() / dim * torch.eye(dim, dtype=torch.float64)
+    with torch.no_grad():
+        estimator.enter.weight.copy_(torch.linalg.solve(square, weighted.T @ codes).T)
 
 
 def _draw(

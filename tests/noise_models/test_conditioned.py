@@ -1,4 +1,4 @@
-"""Noise models that are told what the noise is: what they are without it, and what a right and a wrong description do."""
+"""Noise models that are told what the noise is: what they are untold, and what right and wrong descriptions do."""
 
 from __future__ import annotations
 
