@@ -19,6 +19,7 @@ from avse.devices import find_device
 from avse.errors import AvseError
 from avse.media.decode import VideoSource, open_container, reason, video_stream
 from avse.media.reader import tracker_of
+from avse.nnet.scene_trunks import sees_images
 from avse.signal.scenes import combined
 
 NAME, KIND, AUTO = "scene-clip", "embedding", "auto"
@@ -188,7 +189,7 @@ def describe(
         What the noise is, and what it is not: words; the path of a picture, a video or a sound; an array with a sound,
         shape (samples,) at 16 kHz, a picture, (height, width, 3) uint8 RGB, or a video, (frames, height, width, 3); a
         vector of the embedding, as a tensor; or `auto`, which is the clip itself: its sound, and its picture with the
-        faces covered.
+        faces covered (where the extra `scene` is installed).
     clip : callable, optional
         Gives the sound of the clip, shape (samples,) at 16 kHz, and the file of its video, for `auto`.
     embedding : Embedding, optional
@@ -259,7 +260,7 @@ def _read(
         raise AvseError("`auto` says what the noise of a clip is, by the clip itself; it cannot say what it is not.")
     sound, video = clip()
     parts: list[tuple[str, Any]] = [("sound", sound)]
-    if video is not None and (frames := _around_faces(Path(video))) is not None:
+    if video is not None and sees_images() and (frames := _around_faces(Path(video))) is not None:
         parts.append(("video", frames))
     return parts
 

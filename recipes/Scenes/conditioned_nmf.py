@@ -3,8 +3,8 @@
     python recipes/Scenes/conditioned_nmf.py train MANIFEST CAPTIONS -o WORK
     python recipes/Scenes/conditioned_nmf.py score MIXTURES MANIFEST CAPTIONS -o RESULTS.json
 
-`train` goes on where it was stopped. First the network learns from noise of the training split, each told by the code of
-its class; then a linear layer from the embedding `scene-clip` to the codes is fitted on texts, pictures and sounds of
+`train` goes on where it was stopped. First the network learns from noise of the training split, told the code of its
+class; then a linear layer from the embedding `scene-clip` to the codes is fitted on texts, pictures and sounds of
 the same split. `score` takes recorded mixtures of `avse mix`, audio alone, at each SNR under each description.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -150,10 +149,11 @@ def score(arguments: argparse.Namespace) -> None:
                     axis=0,
                 )
                 [interval] = bootstrap_means(gained[:, None], [row.speaker for row in at])
-                place = {"system": name, "metric": "si_sdr_improvement", "condition": inference, "snr": f"{snr:g}"}
-                cells.append({**place, **asdict(interval)})
+                place = {"system": name, "metric": "si_sdr_improvement", "condition": "recorded", "snr": f"{snr:g}"}
+                cells.append({**place, "inference": inference, **asdict(interval)})
                 print(f"{snr:g} dB, {inference}, {name}: {gained.mean():.2f} dB", flush=True)
-    write_json(arguments.output, {"system": "conditioned_nmf", "cells": cells})
+    about = {"system": "conditioned_nmf", "provenance": "Measured by recipes/Scenes/conditioned_nmf.py"}
+    write_json(arguments.output, about | {"cells": cells})
 
 
 def _described(
