@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeGuard
 
@@ -183,8 +184,8 @@ class Model:
 
             with stored(source) as path:
                 said: Noise = {"noise": noise, "not_noise": not_noise}
-                shares = {"mix": mix, "max_attenuation": max_attenuation}
-                return self.enhance(path, chunk_seconds=chunk_seconds, **shares, **said, **reading)
+                again = partial(self.enhance, path, chunk_seconds=chunk_seconds, mix=mix)
+                return again(max_attenuation=max_attenuation, **said, **reading)
         began = time.perf_counter()
         if isinstance(source, (str, Path)) and parse_track(reading.get("track", AUTO)) is None:
             reading["track"] = speech_track(audio_tracks(self.enhance_batch, source))

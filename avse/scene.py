@@ -178,7 +178,7 @@ def describe(
     noise: Description | Sequence[Description] = (),
     not_noise: Description | Sequence[Description] = (),
     *,
-    clip: Callable[[], tuple[np.ndarray, Path | None]] | None = None,
+    clip: Callable[[], tuple[np.ndarray, str | Path | None]] | None = None,
     embedding: Embedding | None = None,
 ) -> Scene:
     """One vector of all that is said of the noise: see `avse.signal.scenes.combined`.

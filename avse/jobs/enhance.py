@@ -256,7 +256,7 @@ def enhance_file(
 
         def speech() -> Iterator[np.ndarray]:
             written = 0
-            for piece in timed(model.stream(chunks(), scene and scene.vector), timings, "enhance"):
+            for piece in timed(model.stream(chunks(), None if scene is None else scene.vector), timings, "enhance"):
                 reliability.extend(rounded_frames(piece.reliability))
                 of_audio.extend([] if piece.audio_reliability is None else rounded_frames(piece.audio_reliability))
                 speaking.extend([] if piece.speaking is None else rounded_frames(piece.speaking))

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,8 @@ def learn_noise_estimator(
     if checkpoint is not None and Path(checkpoint).exists():
         kept = torch.load(checkpoint, weights_only=True)
         losses = kept["losses"]
-        for part, state in zip((estimator, optimizer, average), kept["states"]):
+        parts: list[Any] = [estimator, optimizer, average]
+        for part, state in zip(parts, kept["states"]):
             part.load_state_dict(state)
         rng = np.random.default_rng((seed, len(losses)))
         torch.manual_seed(seed + len(losses))
