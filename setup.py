@@ -51,6 +51,8 @@ setup(
         "tensorboard": ["tensorboard>=2.16"],
         "onnx": ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "onnxscript>=0.5,<1"],
         "live": ["sounddevice>=0.5"],
+        "hub": ["huggingface_hub>=1.0"],
+        "ray": ["ray[data]>=2.40"],
         "separation": ["mir_eval>=0.7,<0.9"],
         "scene": [
             "wordllama>=0.4,<0.5",

@@ -300,15 +300,24 @@ def _nearest(classes: list[tuple[str, float]]) -> str:
 def export(
     model: Annotated[str, typer.Argument(help="Name or folder of a model.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write into.")],
-    to: Annotated[str, typer.Option("--to", help="Format: onnx.")] = "onnx",
-    bits: Annotated[int, typer.Option(help="Of the weights: 32, or 8 (smaller, and a little less exact).")] = 32,
+    to: Annotated[str, typer.Option("--to", help="Format: onnx, or speechbrain (for their Pretrained).")] = "onnx",
+    bits: Annotated[
+        int, typer.Option(help="Of the weights in ONNX: 32, or 8 (smaller, and a little less exact).")
+    ] = 32,
 ) -> None:
-    """Write a model for programs without PyTorch."""
-    from avse.export import export_onnx
+    """Write a model for programs without PyTorch, or for SpeechBrain."""
+    if to == "onnx":
+        from avse.export import export_onnx
 
-    if to != "onnx":
-        raise AvseError(f"--to must be onnx, got {to}.")
-    for path in export_onnx(model, folder, bits):
+        written = export_onnx(model, folder, bits)
+    elif to == "speechbrain" and bits == 32:
+        from avse.integrations.speechbrain import export as write
+        from avse.model import load
+
+        written = write(load(model, "cpu"), folder)
+    else:
+        raise AvseError(f"--to must be onnx or speechbrain (with 32 bits), got {to} with {bits} bits.")
+    for path in written:
         typer.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

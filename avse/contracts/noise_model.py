@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -29,9 +30,13 @@ class NoiseModel(nn.Module, Plugin):
     scene_dim : int
         Features of the embedding of the noise that the model takes as `scene`; 0: it takes none. Such a model may leave
         `trust` in its states, (batch,), in [0, 1]: how far it trusts the embedding.
+    learnable : tuple of str
+        Arguments that an unrolled inference may learn: positive numbers, kept as attributes of the same names. An
+        inference then sets a copy's attribute to a tensor without axes.
     """
 
     scene_dim: int = 0
+    learnable: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:

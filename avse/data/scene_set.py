@@ -133,9 +133,9 @@ class SceneSet(ItemSet):
         if captions is not None:
             free = _lines(Path(captions) / "audiocaps_train.txt")[::3]
             with open(Path(captions) / "by_keyword.csv", newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    if (number := self.number.get(same.get(row["class"], row["class"]))) is not None:
-                        texts[number].append(row["caption"])
+                for line in csv.DictReader(file):
+                    if (found := self.number.get(same.get(line["class"], line["class"]))) is not None:
+                        texts[found].append(line["caption"])
         self.captions = text_features(free).numpy() if free else None
         self.texts = {number: text_features(lines).numpy() for number, lines in texts.items()}
         self.own = {number: len(descriptions.get(name, [name])) for name, number in self.number.items()}
@@ -157,7 +157,7 @@ class SceneSet(ItemSet):
         """Number of the class of a row."""
         return self.number.get(self.same.get(row.label, row.label))
 
-    def __getitem__(self, index: int) -> list[Example]:
+    def __getitem__(self, index: int) -> list[Example]:  # type: ignore[override]
         """Examples of item `index` of the epoch."""
         low, high = self.seconds
         shared = np.random.default_rng((self.seed, self.epoch, index // self.group, 1))
@@ -178,15 +178,16 @@ class SceneSet(ItemSet):
                 found.append(Example("video", frames, labels))
             return found
         row, number = self.draw(rng)
-        sound, numbers = self.cut(row, samples, rng), (number,)
+        sound = self.cut(row, samples, rng)
+        numbers = {number}
         if rng.random() < self.mixed:
             other, second = self.draw(rng)
             sound = mix_at_snr(sound, self.cut(other, samples, rng), rng.uniform(-5, 5))[0]
-            numbers = tuple({number, second})
+            numbers.add(second)
         if self.speech and rng.random() < self.spoken:
             voice = self.cut(self.speech[rng.integers(len(self.speech))], samples, rng)
             sound = mix_at_snr(voice, sound, rng.uniform(*self.snr))[0]
-        found.append(Example("sound", sound.astype(np.float32), numbers))
+        found.append(Example("sound", sound.astype(np.float32), tuple(numbers)))
         texts, own = self.texts[number], self.own[number]
         # As many of its own as of the captions, which tell of other things too.
         chosen = rng.integers(own) if rng.random() < 0.5 else rng.integers(len(texts))

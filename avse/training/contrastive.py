@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from speechbrain.core import Stage
@@ -57,7 +57,7 @@ class ContrastiveLearner(nn.Module):
         query_mixup: bool = False,
     ) -> None:
         super().__init__()
-        self.embedding, self.loss, self.pairs = embedding, loss, [tuple(pair) for pair in pairs]
+        self.embedding, self.loss, self.pairs = embedding, loss, [(first, second) for first, second in pairs]
         self.class_weight, self.caption_weight = class_weight, caption_weight
         self.injected_noise, self.query_mixup = injected_noise, query_mixup
         self.classifier = nn.Linear(embedding.output_dim, len(embedding.classes), bias=False)
@@ -89,7 +89,8 @@ class ContrastiveLearner(nn.Module):
                 matches = _matches(batch.labels["image"][rows], batch.labels["sound"])
                 if matches.any():
                     terms.append(self.loss(query, noisy["sound"], matches))
-        total = torch.stack(terms).mean() if terms else sum(one.sum() for one in vectors.values()) * 0.0
+        nothing = 0.0 * torch.stack([one.sum() for one in vectors.values()]).sum()
+        total = torch.stack(terms).mean() if terms else nothing
         if "sound" in vectors and self.class_weight:
             logits = _CLASS_SCALE * vectors["sound"] @ F.normalize(self.classifier.weight.float(), dim=1).T
             total = total + self.class_weight * soft_cross_entropy(logits, batch.labels["sound"][:, : logits.shape[1]])
@@ -117,13 +118,13 @@ class ContrastiveBrain(ScheduledBrain):
     def compute_forward(self, batch: SceneBatch, stage: Stage) -> tuple[SceneBatch, dict[str, torch.Tensor]]:
         """Vectors of a batch."""
         batch = batch.to(self.device)
-        learner = self.modules.model if stage == Stage.TRAIN else self.averaged.module
+        learner: Any = self.modules.model if stage == Stage.TRAIN else self.averaged.module
         return batch, learner(batch)
 
     def compute_objectives(self, predictions: Any, batch: SceneBatch, stage: Stage) -> torch.Tensor:
         """The learner's loss."""
         batch, vectors = predictions
-        learner = self.model if stage == Stage.TRAIN else self.averaged.module
+        learner: Any = self.model if stage == Stage.TRAIN else self.averaged.module
         if stage != Stage.TRAIN:
             self.heard.append((vectors["sound"].float(), batch.labels["sound"]))
         return learner.objective(vectors, batch)
@@ -139,7 +140,7 @@ class ContrastiveBrain(ScheduledBrain):
 
     def validation_scores(self, epoch: int | None) -> dict[str, float]:
         """Calibrate a copy of the averaged embedding, and find the class of each sound by it."""
-        self.calibrated = copy.deepcopy(self.averaged.module).eval()
+        self.calibrated = cast(ContrastiveLearner, copy.deepcopy(self.averaged.module)).eval()
         embedding, mixtures = self.calibrated.embedding, self.hparams.mixtures
         calibrate(embedding, mixtures)
         sounds = embedding.aligned(torch.cat([vectors for vectors, _ in self.heard]), "sound")
