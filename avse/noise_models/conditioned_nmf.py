@@ -10,14 +10,14 @@ import torch
 
 from avse.contracts.noise_model import State
 from avse.nnet.noise_estimator import SceneNoiseEstimator
-from avse.noise_models.prior_nmf import PriorNMF
+from avse.noise_models.expected import ExpectedNoise
 from avse.plugins import register
 
 _WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
 
 @register("noise_model", "conditioned_nmf")
-class ConditionedNMF(PriorNMF):
+class ConditionedNMF(ExpectedNoise):
     """Non-negative matrix factorisation, V = gains x spectra, that may be told what the noise is.
 
     With a scene, an embedding of the noise, the fit begins at a factorisation of the variance that a second network
@@ -33,7 +33,7 @@ class ConditionedNMF(PriorNMF):
     scene_dim : int
         Features of the embedding.
     common :
-        Further arguments: see `PriorNMF`.
+        Further arguments: see `ExpectedNoise`.
 
     State: `gains` (batch, frames, rank), `spectra` (batch, rank, bins) that sum to one over bins; with a scene also
     `trust` (batch,).
