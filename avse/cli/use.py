@@ -274,19 +274,14 @@ def retrieve(
     device: say.Device = "auto",
 ) -> None:
     """List the files whose scene is most like a description, a picture, a video or a sound."""
-    from rich.table import Table
-
-    from avse.cli.printing import print_table
     from avse.scene import embed_scene, files_among, load_embedding
     from avse.scene import retrieve as ranked
 
     embedding = load_embedding(model, device)
     vector = embed_scene(query, embedding)
     found, skipped = ranked(vector, files_among(among), embedding)
-    table = Table("cosine", "kind", "file")
     for cosine, modality, path in found[:count]:
-        table.add_row(f"{cosine:.2f}", modality, str(path))
-    print_table(table)
+        typer.echo(f"{cosine:5.2f}  {modality:5}  {path}")
     typer.echo(f"{len(found)} files" + (f", {skipped} that cannot be read" if skipped else ""))
     typer.echo("The query" + _nearest(embedding.nearest(vector[None])[0]))
 

@@ -36,7 +36,9 @@ class ContrastiveLearner(nn.Module):
     loss : module (vectors, vectors, matches) -> scalar
         `avse.training.contrastive_losses`.
     pairs : sequence of (str, str)
+        Modalities that are drawn together.
     class_weight, caption_weight : float
+        Of the other two terms.
     injected_noise : float
         Standard deviation of the noise that is added to vectors of text and pictures, as a length.
     query_mixup : bool
