@@ -75,6 +75,7 @@ def enhance(
     ] = False,
     device: say.Device = "auto",
     jobs: say.Jobs = 1,
+    ray: say.Ray = None,
 ) -> None:
     """Enhance clips: talk.mp4 becomes talk.enhanced.mp4; its video, rate, channels and other tracks stay.
 
@@ -82,35 +83,37 @@ def enhance(
     """
     inputs, overrides = say.overrides(context, inputs)
     from avse.jobs.enhance import enhance_files
+    from avse.workers import on_ray
 
-    reports, failures = enhance_files(
-        inputs,
-        output=output,
-        model=model,
-        video=video,
-        use_video=not no_video,
-        roi=roi,
-        face=face,
-        tracker=tracker,
-        offset=offset,
-        track=track,
-        mono=mono,
-        band=band,
-        mix=mix,
-        max_attenuation=max_attenuation,
-        loudness=loudness,
-        noise=noise or (),
-        not_noise=not_noise or (),
-        rest=rest,
-        plot=plot,
-        json_path=json_path,
-        device=device,
-        jobs=jobs,
-        overrides=overrides,
-        resume=resume,
-        on_done=_print_report,
-        show_progress=sys.stderr.isatty(),
-    )
+    with on_ray(ray):
+        reports, failures = enhance_files(
+            inputs,
+            output=output,
+            model=model,
+            video=video,
+            use_video=not no_video,
+            roi=roi,
+            face=face,
+            tracker=tracker,
+            offset=offset,
+            track=track,
+            mono=mono,
+            band=band,
+            mix=mix,
+            max_attenuation=max_attenuation,
+            loudness=loudness,
+            noise=noise or (),
+            not_noise=not_noise or (),
+            rest=rest,
+            plot=plot,
+            json_path=json_path,
+            device=device,
+            jobs=jobs,
+            overrides=overrides,
+            resume=resume,
+            on_done=_print_report,
+            show_progress=sys.stderr.isatty(),
+        )
     if failures:
         total = len(reports) + len(failures)
         listed = "".join(f"\n  {message}" for message in failures.values())
@@ -297,7 +300,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write into.")],
     to: Annotated[str, typer.Option("--to", help="Format: onnx, or speechbrain (for their Pretrained).")] = "onnx",
     bits: Annotated[
-        int, typer.Option(help="Of the weights in ONNX: 32, or 8 (smaller, and a little less exact).")
+        int, typer.Option(min=8, max=32, help="Of the weights in ONNX: 32, or 8 (smaller, and a little less exact).")
     ] = 32,
 ) -> None:
     """Write a model for programs without PyTorch, or for SpeechBrain."""

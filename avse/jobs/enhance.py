@@ -21,13 +21,14 @@ from avse.model import Model, check_told, is_described, load, told_overrides
 from avse.overlap import CHUNK_SECONDS, OVERLAP_SECONDS, check_seconds
 from avse.synchrony import CONFIDENT, LONGEST_SECONDS, SyncEstimate, estimate_offset, offset_of
 from avse.tracks import AudioTrack, audio_tracks, parse_track, speech_track
-from avse.workers import run_all
+from avse.workers import is_pooled, run_all
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.progress import Progress
     from typing_extensions import Unpack
 
+    from avse.media.reader import Chunk
     from avse.model import Asked, Decoding
     from avse.scene import Description
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 # A longer plot is unreadable, and would need the whole clip in memory.
-_PLOT_SECONDS = 120
+PLOT_SECONDS = 120
 _Task = tuple[Path, dict[str, Any]]  # a file, and arguments of `enhance_file`
 
 
@@ -149,6 +150,7 @@ def enhance_file(
     rest: str | Path | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
     progress: Progress | None = None,
+    watch: Callable[[Chunk], None] = lambda chunk: None,
     offset: float | str = 0.0,
     track: int | str = AUTO,
     mono: bool = False,
@@ -179,6 +181,8 @@ def enhance_file(
         Length of the chunks in which a longer file is processed.
     progress : rich.progress.Progress, optional
         Where to show how far it is.
+    watch : callable, optional
+        Takes each chunk as it is read, with the mouths that the model sees.
     video, use_video, roi, face, tracker :
         How the video of the face is read: see `avse.media.read_clip`. Of several faces, `speaking` follows the one
         whose lips go with the audio, by what the model says of each over the whole file; it takes one more pass for
@@ -250,7 +254,8 @@ def enhance_file(
             for chunk in timed(parts, timings, "read"):
                 valid.extend(chunk.clip.valid[chunk.overlap // SAMPLES_PER_FRAME :].tolist())
                 audio.hear(chunk.clip.audio[chunk.overlap :])
-                if plot is not None and chunk.start < _PLOT_SECONDS * SAMPLE_RATE:
+                watch(chunk)
+                if plot is not None and chunk.start < PLOT_SECONDS * SAMPLE_RATE:
                     shown["noisy"].append(chunk.clip.audio[chunk.overlap :])
                 yield chunk
 
@@ -261,7 +266,7 @@ def enhance_file(
                 of_audio.extend([] if piece.audio_reliability is None else rounded_frames(piece.audio_reliability))
                 speaking.extend([] if piece.speaking is None else rounded_frames(piece.speaking))
                 trust.extend([] if piece.scene_trust is None else [float(piece.scene_trust)])
-                if plot is not None and written < _PLOT_SECONDS * SAMPLE_RATE:
+                if plot is not None and written < PLOT_SECONDS * SAMPLE_RATE:
                     shown["enhanced"].append(piece.speech.numpy())
                 written += len(piece.speech)
                 if progress is not None and task is not None:
@@ -420,7 +425,7 @@ def enhance_files(
         known = {row.get("input"): row for row in read_lines(lines) if "error" not in row}
         kept = [known.get(source, facts) for source, facts in passed.items()]
         write_text(lines, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
-    parallel = jobs > 1 and len(sources) > 1
+    parallel = is_pooled(jobs) and len(sources) > 1
     reports: dict[Path, Report] = {}
     failures: dict[str, str] = {}
     with _progress_bar(show_progress) as progress:
@@ -502,7 +507,7 @@ def _plot(path: str | Path, shown: dict[str, list[np.ndarray]], by_frame: dict[s
     from avse.evaluation.plots.spectrograms import plot_estimate
 
     noisy, enhanced = np.concatenate(shown["noisy"]), np.concatenate(shown["enhanced"])
-    samples = min(len(noisy), len(enhanced), _PLOT_SECONDS * SAMPLE_RATE)
+    samples = min(len(noisy), len(enhanced), PLOT_SECONDS * SAMPLE_RATE)
     frames = video_frames(samples)
     known = {name: np.asarray(values[:frames]) for name, values in by_frame.items() if values}
     plot_estimate(path, noisy[:samples], enhanced[:samples], **known, title=title)
