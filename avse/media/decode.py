@@ -25,10 +25,9 @@ _JUMP = 10.0  # seconds by which the clock of a transport stream jumps where ano
 # Arrangements where the file names none, by number of channels.
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 # Formats whose first plane is the luma, of 8 bits; and luma from 16 to 235 as grey from 0 to 255.
-_LUMA_FIRST = frozenset(
-    "yuv420p yuv422p yuv444p yuv440p yuv411p yuv410p yuvj420p yuvj422p yuvj444p yuvj440p nv12 nv21 yuva420p".split()
-)
+_LUMA_FIRST = {f"yuv{full}{kind}p" for full in ("", "j") for kind in (410, 411, 420, 422, 440, 444)} | {"nv12", "nv21"}
 _TO_FULL_RANGE = np.clip((np.arange(256) - 16) * 255 / 219 + 0.5, 0, 255).astype(np.uint8)
+_CUT_SHORT = "the file is cut short: its end is missing"
 _TURNS = {90: 0, 180: 1, 270: 2}  # clockwise degrees -> codes of cv2.rotate
 
 
@@ -364,7 +363,9 @@ class VideoSource:
             return turned(pixels)
 
         def reduced(divisor: int) -> np.ndarray:
-            size = fitted(_WORKING_SIDE / divisor if max(width, height) > _WORKING_SIDE else max(width, height) / divisor)
+            size = fitted(
+                _WORKING_SIDE / divisor if max(width, height) > _WORKING_SIDE else max(width, height) / divisor
+            )
             if frame.format.name not in _LUMA_FIRST or ratio != 1:
                 return converted(size, "gray")
             plane = frame.planes[0]
@@ -383,17 +384,20 @@ def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
     """Frames of one stream; damaged packets are skipped and a damaged end is cut off, with a warning."""
     import av
 
-    packets = demuxed(container, stream)
+    packets, frame = demuxed(container, stream), None
     while True:
         try:
             packet = next(packets)
         except StopIteration:
+            if frame is not None and frame.is_corrupt:
+                _warn(warnings, _CUT_SHORT)
             return
         except (av.error.FFmpegError, OSError) as error:
             _warn(warnings, f"the {stream.type} ends early: {reason(error)}")
             return
         try:
-            yield from packet.decode()
+            for frame in packet.decode():
+                yield frame
         except (av.error.FFmpegError, OSError) as error:
             _warn(warnings, f"damaged {stream.type} data was skipped: {reason(error)}")
 
@@ -436,7 +440,7 @@ def _cut_short(path: Path, container: Any) -> list[str]:
         stated = int.from_bytes(head[4:], "big" if head[:4] == b"FORM" else "little")
         # What was written to a pipe, or is longer than 4 GB, states nothing.
         is_cut = head[:4] in (b"RIFF", b"FORM") and size < stated + 8 < 0xFFFFFFFF
-    return ["the file is cut short: its end is missing"] if is_cut else []
+    return [_CUT_SHORT] if is_cut else []
 
 
 def _length(container: Any, stream: Any) -> float | None:
