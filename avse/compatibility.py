@@ -98,6 +98,18 @@ ARGUMENTS = {
     "avse.data.training_set.MixtureSet": {"talkers": "interfering_speakers"},
     "avse.data.separation_set.SeparationSet": {"talkers": "interfering_speakers"},
 }
+# Keys of SpeechBrain's recipes that are called otherwise here.
+SPEECHBRAIN = {
+    **dict.fromkeys(("number_of_epochs", "N_epochs", "num_epochs"), "epochs"),
+    **dict.fromkeys(("lr", "learning_rate", "lr_adam"), "optimizer.lr"),
+    **dict.fromkeys(("data_folder", "train_csv", "train_annotation", "train_json"), "manifest"),
+    **dict.fromkeys(("save_folder", "output_dir"), "output_folder"),
+    "opt_class": "optimizer",
+    "Enhance_model": "model",
+    "compute_cost": "loss",
+    "max_grad_norm_value": "max_grad_norm",
+    "N_batch": "batch_size",
+}
 # Members of plugin classes, as plugins outside the package may still call them.
 MEMBERS = {"growth": "complexity", "recognise": "encode_noisy", "recognises": "encodes_noisy", "stand_ins": "fallbacks"}
 # Models that `avse` carried, and those that replace them.

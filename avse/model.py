@@ -7,6 +7,7 @@ import functools
 import logging
 import multiprocessing
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from avse import model_folder
+from avse import hub, model_folder
 from avse.contracts.plugin import Plugin
 from avse.contracts.system import run
 from avse.contracts.types import SAMPLE_RATE, Batch, Clip, Estimate, shift_video
@@ -460,6 +461,62 @@ class Model:
         model_folder.write(Path(folder), content, card, bits)
         return Path(folder)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | torch.device = AUTO,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Model:
+        """Load a model as `avse.load` does; `ORGANISATION/NAME` that is no folder is one of the hub.
+
+        Arguments
+        ---------
+        revision : str, optional
+            Of a model of the hub: a branch, a tag or a commit.
+        """
+        name = str(name_or_folder)
+        if name not in model_folder.embedded() and not Path(name).is_dir():
+            name = name if hub.is_address(name) else f"hf://{name}"
+            name += f"@{revision}" if revision else ""
+        return load(name, device, overrides)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        card: str | None = None,
+        private: bool = False,
+        revision: str | None = None,
+        message: str = "Model of avse",
+        bits: int = 32,
+    ) -> str:
+        """Share the model on the Hugging Face hub.
+
+        Arguments
+        ---------
+        name : str
+            `ORGANISATION/NAME`.
+        card : str, optional
+            Text of `README.md`: data, licence, scores.
+        revision : str, optional
+            A branch, which is made if it is not there.
+        bits : int
+            As of `save`.
+
+        Returns
+        -------
+        str
+            What loads it: `hf://ORGANISATION/NAME@COMMIT`.
+        """
+        known = ("format", "name", "avse", "torch", "parameters", "sha256")
+        told = {key: value for key, value in (self.description or {}).items() if key not in known}
+        with tempfile.TemporaryDirectory(prefix="avse-hub-") as folder:
+            self.save(folder, description=told, card=card, bits=bits)
+            return hub.push(Path(folder), name, private=private, revision=revision, message=message)
+
 
 def load(
     name_or_folder: str | Path = "avse-small",
@@ -474,7 +531,8 @@ def load(
     Arguments
     ---------
     name_or_folder : str or path
-        A name that `avse` carries (`avse-small`), or a model folder, such as `<run folder>/model`.
+        A name that `avse` carries (`avse-small`), a model folder, such as `<run folder>/model`, or a model of the
+        Hugging Face hub: `hf://ORGANISATION/NAME` or, pinned, `hf://ORGANISATION/NAME@REVISION`.
     device : str or torch.device
         `auto` (a GPU if there is one), `cpu`, `cuda`, ...
     overrides : mapping, optional

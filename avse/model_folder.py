@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from avse import hub
 from avse.compatibility import MODELS, warn, weight_name
 from avse.errors import AvseError
 from avse.files import atomic_path, write_json, write_text
@@ -129,7 +130,9 @@ def licence_of(description: Mapping[str, Any]) -> str:
 
 
 def find(name_or_folder: str | Path) -> Path:
-    """The folder of a model that `avse` carries, or a folder itself."""
+    """The folder of a model that `avse` carries, of one on the hub (`hf://ORGANISATION/NAME`), or a folder itself."""
+    if hub.is_address(name_or_folder):
+        return hub.fetch(str(name_or_folder))
     if (name := str(name_or_folder)) in MODELS and not Path(name).is_dir():
         warn(f"The model {name}", MODELS[name])
         name_or_folder = MODELS[name]

@@ -99,6 +99,7 @@ def scenes(
     leave_out: Annotated[
         int, typer.Option(min=0, help="Of separation: use one clip in so many, those that training left out.")
     ] = 0,
+    more: say.More = None,
     crops: say.Crops = None,
     seed: say.Seed = 0,
 ) -> None:
@@ -106,7 +107,7 @@ def scenes(
     from avse.data.scenes import make_scene_file
 
     drawn = make_scene_file(
-        manifest,
+        [manifest, *(more or [])],
         split,
         output,
         snrs=snr,
@@ -128,6 +129,7 @@ def mix(
     scene_file: Annotated[Path, typer.Argument(help="Scenes, as `avse scenes` writes them.")],
     manifest: Annotated[Path, typer.Option(help="CSV of the speech and noises that the scenes name.")],
     output: Annotated[Path, say.output("Folder of the mixtures.")],
+    more: say.More = None,
     jobs: say.Jobs = 1,
 ) -> None:
     """Write the noisy test set of a scene file; the same everywhere."""
@@ -135,5 +137,5 @@ def mix(
     from avse.data.rendering import render_scenes
 
     with progress_bar("Mixing") as show:
-        path = render_scenes(scene_file, manifest, output, jobs=jobs, on_progress=show)
+        path = render_scenes(scene_file, [manifest, *(more or [])], output, jobs=jobs, on_progress=show)
     typer.echo(path)

@@ -45,6 +45,10 @@ Band = Annotated[str, typer.Option("--band", metavar="full|8k", help="8k: write 
 Crops = Annotated[
     Path | None, typer.Option("--crops", help="Folder that keeps tracked mouth crops for the next evaluation.")
 ]
+More = Annotated[
+    list[Path] | None,
+    typer.Option("--with", help="Another manifest, such as one of noises (may be given again)."),
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Write a report to this file.")]
 Splits = Annotated[list[str] | None, typer.Option("--split", help="Use this split only (may be given again).")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only this many rows, the first ones.")]

@@ -1,4 +1,4 @@
-"""Verbs that use a model: `enhance`, `separate`, `generate`, `embed`; and `models`."""
+"""Verbs that use a model: `enhance`, `separate`, `generate`, `embed`; and `export`, `models`."""
 
 from __future__ import annotations
 
@@ -237,14 +237,50 @@ def embed(
 
 
 @_verb()
-def models() -> None:
-    """List the models that come with avse, and on what terms their weights may be used."""
-    from rich.table import Table
+def export(
+    model: Annotated[str, typer.Argument(help="Name or folder of a model.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write into.")],
+    to: Annotated[str, typer.Option("--to", help="Format: onnx, or speechbrain (for their Pretrained).")] = "onnx",
+    bits: Annotated[
+        int, typer.Option(help="Of the weights in ONNX: 32, or 8 (smaller, and a little less exact).")
+    ] = 32,
+) -> None:
+    """Write a model for programs without PyTorch, or for SpeechBrain."""
+    if to == "onnx":
+        from avse.export import export_onnx
 
-    from avse.cli.printing import print_table
-    from avse.model_folder import embedded, licence_of
+        written = export_onnx(model, folder, bits)
+    elif to == "speechbrain" and bits == 32:
+        from avse.integrations.speechbrain import export as write
+        from avse.model import load
 
-    table = Table("model", "parameters", "what it does", "licence of the weights")
+        written = write(load(model, "cpu"), folder)
+    else:
+        raise AvseError(f"--to must be onnx or speechbrain (with 32 bits), got {to} with {bits} bits.")
+    for path in written:
+        typer.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+@_verb()
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that is known of each, as JSON.")] = False,
+) -> None:
+    """List the models that come with avse: what they do and cost, and on what terms their weights may be used."""
+    import json
+
+    from avse.model_folder import PRETRAINED, WEIGHTS, embedded, licence_of
+
+    if as_json:
+        typer.echo(json.dumps(embedded(), indent=1))
+        return
     for name, about in embedded().items():
-        table.add_row(name, f"{about['parameters']:,}", about.get("description", ""), licence_of(about))
-    print_table(table)
+        megabytes = (PRETRAINED / name / WEIGHTS).stat().st_size / 1e6
+        facts = [f"{about['parameters'] / 1e6:.1f} M parameters", f"{megabytes:.1f} MB"]
+        if cost := about.get("cost"):
+            latency = cost["latency_s"]
+            facts += [f"causal, latency {1000 * latency:.0f} ms"] if latency else ["takes whole clips"]
+            facts += [f"RTF {cost['rtf']}", f"{cost['peak_mb']:.0f} MB of memory"]
+        typer.echo(f"{typer.style(name, bold=True)}: {about.get('description', '')}")
+        typer.echo(f"    {', '.join(facts)}; {licence_of(about).partition(':')[0]}")
+    typer.echo("\nRTF: CPU seconds by second of audio on one thread, mouth crops given; memory: peak of the process.")
+    typer.echo(f"The card of each, with its scores and terms: {PRETRAINED / 'MODEL' / 'README.md'}")

@@ -41,7 +41,16 @@ def _has_weights(cls: type[Any]) -> None:
 
 def _embed(embedding: Embedding, items: Sequence[Any], modality: str) -> torch.Tensor:
     with torch.no_grad():
+        return _called(embedding, items, modality)
+
+
+def _called(embedding: Embedding, items: Sequence[Any], modality: str) -> torch.Tensor:
+    try:
         return embedding(items, modality)
+    except AvseError as error:
+        if "not installed" in str(error):
+            raise NotApplicable(str(error)) from error
+        raise
 
 
 def _vectors(cls: type[Any], count: int = 3) -> Iterator[tuple[str, torch.Tensor]]:
@@ -63,7 +72,7 @@ def _long_inputs(embedding: Embedding, times: int) -> tuple[Any, ...]:
 
 
 def _outputs(embedding: Embedding, *given: tuple[Sequence[Any], str]) -> list[torch.Tensor]:
-    return [embedding(items, modality) for items, modality in given]
+    return [_called(embedding, items, modality) for items, modality in given]
 
 
 @CHECKS.add("shapes", hint="set self.output_dim in the constructor")
@@ -101,6 +110,19 @@ def _alone_and_together(cls: type[Any], alike: bool) -> None:
         for row, item in enumerate(items):
             alone = _embed(embedding, [item], modality)[0]
             expect_close(alone, together[row], f"{modality} item {row} alone and among others of {lengths} length")
+
+
+@CHECKS.add("classes", hint="register the buffer `centroids`, one row for each of `classes`")
+def _classes(cls: type[Any]) -> None:
+    """Each known class has a vector of length one, or zero before training, kept with the weights."""
+    embedding = build(cls)
+    if not embedding.classes:
+        raise NotApplicable("knows no class by name")
+    shape = (len(embedding.classes), embedding.output_dim)
+    expect(tuple(embedding.centroids.shape) == shape, f"centroids: {tuple(embedding.centroids.shape)}, not {shape}")
+    expect("centroids" in embedding.state_dict(), "centroids are not kept with the weights")
+    lengths = embedding.centroids.norm(dim=1)
+    expect(bool(((lengths - 1).abs() < 1e-3).logical_or(lengths == 0).all()), f"lengths of centroids {lengths}")
 
 
 @CHECKS.add("refuses_modality", hint="implement `embed`, leave `forward`")

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from avse.conformance.core import Checks, build, example_batch, expect, expect_equal, seeded
+from avse.conformance import unrolled
+from avse.conformance.core import Check, Checks, build, example_batch, expect, expect_equal, seeded
 from avse.conformance.estimate import estimate_checks
 
 CHECKS = Checks(estimate_checks(draws=True, others="prior noise_model"))
@@ -27,3 +28,6 @@ def _anytime(cls: type[Any]) -> None:
     with torch.no_grad(), seeded():
         last = inference(batch)
     expect_equal(last.speech, estimates[-1].speech, "forward and the last estimate of iterate")
+
+
+CHECKS.append(Check("unrolled", unrolled.check_inference, unrolled.PROMISE, unrolled.HINT))

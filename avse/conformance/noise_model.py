@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from avse.conformance import unrolled
 from avse.conformance.common import DOCUMENTED
 from avse.conformance.core import Check, Checks, build, expect, expect_close, expect_finite, seeded
 from avse.conformance.modules import ModuleChecks, Probe, Views, causal_instance, compare
@@ -168,5 +169,6 @@ CHECKS += [
         "create tensors with dtype and device of x; floor factors at a small value",
     ),
     *ModuleChecks(_inputs, _outputs, lambda model, times: _example((200 * times,)), draws=True).all(),
+    Check("unrolled", unrolled.check_noise_model, unrolled.PROMISE, unrolled.HINT),
 ]
 DOES_NOT_APPLY = {"no_video_is_audio_only": "takes no video", "invalid_frames_ignored": "takes no video"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from avse.conformance import unrolled
 from avse.conformance.common import DOCUMENTED
 from avse.conformance.core import (
     Check,
@@ -299,4 +300,5 @@ CHECKS += [
         hint="mask attention, means and backward recurrences by `context.mask`",
     ),
     *ModuleChecks(_inputs, _outputs, _long_inputs, losses=_losses, draws=True).all(),
+    Check("unrolled", unrolled.check_prior, unrolled.PROMISE, unrolled.HINT),
 ]

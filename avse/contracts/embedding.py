@@ -24,10 +24,16 @@ class Embedding(nn.Module, Plugin):
         Features of the vector.
     modalities : tuple of str
         Which of `text`, `image`, `video`, `sound` it understands.
+    classes : tuple of str
+        Names of the classes of noise that it knows; empty where it knows none by name.
+    centroids : tensor, shape (classes, output_dim)
+        The vector of each class, of length one, kept with the weights.
     """
 
     output_dim: int
     modalities: ClassVar[tuple[str, ...]] = ()
+    classes: tuple[str, ...] = ()
+    centroids: torch.Tensor
 
     @abstractmethod
     def embed(self, items: Sequence[Any], modality: str) -> torch.Tensor:
@@ -53,3 +59,12 @@ class Embedding(nn.Module, Plugin):
         if modality not in self.modalities:
             raise AvseError(f"{self.plugin_name}: understands {', '.join(self.modalities)}, not {modality!r}.")
         return self.embed(items, modality)
+
+    def nearest(self, vectors: torch.Tensor, count: int = 3) -> list[list[tuple[str, float]]]:
+        """For each vector (batch, output_dim), the known classes most like it with their cosine, the nearest first."""
+        cosines = vectors @ self.centroids.to(vectors).T if self.classes else vectors.new_zeros(len(vectors), 0)
+        best = cosines.topk(min(count, len(self.classes)), dim=1)
+        return [
+            [(self.classes[index], value) for index, value in zip(indices, values)]
+            for indices, values in zip(best.indices.tolist(), best.values.tolist())
+        ]

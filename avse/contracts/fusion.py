@@ -139,7 +139,7 @@ class Fusion(nn.Module, Plugin):
         reliability : tensor, shape (batch, frames), in [0, 1]
             Zero where the video is not valid.
         """
-        if not bool(valid.any()) and not streaming():
+        if not streaming() and not bool(valid.any()):
             return audio, audio.new_zeros(audio.shape[:2])
         video = torch.where(valid[..., None], video, video.new_zeros(()))
         delta, reliability = self.delta(audio, video, valid)

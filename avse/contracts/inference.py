@@ -6,7 +6,7 @@ import contextlib
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 
@@ -38,6 +38,8 @@ class Inference(System):
     ----------
     accepts : tuple of type
         The families of `Prior` it works with.
+    learnable : tuple of str
+        Arguments that it may learn when it is unrolled; see `NoiseModel`.
 
     Raises
     ------
@@ -46,6 +48,7 @@ class Inference(System):
     """
 
     accepts: tuple[type, ...] = (Prior,)
+    learnable: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, prior: Prior, noise_model: NoiseModel, iterations: int = 100) -> None:
         super().__init__()
@@ -97,10 +100,12 @@ def latest_within(iterations: Iterable[Progress], seconds: float | None) -> Prog
 
 
 @contextlib.contextmanager
-def no_gradient(batch: Batch) -> Iterator[None]:
+def no_gradient(batch: Batch, recorded: bool = False) -> Iterator[None]:
     """Record no gradient, but leave tensors that can take part in one (unlike those of inference mode).
 
-    Nor is anything done in 16 bits: variances and their squares differ by more than those resolve.
+    Nor is anything done in 16 bits: variances and their squares differ by more than those resolve. `recorded`: record
+    gradients all the same.
     """
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(batch.noisy.device.type, enabled=False):
+    autocast = torch.autocast(batch.noisy.device.type, enabled=False)
+    with torch.inference_mode(False), torch.set_grad_enabled(recorded), autocast:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -23,7 +24,15 @@ class NoiseModel(nn.Module, Plugin):
     numerator = mean_r |x|^2 / Vx_r^2 and denominator = mean_r 1 / Vx_r; with a posterior noise power P (variational EM)
     numerator = P / V^2 and denominator = 1 / V. A factorisation makes multiplicative rules of them, another model
     gradient steps.
+
+    Attributes
+    ----------
+    learnable : tuple of str
+        Arguments that an unrolled inference may learn: positive numbers, kept as attributes of the same names. An
+        inference then sets a copy's attribute to a tensor without axes.
     """
+
+    learnable: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:

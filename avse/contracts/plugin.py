@@ -20,6 +20,7 @@ class PluginType(ABCMeta):
         bound = inspect.signature(cls).bind(*args, **kwargs)
         bound.apply_defaults()
         object.__setattr__(instance, "config", dict(bound.arguments))
+        instance.built()
         return instance
 
 
@@ -79,6 +80,9 @@ class Plugin(metaclass=PluginType):
                 setattr(cls, new, vars(cls)[old])
         if "__init__" in vars(cls):
             cls.__signature__ = _with_inherited(cls)
+
+    def built(self) -> None:
+        """Called once when all constructors of an instance have run; a family may override it."""
 
     @classmethod
     def example_arguments(cls) -> dict[str, Any]:

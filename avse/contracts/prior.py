@@ -268,6 +268,10 @@ class LatentPrior(Prior):
         """
         raise NotImplementedError(f"{type(self).__name__} does not encode noisy speech.")
 
+    def noisy_encoder_parts(self) -> list[nn.Module]:
+        """What `encode_noisy` alone uses, which an unrolled inference may train; the density of speech needs none."""
+        return []
+
     def reliability(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         """How far the video was trusted in `decode`, in [0, 1], zero where it was not valid; shape (batch, frames)."""
         if context.video is None:

@@ -14,14 +14,13 @@ to that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from avse.contracts.prior import Context
@@ -30,7 +29,7 @@ _CURRENT: ContextVar[StreamState | None] = ContextVar("stream", default=None)
 
 
 class StreamState:
-    """The memory of one stream; several streams can share a network. It does not grow.
+    """The memory of one stream; several streams can share a network. The size of what it keeps never changes.
 
     Example
     -------
@@ -43,7 +42,8 @@ class StreamState:
     """
 
     def __init__(self) -> None:
-        self.kept: dict[tuple[int, str], Any] = {}
+        self.kept: dict[tuple[int, str], torch.Tensor] = {}
+        self.begun: dict[tuple[int, str], torch.Tensor] = {}  # what was kept before the first block
 
     @contextmanager
     def block(self) -> Iterator[None]:
@@ -115,7 +115,7 @@ def streaming() -> bool:
 
 
 def recent(layer: object, name: str, values: torch.Tensor, frames: int) -> torch.Tensor:
-    """Values with those before them in the stream: as many as there were, at most `frames`; offline none.
+    """Values with the `frames` before them in the stream, zero (or false) where nothing was; offline as they are.
 
     Arguments
     ---------
@@ -128,16 +128,11 @@ def recent(layer: object, name: str, values: torch.Tensor, frames: int) -> torch
 
     Returns
     -------
-    tensor, shape (batch, at most `frames` more, ...)
+    tensor, shape (batch, `frames` more, ...)
     """
-    state = _CURRENT.get()
-    if state is None:
+    if not streaming():
         return values
-    key = id(layer), name
-    if key in state.kept:
-        values = torch.cat([state.kept[key], values], dim=1)
-    state.kept[key] = values[:, max(0, values.shape[1] - frames) :]
-    return values
+    return with_past(layer, name, values, frames)
 
 
 def with_past(layer: object, name: str, values: torch.Tensor, frames: int) -> torch.Tensor:
@@ -146,20 +141,20 @@ def with_past(layer: object, name: str, values: torch.Tensor, frames: int) -> to
     >>> with_past(None, "crops", torch.ones(1, 2, 1), 2).flatten().tolist()
     [0.0, 0.0, 1.0, 1.0]
     """
-    joined = recent(layer, name, values, frames)
-    missing = frames + values.shape[1] - joined.shape[1]
-    return F.pad(joined, (0, 0) * (values.ndim - 2) + (missing, 0)) if missing else joined
+    past = _past(layer, name, lambda: values.new_zeros(values.shape[0], frames, *values.shape[2:]))
+    joined = torch.cat([past, values], dim=1)
+    _keep(layer, name, joined[:, values.shape[1] :])
+    return joined
 
 
 def running_sum(layer: object, name: str, values: torch.Tensor) -> torch.Tensor:
     """The sum over all frames up to each, of the same shape, (batch, frames, ...)."""
-    state = _CURRENT.get()
-    if state is None:
+    if not streaming():
         return values.cumsum(dim=1)
-    key = id(layer), name
     # Double precision: after an hour, a frame is a millionth of the sum.
-    total = values.cumsum(dim=1, dtype=torch.float64) + state.kept.get(key, 0)
-    state.kept[key] = total[:, -1:]
+    before = _past(layer, name, lambda: values.new_zeros(values[:, :1].shape, dtype=torch.float64))
+    total = values.cumsum(dim=1, dtype=torch.float64) + before
+    _keep(layer, name, total[:, -1:])
     return total.to(values.dtype)
 
 
@@ -175,10 +170,25 @@ def running_mean(layer: object, name: str, values: torch.Tensor) -> torch.Tensor
 
 def running_minimum(layer: object, name: str, values: torch.Tensor) -> torch.Tensor:
     """The minimum over all frames up to each, of the same shape, (batch, frames, ...)."""
-    lowest = values.cummin(dim=1).values
-    state = _CURRENT.get()
-    if state is not None:
-        key = id(layer), name
-        lowest = torch.minimum(lowest, state.kept[key]) if key in state.kept else lowest
-        state.kept[key] = lowest[:, -1:]
+    lowest = values.cummin(dim=1).values if values.shape[1] > 1 else values  # ONNX has no cummin
+    if not streaming():
+        return lowest
+    lowest = torch.minimum(lowest, _past(layer, name, lambda: torch.full_like(values[:, :1], torch.inf)))
+    _keep(layer, name, lowest[:, -1:])
     return lowest
+
+
+def _past(layer: object, name: str, at_start: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What a layer keeps of the blocks before; at the start of a stream, and offline, what `at_start` gives."""
+    state, key = _CURRENT.get(), (id(layer), name)
+    if state is None:
+        return at_start()
+    if key not in state.kept:
+        state.begun[key] = state.kept[key] = at_start()
+    return state.kept[key]
+
+
+def _keep(layer: object, name: str, values: torch.Tensor) -> None:
+    """Keep values for the next block."""
+    if (state := _CURRENT.get()) is not None:
+        state.kept[id(layer), name] = values

@@ -59,7 +59,7 @@ class VisualFrontend(nn.Module, Plugin):
         tensor, shape (batch, video_frames, output_dim)
             Zero in invalid frames.
         """
-        if not bool(valid.any()) and not streaming():
+        if not streaming() and not bool(valid.any()):
             return torch.zeros(*valid.shape, self.output_dim, device=mouth.device)
         dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
         scaled = (mouth.to(dtype) / 255.0 - 0.421) / 0.165

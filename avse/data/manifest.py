@@ -25,14 +25,20 @@ weight    how much more often than others speech is drawn in training; 1 where e
 Only `id` and one audio column are required. Instead of `clean` and `noise`, a manifest may have `kind` and `audio`:
 `audio` is clean speech where `kind` is `speech` or `av_speech` (speech with a video) and noise otherwise. Paths
 are relative to the manifest's folder. Any other column is kept in `Utterance.extra`.
+
+The CSV and JSON manifests of SpeechBrain are read as well: `ID`, `wav`, `noisy_wav`, `clean_wav`, `spk_id`, `wrd`,
+`length`, with `{data_root}` or `$data_root` for the manifest's folder. The split is the name of such a file (`train`,
+`valid`, `dev`, `test`).
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import random
+import re
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -51,6 +57,12 @@ _FOR_TRAINING = {"offset": 0.0, "weight": 1.0}  # columns that are written where
 _LATEST = 60.0  # seconds
 _SPLIT_HINTS = {"val": "dev", "valid": "dev", "validation": "dev", "eval": "test", "training": "train", "tr": "train"}
 _SHOWN = 5
+# Columns of SpeechBrain's manifests.
+_SPEECHBRAIN = {
+    "ID": "id", "wav": "clean", "clean_wav": "clean", "noisy_wav": "noisy", "noise_wav": "noise", "spk_id": "speaker",
+    "wrd": "text", "words": "text", "length": "duration", "mp4": "video",
+}  # fmt: skip
+_ROOT = re.compile(r"\{(?:data_root|data_folder)\}/?|\$(?:data_root|data_folder)/?")
 
 
 @dataclass(frozen=True)
@@ -331,10 +343,15 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells of each row that is not blank."""
     if not path.is_file():
         raise AvseError(f"{path}: there is no such manifest. Name a CSV file; its columns are in avse.data.manifest.")
+    if path.suffix.lower() == ".json":
+        yield from _json_rows(path)
+        return
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
+            theirs = "ID" in header and "id" not in header
+            header = [_SPEECHBRAIN.get(name, name) for name in header] if theirs else header
             _check_header(path, header)
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
@@ -344,11 +361,29 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                         f"{path}:{reader.line_num}: has {len(cells)} cells where the header has {len(header)} columns. "
                         "Put text that holds a comma in double quotes."
                     )
-                yield reader.line_num, {name: cell.strip() for name, cell in zip(header, cells)}
+                row = {name: cell.strip() for name, cell in zip(header, cells)}
+                yield reader.line_num, _of_speechbrain(path, row) if theirs else row
     except UnicodeDecodeError as error:
         raise AvseError(f"{path}: is not UTF-8 text (byte {error.start}). Save the manifest as UTF-8 CSV.") from error
     except (OSError, csv.Error) as error:
         raise AvseError(f"{path}: cannot be read as CSV ({error}).") from error
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Number and columns of each entry of a JSON manifest of SpeechBrain."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = [{"ID": name, **{key: str(cell) for key, cell in entry.items()}} for name, entry in entries.items()]
+    except (OSError, ValueError, AttributeError) as error:
+        raise AvseError(f"{path}: is no manifest of SpeechBrain, an object of objects by id ({error}).") from error
+    for number, row in enumerate(rows, start=1):
+        yield number, _of_speechbrain(path, {_SPEECHBRAIN.get(key, key): cell for key, cell in row.items()})
+
+
+def _of_speechbrain(path: Path, row: dict[str, str]) -> dict[str, str]:
+    """A row with today's columns: paths below the manifest's folder, and the split by the name of the file."""
+    split = next((name for name in (*SPLITS, *_SPLIT_HINTS) if path.stem.startswith(name)), "test")
+    return {"split": _SPLIT_HINTS.get(split, split)} | {key: _ROOT.sub("", cell) for key, cell in row.items()}
 
 
 def _check_header(path: Path, header: list[str]) -> None:

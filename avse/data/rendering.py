@@ -106,7 +106,7 @@ def render_scene(scene: Scene, audio: Callable[[str], np.ndarray]) -> _Parts:
 
 def render_scenes(
     scene_file: str | Path,
-    manifest: str | Path,
+    manifest: str | Path | Sequence[str | Path],
     out_dir: str | Path,
     jobs: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
@@ -115,7 +115,7 @@ def render_scenes(
 
     Arguments
     ---------
-    manifest : path
+    manifest : path, or a list of them
         Lists the utterances and noises that the scenes name.
     jobs : int
         Scenes mixed at once.
@@ -135,13 +135,14 @@ def render_scenes(
     """
     out_dir = Path(out_dir)
     scenes, header = read_scenes(scene_file)
-    utterances = {row.id: row for row in read_manifest(manifest, splits=[header["split"]])}
-    _check(scenes, utterances, scene_file, manifest, header["split"])
+    manifests = [manifest] if isinstance(manifest, str | Path) else manifest
+    utterances = {row.id: row for row in read_manifest(manifests, splits=[header["split"]])}
+    _check(scenes, utterances, scene_file, " with ".join(map(str, manifests)), header["split"])
     several = len(scenes[0].targets) > 1
     listed = out_dir / (MIXTURES if several else MANIFEST)
     files = [path for row in utterances.values() for path in (row.clean, row.noise, row.noisy, row.video) if path]
     outputs = [path for scene in scenes for path in _files_of(scene, out_dir)]
-    check_apart([scene_file, manifest, *files], [listed, *outputs])
+    check_apart([scene_file, *manifests, *files], [listed, *outputs])
     audio = lru_cache(maxsize=256)(lambda name: read_audio(audio_path(utterances[name])))
     write = _write_several if several else _write_one
 
@@ -231,7 +232,7 @@ def _check(
     scenes: Sequence[Scene],
     utterances: Mapping[str, Utterance],
     scene_file: str | Path,
-    manifest: str | Path,
+    manifest: str,
     split: str,
 ) -> None:
     problems = []

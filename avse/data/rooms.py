@@ -1,17 +1,19 @@
-"""Reverberation: rooms drawn for training by the image method, and the statistical model of a room.
+"""Reverberation: rooms drawn for training by the image method, measured rooms, and the statistical model of a room.
 
-Both give responses that start with their direct path, so that speech keeps the clock of its video.
+All give responses that start with their direct path, so that speech keeps the clock of its video.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE
+from avse.data.manifest import read_manifest
 from avse.errors import AvseError
 
 _EARLY = SAMPLE_RATE // 20
@@ -125,6 +127,84 @@ class Room:
         inside = np.clip(places, _SOURCE_TO_WALL, self.size - _SOURCE_TO_WALL)
         source = inside[np.argmax((places == inside).all(axis=1))]
         return image_response(self.size, self.microphone, source, self.rt60, self.rng)
+
+
+@dataclass
+class MeasuredRooms:
+    """How often rooms of a manifest are heard in training, in place of `Rooms`.
+
+    Arguments
+    ---------
+    manifest : path, or a list of them
+        Its rows of kind `room` are impulse responses; those of one `recording` belong to one room. `avse prepare`
+        writes it: datasets `openslr28` and `but_reverbdb`.
+    share : float
+        Probability of a room.
+    split : str
+        Rooms of this split.
+    """
+
+    manifest: str | Path | Sequence[str | Path]
+    share: float = 0.35
+    split: str = "train"
+
+    @cached_property
+    def responses(self) -> list[list[Path]]:
+        """Files of the responses of each room."""
+        rooms: dict[str, list[Path]] = {}
+        for row in read_manifest(self.manifest, splits=[self.split], kinds=["room"]):
+            rooms.setdefault(row.recording or row.id, []).append(row.audio)
+        if not rooms:
+            raise AvseError(f"{self.manifest}: has no rows of kind room in the split {self.split}.")
+        return [rooms[name] for name in sorted(rooms)]
+
+    def draw(self, rng: np.random.Generator) -> MeasuredRoom | None:
+        """A room, or none with probability `1 - share`."""
+        if rng.random() >= self.share:
+            return None
+        return MeasuredRoom(self.responses[int(rng.integers(len(self.responses)))], rng)
+
+
+@dataclass
+class MeasuredRoom:
+    """One room with its measured responses, of which each source has one at random; see `Room`."""
+
+    responses: Sequence[Path]
+    rng: np.random.Generator
+
+    def target(self, speech: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Room.target`."""
+        return reverberate(speech, self._response())
+
+    def interference(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Room.interference`."""
+        return _heard(audio, self._response()[: len(audio)], len(audio))
+
+    def _response(self) -> np.ndarray:
+        return measured_response(self.responses[int(self.rng.integers(len(self.responses)))])
+
+
+@lru_cache(maxsize=512)
+def measured_response(path: Path) -> np.ndarray:
+    """The first channel of a measured response from its direct path, which is 1, on; shape (taps,), float32.
+
+    Raises
+    ------
+    AvseError
+        If the file cannot be read or is silent.
+    """
+    import soundfile
+    import soxr
+
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AvseError(f"{path}: cannot be read as audio ({error}).") from error
+    response = soxr.resample(samples[:, 0], rate, SAMPLE_RATE)
+    direct = int(np.abs(response).argmax()) if len(response) else 0
+    if not len(response) or not response[direct]:
+        raise AvseError(f"{path}: is silent; it is no impulse response.")
+    return response[direct:] / response[direct]
 
 
 def image_response(

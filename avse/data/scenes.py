@@ -339,7 +339,7 @@ def make_separation_scenes(
 
 
 def make_scene_file(
-    manifest: str | Path,
+    manifest: str | Path | Sequence[str | Path],
     split: str,
     out: str | Path,
     *,
@@ -397,7 +397,8 @@ def make_scene_file(
         try:
             scenes = make_separation_scenes(speech, noises, **drawing)
         except AvseError as error:
-            raise AvseError(f"{manifest}, split {split}: {error}") from None
+            named = manifest if isinstance(manifest, str | Path) else " with ".join(map(str, manifest))
+            raise AvseError(f"{named}, split {split}: {error}") from None
     write_scenes(scenes, out, split=split, seed=seed)
     return scenes
 

@@ -16,7 +16,7 @@ from avse.data.cache import ClipCache
 from avse.data.channels import Channel
 from avse.data.manifest import Utterance
 from avse.data.mixing import mix_at_snr
-from avse.data.rooms import Room, Rooms
+from avse.data.rooms import MeasuredRoom, MeasuredRooms, Room, Rooms
 from avse.data.speech_set import ItemSet, Pool, SpeechSet, TrainingItem, at_random_level, at_speed, equalise
 from avse.data.still import at_rest, pause_of
 from avse.errors import AvseError
@@ -176,7 +176,7 @@ class NoiseSource:
         samples: int,
         speed: tuple[float, float] | None,
         rng: np.random.Generator,
-        room: Room | None = None,
+        room: Room | MeasuredRoom | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Noise for a target, interfering speech at a speed from this range, in a room.
 
@@ -302,7 +302,7 @@ class MixtureSet(ItemSet):
     as_recorded : float
         Share of mixtures whose speech and noise are mixed as they were recorded: no random speed and tilt. Where
         corpora were recorded differently, that tells the target from the babble without the mouth.
-    rooms : Rooms or None
+    rooms : Rooms, MeasuredRooms, or None
         Rooms in which speech and noise are heard; clean is the target's early part. Mixtures without one stay as they
         are, as do those without a channel.
     channel : Channel or None
@@ -337,7 +337,7 @@ class MixtureSet(ItemSet):
         balance: float = 0.0,
         joined: bool = True,
         same_speaker: float = 0.0,
-        rooms: Rooms | None = None,
+        rooms: Rooms | MeasuredRooms | None = None,
         channel: Channel | None = None,
     ) -> None:
         super().__init__(size, seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from avse.contracts.dataset import Dataset
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import read_audio, write_audio
 from avse.data.manifest import Utterance, write_manifest
+from avse.datasets.corpus import Files, seconds_of, words_of_grid
 from avse.datasets.progress import tracked
 from avse.errors import AvseError
 from avse.media.decode import AudioSource, open_container, video_stream
@@ -24,19 +24,12 @@ from avse.plugins import register
 
 RECORD = "https://zenodo.org/api/records/3625687"
 SPEAKERS = tuple(f"s{number}" for number in range(1, 35) if number != 21)
-"""The speakers whose video is published (that of s21 is not)."""
+"""The speakers whose video is published."""
+_WITHOUT_VIDEO = "s21"
 
 _VIDEOS = {".mpg", ".mpeg", ".mp4", ".mov", ".avi", ".mkv"}
 _AUDIO = (".flac", ".wav", ".opus", ".ogg")
 _SPEAKER = re.compile(r"([a-z]\d+)(_processed)?")
-_GRAMMAR = (
-    {"b": "bin", "l": "lay", "p": "place", "s": "set"},
-    {"b": "blue", "g": "green", "r": "red", "w": "white"},
-    {"a": "at", "b": "by", "i": "in", "w": "with"},
-    {letter: letter for letter in "abcdefghijklmnopqrstuvxyz"},
-    dict(zip("z123456789", ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])),
-    {"a": "again", "n": "now", "p": "please", "s": "soon"},
-)
 _WRITTEN = "audio_16k"
 _SLACK = 0.1
 
@@ -49,8 +42,9 @@ class Grid(Dataset):
     sentence in a folder for each speaker, such as `s1/bbaf2n.mpg`, `video/mpg_6000/s1/bbaf2n.mpg` or
     `grid/s1/bbaf2n.mp4`. The audio is that of a file beside it (`bbaf2n.flac`, `.wav`, `.opus`), else that of the
     video, else a file of the same speaker and name elsewhere in the folder with the length of the video: the separate
-    25 kHz audio of the corpus is cut at the ends of the speech and not synchronous. Words come from `.align` files,
-    else from the file name.
+    25 kHz audio of the corpus is cut at the ends of the speech and not synchronous. Of s21, whose video is not
+    published, that audio is listed without a video, for training. Words come from `.align` files, else from the file
+    name.
 
     Arguments
     ---------
@@ -105,18 +99,26 @@ class Grid(Dataset):
         See `avse.contracts.dataset.Dataset.prepare`.
         """
         folder = Path(folder)
-        files = _files(folder)
+        files = list(Files(folder).paths.values())
         videos = self._find(files, folder)
         splits = self._splits(sorted({speaker for speaker, _ in videos}))
         target = Path(manifest) if manifest is not None else folder / "manifest.csv"
         aligned = _index(files, folder, {".align"})
         audio_files = _index(files, folder, set(_AUDIO))
 
-        def row(item: tuple[tuple[str, str], Path]) -> Utterance | str:
+        unseen = [] if self.speakers is not None and _WITHOUT_VIDEO not in self.speakers else [_WITHOUT_VIDEO]
+        clips: dict[tuple[str, str], Path | None] = {key: None for key in audio_files if key[0] in unseen}
+        clips |= videos
+
+        def row(item: tuple[tuple[str, str], Path | None]) -> Utterance | str:
             (speaker, name), video = item
             elsewhere, out = audio_files.get((speaker, name)), target.parent / _WRITTEN / speaker
             try:
-                audio, seconds = self._audio(video, elsewhere, out)
+                if video is not None:
+                    audio, seconds = self._audio(video, elsewhere, out)
+                else:
+                    audio = audio_files[speaker, name]
+                    seconds = seconds_of(audio)
             except AvseError as error:
                 return str(error)
             return Utterance(
@@ -125,14 +127,14 @@ class Grid(Dataset):
                 video=video,
                 speaker=f"grid_{speaker}",
                 text=_words(aligned.get((speaker, name)), name),
-                split=splits[speaker],
+                split=splits.get(speaker, "train"),
                 dataset="grid",
                 duration=seconds,
                 extra={"licence": self.licence},
             )
 
         with ThreadPoolExecutor(4) as pool:
-            results = list(tracked(pool.map(row, sorted(videos.items())), "GRID", len(videos)))
+            results = list(tracked(pool.map(row, sorted(clips.items(), key=lambda clip: clip[0])), "GRID", len(clips)))
         rows = [result for result in results if isinstance(result, Utterance)]
         problems = [result for result in results if isinstance(result, str)]
         if problems:
@@ -185,7 +187,7 @@ class Grid(Dataset):
         videos = _index(files, folder, _VIDEOS)
         if self.speakers is not None:
             there = sorted({speaker for speaker, _ in videos})
-            missing = [speaker for speaker in self.speakers if speaker not in there]
+            missing = [name for name in self.speakers if name not in [*there, _WITHOUT_VIDEO]]
             if missing and videos:
                 raise AvseError(f"{folder}: has no clips of {', '.join(missing)}; it has {', '.join(there)}.")
             videos = {key: path for key, path in videos.items() if key[0] in self.speakers}
@@ -220,10 +222,10 @@ class Grid(Dataset):
         for suffix in _AUDIO:
             beside = video.with_suffix(suffix)
             if beside.is_file():
-                return beside, _seconds(beside)
+                return beside, seconds_of(beside)
         target = out / f"{video.stem}.flac"
         if target.is_file() and target.stat().st_mtime >= video.stat().st_mtime:
-            return target, _seconds(target)
+            return target, seconds_of(target)
         audio, seconds = _audio_of(video)
         if audio is None and elsewhere is not None:
             audio = read_audio(elsewhere)
@@ -235,15 +237,6 @@ class Grid(Dataset):
         audio = np.pad(audio[:samples], (0, max(0, samples - len(audio))))
         write_audio(target, audio)
         return target, samples / SAMPLE_RATE
-
-
-def _files(folder: Path) -> list[Path]:
-    """All files of the corpus, sorted, without those of `prepare`."""
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != _WRITTEN and not name.startswith(".")]
-        files += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(files)
 
 
 def _index(files: list[Path], folder: Path, suffixes: set[str]) -> dict[tuple[str, str], Path]:
@@ -267,18 +260,7 @@ def _words(align: Path | None, name: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise AvseError(f"{align}: cannot be read as an alignment ({error}).") from error
         return " ".join(word for word in words if word not in ("sil", "sp"))
-    if len(name) == len(_GRAMMAR) and all(letter in words for letter, words in zip(name, _GRAMMAR)):
-        return " ".join(words[letter] for letter, words in zip(name, _GRAMMAR))
-    return ""
-
-
-def _seconds(path: Path) -> float:
-    import soundfile
-
-    try:
-        return round(soundfile.info(str(path)).duration, 6)
-    except soundfile.SoundFileError as error:
-        raise AvseError(f"{path}: cannot be read as audio ({error}).") from error
+    return words_of_grid(name)
 
 
 def _audio_of(path: Path) -> tuple[np.ndarray | None, float]:

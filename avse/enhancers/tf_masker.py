@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from avse.contracts.streaming import recent, running_mean, running_minimum
+from avse.contracts.streaming import running_mean, running_minimum, with_past
 from avse.enhancers.masking import SpectralMasker
 from avse.plugins import register
 
@@ -64,9 +64,10 @@ class TFMasker(SpectralMasker):
     def _profile_so_far(self, power: torch.Tensor) -> torch.Tensor:
         """As `noise_profile`, of the frames up to each: the minimum of a moving average over 5, and the mean."""
         bands = F.adaptive_avg_pool1d(power, _NOISE_BANDS)
-        joined = recent(self, "bands", bands, 4)
-        missing = 4 + bands.shape[1] - joined.shape[1]
-        smooth = F.avg_pool1d(F.pad(joined.transpose(1, 2), (missing, 0), mode="replicate"), 5, stride=1)
+        known = with_past(self, "known", torch.ones_like(bands[..., :1], dtype=torch.bool), 4)
+        joined = with_past(self, "bands", bands, 4)
+        first = joined.take_along_dim(known.int().argmax(dim=1, keepdim=True), dim=1)  # stands in for those before it
+        smooth = F.avg_pool1d(torch.where(known, joined, first).transpose(1, 2), 5, stride=1)
         lowest = running_minimum(self, "lowest", smooth.transpose(1, 2))
         return _profile([lowest, running_mean(self, "bands mean", bands)])
 

@@ -45,13 +45,14 @@ class LocalCrossAttention(nn.Module):
     def forward(self, query: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Attend to valid keys, (batch, frames, key_dim): queries of shape (batch, frames, query_dim) to the same."""
         split = lambda stream: stream.unflatten(2, (self.heads, -1)).transpose(1, 2)
-        projected = self.key_value(keys)
+        projected, past = self.key_value(keys), 0
         if self.causal:
             projected = recent(self, "keys", projected, self.context)
             valid = recent(self, "valid", valid, self.context)
+            past = valid.shape[1] - query.shape[1]
         key, value = (split(part) for part in projected.chunk(2, dim=2))
         frame = torch.arange(valid.shape[1], device=query.device)
-        offset = frame[None] - frame[-query.shape[1] :, None]
+        offset = frame[None] - frame[past:, None]
         near = (offset.abs() <= self.context) & ((offset <= 0) if self.causal else torch.ones_like(offset).bool())
         # A frame always sees itself, so that no softmax is empty; the caller blanks invalid frames.
         allowed = (near[None] & valid[:, None]) | (offset == 0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.streaming import recent, with_past
+
+_T = TypeVar("_T")
 
 
 class ConformerBlock(nn.Module):
@@ -77,11 +81,12 @@ class ConformerBlock(nn.Module):
         if self.causal:
             names = ("keys", "values")
             keys_values = [recent(self, name, part, self.context) for name, part in zip(names, keys_values)]
+            mask = recent(self, "mask", mask, self.context)
         query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (queries, *keys_values))
         past = key.shape[2] - query.shape[2]  # positions are relative, so that those before may count from 0
         near, itself = _distances(query.shape[2], past, self.context, self.causal, hidden.device)
         # A frame beyond the clip's end sees itself, so that no softmax is empty.
-        allowed = (near & F.pad(mask, (past, 0), value=True)[:, None]) | itself
+        allowed = (near & mask[:, None]) | itself
         turn = _rotation(key.shape[2], key.shape[3] // 2, key.dtype, key.device)
         attended = F.scaled_dot_product_attention(
             _rotate(query, turn[:, past:]), _rotate(key, turn), value, attn_mask=allowed[:, None]
@@ -89,9 +94,14 @@ class ConformerBlock(nn.Module):
         return self.attention_out(attended.transpose(1, 2).flatten(2))
 
 
-# The blocks of a network, and those of a stream, ask for the same again and again.
-@lru_cache(maxsize=4)
-@torch.inference_mode(False)  # training, too, may ask for what inference has made
+def _remembered(function: Callable[..., _T]) -> Callable[..., _T]:
+    """The blocks of a network, and those of a stream, ask for the same again and again. A graph is made once."""
+    # Training, too, may ask for what inference has made.
+    cached = lru_cache(maxsize=4)(torch.inference_mode(False)(function))
+    return lambda *arguments: (function if torch.compiler.is_exporting() else cached)(*arguments)
+
+
+@_remembered
 def _distances(
     frames: int, past: int, context: int, causal: bool, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,8 +111,7 @@ def _distances(
     return (distance <= context) & (distance >= (0 if causal else -context)), distance == 0
 
 
-@lru_cache(maxsize=4)
-@torch.inference_mode(False)  # training, too, may ask for what inference has made
+@_remembered
 def _rotation(frames: int, half: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Cosine and sine of the angles of positions, shape (2, frames, half)."""
     rate = 1000.0 ** (-torch.arange(half, device=device, dtype=torch.float32) / half)

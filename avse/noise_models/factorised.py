@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from avse.contracts.noise_model import NoiseModel, State
-from avse.signal.nmf import multiply, normalise
+from avse.signal.nmf import Exponent, multiply, normalise
 from avse.signal.random import clip_generators
 
 _FLOOR = 1e-10
@@ -26,13 +28,16 @@ class FactorisedNoise(NoiseModel):
     State: `gains` (batch, frames, rank), `spectra` (batch, rank, bins) that sum to one over bins.
     """
 
+    learnable: ClassVar[tuple[str, ...]] = ("exponent",)
+
     def __init__(self, rank: int = 8, exponent: float = 0.5, seed: int = 0) -> None:
         super().__init__()
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}.")
         if not 0.0 < exponent <= 1.0:
             raise ValueError(f"exponent must be above 0 and at most 1, got {exponent}.")
-        self.rank, self.exponent, self.seed = rank, exponent, seed
+        self.rank, self.seed = rank, seed
+        self.exponent: Exponent = exponent
 
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """The clip's mean spectrum in random variations, at the clip's level; see `NoiseModel.initial_state`."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from avse.contracts.noise_model import NoiseModel, State
 from avse.errors import AvseError
 from avse.plugins import register
-from avse.signal.nmf import multiply, normalise, update_ratio
+from avse.signal.nmf import Exponent, multiply, normalise, update_ratio
 from avse.signal.stft import stft
 
 _FLOOR = 1e-10
@@ -60,6 +60,7 @@ class FrozenNMF(NoiseModel):
     torch.Size([4, 321])
     """
 
+    learnable = ("exponent",)
     paper = "Smaragdis, Raj and Shashanka, Supervised and semi-supervised separation of sounds, 2007"
     dictionary: torch.Tensor
 
@@ -71,7 +72,8 @@ class FrozenNMF(NoiseModel):
             raise ValueError(f"rank must be at least 1, got {rank}.")
         if not 0.0 < exponent <= 1.0:
             raise ValueError(f"exponent must be above 0 and at most 1, got {exponent}.")
-        self.rank, self.fft_size, self.hop, self.exponent, self.seed = rank, fft_size, hop, exponent, seed
+        self.rank, self.fft_size, self.hop, self.seed = rank, fft_size, hop, seed
+        self.exponent: Exponent = exponent
         bins = fft_size // 2 + 1
         # Bands of one width on a scale between linear and logarithmic.
         place = torch.linspace(0, 1, bins).sqrt()[None]

@@ -12,6 +12,7 @@ from avse.contracts.noise_model import State
 from avse.nnet.noise_estimator import NoiseEstimator
 from avse.noise_models.factorised import FactorisedNoise
 from avse.plugins import register
+from avse.signal.nmf import Exponent, power
 
 _WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
@@ -52,6 +53,8 @@ class PriorNMF(FactorisedNoise):
 
     paper = "Cohen, Noise spectrum estimation in adverse environments: improved minima controlled averaging, 2003"
 
+    learnable = ("exponent", "presence_exponent")
+
     def __init__(
         self,
         rank: int = 2,
@@ -67,7 +70,8 @@ class PriorNMF(FactorisedNoise):
                 "presence_exponent must not be negative and begin_iterations must be at least 1, "
                 f"got {presence_exponent} and {begin_iterations}."
             )
-        self.presence_exponent, self.begin_iterations = presence_exponent, begin_iterations
+        self.begin_iterations = begin_iterations
+        self.presence_exponent: Exponent = presence_exponent
         self.estimator = NoiseEstimator()
         if pretrained:
             weights = safetensors.torch.load_file(_WEIGHTS)
@@ -85,5 +89,5 @@ class PriorNMF(FactorisedNoise):
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
         """One M-step with bins weighted by the share of noise; see `NoiseModel.update`."""
-        share = (self.variance(state) * denominator).clamp(max=1.0).pow(self.presence_exponent)
+        share = power((self.variance(state) * denominator).clamp(max=1.0), self.presence_exponent)
         return super().update(state, share * numerator, share * denominator)

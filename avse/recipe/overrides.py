@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from avse import plugins
+from avse.compatibility import SPEECHBRAIN
 from avse.errors import AvseError
 from avse.recipe.renamed import override_name
 from avse.recipe.rules import accepted_arguments, locate, plugin_of
@@ -146,5 +147,7 @@ def _replacement(option: str, old: Node, prefix: str, old_name: str, value: Scal
 
 
 def _no_such_key(option: str, path: list[str], parent: Node) -> str:
+    if here := SPEECHBRAIN.get(dotted(path)):
+        return f"{option}: what recipes of SpeechBrain call {dotted(path)} is called {here} here: --{here} VALUE."
     names = [dotted((*path[:-1], name)) for name, _ in children(parent)]
     return f"{option}: {plugins.unknown('key', dotted(path), names)}"

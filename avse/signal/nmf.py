@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
+
+Exponent: TypeAlias = float | torch.Tensor  # a number, or a learned one as a tensor without axes
 
 _TINY = 1e-20  # keeps ratios and their gradients finite where nothing was observed
 _FLOOR = 1e-12
+_LEAST_BASE = 1e-30  # of a power whose exponent is learned, for its logarithm
 _LEAST = 1e-10  # of the factors and the variance in `alternate`
 
 
@@ -14,7 +19,7 @@ def multiply(
     spectra: torch.Tensor,
     numerator: torch.Tensor,
     denominator: torch.Tensor,
-    exponent: float = 0.5,
+    exponent: Exponent = 0.5,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One multiplicative update of both factors of the variance `gains @ spectra`.
 
@@ -97,14 +102,30 @@ def alternate(
     return normalise(gains, spectra)
 
 
-def update_ratio(numerator: torch.Tensor, denominator: torch.Tensor, exponent: float = 0.5) -> torch.Tensor:
+def update_ratio(numerator: torch.Tensor, denominator: torch.Tensor, exponent: Exponent = 0.5) -> torch.Tensor:
     """`(numerator / denominator) ** exponent`, one where both are zero.
 
     >>> update_ratio(torch.tensor([4.0, 0.0]), torch.tensor([1.0, 0.0])).tolist()
     [2.0, 1.0]
     """
-    ratio = (numerator + _TINY) / (denominator + _TINY)
-    return ratio.sqrt() if exponent == 0.5 else ratio.pow(exponent)
+    return power((numerator + _TINY) / (denominator + _TINY), exponent)
+
+
+def power(base: torch.Tensor, exponent: Exponent) -> torch.Tensor:
+    """`base ** exponent` of a base that is not negative, the same bit for bit whether the exponent is learned or not.
+
+    >>> learned = torch.tensor(0.5, requires_grad=True)
+    >>> power(torch.tensor(4.0), learned).backward()
+    >>> learned.grad.item()  # 2 log 4
+    2.7725887298583984
+    """
+    if not isinstance(exponent, torch.Tensor):
+        return base.sqrt() if exponent == 0.5 else base.pow(exponent)
+    held = exponent.item()
+    fixed = power(base, held)
+    if not exponent.requires_grad:
+        return fixed
+    return fixed * ((exponent - held) * base.clamp(min=_LEAST_BASE).log()).exp()
 
 
 def normalise(gains: torch.Tensor, spectra: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

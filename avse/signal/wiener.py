@@ -9,6 +9,7 @@ import torch
 
 # Variances stay where their squares and reciprocals are finite in 32 bits.
 _LOWEST, _HIGHEST = 1e-15, 1e15
+_LEAST_SQUARE = 1e-30  # under a square root, for a finite gradient where a gain is zero
 
 
 def speech_variance(log_variance: torch.Tensor) -> torch.Tensor:
@@ -71,7 +72,11 @@ class Mixture:
 
 
 def gain_update(
-    gain: torch.Tensor, numerator: torch.Tensor, denominator: torch.Tensor, shape: float = 1.0, rate: float = 0.0
+    gain: torch.Tensor,
+    numerator: torch.Tensor,
+    denominator: torch.Tensor,
+    shape: float | torch.Tensor = 1.0,
+    rate: float | torch.Tensor = 0.0,
 ) -> torch.Tensor:
     """One update of a gain of the speech variance under a Gamma prior, by minimising a majorant of the objective.
 
@@ -83,7 +88,7 @@ def gain_update(
     gain : tensor
     numerator, denominator : tensor
         The two parts of the derivative of the negative log-likelihood with respect to the gain, times the gain.
-    shape, rate : float
+    shape, rate : float, or tensor without axes
         Of the prior: `shape` at least 1, `rate` not negative. (1, 0): no prior.
 
     Returns
@@ -97,7 +102,7 @@ def gain_update(
     """
     pull = shape - 1.0
     linear = denominator / gain.clamp(min=1e-10) + rate
-    return (pull + (pull * pull + 4.0 * gain * numerator * linear).sqrt()) / (2.0 * linear + 1e-30)
+    return (pull + (pull * pull + 4.0 * gain * numerator * linear + _LEAST_SQUARE).sqrt()) / (2.0 * linear + 1e-30)
 
 
 def geometric_mean_power(mixture: Mixture, power: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

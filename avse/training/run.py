@@ -204,9 +204,13 @@ def _fit(
 def _brain_of(model: Any) -> type:
     """The Brain that trains a model: the objective comes with a prior, and from the recipe for everything else."""
     from avse.contracts.prior import Prior
+    from avse.inference.em.driver import LatentInference
     from avse.training.prior import PriorBrain
     from avse.training.supervised import SupervisedBrain
+    from avse.training.unrolled import UnrolledBrain
 
+    if isinstance(model, LatentInference):
+        return UnrolledBrain
     return PriorBrain if isinstance(model, Prior) else SupervisedBrain
 
 

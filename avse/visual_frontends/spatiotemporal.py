@@ -73,9 +73,12 @@ class SpatioTemporal(VisualFrontend):
         else:
             padded = F.pad(small, (0, 0, 0, 0, self.context // 2, self.context // 2))
         stacks = padded.unfold(1, self.context, 1).permute(0, 1, 4, 2, 3)
-        maps = self.space(stacks[valid])
-        hidden = mouth.new_zeros(*valid.shape, self.output_dim)
-        hidden[valid] = self.norm(self.project(maps.flatten(1))).to(hidden.dtype)
+        if torch.compiler.is_exporting():  # a graph's shapes do not depend on its values
+            maps = self.space(stacks.flatten(0, 1)).unflatten(0, valid.shape)
+            hidden = torch.where(valid[..., None], self.norm(self.project(maps.flatten(2))), mouth.new_zeros(()))
+        else:
+            hidden = mouth.new_zeros(*valid.shape, self.output_dim)
+            hidden[valid] = self.norm(self.project(self.space(stacks[valid]).flatten(1))).to(hidden.dtype)
         if self.centred:
             hidden = torch.where(valid[..., None], hidden - self._mean(hidden, valid), hidden.new_zeros(()))
         for number, (convolution, norm) in enumerate(zip(self.time, self.time_norms)):

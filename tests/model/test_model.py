@@ -261,6 +261,8 @@ def test_embedded_models_are_listed_with_their_licence(avse_command: Callable) -
     assert outcome.status == 0
     for name, about in model_folder.embedded().items():
         assert name in outcome.out and ("research use only" in about["licence"]) == (name != "avse-free")
+        assert "kind" in about or about["cost"]["rtf"] > 0
+    assert json.loads(avse_command("models", "--json").out) == model_folder.embedded()
 
 
 def test_what_does_not_load_says_why(folder: Path) -> None:

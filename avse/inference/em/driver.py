@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
+from torch import nn
 
 from avse.contracts.inference import Inference, latest_within, no_gradient
 from avse.contracts.noise_model import NoiseModel
@@ -17,10 +18,14 @@ from avse.errors import AvseError
 from avse.inference.em import model_selection, steps
 from avse.inference.em.speakers import AnyPrior, begin_apart, places_of
 from avse.inference.em.state import EmState, SpeechModel, SufficientStatistics
+from avse.inference.em.unrolled import START, LearnedValues, StartNetwork, at_layer, checkpointed, learned_values
 from avse.signal.levels import level_scale
 from avse.signal.markov import MarkovChain
 from avse.signal.random import clip_generators
 from avse.signal.stft import length_mask, overlap_gain, pool_to_video_frames, stft_frames
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ENCODERS = ("amortised", "published")
 _PATIENCE = 3  # iterations in a row with hardly a change, after which a clip stops
@@ -69,12 +74,25 @@ class Progress:
         self.objective = power.new_full((count,), torch.inf, dtype=torch.float64)
         self.calm = torch.zeros(count, dtype=torch.int64, device=self.rows.device)
 
-    def note(self, statistics: Sequence[SufficientStatistics], objective: torch.Tensor, tolerance: float) -> None:
-        """Keep what an iteration has found, and leave the clips behind whose objective hardly changes any more."""
+    def note(
+        self,
+        statistics: Sequence[SufficientStatistics],
+        objective: torch.Tensor,
+        tolerance: float,
+        judged: bool = False,
+    ) -> None:
+        """Keep what an iteration has found, and leave the clips behind whose objective hardly changes any more.
+
+        `judged`: keep it only where the objective is lower than what was kept before.
+        """
+        if torch.is_grad_enabled():  # the last layer's tensors take part in its gradient
+            self.objective, self.wiener = self.objective.clone(), self.wiener.clone()
         change = (objective - self.objective[self.rows]).abs()
-        self.objective[self.rows] = objective
+        kept = objective < self.objective[self.rows] if judged else torch.ones_like(objective, dtype=torch.bool)
+        rows = self.rows[kept]
+        self.objective[rows] = objective[kept]
         for place, means in enumerate(statistics):
-            self.wiener[self.rows, place] = means.wiener
+            self.wiener[rows, place] = means.wiener if bool(kept.all()) else means.wiener[kept]
         self.trace.append(self.objective.mean().item())
         if not tolerance:
             return
@@ -115,6 +133,8 @@ class Progress:
 
     def _note_reliability(self) -> None:
         if len(self.rows):
+            if torch.is_grad_enabled():
+                self.reliability, self.responsibility = self.reliability.clone(), self.responsibility.clone()
             for place, state in enumerate(self.speakers):
                 in_noise = _reliability_in_noise(state)
                 of_video = in_noise[0] if in_noise is not None and not state.models else _reliability(state)
@@ -175,6 +195,24 @@ class LatentInference(Inference):
     transition_weight : float or None
         How the choice goes on from frame to frame is learned on each clip. What was known before, of the prior or the
         gate, counts like this number of frames. None: it is not learned.
+    prior_weight : float
+        Weight of -log p(z | video) in what an E-step goes by; one is the posterior's. An encoder's q(z) is multiplied
+        by p(z | video)^(weight - 1).
+    unroll : int
+        Layers: so many iterations as a network, through which gradients pass; the estimate can be taken after any of
+        them. They take the place of `iterations`, and `tolerance` stops none. 0: not unrolled.
+    learn : sequence of str
+        What of an unrolled inference is learned: arguments of it or of the noise model that are positive numbers
+        (`learnable` of both), which begin at their values; and `start`: the start network, the noisy-speech encoder and
+        the networks of the noise model. All else is fixed.
+    tied : bool
+        Whether all layers have the same numbers, or each its own.
+    start_layers : int
+        Blocks of a start network that tells the power of the noise from the noisy audio and a first guess of the
+        speech, which knows of the video; the noise model begins fitted to it. 0: it begins by itself.
+    refine : int
+        Plain iterations after the layers. What they find is kept, clip by clip, where the objective is lower than
+        before.
     encoder : str
         What finds q(z), wherever an encoder is asked. `amortised`: the prior's noisy-speech encoder, which learned from
         speech in simulated noise, given the noisy audio and the noise variance; of a prior that has none, its encoder
@@ -187,7 +225,12 @@ class LatentInference(Inference):
         Whether `e_step` reads the encoder's `posterior`. False saves the encoder's pass.
     chains : int
         Draws of z that an E-step leaves.
+    checkpointing : bool
+        Whether layers are computed again in the backward pass, to save memory.
     """
+
+    learnable: ClassVar[tuple[str, ...]] = ("prior_weight", "temperature", "gain_prior")
+    checkpointing: bool = False
 
     accepts = (LatentPrior, SwitchingPrior)
     prior: AnyPrior
@@ -209,8 +252,14 @@ class LatentInference(Inference):
         temperature: float = 1.0,
         transition_weight: float | None = 20.0,
         encoder: str = "amortised",
+        prior_weight: float = 1.0,
+        unroll: int = 0,
+        learn: Sequence[str] = (),
+        tied: bool = True,
+        start_layers: int = 0,
+        refine: int = 0,
     ) -> None:
-        super().__init__(prior, noise_model, iterations)
+        super().__init__(prior, noise_model, unroll + refine if unroll else iterations)
         if encoder not in ENCODERS:
             raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}, got {encoder!r}.")
         model_selection.check_gate(gate)
@@ -220,7 +269,11 @@ class LatentInference(Inference):
             )
         if gain_prior is not None and not (len(gain_prior) == 2 and gain_prior[0] >= 1 and gain_prior[1] >= 0):
             raise ValueError(f"gain_prior is a shape of at least 1 and a rate of at least 0, got {gain_prior}.")
-        for name, value in (("warm_start", warm_start), ("tolerance", tolerance)):
+        if not unroll and (learn or refine):
+            raise ValueError("learn and refine are of an unrolled inference: set unroll to its number of layers.")
+        not_negative = {"warm_start": warm_start, "tolerance": tolerance, "prior_weight": prior_weight}
+        not_negative |= {"unroll": unroll, "start_layers": start_layers, "refine": refine}
+        for name, value in not_negative.items():
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}.")
         if m_steps < 1 or chunk_seconds <= 0:
@@ -228,11 +281,44 @@ class LatentInference(Inference):
                 f"m_steps must be at least 1 and chunk_seconds above 0, got {m_steps} and {chunk_seconds}."
             )
         self.m_steps, self.warm_start, self.gain_prior = m_steps, warm_start, gain_prior
-        self.tolerance, self.seed, self.gate, self.temperature = tolerance, seed, gate, temperature
+        self.tolerance, self.seed, self.gate, self.temperature = 0.0 if unroll else tolerance, seed, gate, temperature
         self.transition_weight, self.encoder = transition_weight, encoder
         self.chunk_frames = max(1, round(chunk_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)) * (
             SAMPLES_PER_FRAME // prior.hop
         )
+        self.prior_weight, self.unroll, self.refine = prior_weight, unroll, refine
+        self.learn, self.tied = tuple(learn), tied
+        self.start_network = StartNetwork(prior.bins, start_layers) if start_layers else None
+        self.learned: LearnedValues | None = None
+        self.trained: list[nn.Module] = []
+
+    def built(self) -> None:
+        """Of an unrolled inference: make parameters of what is learned, and fix all others."""
+        if not self.unroll:
+            return
+        components = self.prior.components if isinstance(self.prior, SwitchingPrior) else [self.prior]
+        self.requires_grad_(False)
+        if START in self.learn:
+            parts = [cast(LatentPrior, prior).encoding_prior.noisy_encoder_parts() for prior in components]
+            trained = [self.start_network, self.noise_model, *sum(parts, [])]
+            self.trained = [part.requires_grad_() for part in trained if part is not None]
+        names = [name for name in self.learn if name != START]
+        self.learned = learned_values(self, self.unroll, names, self.tied)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; parts of an unrolled inference that are fixed stay in evaluation mode."""
+        super().train(mode and not self.unroll)
+        self.training = mode
+        for part in self.trained:
+            part.train(mode)
+        return self
+
+    def layer(self, number: int) -> Self:
+        """The inference with the numbers of a layer, from zero; after the last layer, and without any, as it is."""
+        if self.learned is None or number >= self.unroll:
+            return self
+        return at_layer(self, self.learned.at(number))
 
     @classmethod
     def example_arguments(cls) -> dict:
@@ -264,20 +350,31 @@ class LatentInference(Inference):
         for groups in self._groups(batch, previous):
             yield self._estimate(groups, batch)
 
+    def layers(self, batch: Batch) -> Iterator[tuple[Estimate, torch.Tensor]]:
+        """As `iterate`, each estimate with the objective of each clip in nats per bin, shape (clips,), for training."""
+        for groups in self._groups(batch, None):
+            objective = torch.cat([progress.objective for _, progress in groups])
+            order = torch.tensor([row for rows, _ in groups for row in rows]).argsort()
+            yield self._estimate(groups, batch), objective if batch.mixture is not None else objective[order]
+
     def progress(self, batch: Batch, previous: Estimate | None = None) -> Iterator[Progress]:
         """After each iteration, what is known of clips that run together; arguments as of `iterate`."""
-        with no_gradient(batch):
-            progress = self.start(batch, previous)
+        recorded = bool(self.unroll) and torch.is_grad_enabled()
+        with no_gradient(batch, recorded):
+            layer = self.layer(0)
+            progress = layer.start(batch, previous)
             for _ in range(self.warm_start):
-                progress.speakers, _ = self.iteration(progress.speakers, warm=True)
+                progress.speakers, _ = layer.iteration(progress.speakers, warm=True)
             variances = [state.speech_variance for state in progress.speakers]
             speakers = steps.with_interference(progress.speakers, variances, range(len(variances)))
-            progress.speakers = [self.begin_speaker(state) for state in speakers]
-        for _ in range(self.iterations):
-            with no_gradient(batch):
-                progress.speakers, statistics = self.iteration(progress.speakers)
-                objective = steps.objective(progress.speakers, statistics, self.gain_prior)
-                progress.note(statistics, objective, self.tolerance)
+            progress.speakers = [layer.begin_speaker(state) for state in speakers]
+        for number in range(self.iterations):
+            with no_gradient(batch, recorded):
+                layer = self.layer(number)
+                saving = recorded and self.checkpointing
+                progress.speakers, statistics = checkpointed(layer.iteration, progress.speakers, saving)
+                objective = steps.objective(progress.speakers, statistics, layer.gain_prior)
+                progress.note(statistics, objective, self.tolerance, judged=bool(self.unroll) and number >= self.unroll)
             yield progress
             if not len(progress.rows):
                 return
@@ -314,10 +411,30 @@ class LatentInference(Inference):
                 state = replace(state, models=tuple(state_of(model, place) for model in models), chain=chain)
             speakers.append(state if order is None else steps.in_chunks(state, begin_apart, self.chunk_frames))
         rows = torch.arange(len(power), device=power.device)
+        if self.start_network is not None:
+            speakers = self._begin_noise(self.start_network, speakers, batches[0].scene)
         names: tuple[str, ...] = ()
         if isinstance(self.prior, SwitchingPrior) and all(prior is self.prior for prior in priors):
             names = tuple(getattr(self.prior, "names", None) or map(str, range(len(self.prior.components))))
         return Progress(speakers, self.prior.analyse(noisy), rows, order, names)
+
+    def _begin_noise(
+        self, network: StartNetwork, speakers: Sequence[EmState], scene: torch.Tensor | None
+    ) -> list[EmState]:
+        """The speakers in noise as the start network tells it, given what the encoder makes of them."""
+
+        def first_guess(state: EmState) -> EmState:
+            encoded = steps.encode(state, self.encoder)
+            model = [each for each in encoded.models if each.model.runs][-1] if encoded.models else encoded
+            return replace(state, speech_variance=self.encoder_step(state.of_model(model)).speech_variance)
+
+        variances = [steps.in_chunks(state, first_guess, self.chunk_frames).speech_variance for state in speakers]
+        speech = sum(cast(torch.Tensor, variance)[:, 0] for variance in variances)
+        noise_state = network.fit(
+            self.noise_model, speakers[0].power, cast(torch.Tensor, speech), speakers[0].mask, scene
+        )
+        variance = self.noise_model.variance(noise_state)
+        return [replace(state, noise_state=noise_state, noise_variance=variance) for state in speakers]
 
     def begin_speaker(self, state: EmState) -> EmState:
         """Where the E-steps of a speaker begin: `begin` of the only model, or of each of those that compete."""
@@ -337,7 +454,7 @@ class LatentInference(Inference):
             if len(speakers) > 1:
                 variances = [each.speech_variance if each.heard is None else each.heard for each in speakers]
                 state = steps.with_interference(speakers, variances, [place])[place]
-            state = self._e_step(state, steps.encoder_step if warm else self.e_step, warm or self.uses_encoder)
+            state = self._e_step(state, self.encoder_step if warm else self.e_step, warm or self.uses_encoder)
             if len(speakers) > 1 and not warm:
                 state = replace(state, heard=self.present_speech(state))
             speakers[place] = state
@@ -355,7 +472,11 @@ class LatentInference(Inference):
 
     def e_step(self, state: EmState) -> EmState:
         """Find or draw z of one model, and leave what the M-step needs; by default `encoder_step`."""
-        return steps.encoder_step(state)
+        return self.encoder_step(state)
+
+    def encoder_step(self, state: EmState) -> EmState:
+        """The encoder as the E-step; see `steps.encoder_step`."""
+        return steps.encoder_step(state, self.prior_weight)
 
     def evidence(self, state: EmState, model: EmState) -> torch.Tensor:
         """How well one of several models explains each frame, shape (batch, frames); see `log_evidence`.
@@ -423,7 +544,7 @@ class LatentInference(Inference):
 
     def _estimate(self, groups: Sequence[tuple[list[int], Progress]], batch: Batch) -> Estimate:
         """The estimate of a batch whose rows run in groups."""
-        with no_gradient(batch):
+        with no_gradient(batch, bool(self.unroll) and torch.is_grad_enabled()):
             if batch.mixture is not None:
                 return groups[0][1].estimate(self.prior, batch)
             estimates = [progress.estimate(self.prior, batch.select(rows)) for rows, progress in groups]

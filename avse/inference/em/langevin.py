@@ -53,6 +53,7 @@ class Langevin(LatentInference):
     """
 
     uses_encoder = False
+    learnable = (*LatentInference.learnable, "step_size", "smoothness")
     paper = "Sadeghi and Serizel, Fast and efficient speech enhancement with variational autoencoders, 2023"
 
     def __init__(
@@ -98,7 +99,7 @@ class Langevin(LatentInference):
         noise = clip_draws(state.power, state.mask, state.generators, shape) * spread
         draws = []
         for step in range(self.steps):
-            variance, cost, nll, gradient = energy(state, latent, self.smoothness)
+            variance, cost, nll, gradient = energy(state, latent, self.smoothness, self.prior_weight)
             draws.append((variance, cost, nll))
             latent = latent - (scale * gradient).clamp(-_LIMIT * spread, _LIMIT * spread) + noise[step]
         variance, cost, nll = draws[0] if self.steps == 1 else (torch.cat(values, dim=1) for values in zip(*draws))

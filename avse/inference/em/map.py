@@ -15,11 +15,12 @@ from avse.inference.em.steps import energy, independent_frames
 from avse.plugins import register
 
 _FIRST, _SECOND = 0.8, 0.95  # decay of Adam's moments
+_LEAST = 1e-30  # under a square root, for a finite gradient
 _FASTER, _SLOWER = 1.1, 0.5  # the step size after a step was accepted, and refused
 
 
 class Memory(NamedTuple):
-    """Adam's two moments of the gradient, the step sizes, and whether frames are accepted one by one."""
+    """Adam's two moments, the step sizes relative to `step_size`, and whether frames are accepted one by one."""
 
     first: torch.Tensor
     second: torch.Tensor
@@ -52,6 +53,7 @@ class MAP(LatentInference):
     """
 
     uses_encoder = False
+    learnable = (*LatentInference.learnable, "step_size")
     paper = "Sadeghi and Serizel, Fast and efficient speech enhancement with variational autoencoders, 2023"
 
     def __init__(
@@ -67,7 +69,7 @@ class MAP(LatentInference):
         assert state.posterior is not None, "the encoder has not run"
         latent = state.posterior.mean
         zero = torch.zeros_like(latent)
-        size = torch.full_like(latent[..., :1], self.step_size)
+        size = torch.ones_like(latent[..., :1])
         return replace(state, latent=latent, memory=Memory(zero, zero, size, independent_frames(state, latent)))
 
     def e_step(self, state: EmState) -> EmState:
@@ -76,13 +78,13 @@ class MAP(LatentInference):
         assert latent is not None and isinstance(memory, Memory), "the descent has not begun"
         first, second, size, independent = memory
         mask = state.mask[:, None, :, None]
-        variance, cost, nll, gradient = energy(state, latent)
+        variance, cost, nll, gradient = energy(state, latent, prior_weight=self.prior_weight)
         for _ in range(self.steps):
             # Without Adam's correction for its start, which the step size makes up for.
             first = _FIRST * first + (1 - _FIRST) * gradient
             second = _SECOND * second + (1 - _SECOND) * gradient.square()
-            proposal = latent - size * first / (second.sqrt() + 1e-8)
-            proposed = energy(state, proposal)
+            proposal = latent - self.step_size * size * first / ((second + _LEAST).sqrt() + 1e-8)
+            proposed = energy(state, proposal, prior_weight=self.prior_weight)
             gained = (cost + nll - proposed[1] - proposed[2]) * mask
             accepted = torch.where(independent, gained, gained.sum(dim=2, keepdim=True)) > 0
             size = torch.where(accepted, size * _FASTER, size * _SLOWER)

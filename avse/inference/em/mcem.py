@@ -21,7 +21,7 @@ _TARGET, _RATE = 0.3, 0.1  # acceptance that proposals are scaled for while burn
 
 
 class Memory(NamedTuple):
-    """Scale of the proposals, whether frames are accepted one by one, and the variance of speech where chains are."""
+    """Scale of proposals over d, whether frames are accepted one by one, and the variance of speech there."""
 
     scale: torch.Tensor
     independent: torch.Tensor
@@ -59,6 +59,7 @@ class MCEM(LatentInference):
     """
 
     uses_encoder = False
+    learnable = (*LatentInference.learnable, "proposal_variance")
     paper = "Sadeghi et al., Audio-visual speech enhancement using conditional variational auto-encoders, 2020"
 
     def __init__(
@@ -90,7 +91,7 @@ class MCEM(LatentInference):
         """All chains at the encoder's mean; see `LatentInference.begin`."""
         assert state.posterior is not None, "the encoder has not run"
         latent = state.posterior.mean.expand(-1, self.chains, -1, -1)
-        scale = torch.full_like(latent[..., :1], self.proposal_variance**0.5)
+        scale = torch.ones_like(latent[..., :1])
         variance = speech_variance(decode(state, latent))
         return replace(state, latent=latent, memory=Memory(scale, independent_frames(state, latent), variance))
 
@@ -104,12 +105,15 @@ class MCEM(LatentInference):
         moves = random((self.draws, self.chains, latent.shape[-1])) * (0.5 * posterior.log_variance).exp()
         chance = random((self.draws, self.chains, 1), random=torch.rand)
         chance = torch.where(independent, chance, chance[:, :, :, :1]).clamp(min=1e-12).log()
-        cost, nll = prior_cost(state, latent), mixture(state, variance).nll()[..., None]
+        cost, nll = self.prior_weight * prior_cost(state, latent), mixture(state, variance).nll()[..., None]
         draws = []
         for draw in range(self.draws):
-            proposal = latent + scale * moves[draw]
+            proposal = latent + self.proposal_variance**0.5 * scale * moves[draw]
             proposed = speech_variance(decode(state, proposal))
-            new_cost, new_nll = prior_cost(state, proposal), mixture(state, proposed).nll()[..., None]
+            new_cost, new_nll = (
+                self.prior_weight * prior_cost(state, proposal),
+                mixture(state, proposed).nll()[..., None],
+            )
             gained = (cost + nll - new_cost - new_nll) * mask
             accepted = chance[draw] < torch.where(independent, gained, gained.sum(dim=2, keepdim=True))
             latent, variance, cost, nll = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ from avse.signal.wiener import Mixture, gain_update, geometric_mean_power, speec
 LEAST_GAIN, LARGEST_GAIN = 1e-8, 1e8
 
 Result = TypeVar("Result")
+Weight: TypeAlias = float | torch.Tensor  # a number, or a learned one as a tensor without axes
 
 
 def decode(state: EmState, latent: torch.Tensor) -> torch.Tensor:
@@ -142,17 +143,22 @@ def encode(state: EmState, encoder: str = "amortised") -> EmState:
     return each_model(state, encoded)
 
 
-def encoder_step(state: EmState) -> EmState:
-    """E-step of one model by its encoder: z is the mean of `posterior`."""
+def encoder_step(state: EmState, prior_weight: Weight = 1.0) -> EmState:
+    """E-step of one model by its encoder: z is the mean of q(z), the `posterior` times p(z | video)^(weight - 1)."""
     posterior = state.posterior
     assert posterior is not None, "the encoder has not run"
-    divergence = posterior.divergence(prior_of(state, posterior.mean))[..., None]
+    expected = prior_of(state, posterior.mean)
+    if isinstance(prior_weight, torch.Tensor) or prior_weight != 1.0:
+        more = (prior_weight - 1.0) * (posterior.log_variance - expected.log_variance).exp()
+        mean = posterior.mean + more / (1.0 + more) * (expected.mean - posterior.mean)
+        posterior = Gaussian(mean, posterior.log_variance - (1.0 + more).log())
+    divergence = posterior.divergence(expected)[..., None]
     variance = speech_variance(decode(state, posterior.mean))
     return replace(state, latent=posterior.mean, speech_variance=variance, prior_cost=divergence, nll=None)
 
 
 def energy(
-    state: EmState, latent: torch.Tensor, smoothness: float = 0.0
+    state: EmState, latent: torch.Tensor, smoothness: Weight = 0.0, prior_weight: Weight = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The energy -log p(x, z) + total variation of z, and its gradient.
 
@@ -163,8 +169,10 @@ def energy(
     ---------
     state : EmState
     latent : tensor, shape (batch, chains, frames, dim)
-    smoothness : float
+    smoothness : float, or tensor without axes
         Weight of sum_n |z_n - z_(n-1)|_1.
+    prior_weight : float, or tensor without axes
+        Weight of -log p(z | video).
 
     Returns
     -------
@@ -185,17 +193,17 @@ def energy(
     values = outputs if recorded else [value.detach() for value in outputs]
     variance = speech_variance(values[0])
     speech = mixture(state, variance)
-    weights = [speech.gradient()] + [mask.to(variance).expand_as(value) for value in values[1:]]
+    weights = [speech.gradient()] + [prior_weight * mask.to(variance).expand_as(value) for value in values[1:]]
     with _recurrent_backward(latent):
         [gradient] = torch.autograd.grad(outputs, latent, weights, create_graph=recorded)
     latent = latent if recorded else latent.detach()
     if dynamical:
-        cost = values[1]
+        cost = prior_weight * values[1]
     else:
         prior = prior_of(state, latent)
-        cost = -prior.log_prob(latent)[..., None]
-        gradient = gradient + (latent - prior.mean) * (-prior.log_variance).exp()
-    if smoothness:
+        cost = prior_weight * -prior.log_prob(latent)[..., None]
+        gradient = gradient + prior_weight * (latent - prior.mean) * (-prior.log_variance).exp()
+    if isinstance(smoothness, torch.Tensor) or smoothness:
         jump = torch.nn.functional.pad(latent.diff(dim=2) * mask[:, :, 1:], (0, 0, 1, 1))
         cost = cost + smoothness * jump[:, :, :-1].abs().sum(dim=-1, keepdim=True)
         gradient = gradient - smoothness * jump.sign().diff(dim=2)

@@ -157,6 +157,13 @@ class VariationalPrior(LatentPrior):
         levels = self._level(power), self._level(variance)
         return self.gaussian(self.noisy_encoder(*levels, context, self.video_input))
 
+    def noisy_encoder_parts(self) -> list[nn.Module]:
+        """See `LatentPrior.noisy_encoder_parts`."""
+        if self.noisy_encoder is None:
+            return []
+        fusions = self.video_input.fusions
+        return [self.noisy_encoder, *([fusions[NOISY_ENCODER]] if NOISY_ENCODER in fusions else [])]
+
     def decode(self, latent: torch.Tensor, context: Context) -> torch.Tensor:
         return self.log_variance(self.decode_hidden(latent, context))
 

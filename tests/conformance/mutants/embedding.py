@@ -96,6 +96,24 @@ class TakesAll(Sounds):
         return self.embed(items, modality)
 
 
+@mutants("classes")
+class ForgetsItsClasses(Sounds):
+    classes = ("rain",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centroids = torch.eye(1, 4)
+
+
+@mutants("classes")
+class LongCentroids(Sounds):
+    classes = ("rain",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centroids", torch.full((1, 4), 2.0))
+
+
 @mutants("gradients")
 class IdleLayer(Sounds):
     def __init__(self) -> None:

@@ -1,0 +1,1 @@
+"""`avse` inside other toolkits; each module imports its toolkit."""
