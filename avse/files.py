@@ -191,12 +191,12 @@ def shown_as(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except AvseError as error:
-        raise AvseError(shown(str(error))) from error
+        raise AvseError(named(str(error))) from error
     finally:
         del _shown[str(path)]
 
 
-def shown(text: str | Path) -> str:
+def named(text: str | Path) -> str:
     """A path, or a message with paths, with the names that users know."""
     text = str(text)
     for path, name in _shown.items():

@@ -17,7 +17,7 @@ from avse.contracts.plugin import Plugin
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE, video_frames
 from avse.devices import AUTO
 from avse.errors import AvseError, AvseWarning
-from avse.files import append_line, check_apart, read_lines, shown, write_json, write_text
+from avse.files import append_line, check_apart, named, read_lines, write_json, write_text
 from avse.jobs.audio import Audio, Level, Treatment, check_treatment
 from avse.jobs.faces import SPEAKING, SeenFace, rounded_frames, seen_faces, speaking_face
 from avse.jobs.files import clock, default_output, find_media, rounded, targets_of, timed
@@ -257,8 +257,8 @@ def enhance_file(
             _plot(plot, shown, {"reliability": reliability, "audio_reliability": of_audio, "valid": valid}, source.name)
         before, after = audio.levels()
         return Report(
-            input=shown(source),
-            output=shown(output),
+            input=named(source),
+            output=named(output),
             model=model.name,
             licence=model.licence,
             seconds=seconds,
@@ -266,7 +266,7 @@ def enhance_file(
             channels=reader.info.channels,
             before=before,
             after=after,
-            video=None if reader.info.video_path is None else shown(reader.info.video_path),
+            video=None if reader.info.video_path is None else named(reader.info.video_path),
             valid_share=sum(valid) / max(1, len(valid)),
             offset=reader.offset,
             offset_confidence=None if estimate is None else round(estimate.confidence, 4),
@@ -281,7 +281,7 @@ def enhance_file(
             boxes=reader.boxes[: len(valid)] if any(reader.boxes) else [],
             track=number,
             tracks=tracks,
-            rest=None if rest is None else shown(rest),
+            rest=None if rest is None else named(rest),
         )
 
 
@@ -418,7 +418,7 @@ def enhance_files(
                 row = (
                     asdict(result)
                     if isinstance(result, Report)
-                    else {"input": shown(source), "error": shown(str(result))}
+                    else {"input": named(source), "error": named(str(result))}
                 )
                 append_line(lines, row)
     ordered = [reports[source] for source in sources if source in reports]

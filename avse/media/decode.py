@@ -363,13 +363,11 @@ class VideoSource:
             return turned(pixels)
 
         def reduced(divisor: int) -> np.ndarray:
-            size = fitted(
-                _WORKING_SIDE / divisor if max(width, height) > _WORKING_SIDE else max(width, height) / divisor
-            )
+            size = fitted(min(_WORKING_SIDE, max(width, height)) / divisor)
             if frame.format.name not in _LUMA_FIRST or ratio != 1:
                 return converted(size, "gray")
             plane = frame.planes[0]
-            pixels = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+            pixels: Any = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
             if size != (frame.width, frame.height):
                 pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
             is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")

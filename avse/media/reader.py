@@ -323,7 +323,7 @@ class _Ahead(Iterator[_Item]):
         item = self._made.get()
         if isinstance(item, BaseException):
             raise item
-        return item  # type: ignore[no-any-return]
+        return item
 
 
 def open_clip(

@@ -75,7 +75,7 @@ class Frame:
             return frame if factor == 1 else cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        return cls(grey.shape, lambda divisor: shrunk(grey, divisor), rgb)  # type: ignore[arg-type]
+        return cls(grey.shape, lambda divisor: shrunk(grey, divisor), rgb)
 
 
 @dataclass
