@@ -364,9 +364,9 @@ class VideoSource:
 
         def reduced(divisor: int) -> np.ndarray:
             size = fitted(min(_WORKING_SIDE, max(width, height)) / divisor)
-            if frame.format.name not in _LUMA_FIRST or ratio != 1:
-                return converted(size, "gray")
             plane = frame.planes[0]
+            if frame.format.name not in _LUMA_FIRST or ratio != 1 or plane.line_size < 0:
+                return converted(size, "gray")
             pixels: Any = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
             if size != (frame.width, frame.height):
                 pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
