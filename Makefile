@@ -9,7 +9,7 @@ SPECS := setup.py pyproject.toml constraints.txt $(EXAMPLES)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint types docs results nightly bench clean
+.PHONY: help install install-web demo test test-fast lint types docs results nightly bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -28,7 +28,13 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) -e ".[docs]"
 	touch $@
 
+$(VENV)/.installed-web: $(VENV)/.installed
+	$(PIP) -e ".[web]" playwright
+	touch $@
+
 install: $(VENV)/.installed  ## make .venv and install avse and the example plugins in it, with what the tests need
+
+install-web: $(VENV)/.installed-web  ## install what the page and its tests need; they drive the Chromium of the system
 
 demo: install  ## enhance synthetic talking faces, alone and two at once, with the embedded model; writes demo/
 	$(BIN)/python -m avse.demo --output demo

@@ -17,7 +17,7 @@ setup(
     packages=[*find_packages(include=["avse", "avse.*"]), "avse.templates", "avse.recipes"],
     package_dir={"avse.templates": "templates", "avse.recipes": "recipes"},  # data, never imported
     package_data={
-        "avse": ["pretrained/*/*", "noise_models/*.safetensors", "evaluation/*.html", "jobs/*.html", "py.typed"],
+        "avse": ["pretrained/*/*", "noise_models/*.safetensors", "**/*.html", "web/static/*", "py.typed"],
         "avse.templates": ["**/*"],  # what `avse new` copies
         "avse.recipes": ["**/*.yaml"],  # what `avse recipe ls` lists
     },
@@ -51,6 +51,7 @@ setup(
         "tensorboard": ["tensorboard>=2.16"],
         "onnx": ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "onnxscript>=0.5,<1"],
         "live": ["sounddevice>=0.5"],
+        "web": ["gradio==6.31.*", "websockets>=14"],
         "hub": ["huggingface_hub>=1.0"],
         "ray": ["ray[data]>=2.40"],
         "separation": ["mir_eval>=0.7,<0.9"],

@@ -147,6 +147,15 @@ def find(name_or_folder: str | Path) -> Path:
     )
 
 
+def kind_of(name_or_folder: str | Path) -> str:
+    """What a model is, where it is no enhancer; else empty.
+
+    >>> kind_of("lip-synchrony"), kind_of("avse-small")
+    ('lip_synchrony', '')
+    """
+    return str(_read_description(find(name_or_folder)).get("kind", ""))
+
+
 def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
     """Read a model folder; see `avse.model.load`."""
     from avse.recipe import load_trusted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from avse import model_folder
 from avse.contracts.embedding import Embedding
 from avse.data.audio import read_audio
+from avse.data.manifest import read_manifest
+from avse.devices import find_device
 from avse.errors import AvseError
 from avse.media.decode import VideoSource, open_container, reason, video_stream
 
@@ -30,7 +32,9 @@ def load_embedding(name_or_folder: str | Path = NAME, device: str | torch.device
         If there is no such model, or it is no embedding.
     """
     folder = model_folder.find(name_or_folder)
-    return _load(str(folder.resolve()), (folder / model_folder.DESCRIPTION).stat().st_mtime_ns, str(device))
+    return _load(
+        str(folder.resolve()), (folder / model_folder.DESCRIPTION).stat().st_mtime_ns, str(find_device(str(device)))
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -96,6 +100,55 @@ def embed_scene(source: str | Path, embedding: Embedding) -> torch.Tensor:
     modality, item = read_scene(source)
     with torch.no_grad():
         return embedding([item], modality)[0]
+
+
+def files_among(place: str | Path) -> list[Path]:
+    """Files to search: all of a folder, in order; or the videos, pictures and noises of a manifest.
+
+    Raises
+    ------
+    AvseError
+        If the place is neither, or holds none.
+    """
+    place = Path(place)
+    if place.is_dir():
+        found = sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
+    else:
+        rows = read_manifest(place, kinds=("noise", "scene", "image"))
+        found = [Path(row.video or row.extra.get("image") or row.audio) for row in rows]
+    if not found:
+        raise AvseError(f"{place}: holds nothing to search.")
+    return found
+
+
+def retrieve(
+    query: torch.Tensor, files: Sequence[Path], embedding: Embedding
+) -> tuple[list[tuple[float, str, Path]], int]:
+    """Files by how alike their scene is to a vector.
+
+    Arguments
+    ---------
+    query : tensor, shape (output_dim,)
+    files : sequence of Path
+    embedding : Embedding
+
+    Returns
+    -------
+    found : list of (float, str, Path)
+        Cosine, modality and file, the nearest first.
+    skipped : int
+        How many files cannot be read.
+    """
+    found, skipped = [], 0
+    for path in files:
+        try:
+            modality, item = read_scene(path)
+        except AvseError:
+            skipped += 1
+            continue
+        with torch.no_grad():
+            found.append((float(embedding([item], modality)[0] @ query), modality, path))
+    return sorted(found, key=lambda one: -one[0]), skipped
 
 
 def _exists(path: Path) -> bool:

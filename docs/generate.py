@@ -28,6 +28,7 @@ API: dict[str, tuple[str, str, dict[str, list[str]]]] = {
             "avse.jobs.enhance": ["enhance_file", "enhance_files", "Report"],
             "avse.jobs.audio": ["Audio", "Level"],
             "avse.jobs.separate": ["separate_file", "SeparationReport", "SeparatedSpeaker"],
+            "avse.scene": [],
             "avse.overlap": [],
             "avse.streaming": ["Streamer", "Block"],
             "avse.contracts.streaming": [],

@@ -32,6 +32,7 @@ _CHOICE = {
 _TUTORIALS = {
     "fusion": ("write_fusion", "A fusion, from the template to a trained result"),
     "noise_model": ("write_noise_model", "A noise model, from the template to an enhanced clip"),
+    "embedding": ("write_embedding", "An embedding, from the template to a search for like sounds"),
     "dataset": ("dataset", "Your own dataset, from a folder of clips to a training run"),
 }
 

@@ -1,4 +1,4 @@
-"""Verbs of live use: `stream`, `live`."""
+"""Verbs of live use: `stream`, `live`; and the page, `web`."""
 
 from __future__ import annotations
 
@@ -116,6 +116,33 @@ def live(
         if pictures is not None:
             pictures.close()
     _tell(report, json_path, f", {report.underruns} underruns")
+
+
+@_verb()
+def web(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0: any that is free.")] = 7860,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Folder of a model to offer as well (may be given again).")
+    ] = None,
+    max_mb: Annotated[float, typer.Option(min=1.0, help="Megabytes of an upload, at most.")] = 500.0,
+    max_minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of a clip, at most.")] = 30.0,
+    keep_minutes: Annotated[float, typer.Option(min=1.0, help="Minutes after which files are deleted.")] = 60.0,
+    device: say.Device = "auto",
+) -> None:
+    """Serve a web page that enhances and separates clips, and enhances live. Ctrl-C ends it."""
+    from avse.web.server import serve
+
+    serve(
+        host,
+        port,
+        models=model or (),
+        device=device,
+        max_mb=max_mb,
+        max_minutes=max_minutes,
+        keep_minutes=keep_minutes,
+        started=lambda address: typer.echo(f"The page is at {address} (Ctrl-C ends it)"),
+    )
 
 
 def _tell(report: StreamReport, json_path: Path | None, more: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Verbs that use a model: `enhance`, `separate`, `generate`, `embed`; and `export`, `models`."""
+"""Verbs that use a model: `enhance`, `separate`, `generate`, `embed`, `retrieve`; and `export`, `models`."""
 
 from __future__ import annotations
 
@@ -215,25 +215,64 @@ def generate(
 
 @_verb()
 def embed(
-    clip: Annotated[Path, typer.Argument(help="A media file.")],
+    clip: Annotated[
+        Path, typer.Argument(help="A media file; for --model scene-clip also a picture, or a description in words.")
+    ],
     output: Annotated[Path | None, say.output("Default: NAME.npz beside the clip.")] = None,
-    model: say.DiffusionModel = "av-diffusion-small",
+    model: Annotated[
+        str, typer.Option("--model", help="A model with a diffusion prior, or an embedding of scenes, scene-clip.")
+    ] = "av-diffusion-small",
     time: Annotated[float, typer.Option(min=0.0, max=1.0, help="Noise level that the network is told.")] = 0.1,
     no_video: say.NoVideo = False,
     roi: say.Roi = "auto",
     tracker: say.Tracker = None,
     device: say.Device = "auto",
 ) -> None:
-    """Write features of each video frame from the network of a diffusion prior, as arrays for other work."""
+    """Write features as arrays for other work: of each video frame from a diffusion prior, or one vector of a scene."""
     from avse.api import check_features, write_features
     from avse.model import load
+    from avse.model_folder import kind_of
 
     output = output or clip.with_suffix(".npz")
     check_features(output)
+    if kind_of(model) == "embedding":
+        from avse.scene import embed_scene, load_embedding
+
+        embedding = load_embedding(model, device)
+        vector = embed_scene(str(clip), embedding)
+        write_features({"features": vector.cpu().numpy()}, output)
+        typer.echo(f"{output}: features ({len(vector)})" + _nearest(embedding.nearest(vector[None])[0]))
+        return
     arrays = load(model, device=device).embed(clip, time=time, use_video=not no_video, roi=roi, tracker=tracker)
     write_features(arrays, output)
     frames, dim = arrays["features"].shape
     typer.echo(f"{output}: features ({frames} frames, {dim}), mouth seen in {arrays['valid'].mean():.0%} of them")
+
+
+@_verb()
+def retrieve(
+    query: Annotated[str, typer.Argument(help="A description in words, a picture, a video or a sound.")],
+    among: Annotated[Path, typer.Option(help="Folder of pictures, videos and sounds, or a manifest.")],
+    count: Annotated[int, typer.Option(min=1, help="How many are listed.")] = 10,
+    model: Annotated[str, typer.Option(help="Name or folder of an embedding of scenes.")] = "scene-clip",
+    device: say.Device = "auto",
+) -> None:
+    """List the files whose scene is most like a description, a picture, a video or a sound."""
+    from avse.scene import embed_scene, files_among, load_embedding
+    from avse.scene import retrieve as ranked
+
+    embedding = load_embedding(model, device)
+    vector = embed_scene(query, embedding)
+    found, skipped = ranked(vector, files_among(among), embedding)
+    for cosine, modality, path in found[:count]:
+        typer.echo(f"{cosine:5.2f}  {modality:5}  {path}")
+    typer.echo(f"{len(found)} files" + (f", {skipped} that cannot be read" if skipped else ""))
+    typer.echo("The query" + _nearest(embedding.nearest(vector[None])[0]))
+
+
+def _nearest(classes: list[tuple[str, float]]) -> str:
+    named = ", ".join(f"{name} ({cosine:.2f})" for name, cosine in classes)
+    return f" is most like {named}" if named else ""
 
 
 @_verb()

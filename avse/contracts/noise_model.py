@@ -30,9 +30,12 @@ class NoiseModel(nn.Module, Plugin):
     learnable : tuple of str
         Arguments that an unrolled inference may learn: positive numbers, kept as attributes of the same names. An
         inference then sets a copy's attribute to a tensor without axes.
+    fitted : tuple of str
+        Entries of the state that the M-step changes, all positive; empty: all of them.
     """
 
     learnable: ClassVar[tuple[str, ...]] = ()
+    fitted: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:

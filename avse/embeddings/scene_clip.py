@@ -38,6 +38,7 @@ class SceneClip(Embedding):
     channels : int
         Of the first layer for sound; the last has 12 times as many.
     centred : bool
+        Whether the mean vector of each modality is taken away.
     shared_axes : int
         How many directions are kept; 0: all.
     image_size : int

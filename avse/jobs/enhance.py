@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from typing_extensions import Unpack
 
+    from avse.media.reader import Chunk
     from avse.model import Decoding, Reading
 
     class Options(Reading, Treatment, total=False):
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 # A longer plot is unreadable, and would need the whole clip in memory.
-_PLOT_SECONDS = 120
+PLOT_SECONDS = 120
 _NOTES = ".avse.json"  # in a folder of outputs: by what each was made, and since when
 _CLOCK = 20_000_000  # nanoseconds by which the times of files may lag behind
 _Task = tuple[Path, dict[str, Any]]  # a file, and arguments of `enhance_file`
@@ -135,6 +136,7 @@ def enhance_file(
     rest: str | Path | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
     progress: Progress | None = None,
+    watch: Callable[[Chunk], None] = lambda chunk: None,
     offset: float | str = 0.0,
     track: int | str = AUTO,
     mono: bool = False,
@@ -163,6 +165,8 @@ def enhance_file(
         Length of the chunks in which a longer file is processed.
     progress : rich.progress.Progress, optional
         Where to show how far it is.
+    watch : callable, optional
+        Takes each chunk as it is read, with the mouths that the model sees.
     video, use_video, roi, face, tracker :
         How the video of the face is read: see `avse.media.read_clip`. Of several faces, `speaking` follows the one
         whose lips go with the audio, by what the model says of each over the whole file; it takes one more pass for
@@ -225,7 +229,8 @@ def enhance_file(
             for chunk in timed(parts, timings, "read"):
                 valid.extend(chunk.clip.valid[chunk.overlap // SAMPLES_PER_FRAME :].tolist())
                 audio.hear(chunk.clip.audio[chunk.overlap :])
-                if plot is not None and chunk.start < _PLOT_SECONDS * SAMPLE_RATE:
+                watch(chunk)
+                if plot is not None and chunk.start < PLOT_SECONDS * SAMPLE_RATE:
                     shown["noisy"].append(chunk.clip.audio[chunk.overlap :])
                 yield chunk
 
@@ -235,7 +240,7 @@ def enhance_file(
                 reliability.extend(rounded_frames(piece.reliability))
                 of_audio.extend([] if piece.audio_reliability is None else rounded_frames(piece.audio_reliability))
                 speaking.extend([] if piece.speaking is None else rounded_frames(piece.speaking))
-                if plot is not None and written < _PLOT_SECONDS * SAMPLE_RATE:
+                if plot is not None and written < PLOT_SECONDS * SAMPLE_RATE:
                     shown["enhanced"].append(piece.speech.numpy())
                 written += len(piece.speech)
                 if progress is not None and task is not None:
@@ -534,7 +539,7 @@ def _plot(path: str | Path, shown: dict[str, list[np.ndarray]], by_frame: dict[s
     from avse.evaluation.plots.spectrograms import plot_estimate
 
     noisy, enhanced = np.concatenate(shown["noisy"]), np.concatenate(shown["enhanced"])
-    samples = min(len(noisy), len(enhanced), _PLOT_SECONDS * SAMPLE_RATE)
+    samples = min(len(noisy), len(enhanced), PLOT_SECONDS * SAMPLE_RATE)
     frames = video_frames(samples)
     known = {name: np.asarray(values[:frames]) for name, values in by_frame.items() if values}
     plot_estimate(path, noisy[:samples], enhanced[:samples], **known, title=title)

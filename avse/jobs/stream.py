@@ -210,7 +210,7 @@ def stream_samples(
         raise AvseError(f"format {sample_format!r}: must be {' or '.join(FORMATS)}.")
     kind, full_scale = FORMATS[sample_format]
     width = np.dtype(kind).itemsize
-    resample_in, resample_out = _resampler(rate, SAMPLE_RATE), _resampler(SAMPLE_RATE, rate)
+    resample_in, resample_out = resampler(rate, SAMPLE_RATE), resampler(SAMPLE_RATE, rate)
     size = max(1, round(rate * block_ms / 1000))
     meter = Meter(streamer)
     read = written = received = 0
@@ -243,8 +243,8 @@ def stream_samples(
     return meter.report(received)
 
 
-def _resampler(before: int, after: int) -> Callable[[np.ndarray, bool], np.ndarray]:
-    """Resamples the next samples; the second argument says whether they are the last."""
+def resampler(before: int, after: int) -> Callable[[np.ndarray, bool], np.ndarray]:
+    """A function that resamples the next samples; its second argument says whether they are the last."""
     if before == after:
         return lambda samples, last: samples
     import soxr

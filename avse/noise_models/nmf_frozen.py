@@ -61,6 +61,7 @@ class FrozenNMF(NoiseModel):
     """
 
     learnable = ("exponent",)
+    fitted = ("gains",)
     paper = "Smaragdis, Raj and Shashanka, Supervised and semi-supervised separation of sounds, 2007"
     dictionary: torch.Tensor
 

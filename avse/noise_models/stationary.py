@@ -35,6 +35,7 @@ class Stationary(NoiseModel):
     (torch.Size([1, 30, 9]), True)
     """
 
+    fitted = ("spectrum",)
     paper = "Stahl, Fischer and Bippus, Quantile based noise estimation for spectral subtraction, 2000"
 
     def __init__(self, quantile: float = 0.3) -> None:

@@ -139,6 +139,10 @@ class ScheduledBrain(Brain):
             self.averaged.eval()
             torch.manual_seed(self.hparams.seed)
 
+    def exported(self) -> torch.nn.Module:
+        """What `on_best` is given: the averaged model."""
+        return self.averaged.module
+
     def validation_scores(self, epoch: int | None) -> dict[str, float]:
         """What a validation is summed up to: the mean of each of `scores` over the clips where it is a number."""
         numbers = {name: [value for value in values if not math.isnan(value)] for name, values in self.scores.items()}
@@ -165,7 +169,7 @@ class ScheduledBrain(Brain):
         )
         self.checkpointer.save_and_keep_only(meta={"epoch": epoch, **scores}, min_keys=["choice"])
         if improved:
-            run_on_main(self.hparams.on_best, args=[self.averaged.module, {"epoch": epoch, **scores}])
+            run_on_main(self.hparams.on_best, args=[self.exported(), {"epoch": epoch, **scores}])
         elif epoch - best.meta["epoch"] >= self.hparams.patience:
             self.hparams.epoch_counter.current = self.hparams.epoch_counter.limit
         self._stop_if_interrupted()

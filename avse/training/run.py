@@ -135,7 +135,7 @@ def _fit(
     from avse.data.cache import ClipCache
     from avse.data.manifest import check_splits, keep_licences, read_manifest
 
-    rows = read_manifest(values["manifest"])
+    rows = read_manifest(values["manifest"], kinds=values.get("kinds"))
     if values.get("licences"):
         rows, left_out = keep_licences(rows, values["licences"])
         print(f"Licences: {len(rows)} rows of the manifest are used; left out:")
@@ -205,10 +205,13 @@ def _brain_of(model: Any) -> type:
     """The Brain that trains a model: the objective comes with a prior, and from the recipe for everything else."""
     from avse.contracts.prior import Prior
     from avse.inference.em.driver import LatentInference
+    from avse.training.contrastive import ContrastiveBrain, ContrastiveLearner
     from avse.training.prior import PriorBrain
     from avse.training.supervised import SupervisedBrain
     from avse.training.unrolled import UnrolledBrain
 
+    if isinstance(model, ContrastiveLearner):
+        return ContrastiveBrain
     if isinstance(model, LatentInference):
         return UnrolledBrain
     return PriorBrain if isinstance(model, Prior) else SupervisedBrain
@@ -368,8 +371,14 @@ def _export(averaged: Any, values: dict[str, Any], recipe: Any, folder: Path, sc
     from avse.contracts.enhancer import Enhancer
     from avse.contracts.inference import Inference
     from avse.model import Model
-    from avse.model_folder import SYSTEM
+    from avse.model_folder import SYSTEM, Content, write
+    from avse.scene import KIND
+    from avse.training.contrastive import ContrastiveLearner
 
+    if isinstance(averaged, ContrastiveLearner):
+        about = {"kind": KIND, "validation": scores, "seed": recipe.scalar("seed")}
+        write(folder / "model", Content(averaged.embedding, recipe.subrecipe(KIND), folder.parent.name, about))
+        return
     key, system = "model", averaged
     if values.get(SYSTEM) is not None:
         key, system = SYSTEM, copy.deepcopy(values[SYSTEM], {id(values["model"]): averaged})

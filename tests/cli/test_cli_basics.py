@@ -71,7 +71,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
 
 def test_help_names_every_verb_and_each_verb_has_help(avse_command: Callable) -> None:
     groups = {
-        "Use": ("enhance", "separate", "generate", "embed", "export", "models", "stream", "live"),
+        "Use": ("enhance", "separate", "generate", "embed", "retrieve", "export", "models", "stream", "live", "web"),
         "Experiment": ("train", "evaluate", "compare", "study"),
         "Data": ("prepare", "scenes", "mix"),
         "Develop": ("new", "check", "plugins", "recipe"),

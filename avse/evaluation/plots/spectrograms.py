@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _RANGE_DB = 70.0
 _COLUMNS = 2400
+_WIDTH, _LEFT, _WIDE = 8.5, 0.5, 7.1  # of a figure and its panels, in inches
+SPAN = (_LEFT / _WIDTH, (_LEFT + _WIDE) / _WIDTH)  # where panels begin and end, as shares of the width
 
 
 def plot_estimate(
@@ -116,13 +118,13 @@ def _stack(heights: Sequence[float], spectra: int, title: str | None) -> tuple[F
     """
     from matplotlib.figure import Figure
 
-    width, gap, bottom, top = 8.5, 0.3, 0.45, 0.55 if title else 0.3
+    width, gap, bottom, top = _WIDTH, 0.3, 0.45, 0.55 if title else 0.3
     height = bottom + top + sum(heights) + gap * (len(heights) - 1)
     figure = Figure(figsize=(width, height), layout="none")  # type: ignore[arg-type]  # known to matplotlib, not to its types
     rows = []
     upper = height - top
     for inches in heights:
-        rows.append(figure.add_axes((0.5 / width, (upper - inches) / height, 7.1 / width, inches / height)))
+        rows.append(figure.add_axes((_LEFT / width, (upper - inches) / height, _WIDE / width, inches / height)))
         upper -= inches + gap
     low, high = rows[spectra - 1].get_position().y0, rows[0].get_position().y1
     bar = figure.add_axes((7.75 / width, low, 0.13 / width, high - low))

@@ -232,7 +232,7 @@ class LatentInference(Inference):
     learnable: ClassVar[tuple[str, ...]] = ("prior_weight", "temperature", "gain_prior")
     checkpointing: bool = False
 
-    accepts = (LatentPrior, SwitchingPrior)
+    accepts: tuple[type, ...] = (LatentPrior, SwitchingPrior)
     prior: AnyPrior
     chains: int = 1
     uses_encoder: bool = True

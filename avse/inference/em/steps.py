@@ -194,7 +194,7 @@ def energy(
     variance = speech_variance(values[0])
     speech = mixture(state, variance)
     weights = [speech.gradient()] + [prior_weight * mask.to(variance).expand_as(value) for value in values[1:]]
-    with _recurrent_backward(latent):
+    with recurrent_backward(latent):
         [gradient] = torch.autograd.grad(outputs, latent, weights, create_graph=recorded)
     latent = latent if recorded else latent.detach()
     if dynamical:
@@ -339,6 +339,6 @@ def _folded(state: EmState, chains: int) -> Context:
     return model.folded[chains]
 
 
-def _recurrent_backward(latent: torch.Tensor) -> contextlib.AbstractContextManager:
+def recurrent_backward(latent: torch.Tensor) -> contextlib.AbstractContextManager:
     """On a GPU, recurrent layers in evaluation mode have a gradient only without cuDNN."""
     return torch.backends.cudnn.flags(enabled=False) if latent.is_cuda else contextlib.nullcontext()

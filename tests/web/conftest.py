@@ -1,0 +1,88 @@
+"""The page in a real browser: skipped, with the reason, where Gradio, Playwright or Chromium is absent."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+FAKE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+MINUTES = 0.2  # of a clip, at most
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    pytest.importorskip("gradio", reason="the extra web is not installed")
+    pytest.importorskip("playwright", reason="Playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    return path or pytest.skip("there is no Chromium")
+
+
+@pytest.fixture(scope="session")
+def address(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of `avse web`, running."""
+    folder = tmp_path_factory.mktemp("server")
+    words = [sys.executable, "-m", "avse", "web", "--port", "0", "--max-minutes", str(MINUTES), "--max-mb", "2"]
+    with (folder / "errors.txt").open("w") as errors:
+        server = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "TMPDIR": str(folder)}
+        )
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            assert "http://127.0.0.1:" in line, (folder / "errors.txt").read_text()
+            yield re.findall(r"http://\S+", line)[0]
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(timeout=60)
+    assert not [*folder.glob("avse-web-*")], "files of visitors are left"
+    assert "Traceback" not in (folder / "errors.txt").read_text()
+
+
+@pytest.fixture(scope="session")
+def playwright(chromium: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture
+def visit(address: str, chromium: str, playwright: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Opens the page in a new browser with an empty profile; fails where the page reports an error of its scripts."""
+    browsers, faults = [], []
+
+    def opened(*flags: str, width: int = 1280, height: int = 900, devices: bool = False) -> Any:
+        profile = tmp_path / f"profile{len(browsers)}"
+        browser = playwright.chromium.launch_persistent_context(
+            str(profile),
+            executable_path=chromium,
+            args=[*FLAGS, *(FAKE if devices else []), *flags],
+            viewport={"width": width, "height": height},
+            accept_downloads=True,
+            permissions=["camera", "microphone"] if devices else [],
+        )
+        browsers.append(browser)
+        page = browser.pages[0]
+        page.set_default_timeout(90_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(address)
+        page.get_by_role("button", name="Enhance").wait_for()
+        return page
+
+    yield opened
+    for browser in browsers:
+        browser.close()
+    assert not faults, faults
