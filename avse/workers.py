@@ -1,4 +1,4 @@
-"""The one pool of processes: tasks in this process's children, with the machine's threads shared out among them."""
+"""The one pool of processes: this process's children, which share the machine's threads, or actors of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -19,6 +19,26 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _DIED = "Most often memory was short: run the same command again with fewer --jobs."
 _worker: Callable[[Any], Any] | None = None
 _folder = Path()
+_ray: str | None = None  # address of the cluster
+
+
+@contextmanager
+def on_ray(address: str | None) -> Iterator[None]:
+    """Within it, `run_all` uses actors of the Ray cluster at this address (`local`: one that is started here).
+
+    All machines see the same files by the same names, and have `avse` installed. None: processes of this machine.
+    """
+    global _ray
+    before, _ray = _ray, address
+    try:
+        yield
+    finally:
+        _ray = before
+
+
+def is_pooled(jobs: int) -> bool:
+    """Whether tasks go to `run_all`: there are several jobs, or a cluster does them."""
+    return jobs > 1 or _ray is not None
 
 
 def run_all(
@@ -32,7 +52,7 @@ def run_all(
         `make(*arguments)`, called once in each process, gives the function that does a task. All can be pickled.
     arguments, tasks : sequence
     jobs : int
-        Processes; each gets its share of the cores.
+        Processes, each with its share of the cores; actors within `on_ray`, each with one core.
 
     Yields
     ------
@@ -52,6 +72,9 @@ def run_all(
         raise AvseError(
             f"This loaded model cannot be sent to other processes ({error}). Give its name or folder, or jobs=1."
         ) from None
+    if _ray is not None:
+        yield from _run_on_ray(make, arguments, tasks, jobs, _ray)
+        return
     with tempfile.TemporaryDirectory(prefix="avse-workers-") as folder:
         waiting = dict(enumerate(tasks))
         while waiting:
@@ -101,6 +124,73 @@ def _run_pool(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             remove_noted(folder)
+
+
+def _run_on_ray(
+    make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any], tasks: Sequence[Any], jobs: int, address: str
+) -> Iterator[tuple[Any, Any]]:
+    """As `run_all`. An actor that dies is started again, and its task is tried once more."""
+    try:
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+    except ImportError as error:
+        raise AvseError("--ray needs the package ray: pip install 'avse[ray]'.") from error
+    if not tasks:
+        return
+    started = not ray.is_initialized()
+    try:
+        if started:
+            where: dict[str, Any] = {"num_cpus": max(jobs, cores())} if address == "local" else {"address": address}
+            ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False, **where)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise AvseError(f"{address}: no Ray cluster answers there ({error}). `ray start --head` starts one.") from error
+    context = DataContext.get_current()
+    context.enable_progress_bars, context.max_errored_blocks = False, -1
+    waiting = dict(enumerate(tasks))
+    try:
+        rows = [{"number": number, "task": pickle.dumps(task)} for number, task in waiting.items()]
+        work = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            _Actor,
+            fn_constructor_args=(pickle.dumps((plugins.loaded_files(), make, tuple(arguments))),),
+            compute=ActorPoolStrategy(size=min(jobs, len(rows))),
+            batch_size=1,
+            num_cpus=1,
+            max_task_retries=1,
+        )
+        for row in work.iter_rows():
+            yield waiting.pop(int(row["number"])), pickle.loads(row["result"])
+        for task in waiting.values():
+            yield task, AvseError(f"{_name(task)}: its process died. {_DIED}")
+    finally:
+        if started:
+            ray.shutdown()
+
+
+class _Actor:
+    """Does tasks in a process of Ray; whatever goes wrong with one is its result."""
+
+    def __init__(self, made: bytes) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        files, make, arguments = pickle.loads(made)
+        for path in files:
+            plugins.load_path(path)
+        self.make, self.arguments = make, arguments
+        self.worker: Callable[[Any], Any] | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        return {"number": list(batch["number"]), "result": [self._result(task) for task in batch["task"]]}
+
+    def _result(self, packed: bytes) -> bytes:
+        task = pickle.loads(packed)
+        try:
+            worker = self.worker = self.worker or self.make(*self.arguments)
+            return pickle.dumps(worker(task))
+        except AvseError as error:
+            return pickle.dumps(error)
+        except Exception as error:
+            return pickle.dumps(AvseError(f"{_name(task)}: {type(error).__name__}: {error}"))
 
 
 def threads_per_job(jobs: int) -> int:

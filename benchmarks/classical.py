@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("method", choices=METHODS)
     parser.add_argument("--manifest", type=Path, required=True, help="mixtures with a column `noisy`")
     parser.add_argument("--out", type=Path, help="folder of the estimates; without it the settings are tuned")
+    parser.add_argument("--defaults", action="store_true", help="estimates with the library's own settings")
     options = parser.parse_args()
     with options.manifest.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -96,8 +97,9 @@ def main() -> None:
             means = f"{gains[recorded].mean():+.2f} dB in recorded noise, {gains[~recorded].mean():+.2f} dB in other"
             print(f"{means}  {settings}", flush=True)
         return
+    used = {} if options.defaults else TUNED[options.method]
     for row in rows:
-        estimate = enhance(options.method, read(row, "noisy"), TUNED[options.method])
+        estimate = enhance(options.method, read(row, "noisy"), used)
         target = options.out / f"{row['id']}.flac"
         target.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(target, np.clip(estimate, -1, 1), RATE)

@@ -1,4 +1,4 @@
-"""Verbs of data: `prepare`, `scenes`, `mix`."""
+"""Verbs of data: `prepare`, `scenes`, `mix`, `shards`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def prepare(
     split: say.Splits = None,
     tracker: say.Tracker = None,
     jobs: say.Jobs = 1,
+    ray: say.Ray = None,
 ) -> None:
     """Write the manifest of a corpus in FOLDER; `avse plugins dataset` lists corpora and their options.
 
@@ -43,17 +44,18 @@ def prepare(
     words, arguments = say.split_arguments(context.args)
     if len(words) != 2:
         raise AvseError("prepare needs a dataset and a folder: avse prepare grid ~/corpora/grid")
-    if not verify and any(value is not None for value in (report, write, cache_folder, split, tracker)):
-        raise AvseError("--report, --write, --cache-folder, --split and --tracker go with --verify.")
+    if not verify and any(value is not None for value in (report, write, cache_folder, split, tracker, ray)):
+        raise AvseError("--report, --write, --cache-folder, --split, --tracker and --ray go with --verify.")
     name, folder = words[0], Path(words[1]).expanduser()
     dataset = say.build_plugin("dataset", name, arguments)
     manifest = dataset.prepare(dataset.download(folder) if download else folder, output)
     if verify:
         from avse.cli.printing import print_verified, progress_bar
         from avse.jobs.verify import verify as run
+        from avse.workers import on_ray
 
         report = report or manifest.with_name(f"{manifest.stem}.verified")
-        with progress_bar("Verifying") as show:
+        with progress_bar("Verifying") as show, on_ray(ray):
             summary = run(
                 manifest,
                 report,
@@ -138,4 +140,31 @@ def mix(
 
     with progress_bar("Mixing") as show:
         path = render_scenes(scene_file, [manifest, *(more or [])], output, jobs=jobs, on_progress=show)
+    typer.echo(path)
+
+
+@_verb()
+def shards(
+    source: Annotated[str, typer.Argument(help="A manifest; or the address of shards to fetch, http://... .")],
+    output: Annotated[Path, say.output("Folder of the shards.")],
+    more: say.More = None,
+    cache_folder: Annotated[
+        Path, typer.Option(help="Folder of decoded clips, as of a training; filled where it lacks some.")
+    ] = Path("results/cache"),
+    tracker: say.Tracker = None,
+    megabytes: Annotated[int, typer.Option(min=1, help="Size of a shard.")] = 1000,
+) -> None:
+    """Write the decoded clips of a manifest into large tar files, from which a training reads; or fetch them."""
+    from avse.cli.printing import progress_bar
+    from avse.data.shards import fetch_shards, write_shards
+
+    if "://" in source:
+        with progress_bar("Fetching") as show:
+            typer.echo(fetch_shards(source, output, show))
+        return
+    lists = [Path(source), *(more or [])]
+    with progress_bar("Writing") as show:
+        path = write_shards(
+            lists, output, cache_folder=cache_folder, tracker=tracker, megabytes=megabytes, on_progress=show
+        )
     typer.echo(path)

@@ -25,6 +25,7 @@ _Manifest = Annotated[
 
 def _scoring(
     jobs: say.Jobs = 1,
+    ray: say.Ray = None,
     metrics: Annotated[
         list[str] | None, typer.Option("--metric", help="Compute this metric (may be given again).")
     ] = None,
@@ -109,7 +110,9 @@ def robustness(
     _score(context, manifest, output, model=model, corruptions=corruption or "all", severities=severity, **scoring)
 
 
-def _score(context: typer.Context, manifest: Path, output: Path, *, no_estimates: bool, **options: Any) -> None:
+def _score(
+    context: typer.Context, manifest: Path, output: Path, *, no_estimates: bool, ray: str | None, **options: Any
+) -> None:
     """Evaluate and print the tables; exit with status 1 if scores are missing."""
     _, options["overrides"] = say.overrides(context, context.args, "belongs to no option.")
     from avse.cli.printing import print_table
@@ -117,8 +120,10 @@ def _score(context: typer.Context, manifest: Path, output: Path, *, no_estimates
     from avse.evaluation import robustness_table, score_table
     from avse.evaluation.corpora import corpora_markdown
     from avse.evaluation.separation import separation_table
+    from avse.workers import on_ray
 
-    summary = run(manifest, output, keep_estimates=not no_estimates, progress=sys.stderr.isatty(), **options)
+    with on_ray(ray):
+        summary = run(manifest, output, keep_estimates=not no_estimates, progress=sys.stderr.isatty(), **options)
     sweep, several = summary.get("corruptions"), "groups" in summary
     if several:
         typer.echo(separation_table([summary]))

@@ -35,6 +35,10 @@ Model = Annotated[str, typer.Option("--model", help="Name or folder of a model."
 DiffusionModel = Annotated[str, typer.Option("--model", help="Name or folder of a model with a diffusion prior.")]
 Device = Annotated[str, typer.Option("--device", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ...")]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes that share the work.")]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Do the work on a Ray cluster (local: one here), --jobs at once."),
+]
 NoVideo = Annotated[bool, typer.Option("--no-video", help="Use the audio only.")]
 Roi = Annotated[str, typer.Option("--roi", help="What the frames show: auto, face or mouth.")]
 Tracker = Annotated[
@@ -70,7 +74,7 @@ OLD_OPTIONS: dict[str, dict[str, str]] = {
     ),
 }
 # Parameters that name what a verb writes; all other paths are read.
-WRITTEN = ("output", "rest", "json", "json_path", "plot", "report", "write", "target")
+WRITTEN = ("output", "rest", "json", "json_path", "plot", "report", "write", "target", "folder")
 # Verbs that read `-`, with the suffix of what they write to standard output; and the suffixes of their reports.
 _PIPED = {"enhance": ".mkv", "generate": ".wav", "embed": ".npz", "separate": ""}
 _REPORTS = {"json": ".json", "json_path": ".json", "plot": ".png", "rest": ".wav"}

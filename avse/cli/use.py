@@ -64,6 +64,7 @@ def enhance(
     ] = False,
     device: say.Device = "auto",
     jobs: say.Jobs = 1,
+    ray: say.Ray = None,
 ) -> None:
     """Enhance clips: talk.mp4 becomes talk.enhanced.mp4; its video, rate, channels and other tracks stay.
 
@@ -71,33 +72,35 @@ def enhance(
     """
     inputs, overrides = say.overrides(context, inputs)
     from avse.jobs.enhance import enhance_files
+    from avse.workers import on_ray
 
-    reports, failures = enhance_files(
-        inputs,
-        output=output,
-        model=model,
-        video=video,
-        use_video=not no_video,
-        roi=roi,
-        face=face,
-        tracker=tracker,
-        offset=offset,
-        track=track,
-        mono=mono,
-        band=band,
-        mix=mix,
-        max_attenuation=max_attenuation,
-        loudness=loudness,
-        rest=rest,
-        plot=plot,
-        json_path=json_path,
-        device=device,
-        jobs=jobs,
-        overrides=overrides,
-        resume=resume,
-        on_done=_print_report,
-        show_progress=sys.stderr.isatty(),
-    )
+    with on_ray(ray):
+        reports, failures = enhance_files(
+            inputs,
+            output=output,
+            model=model,
+            video=video,
+            use_video=not no_video,
+            roi=roi,
+            face=face,
+            tracker=tracker,
+            offset=offset,
+            track=track,
+            mono=mono,
+            band=band,
+            mix=mix,
+            max_attenuation=max_attenuation,
+            loudness=loudness,
+            rest=rest,
+            plot=plot,
+            json_path=json_path,
+            device=device,
+            jobs=jobs,
+            overrides=overrides,
+            resume=resume,
+            on_done=_print_report,
+            show_progress=sys.stderr.isatty(),
+        )
     if failures:
         total = len(reports) + len(failures)
         listed = "".join(f"\n  {message}" for message in failures.values())
@@ -281,7 +284,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write into.")],
     to: Annotated[str, typer.Option("--to", help="Format: onnx, or speechbrain (for their Pretrained).")] = "onnx",
     bits: Annotated[
-        int, typer.Option(help="Of the weights in ONNX: 32, or 8 (smaller, and a little less exact).")
+        int, typer.Option(min=8, max=32, help="Of the weights in ONNX: 32, or 8 (smaller, and a little less exact).")
     ] = 32,
 ) -> None:
     """Write a model for programs without PyTorch, or for SpeechBrain."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +65,8 @@ class ClipCache:
         array, shape (samples,), int16
             Mapped from disk; divide by 32767 for full scale 1.0 (`excerpt` does).
         """
+        if in_shard(utterance):
+            return np.asarray(_member(utterance, "sound"))
         if utterance.audio in self._audio:
             return self._audio[utterance.audio]
         target = self._path(utterance.audio, "sound.npy")
@@ -90,6 +94,9 @@ class ClipCache:
 
     def _crops_of(self, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
         assert utterance.video is not None
+        if in_shard(utterance):
+            with _member(utterance, "mouth") as arrays:
+                return arrays["mouth"], arrays["valid"]
         if utterance.video in self._mouths:
             return self._mouths[utterance.video]
         target = self._path(utterance.video, self._crops)
@@ -130,6 +137,7 @@ class ClipCache:
         from rich.console import Console
         from rich.progress import track
 
+        utterances = [u for u in utterances if not in_shard(u)]
         todo = [u for u in utterances if not self._is_filled(u, video)]
         shown, console = progress and bool(todo), Console(stderr=True)
         for utterance in track(todo, f"Decoding {len(todo)} clips", console=console, disable=not shown):
@@ -162,6 +170,24 @@ class ClipCache:
         old = hashlib.sha1(key.encode()).hexdigest()
         old_path = self.folder / old[:2] / f"{old}.{kind}"
         return old_path if old_path.is_file() else path
+
+
+def in_shard(utterance: Utterance) -> bool:
+    """Whether the files of an utterance are members of a tar file: see `avse.data.shards`."""
+    return "sound" in utterance.extra and utterance.audio.suffix == ".tar"
+
+
+def _member(utterance: Utterance, kind: str) -> Any:
+    """What NumPy reads of an utterance's member of a tar file."""
+    try:
+        offset, size = map(int, utterance.extra[kind].split(":"))
+        with open(utterance.audio, "rb") as file:
+            file.seek(offset)
+            return np.load(io.BytesIO(file.read(size)))
+    except (OSError, KeyError, ValueError, EOFError) as error:
+        raise AvseError(
+            f"{utterance.place or utterance.id}: {utterance.audio} does not hold its {kind} ({error}). Fetch it again."
+        ) from error
 
 
 def _content_name(source: Path, size: int) -> str:

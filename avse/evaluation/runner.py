@@ -22,7 +22,7 @@ from avse.evaluation.rows import cells, read_rows, write_rows
 from avse.evaluation.scoring import CLEAN, FRAMES, Condition, Item, Row, Scorer, Task, build_metrics, columns, video_of
 from avse.evaluation.separation import MIXTURE_METRICS, group_means, separation_table
 from avse.files import check_apart, locked, write_json, write_text
-from avse.workers import run_all
+from avse.workers import is_pooled, run_all
 
 METRICS = ("si_sdr", "si_sdr_improvement", "pesq_wb", "stoi", "estoi")
 SWEEP_METRICS = ("si_sdr", "pesq_wb", "estoi")
@@ -417,7 +417,7 @@ def _score_all(task: Task, items: Sequence[Item], jobs: int) -> Iterator[list[Ro
     groups: dict[object, list[Item]] = {}
     for item in items:
         groups.setdefault(video_of(item.mixture.first) or item.mixture.id, []).append(item)
-    if jobs == 1 or len(groups) < 2:
+    if not is_pooled(jobs) or len(groups) < 2:
         scorer = Scorer(task)
         yield from (scorer.score(item) for group in groups.values() for item in group)
         return

@@ -25,7 +25,7 @@ from avse.model import Model, load
 from avse.overlap import CHUNK_SECONDS, OVERLAP_SECONDS, check_seconds
 from avse.synchrony import CONFIDENT, LONGEST_SECONDS, SyncEstimate, estimate_offset, offset_of
 from avse.tracks import AudioTrack, audio_tracks, parse_track, speech_track
-from avse.workers import run_all
+from avse.workers import is_pooled, run_all
 
 if TYPE_CHECKING:
     import numpy as np
@@ -400,7 +400,7 @@ def enhance_files(
         known = {row.get("input"): row for row in read_lines(lines) if "error" not in row}
         kept = [known.get(source, facts) for source, facts in passed.items()]
         write_text(lines, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
-    parallel = jobs > 1 and len(sources) > 1
+    parallel = is_pooled(jobs) and len(sources) > 1
     reports: dict[Path, Report] = {}
     failures: dict[str, str] = {}
     with _progress_bar(show_progress) as progress:

@@ -21,7 +21,7 @@ from avse.data.manifest import Utterance, read_manifest, write_manifest
 from avse.errors import AvseError
 from avse.files import append_line, check_apart, locked, read_lines, write_csv, write_json, write_text
 from avse.synchrony import CONFIDENT, LAGS, NAME, SyncEstimate, estimate_offset, pooled
-from avse.workers import run_all
+from avse.workers import is_pooled, run_all
 
 Row = dict[str, Any]
 
@@ -116,7 +116,7 @@ def _look(
     kept = [row for row in read_lines(path) if {"id", "key", "error"} <= row.keys()]
     known = {row["id"]: row for row in kept if row["key"] == keys.get(row["id"])}
     todo = [replace(one, offset=0.0) for one in utterances if one.id not in known]
-    if jobs > 1 and todo:
+    if is_pooled(jobs) and todo:
         done: Iterable[tuple[Utterance, Any]] = run_all(_Worker, worker, todo, jobs)
     else:
         look = _Worker(*worker)

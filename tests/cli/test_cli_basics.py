@@ -73,7 +73,7 @@ def test_help_names_every_verb_and_each_verb_has_help(avse_command: Callable) ->
     groups = {
         "Use": ("enhance", "separate", "generate", "embed", "retrieve", "export", "models", "stream", "live", "web"),
         "Experiment": ("train", "evaluate", "compare", "study"),
-        "Data": ("prepare", "scenes", "mix"),
+        "Data": ("prepare", "scenes", "mix", "shards"),
         "Develop": ("new", "check", "plugins", "recipe"),
     }
     shown = avse_command("--help")
@@ -120,7 +120,7 @@ def test_the_process_prints_a_mistake_without_a_traceback(tmp_path: Path) -> Non
 def test_plugins_lists_kinds_a_kind_and_a_plugin(avse_command: Callable) -> None:
     everything = avse_command("plugins").out
     assert all(kind in everything for kind in plugins.KINDS)
-    assert "cross_attention" in everything and "(none)" in everything
+    assert "cross_attention" in everything and "scene_clip" in everything
     kind = avse_command("plugins", "fusion").out
     assert "film" in kind and "avse.contracts.fusion.Fusion" in kind and "pixel_mlp" not in kind
     assert "delta(audio, video, valid)" in kind and "video : tensor, shape (batch, frames, video_dim)" in kind

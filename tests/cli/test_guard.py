@@ -76,7 +76,7 @@ def test_no_verb_writes_what_it_reads(
 def test_every_path_of_every_verb_is_read_or_written() -> None:
     """A new option that is a path is either in `WRITTEN`, or known here as one that is read (or a cache)."""
     read = {"video", "clip", "mixture", "manifest", "estimates", "runs", "sweep", "scene_file", "crops", "cache_folder"}
-    read |= {"more"}
+    read |= {"more", "among"}
     for words, verb in _verbs():
         assert paths_of(verb) <= {*WRITTEN, *read}, words
 

@@ -189,9 +189,17 @@ def test_langevin_step_against_its_equation(prior) -> None:
     torch.testing.assert_close(state.latent, latent, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("prior", [ToyPrior(), DynamicalToy()], ids=["by step", "dynamical"])
-def test_metropolis_hastings_against_loops(prior) -> None:
-    inference = MCEM(prior, FixedNoise(), chains=2, draws=4, burn_in=0, proposal_variance=0.2)
+@pytest.mark.parametrize(
+    ("prior", "adaptive", "burn_in", "std"),
+    [
+        (ToyPrior(), True, 0, math.exp(-1.0)),  # q has variance exp(-2)
+        (DynamicalToy(), True, 0, math.exp(-1.0)),
+        (ToyPrior(), False, 3, 1.0),
+    ],
+    ids=["by step", "dynamical", "published"],
+)
+def test_metropolis_hastings_against_loops(prior, adaptive: bool, burn_in: int, std: float) -> None:
+    inference = MCEM(prior, FixedNoise(), chains=2, draws=4, burn_in=burn_in, proposal_variance=0.2, adaptive=adaptive)
     state, same = _problem(prior, chains=1), _problem(prior, chains=1)
     posterior = prior.encode(state.power, state.model.context)
     state = inference.begin(_with(posterior, state))
@@ -203,7 +211,7 @@ def test_metropolis_hastings_against_loops(prior) -> None:
     for chain in range(2):
         latent = posterior.mean[0].clone()
         for draw in range(4):
-            proposal = latent + math.sqrt(0.2) * math.exp(-1.0) * moves[draw, 0, chain]  # q has variance exp(-2)
+            proposal = latent + math.sqrt(0.2) * std * moves[draw, 0, chain]
             for n in range(STEPS) if not prior.dynamical else [slice(None)]:
                 moved = latent.clone()
                 moved[n] = proposal[n]

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -174,21 +175,38 @@ def test_the_best_model_is_chosen_by_the_scores_that_are_named(small_recipe: Pat
     assert scores["choice"] == pytest.approx(min(choices), rel=0.01) and scores["epoch"] == 1 + np.argmin(choices)
 
 
-def test_two_processes_train_together(small_recipe: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "avse"]
-    command += [
-        "train",
-        str(small_recipe),
-        "--output_folder",
-        str(tmp_path / "two"),
-        "--epochs",
-        "1",
-        "--device",
-        "cpu",
+@pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_two_processes_train_together(nodes: int, small_recipe: Path, tmp_path: Path) -> None:
+    """On one machine, and as two machines would, each with a launcher of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--nnodes", str(nodes)]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *meeting,
+        "--nproc-per-node",
+        str(2 // nodes),
+        "-m",
+        "avse",
     ]
+    command = [*launch, "train", str(small_recipe), "--output_folder", str(tmp_path / "two"), "--epochs", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    started = [
+        subprocess.Popen(
+            [*command, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        )
+        for _ in range(nodes)
+    ]
+    try:
+        for one in started:
+            printed = one.communicate(timeout=300)[0]
+            assert one.returncode == 0, printed[-2000:]
+    finally:
+        for one in started:
+            one.kill()
     assert avse.load(tmp_path / "two").enhance(np.ones(640, dtype=np.float32)).speech.shape == (640,)
 
 

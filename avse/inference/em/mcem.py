@@ -32,7 +32,7 @@ class Memory(NamedTuple):
 class MCEM(LatentInference):
     """EM whose E-step proposes z + d n, n normal, and accepts by the ratio of the posterior densities.
 
-    The variance of n is that of the encoder's posterior where the chains begin, unit by unit; one is published.
+    The variance of n is that of the encoder's posterior where the chains begin, unit by unit.
 
     Where the prior takes each frame by itself, so does the acceptance. With a prior that looks over time, or a fusion
     that does, a clip is accepted as a whole: exact, but slow to move, and `langevin` is the better choice. While the
@@ -48,6 +48,8 @@ class MCEM(LatentInference):
         Draws of each clip that run side by side.
     proposal_variance : float
         d^2 to begin with; 0.01 is published for n of variance one.
+    adaptive : bool
+        False, as published: n has variance one, and d stays as it is.
     common :
         Further arguments: see `LatentInference`.
 
@@ -71,6 +73,7 @@ class MCEM(LatentInference):
         burn_in: int = 3,
         chains: int = 1,
         proposal_variance: float = 0.1,
+        adaptive: bool = True,
         m_steps: int = 2,
         **common: Any,
     ) -> None:
@@ -82,6 +85,7 @@ class MCEM(LatentInference):
         if proposal_variance <= 0:
             raise ValueError(f"proposal_variance must be above 0, got {proposal_variance}.")
         self.draws, self.burn_in, self.chains, self.proposal_variance = draws, burn_in, chains, proposal_variance
+        self.adaptive = adaptive
 
     @classmethod
     def example_arguments(cls) -> dict:
@@ -102,7 +106,9 @@ class MCEM(LatentInference):
         scale, independent, variance = memory
         mask = state.mask[:, None, :, None]
         random = partial(clip_draws, state.power, state.mask, state.generators)
-        moves = random((self.draws, self.chains, latent.shape[-1])) * (0.5 * posterior.log_variance).exp()
+        moves = random((self.draws, self.chains, latent.shape[-1]))
+        if self.adaptive:
+            moves = moves * (0.5 * posterior.log_variance).exp()
         chance = random((self.draws, self.chains, 1), random=torch.rand)
         chance = torch.where(independent, chance, chance[:, :, :, :1]).clamp(min=1e-12).log()
         cost, nll = self.prior_weight * prior_cost(state, latent), mixture(state, variance).nll()[..., None]
@@ -120,10 +126,10 @@ class MCEM(LatentInference):
                 torch.where(accepted, new, old)
                 for new, old in ((proposal, latent), (proposed, variance), (new_cost, cost), (new_nll, nll))
             )
-            if draw < self.burn_in:
-                scale = scale * ((accepted.to(scale) - _TARGET) * _RATE).exp()
-            else:
+            if draw >= self.burn_in:
                 draws.append((variance, cost, nll))
+            elif self.adaptive:
+                scale = scale * ((accepted.to(scale) - _TARGET) * _RATE).exp()
         memory = Memory(scale, independent, variance)
         variance, cost, nll = (torch.cat(values, dim=1) for values in zip(*draws))
         return replace(state, latent=latent, memory=memory, speech_variance=variance, prior_cost=cost, nll=nll)
