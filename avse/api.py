@@ -19,7 +19,7 @@ from avse.contracts.types import SAMPLE_RATE, Clip, Estimate
 from avse.devices import AUTO, find_device
 from avse.errors import AvseError
 from avse.files import atomic_path
-from avse.model import Model, Reading, Source, load
+from avse.model import Asked, Model, Reading, Source, is_described, load, told_overrides
 from avse.overlap import CHUNK_SECONDS
 
 if TYPE_CHECKING:
@@ -43,9 +43,12 @@ def enhance(
     chunk_seconds: float = CHUNK_SECONDS,
     mix: float = 1.0,
     max_attenuation: float | None = None,
-    **reading: Unpack[Reading],
+    **asked: Unpack[Asked],
 ) -> Estimate:
     """Enhance one clip: `avse.model.Model.enhance`, which says what it takes and returns, of a model by name.
+
+    Where the noise is described (`noise`, `not_noise`), a model with a noise model has `conditioned_nmf` for it, unless
+    `overrides` name another.
 
     Arguments
     ---------
@@ -61,13 +64,15 @@ def enhance(
     >>> enhance(np.zeros(16000)).speech.shape
     torch.Size([16000])
     """
+    if is_described(asked) and not isinstance(model, Model):
+        overrides = told_overrides(model, overrides)
     return _model_of(model, device, overrides).enhance(
         source,
         sample_rate=sample_rate,
         chunk_seconds=chunk_seconds,
         mix=mix,
         max_attenuation=max_attenuation,
-        **reading,
+        **asked,
     )
 
 

@@ -9,8 +9,9 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeGuard
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from avse.contracts.mouth_tracker import MouthTracker
     from avse.contracts.sampler import Sampler
+    from avse.scene import Description, Scene
 
 Media = str | Path | bytes | BinaryIO
 Source = Media | Clip | np.ndarray | torch.Tensor | Sequence[float]
@@ -54,6 +56,17 @@ class Reading(Decoding, total=False):
 
     offset: float | str
     track: int | str
+
+
+class Noise(TypedDict, total=False):
+    """What the noise is, and what it is not: see `avse.scene.describe`."""
+
+    noise: Description | Sequence[Description]
+    not_noise: Description | Sequence[Description]
+
+
+class Asked(Reading, Noise, total=False):
+    """How a source is read, and what its noise is."""
 
 
 @dataclass(repr=False)
@@ -127,6 +140,8 @@ class Model:
         chunk_seconds: float = CHUNK_SECONDS,
         mix: float = 1.0,
         max_attenuation: float | None = None,
+        noise: Description | Sequence[Description] = (),
+        not_noise: Description | Sequence[Description] = (),
         **reading: Unpack[Reading],
     ) -> Estimate:
         """Enhance one clip.
@@ -143,6 +158,9 @@ class Model:
             not longer gives what the whole clip gives.
         mix, max_attenuation : float
             How much of the enhancement is used: see `avse.model.mix_of`.
+        noise, not_noise : description or several
+            What the noise is, and what it is not, for a model whose noise model takes that: words, a file or an array
+            with a picture, a video or a sound, or "auto"; see `avse.scene.describe`.
         track : int or "auto"
             Which audio track of a file, from 0; "auto": the one with speech, by the model's estimate of it.
         video, use_video, roi, face, tracker, offset :
@@ -158,22 +176,26 @@ class Model:
         Raises
         ------
         AvseError
-            If the source cannot be read, or an argument is out of its range.
+            If the source cannot be read, an argument is out of its range, or the noise is described and the model does
+            not take that, or the description cannot be read.
         """
         share = mix_of(mix, max_attenuation)
         if _is_media(source) and not isinstance(source, (str, Path)):
             from avse.media.reader import stored
 
             with stored(source) as path:
-                return self.enhance(
-                    path, chunk_seconds=chunk_seconds, mix=mix, max_attenuation=max_attenuation, **reading
-                )
+                said: Noise = {"noise": noise, "not_noise": not_noise}
+                again = partial(self.enhance, path, chunk_seconds=chunk_seconds, mix=mix)
+                return again(max_attenuation=max_attenuation, **said, **reading)
         began = time.perf_counter()
         if isinstance(source, (str, Path)) and parse_track(reading.get("track", AUTO)) is None:
             reading["track"] = speech_track(audio_tracks(self.enhance_batch, source))
         clip = as_clip(source, sample_rate=sample_rate, **reading)
         decoded = time.perf_counter()
-        estimate = concatenate(list(self.stream(cut(clip, chunk_seconds))))
+        video = reading.get("video") or (source if isinstance(source, (str, Path)) else None)
+        shown = video if reading.get("use_video", True) and clip.valid.any() else None
+        scene = self.scene_of(noise, not_noise, lambda: (clip.audio, shown))
+        estimate = concatenate(list(self.stream(cut(clip, chunk_seconds), None if scene is None else scene.vector)))
         if share < 1:
             speech = torch.from_numpy(clip.audio).lerp(estimate.speech, share)
             estimate = replace(estimate, speech=speech, noise=torch.from_numpy(clip.audio) - speech)
@@ -380,8 +402,38 @@ class Model:
             "valid": np.asarray(clip.valid),
         }
 
+    def scene_of(
+        self,
+        noise: Description | Sequence[Description] = (),
+        not_noise: Description | Sequence[Description] = (),
+        clip: Callable[[], tuple[np.ndarray, str | Path | None]] | None = None,
+    ) -> Scene | None:
+        """What descriptions of the noise say, for `stream` and `enhance_batch`; None where there is none.
+
+        Arguments
+        ---------
+        noise, not_noise, clip :
+            See `avse.scene.describe`.
+
+        Raises
+        ------
+        AvseError
+            If the model takes no description, or one cannot be read.
+        """
+        if not is_described({"noise": noise, "not_noise": not_noise}):
+            return None
+        check_told(self)
+        from avse.scene import describe
+
+        return describe(noise, not_noise, clip=clip)
+
     def enhance_batch(
-        self, clips: Iterable[Source], *, sample_rate: int = SAMPLE_RATE, **reading: Unpack[Reading]
+        self,
+        clips: Iterable[Source],
+        *,
+        scenes: Sequence[torch.Tensor | None] | None = None,
+        sample_rate: int = SAMPLE_RATE,
+        **reading: Unpack[Reading],
     ) -> list[Estimate]:
         """Enhance several clips at once, each as a whole; arguments and errors as for `enhance`.
 
@@ -389,6 +441,8 @@ class Model:
         ---------
         clips : iterable
             Each is what `enhance` takes.
+        scenes : sequence of (tensor of shape (dim,), or None), optional
+            What is known of the noise of each: `Scene.vector` of `scene_of`.
 
         Returns
         -------
@@ -400,11 +454,15 @@ class Model:
         decoded = [as_clip(clip, sample_rate=sample_rate, **reading) for clip in clips]
         if not decoded:
             return []
+        batch = Batch.from_clips(decoded)
+        if scenes is not None and any(scene is not None for scene in scenes):
+            nothing = torch.zeros(scene_dim(self.system))
+            batch = replace(batch, scene=torch.stack([nothing if scene is None else scene for scene in scenes]))
         with _inference(self.system):
-            estimate = self.system(Batch.from_clips(decoded).to(self.device))
+            estimate = self.system(batch.to(self.device))
         return [clip_estimate.to("cpu") for clip_estimate in estimate.unbind()]
 
-    def stream(self, chunks: Iterable[Chunk]) -> Iterator[Estimate]:
+    def stream(self, chunks: Iterable[Chunk], scene: torch.Tensor | None = None) -> Iterator[Estimate]:
         """Enhance chunks that overlap and cross-fade them.
 
         Arguments
@@ -412,6 +470,8 @@ class Model:
         chunks : iterable
             Objects with `clip` (Clip) and `start` (first sample of the chunk, a multiple of 640), in order; each
             begins at or before the end of the one before it.
+        scene : tensor, shape (dim,), optional
+            What is known of the noise: `Scene.vector` of `scene_of`.
 
         Yields
         ------
@@ -428,7 +488,7 @@ class Model:
             for chunk in chunks:
                 if not isinstance(getattr(chunk, "clip", None), Clip):
                     raise AvseError("stream takes chunks, as avse.overlap.cut makes of a Clip. A clip goes to enhance.")
-                yield chunk.start, self.enhance_batch([chunk.clip])[0]
+                yield chunk.start, self.enhance_batch([chunk.clip], scenes=[scene])[0]
 
         return overlap_add(estimates())
 
@@ -572,6 +632,47 @@ def load(
 @functools.cache
 def _say_licence(name: str, licence: str) -> None:
     logging.getLogger(__name__).warning("%s: %s", name, licence)
+
+
+def scene_dim(system: nn.Module) -> int:
+    """Features of the description of the noise that a system takes; 0: it takes none."""
+    return int(getattr(getattr(system, "noise_model", system), "scene_dim", 0))
+
+
+def is_described(asked: Mapping[str, Any]) -> bool:
+    """Whether `noise` or `not_noise` of the arguments describes anything; an empty list describes nothing."""
+    return any(
+        not (isinstance(asked.get(key, ()), (list, tuple)) and not asked.get(key)) for key in Noise.__annotations__
+    )
+
+
+def check_told(model: Model) -> None:
+    """Refuse a model that cannot be told what the noise is, with an `AvseError` that says what can."""
+    if scene_dim(model.system):
+        return
+    noise_model = getattr(model.system, "noise_model", None)
+    if noise_model is None:
+        raise AvseError(
+            f"{model.name} has no noise model that could be told what the noise is. Take one that has, such as "
+            "--model av-vae (model='av-vae')."
+        )
+    raise AvseError(
+        f"The noise model of {model.name}, {noise_model.plugin_name}, cannot be told what the noise is. Take "
+        "--noise_model conditioned_nmf (overrides={'noise_model': 'conditioned_nmf'})."
+    )
+
+
+def told_overrides(name_or_folder: str | Path, overrides: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Overrides of a model that is told what the noise is: with the noise model `conditioned_nmf` where it fits.
+
+    An override of the noise model stays.
+    """
+    changes = dict(overrides or {})
+    keys = model_folder.recipe_keys(model_folder.find(name_or_folder))
+    place = "noise_model" if "noise_model" in keys else f"{model_folder.SYSTEM}.noise_model"
+    if model_folder.SYSTEM not in keys or any("noise_model" in key.split(".") for key in changes):
+        return changes
+    return changes | {place: "conditioned_nmf"}
 
 
 def mix_of(mix: float = 1.0, max_attenuation: float | None = None) -> float:

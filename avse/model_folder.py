@@ -196,6 +196,13 @@ def read(folder: Path, overrides: Mapping[str, Any] | None = None) -> Content:
     return Content(system, recipe.text, name, description)
 
 
+def recipe_keys(folder: Path) -> set[str]:
+    """The keys of the recipe of a model folder."""
+    from avse.recipe import load_trusted
+
+    return set(load_trusted(folder / RECIPE, old=_read_description(folder)["format"] < FORMAT).keys)
+
+
 def read_network(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
     """What the keys of the recipe stand for, the weights, and `model.json`, of a network of a kind that is no system.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,16 @@ from avse.data.manifest import read_manifest
 from avse.devices import find_device
 from avse.errors import AvseError
 from avse.media.decode import VideoSource, open_container, reason, video_stream
+from avse.media.reader import tracker_of
+from avse.nnet.scene_trunks import sees_images
+from avse.signal.scenes import combined
 
-NAME, KIND = "scene-clip", "embedding"
+NAME, KIND, AUTO = "scene-clip", "embedding", "auto"
+Description = str | Path | np.ndarray | torch.Tensor
 _FRAMES, _EVERY = 16, 15  # most frames of a video that are looked at; one in so many (0.6 s)
 _LONGEST_SIDE = 512
+_LARGEST_CROP = 128  # pixels of a video that may show a mouth alone
+_NEAREST = 5  # known classes that are told
 
 
 def load_embedding(name_or_folder: str | Path = NAME, device: str | torch.device = "cpu") -> Embedding:
@@ -149,6 +156,140 @@ def retrieve(
         with torch.no_grad():
             found.append((float(embedding([item], modality)[0] @ query), modality, path))
     return sorted(found, key=lambda one: -one[0]), skipped
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What descriptions of the noise say together.
+
+    Arguments
+    ---------
+    vector : tensor, shape (dim,)
+        Of length one.
+    nearest : list of (str, float)
+        The known classes of noise that are closest, and their cosines.
+    """
+
+    vector: torch.Tensor
+    nearest: list[tuple[str, float]] = field(default_factory=list)
+
+
+def describe(
+    noise: Description | Sequence[Description] = (),
+    not_noise: Description | Sequence[Description] = (),
+    *,
+    clip: Callable[[], tuple[np.ndarray, str | Path | None]] | None = None,
+    embedding: Embedding | None = None,
+) -> Scene:
+    """One vector of all that is said of the noise: see `avse.signal.scenes.combined`.
+
+    Arguments
+    ---------
+    noise, not_noise : description or several
+        What the noise is, and what it is not: words; the path of a picture, a video or a sound; an array with a sound,
+        shape (samples,) at 16 kHz, a picture, (height, width, 3) uint8 RGB, or a video, (frames, height, width, 3); a
+        vector of the embedding, as a tensor; or `auto`, which is the clip itself: its sound, and its picture with the
+        faces covered (where the extra `scene` is installed).
+    clip : callable, optional
+        Gives the sound of the clip, shape (samples,) at 16 kHz, and the file of its video, for `auto`.
+    embedding : Embedding, optional
+        Default: the one that avse carries.
+
+    Raises
+    ------
+    AvseError
+        If nothing is said, something cannot be read or is no description.
+    """
+    wanted, unwanted = _listed(noise), _listed(not_noise)
+    if not wanted and not unwanted:
+        raise AvseError("Nothing is said of the noise. Describe it ('rain on a roof'), or give a sound or a picture.")
+    read = [_read(each, clip) for each in wanted] + [_read(each, None) for each in unwanted]
+    used = load_embedding() if embedding is None else embedding
+    vectors = [_vector(used, parts) for parts in read]
+    vector = combined(vectors[: len(wanted)], vectors[len(wanted) :])
+    names, centroids = getattr(used, "classes", ()), getattr(used, "centroids", None)
+    if not len(names) or centroids is None:
+        return Scene(vector)
+    alike = torch.nn.functional.normalize(centroids, dim=1) @ vector
+    order = alike.argsort(descending=True)[:_NEAREST].tolist()
+    return Scene(vector, [(names[place], round(float(alike[place]), 3)) for place in order])
+
+
+def _listed(descriptions: Description | Sequence[Description]) -> list[Description]:
+    if isinstance(descriptions, (str, Path, np.ndarray, torch.Tensor)):
+        return [descriptions]
+    return list(descriptions)
+
+
+def files_of(descriptions: Description | Sequence[Description]) -> list[Path]:
+    """The files among descriptions."""
+    paths = [Path(each) for each in _listed(descriptions) if isinstance(each, (str, Path))]
+    return [path for path in paths if _exists(path)]
+
+
+def read_once(descriptions: Description | Sequence[Description]) -> list[Description]:
+    """Descriptions as vectors, but for `auto`, which is another for each clip; errors as of `describe`."""
+    listed = _listed(descriptions)
+    return [each if _is_auto(each) else describe(each).vector for each in listed]
+
+
+def _is_auto(description: Description) -> bool:
+    return isinstance(description, str) and description == AUTO
+
+
+def _read(
+    description: Description, clip: Callable[[], tuple[np.ndarray, str | Path | None]] | None
+) -> list[tuple[str, Any]]:
+    """Modality and item of each part of a description; a vector has the modality `""`."""
+    if isinstance(description, torch.Tensor):
+        return [("", description)]
+    if isinstance(description, np.ndarray):
+        if description.ndim == 1 and description.dtype.kind == "f" and len(description):
+            return [("sound", description)]
+        if description.ndim in (3, 4) and description.shape[-1] == 3 and description.dtype == np.uint8:
+            return [("image" if description.ndim == 3 else "video", description)]
+        raise AvseError(
+            f"An array of {description.dtype}, shape {description.shape}, describes no noise. Give a sound (samples,), "
+            "floats at 16 kHz, or a picture (height, width, 3) or video (frames, height, width, 3), uint8."
+        )
+    if not isinstance(description, (str, Path)):
+        raise AvseError(f"A {type(description).__name__} describes no noise. Give words, a file or an array.")
+    if not _is_auto(description):
+        return [read_scene(description)]
+    if clip is None:
+        raise AvseError("`auto` says what the noise of a clip is, by the clip itself; it cannot say what it is not.")
+    sound, video = clip()
+    parts: list[tuple[str, Any]] = [("sound", sound)]
+    if video is not None and sees_images() and (frames := _around_faces(Path(video))) is not None:
+        parts.append(("video", frames))
+    return parts
+
+
+def _vector(embedding: Embedding, parts: Sequence[tuple[str, Any]]) -> torch.Tensor:
+    vectors = []
+    for modality, item in parts:
+        if not modality and item.shape != (embedding.output_dim,):
+            raise AvseError(
+                f"A tensor of shape {tuple(item.shape)} is no vector of the embedding, of shape "
+                f"({embedding.output_dim},)."
+            )
+        with torch.no_grad():
+            vectors.append(embedding([item], modality)[0].cpu() if modality else item.float().cpu())
+    return combined(vectors)
+
+
+def _around_faces(path: Path) -> np.ndarray | None:
+    """A few frames of a video, with the mean colour where a face is; None if they show nothing else (mouth crops)."""
+    frames = list(_frames(path))
+    if not frames or min(frames[0].shape[:2]) <= _LARGEST_CROP:
+        return None
+    tracker = tracker_of(None)
+    for place, frame in enumerate(frames):
+        frames[place] = frame = frame.copy()
+        for face in tracker.detect(frame):
+            x, y, width, height = (max(0, round(side)) for side in face.box)
+            frame[y : y + height, x : x + width] = frame.mean(axis=(0, 1)).astype(np.uint8)
+    return np.stack(frames)
 
 
 def _exists(path: Path) -> bool:

@@ -53,6 +53,17 @@ def enhance(
     loudness: Annotated[
         str | None, typer.Option(metavar="keep|LUFS", help="That of the input, or one as -16 (ITU-R BS.1770).")
     ] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORDS|FILE|auto",
+            help="What the noise is: 'rain on a roof', a picture, video or sound of it, or auto: the clip itself. May "
+            "be given again. Takes --model av-vae.",
+        ),
+    ] = None,
+    not_noise: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS|FILE", help="What the noise is not. May be given again.")
+    ] = None,
     rest: Annotated[Path | None, typer.Option(help="Write what was taken away; for several files, a folder.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot of spectrograms and reliability.")] = None,
     json_path: Annotated[
@@ -91,6 +102,8 @@ def enhance(
             mix=mix,
             max_attenuation=max_attenuation,
             loudness=loudness,
+            noise=noise or (),
+            not_noise=not_noise or (),
             rest=rest,
             plot=plot,
             json_path=json_path,
@@ -115,6 +128,9 @@ def _print_report(report: Report) -> None:
     if report.offset:
         sure = "" if report.offset_confidence is None else f", confidence {report.offset_confidence:.0%}"
         mouth += f", audio {abs(report.offset):.2f} s {'late' if report.offset > 0 else 'early'}{sure}"
+    if report.noise is not None:
+        alike = ", ".join(f"{name} {similarity:.2f}" for name, similarity in report.noise.nearest[:3]) or "unknown"
+        mouth += f", noise like {alike}, trusted {report.noise.trust:.0%}"
     typer.echo(f"{report.input} -> {report.output} ({report.seconds:.1f} s, {mouth}, RTF {report.real_time_factor})")
 
 

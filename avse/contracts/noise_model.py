@@ -27,6 +27,9 @@ class NoiseModel(nn.Module, Plugin):
 
     Attributes
     ----------
+    scene_dim : int
+        Features of the embedding of the noise that the model takes as `scene`; 0: it takes none. Such a model may leave
+        `trust` in its states, (batch,), in [0, 1]: how far it trusts the embedding.
     learnable : tuple of str
         Arguments that an unrolled inference may learn: positive numbers, kept as attributes of the same names. An
         inference then sets a copy's attribute to a tensor without axes.
@@ -34,6 +37,7 @@ class NoiseModel(nn.Module, Plugin):
         Entries of the state that the M-step changes, all positive; empty: all of them.
     """
 
+    scene_dim: int = 0
     learnable: ClassVar[tuple[str, ...]] = ()
     fitted: ClassVar[tuple[str, ...]] = ()
 
@@ -48,7 +52,8 @@ class NoiseModel(nn.Module, Plugin):
         mask : tensor, shape (batch, frames), bool
             False beyond each clip's end; those frames must not count.
         scene : tensor, shape (batch, dim), or None
-            An embedding of what is known of the noise (text, image, audio); most models ignore it.
+            An embedding of what is known of the noise (text, image, video, sound); most models ignore it. Zeros say
+            nothing.
         """
 
     @abstractmethod

@@ -163,7 +163,8 @@ class Batch:
     video_is_clean : tensor, shape (batch, video_frames), bool, or None
         Where the mouth is the speaker's own and nothing corrupts it, if that is known (training).
     scene : tensor, shape (batch, dim), or None
-        An embedding of what is known of the noise (text, image, audio), for noise models that take one.
+        An embedding of what is known of the noise (text, image, video, sound), for noise models that take one. A row of
+        zeros says nothing.
     mixture : tensor, shape (batch,), int64, or None
         Rows with one number are the speakers of one mixture: they have its audio, and each has a mouth of its own.
         They stand side by side. None: each row is a mixture of its own.
@@ -354,6 +355,9 @@ class Estimate:
         For a switching prior: the posterior probability of each of its states, frame by frame.
     states : tuple of str
         Names of these states.
+    scene_trust : tensor, shape (batch,) or for one clip (), in [0, 1], or None
+        How far the description of the noise (`Batch.scene`) was trusted; zero without one. None: the noise model takes
+        none, or there was none.
 
     Example
     -------
@@ -373,6 +377,7 @@ class Estimate:
     states: tuple[str, ...] = ()
     speaking: torch.Tensor | None = None
     audio_reliability: torch.Tensor | None = None
+    scene_trust: torch.Tensor | None = None
 
     def select(self, rows: Sequence[int]) -> Estimate:
         """The estimates of some of the clips of a batch, in this order, as long as the longest of them.
@@ -428,6 +433,7 @@ class Estimate:
             **split,
             noise=batch.noisy[:: batch.sources] - split["speech"].sum(dim=1),
             lengths=batch.lengths[:: batch.sources],
+            scene_trust=None if self.scene_trust is None else self.scene_trust[:: batch.sources],
         )
 
     def _cut(self, rows: int | list[int], samples: int) -> Estimate:
@@ -444,11 +450,12 @@ class Estimate:
             trace=list(self.trace),
             timings=dict(self.timings),
             responsibility=responsibility,
+            scene_trust=None if self.scene_trust is None else self.scene_trust[rows],
         )
 
 
 _BY_VIDEO_FRAME = ("reliability", "audio_reliability", "speaking")
-_TENSORS_OF_ESTIMATE = ("speech", "noise", *_BY_VIDEO_FRAME, "responsibility", "lengths")
+_TENSORS_OF_ESTIMATE = ("speech", "noise", *_BY_VIDEO_FRAME, "responsibility", "scene_trust", "lengths")
 
 
 def _pad(signals: Sequence[np.ndarray]) -> torch.Tensor:

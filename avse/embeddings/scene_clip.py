@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from avse.contracts.embedding import MODALITIES, Embedding
+from avse.errors import AvseError
 from avse.nnet.scene_trunks import IMAGE_DIM, TEXT_DIM, image_features, text_features
 from avse.nnet.sound_network import AttentionPooling, SoundNetwork
 from avse.plugins import register
@@ -109,7 +110,10 @@ class SceneClip(Embedding):
         """
         like = self.axes
         if modality == "text":
-            return text_features(items).to(like)
+            words = text_features(items)
+            if not bool(words.any(dim=1).all()):
+                raise AvseError(f"No word of {', '.join(map(repr, items))} is known. Describe it in other words.")
+            return words.to(like)
         if modality == "sound":
             return torch.stack([torch.as_tensor(item) for item in items]).to(like)
         frames = [item[None] if modality == "image" else _chosen(item) for item in items]

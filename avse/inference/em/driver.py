@@ -70,6 +70,7 @@ class Progress:
         self.wiener = power.new_zeros(count, len(self.speakers), frames, bins)
         self.reliability = power.new_zeros(count, len(self.speakers), frames)
         self.audio_reliability: torch.Tensor | None = None
+        self.scene_trust = self.speakers[0].noise_state.get("trust")
         self.responsibility = power.new_zeros(count, len(self.speakers), frames, models)
         self.objective = power.new_full((count,), torch.inf, dtype=torch.float64)
         self.calm = torch.zeros(count, dtype=torch.int64, device=self.rows.device)
@@ -120,7 +121,7 @@ class Progress:
         if self.order is None:
             of_audio = None if of_audio is None else of_audio[:, 0]
             estimate = Estimate(speech[:, 0], noisy - speech[:, 0], reliability[:, 0], lengths, list(self.trace))
-            return replace(estimate, audio_reliability=of_audio)
+            return replace(estimate, audio_reliability=of_audio, scene_trust=self.scene_trust)
         rows = torch.arange(len(noisy), device=noisy.device)[:, None]
         back = self.order.argsort(dim=1).to(noisy.device)
         responsibility, names = None, self.names if self.responsibility.shape[3] else ()
@@ -129,7 +130,7 @@ class Progress:
         speech, noise, reliability = speech[rows, back], noisy - speech.sum(dim=1), reliability[rows, back]
         of_audio = None if of_audio is None else of_audio[rows, back]
         estimate = Estimate(speech, noise, reliability, lengths, list(self.trace), audio_reliability=of_audio)
-        return replace(estimate, responsibility=responsibility, states=names)
+        return replace(estimate, responsibility=responsibility, states=names, scene_trust=self.scene_trust)
 
     def _note_reliability(self) -> None:
         if len(self.rows):
@@ -553,6 +554,7 @@ class LatentInference(Inference):
             noisy = batch.noisy.clone()
             speech, reliability = torch.zeros_like(noisy), noisy.new_zeros(batch.valid.shape)
             of_audio = None if estimates[0].audio_reliability is None else torch.zeros_like(reliability)
+            trust = None if estimates[0].scene_trust is None else noisy.new_zeros(len(noisy))
             iterations = max(len(estimate.trace) for estimate in estimates)
             trace = [0.0] * iterations
             for (rows, _), estimate in zip(groups, estimates):
@@ -560,10 +562,12 @@ class LatentInference(Inference):
                 reliability[rows, : estimate.reliability.shape[1]] = estimate.reliability
                 if of_audio is not None and estimate.audio_reliability is not None:
                     of_audio[rows, : estimate.reliability.shape[1]] = estimate.audio_reliability
+                if trust is not None and estimate.scene_trust is not None:
+                    trust[rows] = estimate.scene_trust
                 reached = estimate.trace + estimate.trace[-1:] * (iterations - len(estimate.trace))
                 trace = [total + value * len(rows) / len(batch) for total, value in zip(trace, reached)]
             estimate = Estimate(speech, noisy - speech, reliability, batch.lengths, trace=trace)
-            return replace(estimate, audio_reliability=of_audio)
+            return replace(estimate, audio_reliability=of_audio, scene_trust=trust)
 
 
 def row_groups(batch: Batch, values_per_frame: int, hop: int) -> list[list[int]]:

@@ -396,7 +396,10 @@ class _SamplingState:
             reliability = pool_to_video_frames(
                 _mean_of_chains(reliability, inference.chains), batch.valid.shape[1], SAMPLES_PER_FRAME // prior.hop
             )
-            return Estimate(speech, noisy - speech, reliability, batch.lengths, trace=list(self.trace))
+            trust = self.noise_state.get("trust")
+            return Estimate(
+                speech, noisy - speech, reliability, batch.lengths, trace=list(self.trace), scene_trust=trust
+            )
 
     def _filtered(self, speech: torch.Tensor, chains: int, mask: torch.Tensor) -> torch.Tensor:
         prior = self.inference.prior
