@@ -181,6 +181,29 @@ def write_text(target: str | Path, text: str) -> None:
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+_shown: dict[str, str] = {}
+
+
+@contextmanager
+def shown_as(path: Path, name: str) -> Iterator[None]:
+    """Inside, reports and errors name a temporary file as its user does."""
+    _shown[str(path)] = name
+    try:
+        yield
+    except AvseError as error:
+        raise AvseError(named(str(error))) from error
+    finally:
+        del _shown[str(path)]
+
+
+def named(text: str | Path) -> str:
+    """A path, or a message with paths, with the names that users know."""
+    text = str(text)
+    for path, name in _shown.items():
+        text = text.replace(path, name)
+    return text
+
+
 def write_json(target: str | Path, value: Any) -> None:
     """Write plain data as JSON by way of `atomic_path`."""
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

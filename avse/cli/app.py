@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,11 @@ from avse.cli.options import renewed_verb
 from avse.compatibility import OldName
 from avse.errors import AvseError, AvseWarning
 from avse.files import end_by_exception
+
+# By default the threads of PyTorch wait for one another in loops that take the cores from whatever else runs: on a busy
+# machine a model then takes ten times as long.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 class _Group(TyperGroup):

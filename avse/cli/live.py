@@ -95,7 +95,10 @@ def live(
     json_path: say.Json = None,
     device: say.Device = "auto",
 ) -> None:
-    """Enhance the microphone as one speaks into the camera, and play it: use headphones. Ctrl-C ends it."""
+    """Enhance the microphone as one speaks into the camera, and play it: use headphones. Ctrl-C ends it.
+
+    The speech has one channel and nothing above 8 kHz.
+    """
     import torch
 
     from avse.jobs.live import Live, open_device

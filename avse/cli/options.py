@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from typer.core import TyperCommand
 
 from avse.compatibility import warn
 from avse.errors import AvseError
-from avse.files import check_apart
+from avse.files import check_apart, shown_as
 
 
 def output(help: str) -> Any:
@@ -151,9 +151,11 @@ def _standard_streams(verb: Verb, values: dict[str, Any]) -> Iterator[None]:
     written = [name for name in given if name in WRITTEN]
     if len(read) > 1 or len(written) > 1:
         raise AvseError("Standard input and standard output are one file each: give one - to read, and one to write.")
-    with tempfile.TemporaryDirectory(prefix="avse-") if given else nullcontext("") as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="avse-")) if given else ""
         for name in read:
             source = Path(folder, "stdin")
+            stack.enter_context(shown_as(source, "-"))
             with open(source, "wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
             changed = [type(one)(source) if str(one) == "-" else one for one in _listed(values[name])]
@@ -165,6 +167,7 @@ def _standard_streams(verb: Verb, values: dict[str, Any]) -> Iterator[None]:
             if suffix == ".mkv" and not _has_video(values["inputs"][0]):
                 suffix = ".wav"
             values[name] = Path(folder, f"stdout{suffix}")
+            stack.enter_context(shown_as(values[name], "-"))
         with redirect_stdout(sys.stderr) if written else nullcontext():
             yield
         for name in written:

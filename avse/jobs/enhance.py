@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avse.contracts.plugin import Plugin
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE, video_frames
 from avse.devices import AUTO
 from avse.errors import AvseError, AvseWarning
-from avse.files import append_line, check_apart, read_lines, write_json, write_text
+from avse.files import append_line, check_apart, named, read_lines, write_json, write_text
 from avse.jobs.audio import Audio, Level, Treatment, check_treatment
 from avse.jobs.faces import SPEAKING, SeenFace, rounded_frames, seen_faces, speaking_face
 from avse.jobs.files import clock, default_output, find_media, rounded, targets_of, timed
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 
 # A longer plot is unreadable, and would need the whole clip in memory.
 PLOT_SECONDS = 120
+_NOTES = ".avse.json"  # in a folder of outputs: by what each was made, and since when
+_CLOCK = 20_000_000  # nanoseconds by which the times of files may lag behind
 _Task = tuple[Path, dict[str, Any]]  # a file, and arguments of `enhance_file`
 
 
@@ -288,8 +294,8 @@ def enhance_file(
             _plot(plot, shown, {"reliability": reliability, "audio_reliability": of_audio, "valid": valid}, source.name)
         before, after = audio.levels()
         return Report(
-            input=str(source),
-            output=str(output),
+            input=named(source),
+            output=named(output),
             model=model.name,
             licence=model.licence,
             seconds=seconds,
@@ -297,7 +303,7 @@ def enhance_file(
             channels=reader.info.channels,
             before=before,
             after=after,
-            video=None if reader.info.video_path is None else str(reader.info.video_path),
+            video=None if reader.info.video_path is None else named(reader.info.video_path),
             valid_share=sum(valid) / max(1, len(valid)),
             offset=reader.offset,
             offset_confidence=None if estimate is None else round(estimate.confidence, 4),
@@ -312,7 +318,7 @@ def enhance_file(
             boxes=reader.boxes[: len(valid)] if any(reader.boxes) else [],
             track=number,
             tracks=tracks,
-            rest=None if rest is None else str(rest),
+            rest=None if rest is None else named(rest),
             noise=None if scene is None else ToldNoise(scene.nearest, round(sum(trust) / max(1, len(trust)), 4)),
         )
 
@@ -356,7 +362,9 @@ def enhance_files(
     overrides : dict, optional
         Changes of the model's recipe: see `avse.load`.
     resume : bool
-        Pass over inputs whose output is there and not older, and keep their lines of the `.jsonl` file.
+        Pass over inputs whose output is there, not older, and by the same model and options, and keep their lines of
+        the `.jsonl` file. A hidden file beside the outputs, `.avse.json`, tells by what they were made; it is written
+        where there are several inputs, or with `resume`.
     on_done : callable, optional
         Takes each report as soon as its file is done.
     show_progress : bool
@@ -404,12 +412,22 @@ def enhance_files(
         given += scene.files_of(options.get("noise", ())) + scene.files_of(options.get("not_noise", ()))
         overrides = dict(told_overrides(model, overrides))
     check_apart(given, written)
+    loaded = load(model, device, overrides)  # a model that cannot be loaded is told once, here
+    made_by = _fingerprint(loaded, {**options, "plot": plot is not None, "rest": rest is not None})
     if resume:
-        sources = [source for source in sources if not _is_done(source, targets[source])]
+        others = [
+            source for source in sources if _is_new(source, targets[source]) and not _is_by(targets[source], made_by)
+        ]
+        sources = [source for source in sources if source in others or not _is_new(source, targets[source])]
+        if others:
+            count = f"{len(others)} of {len(targets)} files"
+            anew = (
+                f"{count} are there by another model or other options, or nothing says by which, and are enhanced anew"
+            )
+            warnings.warn(anew, AvseWarning, stacklevel=2)
     if resume and len(sources) < len(targets):
         done_before = f"{len(targets) - len(sources)} of {len(targets)} files are enhanced already, and passed over"
         warnings.warn(done_before, AvseWarning, stacklevel=2)
-    loaded = load(model, device, overrides)  # a model that cannot be loaded is told once, here
     if described:  # so is a description that cannot be read
         check_told(loaded)
         options["noise"] = scene.read_once(options.get("noise", ()))
@@ -418,6 +436,8 @@ def enhance_files(
         (source, {**options, "output": targets[source], "plot": plots.get(source), "rest": rests.get(source)})
         for source in sources
     ]
+    if several or resume:
+        _note_tasks([targets[source] for source in sources], made_by)
     if lines is not None:
         passed = {str(source): {"input": str(source), "output": str(targets[source])} for source in targets}
         for source in sources:
@@ -445,7 +465,11 @@ def enhance_files(
             else:
                 failures[str(source)] = str(result)
             if lines is not None:
-                row = asdict(result) if isinstance(result, Report) else {"input": str(source), "error": str(result)}
+                row = (
+                    asdict(result)
+                    if isinstance(result, Report)
+                    else {"input": named(source), "error": named(str(result))}
+                )
                 append_line(lines, row)
     ordered = [reports[source] for source in sources if source in reports]
     if whole and lines is None:
@@ -453,12 +477,44 @@ def enhance_files(
     return ordered, failures
 
 
-def _is_done(source: Path, target: Path) -> bool:
+def _is_new(source: Path, target: Path) -> bool:
     """Whether an output is there and not older than its input; what is there is whole."""
     try:
         return target.is_file() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns
     except OSError:
         return False
+
+
+def _fingerprint(model: Model, options: dict[str, Any]) -> str:
+    """What outputs depend on, beside their inputs."""
+    digest = hashlib.sha256(model.recipe.encode())
+    for name, value in model.system.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    told = {name: str(value) for name, value in options.items() if value is not None}
+    digest.update(json.dumps(told, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _notes(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / _NOTES).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_by(target: Path, made_by: str) -> bool:
+    """Whether an output was made by a model with options: after the note which says that it was to be."""
+    made, began = (*_notes(target.parent).get(target.name, ()), None, 0)[:2]
+    return bool(made == made_by and target.stat().st_mtime_ns >= began)
+
+
+def _note_tasks(targets: Sequence[Path], made_by: str) -> None:
+    """Note by what outputs will be made, before they are: what is older than the note is of another run."""
+    for folder in {target.parent for target in targets}:
+        began = time.time_ns() - _CLOCK
+        fresh = {target.name: [made_by, began] for target in targets if target.parent == folder}
+        write_json(folder / _NOTES, {**_notes(folder), **fresh})
 
 
 def _progress_bar(shown: bool) -> Progress:
@@ -478,15 +534,36 @@ class _Worker:
         self.model = load(*model)
 
     def __call__(self, task: _Task) -> Report:
-        return enhance_file(self.model, task[0], **task[1])
+        with _told(task[0]):
+            return enhance_file(self.model, task[0], **task[1])
 
 
 def _one_by_one(tasks: Sequence[_Task], model: Model, progress: Progress) -> Iterator[tuple[_Task, Any]]:
     for source, arguments in tasks:
+        result: Report | AvseError
         try:
-            yield (source, arguments), enhance_file(model, source, progress=progress, **arguments)
+            with _told(source) if len(tasks) > 1 else nullcontext():
+                result = enhance_file(model, source, progress=progress, **arguments)
         except AvseError as error:
-            yield (source, arguments), error
+            result = error
+        yield (source, arguments), result
+
+
+@contextmanager
+def _told(source: Path) -> Iterator[None]:
+    """Any error is an `AvseError` that names the file and the plugin, so that the others go on."""
+    try:
+        yield
+    except AvseError:
+        raise
+    except Exception as error:
+        owner, place = "", ""
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            part = frame.f_locals.get("self")
+            if isinstance(part, Plugin) and part.plugin_kind:
+                owner = f"the plugin {part.plugin_kind}/{part.plugin_name} failed: "
+                place = f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        raise AvseError(f"{source}: {owner}{type(error).__name__}: {error}{place}") from error
 
 
 def _left_alone(estimate: SyncEstimate | None) -> list[str]:

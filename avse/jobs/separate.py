@@ -18,7 +18,7 @@ from avse.contracts.types import SAMPLE_RATE, Estimate
 from avse.devices import AUTO
 from avse.errors import AvseError
 from avse.evaluation.plots.figure import check_format
-from avse.files import atomic_path, check_apart
+from avse.files import atomic_path, check_apart, named
 from avse.jobs.audio import EIGHT, FULL, check_treatment
 from avse.jobs.faces import rounded_frames
 from avse.jobs.files import clock, rounded
@@ -187,7 +187,7 @@ def separate_file(
             for path, audio in zip(paths, quantised(mixture, speech)):
                 _write(path, audio, rate)
         report = SeparationReport(
-            input=str(source),
+            input=named(source),
             rest=str(files[-1]),
             model=loaded.name,
             licence=loaded.licence,

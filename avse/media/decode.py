@@ -24,6 +24,10 @@ _LARGEST_OVERLAP = 10.0  # seconds of audio that are left out where time stamps 
 _JUMP = 10.0  # seconds by which the clock of a transport stream jumps where another recording begins, as in FFmpeg
 # Arrangements where the file names none, by number of channels.
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+# Formats whose first plane is the luma, of 8 bits; and luma from 16 to 235 as grey from 0 to 255.
+_LUMA_FIRST = {f"yuv{full}{kind}p" for full in ("", "j") for kind in (410, 411, 420, 422, 440, 444)} | {"nv12", "nv21"}
+_TO_FULL_RANGE = np.clip((np.arange(256) - 16) * 255 / 219 + 0.5, 0, 255).astype(np.uint8)
+_CUT_SHORT = "the file is cut short: its end is missing"
 _TURNS = {90: 0, 180: 1, 270: 2}  # clockwise degrees -> codes of cv2.rotate
 
 
@@ -339,40 +343,59 @@ class VideoSource:
 
     def _frame(self, frame: Any) -> Frame:
         import cv2
-        from av.video.reformatter import VideoReformatter
+        from av.video.reformatter import ColorRange, VideoReformatter
 
         ratio = float(self.stream.sample_aspect_ratio or 1) or 1.0
         width, height = frame.width * ratio, float(frame.height)
         code = _TURNS.get(self.rotation)
 
-        def reduced(side: int, layout: str) -> np.ndarray:
+        def fitted(side: float) -> tuple[int, int]:
             factor = min(1.0, side / max(width, height))
-            size = max(1, round(width * factor)), max(1, round(height * factor))
-            # One reformatter per layout with one thread: starting threads for each frame costs more than it saves.
-            reformatter = self._reformatters.setdefault(layout, VideoReformatter())
-            pixels = reformatter.reformat(frame, size[0], size[1], layout, threads=1).to_ndarray()
+            return max(1, round(width * factor)), max(1, round(height * factor))
+
+        def turned(pixels: np.ndarray) -> np.ndarray:
             return pixels if code is None else cv2.rotate(pixels, code)
 
-        grey = reduced(_WORKING_SIDE, "gray")
-        shown = width if self.rotation in (0, 180) else height
-        return Frame(grey, lambda side: reduced(side, "rgb24"), grey.shape[1] / shown)
+        def converted(size: tuple[int, int], layout: str) -> np.ndarray:
+            # One reformatter per layout with one thread: starting threads for each frame costs more than it saves.
+            reformatter = self._reformatters.setdefault(layout, VideoReformatter())
+            pixels: np.ndarray = reformatter.reformat(frame, *size, layout, threads=1).to_ndarray()
+            return turned(pixels)
+
+        def reduced(divisor: int) -> np.ndarray:
+            size = fitted(min(_WORKING_SIDE, max(width, height)) / divisor)
+            plane = frame.planes[0]
+            if frame.format.name not in _LUMA_FIRST or ratio != 1 or plane.line_size < 0:
+                return converted(size, "gray")
+            pixels: Any = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+            if size != (frame.width, frame.height):
+                pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+            is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+            return turned(pixels.copy() if is_full else cv2.LUT(pixels, _TO_FULL_RANGE))
+
+        size = fitted(_WORKING_SIDE)
+        shown = size if self.rotation in (0, 180) else size[::-1]
+        return Frame(shown[::-1], reduced, lambda side: converted(fitted(side), "rgb24"), size[0] / width)
 
 
 def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
     """Frames of one stream; damaged packets are skipped and a damaged end is cut off, with a warning."""
     import av
 
-    packets = demuxed(container, stream)
+    packets, frame = demuxed(container, stream), None
     while True:
         try:
             packet = next(packets)
         except StopIteration:
+            if frame is not None and frame.is_corrupt:
+                _warn(warnings, _CUT_SHORT)
             return
         except (av.error.FFmpegError, OSError) as error:
             _warn(warnings, f"the {stream.type} ends early: {reason(error)}")
             return
         try:
-            yield from packet.decode()
+            for frame in packet.decode():
+                yield frame
         except (av.error.FFmpegError, OSError) as error:
             _warn(warnings, f"damaged {stream.type} data was skipped: {reason(error)}")
 
@@ -415,7 +438,7 @@ def _cut_short(path: Path, container: Any) -> list[str]:
         stated = int.from_bytes(head[4:], "big" if head[:4] == b"FORM" else "little")
         # What was written to a pipe, or is longer than 4 GB, states nothing.
         is_cut = head[:4] in (b"RIFF", b"FORM") and size < stated + 8 < 0xFFFFFFFF
-    return ["the file is cut short: its end is missing"] if is_cut else []
+    return [_CUT_SHORT] if is_cut else []
 
 
 def _length(container: Any, stream: Any) -> float | None:

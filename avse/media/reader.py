@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import queue
 import shutil
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -23,6 +25,8 @@ from avse.media.decode import AudioSource, SilentSource, VideoSource, audio_sour
 from avse.media.faces.crop import MouthCropper
 
 DEFAULT_TRACKER = "mtcnn"
+_CROPS_AHEAD = 250  # kept while a chunk before them is enhanced
+_Item = TypeVar("_Item")
 _FEW = 0.1  # share of video frames with a mouth below which there is a warning
 
 
@@ -123,8 +127,11 @@ class ClipReader:
         self._blocks: Iterator[np.ndarray] = audio.blocks()
         self._crops: Iterator[tuple[np.ndarray, bool]] = iter(())
         self.boxes: list[tuple[float, ...] | None] = []
+        self._ahead: _Ahead[tuple[np.ndarray, bool, tuple[float, ...] | None]] | None = None
         if video is not None and cropper is not None:
-            self._crops = self._noted(cropper, cropper.run(video.frames(self.start)))
+            found = ((*crop, cropper.box) for crop in cropper.run(video.frames(self.start)))
+            self._ahead = _Ahead(found, _CROPS_AHEAD)
+            self._crops = self._noted(self._ahead)
         self._used = False
         self._seen = self._asked = 0  # video frames
 
@@ -167,6 +174,7 @@ class ClipReader:
 
     def head(self, seconds: float) -> Clip:
         """The start of the file as it is, without the offset; `chunks` gives it again."""
+        self._look_ahead()
         wanted = round(seconds * VIDEO_RATE) * SAMPLES_PER_FRAME
         blocks: list[np.ndarray] = []
         while sum(map(len, blocks)) < wanted and (block := next(self._blocks, None)) is not None:
@@ -194,6 +202,7 @@ class ClipReader:
         if self._used:
             raise AvseError(f"{self.info.path}: already read; open it again to read it again.")
         self._used = True
+        self._look_ahead()
         size = None if seconds is None else max(1, round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME))
         shared = round(overlap_seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)
         if size is not None and not 0 <= shared < size:
@@ -237,12 +246,16 @@ class ClipReader:
             audio, mouth, valid = audio[step * SAMPLES_PER_FRAME :], mouth[step:], valid[step:]
             start, index = start + step * SAMPLES_PER_FRAME, index + 1
 
+    def _look_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.start()
+
     def _noted(
-        self, cropper: MouthCropper, crops: Iterator[tuple[np.ndarray, bool]]
+        self, found: Iterator[tuple[np.ndarray, bool, tuple[float, ...] | None]]
     ) -> Iterator[tuple[np.ndarray, bool]]:
-        for crop in crops:
-            self.boxes.append(cropper.box)
-            yield crop
+        for crop, valid, box in found:
+            self.boxes.append(box)
+            yield crop, valid
 
     def _warn_of_video(self) -> None:
         """Say what of the video was asked for and was not there."""
@@ -264,6 +277,8 @@ class ClipReader:
 
     def close(self) -> None:
         """Close the files."""
+        if self._ahead is not None:
+            self._ahead.stop()
         self._audio.container.close()
         if self._video is not None:
             self._video.container.close()
@@ -273,6 +288,42 @@ class ClipReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Ahead(Iterator[_Item]):
+    """Items that a thread makes, up to so many before they are asked for, beside what the others do."""
+
+    def __init__(self, items: Iterator[_Item], count: int) -> None:
+        self._items, self._made = items, queue.Queue[Any](count)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._is_stopped = False
+
+    def start(self) -> None:
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        while self._thread.is_alive():
+            with suppress(queue.Empty):
+                self._made.get_nowait()  # the thread may wait for room
+            self._thread.join(0.001)
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                self._made.put(item)
+                if self._is_stopped:
+                    return
+            self._made.put(StopIteration())
+        except BaseException as error:  # raised where the item is asked for
+            self._made.put(error)
+
+    def __next__(self) -> _Item:
+        item = self._made.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
 
 
 def open_clip(

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import random
+import re
 import signal
 import sys
 from contextlib import nullcontext
@@ -386,7 +387,10 @@ def _export(averaged: Any, values: dict[str, Any], recipe: Any, folder: Path, sc
         description = {"validation": scores, "seed": recipe.scalar("seed")}
         # Run folders are named by their seed, in a folder that is named by the recipe.
         name = f"{folder.parent.name}-{folder.name}" if folder.name.isdigit() else folder.name
-        Model(system, recipe.subrecipe(key), name).save(folder / "model", description=description)
+        text = recipe.subrecipe(key)
+        if key == "model" and isinstance(system, Inference):  # which a user may change by this name
+            text = re.sub("^model:", f"{SYSTEM}:", text, flags=re.MULTILINE)
+        Model(system, text, name).save(folder / "model", description=description)
         return
     with atomic_path(folder / "model" / "model.safetensors") as path:
         safetensors.torch.save_file({k: v.contiguous() for k, v in averaged.state_dict().items()}, path)

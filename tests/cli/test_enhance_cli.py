@@ -100,7 +100,7 @@ def test_folder(jobs: int, tiny_model: Path, talk: Path, tmp_path: Path, avse_co
     options = ["--jobs", jobs, "--json", report, "--model", tiny_model]
     outcome = avse_command("enhance", tmp_path / "in", "-o", out, *options)
     assert outcome.status == 0, outcome.err
-    assert sorted(one.name for one in out.iterdir()) == ["a.enhanced.mp4", "b.enhanced.mp4"]
+    assert sorted(one.name for one in out.glob("[!.]*")) == ["a.enhanced.mp4", "b.enhanced.mp4"]
     assert [Path(one["input"]).name for one in json.loads(report.read_text())] == ["a.mp4", "b.mp4"]
     assert _packets(out / "a.enhanced.mp4", "audio") == _packets(out / "b.enhanced.mp4", "audio")
 

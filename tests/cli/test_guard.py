@@ -151,9 +151,11 @@ def test_standard_input_and_output(talk: Path, tiny_model: Path, tmp_path: Path)
     sound = io.BytesIO()
     soundfile.write(sound, read_clip(talk, use_video=False).audio, 16_000, format="WAV")
     voice = _piped(sound.getvalue(), "enhance", "-", "-o", "-", "--model", tiny_model, folder=tmp_path)
-    assert voice.returncode == 0, voice.stderr
+    assert voice.returncode == 0 and b"- -> - (" in voice.stderr, voice.stderr
     assert soundfile.info(io.BytesIO(voice.stdout)).duration == pytest.approx(read_clip(talk).audio.size / 16_000)
     assert [one.name for one in tmp_path.iterdir()] == ["film.mkv"]
+    wrong = _piped(b"no audio", "enhance", "-", "-o", "-", "--model", tiny_model, folder=tmp_path)
+    assert wrong.returncode == 1 and b"Error: -: not an audio" in wrong.stderr, wrong.stderr
 
 
 def test_pipes_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, avse_command: Callable) -> None:

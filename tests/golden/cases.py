@@ -70,6 +70,8 @@ def cases() -> dict[str, Callable[[], dict[str, torch.Tensor]]]:
     for name in ("avse-small", "avse-live", "avse-free", "av-vae", "tf_masker", "diffusion_enhancer", "one_step"):
         enhance(name, name)
     enhance("av-separator", "av-separator")
+    enhance("av-unrolled", "av-unrolled", **{"inference.refine": 1})
+    enhance("av-vae joint", "av-vae", **{"inference": "joint", "inference.anderson": 2, **SHORT})
     for inference in ("vem", "langevin", "map", "mcem"):
         enhance(f"av-vae {inference}", "av-vae", **{"inference": inference, **SHORT})
         enhance(f"av-vae {inference} gains gate", "av-vae",

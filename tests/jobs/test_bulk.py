@@ -118,6 +118,65 @@ def test_going_on_does_what_is_left(tiny_model: Path, tmp_path: Path) -> None:
         assert (out / name).stat().st_mtime_ns == written[name]
 
 
+def test_going_on_with_other_options_or_another_model_does_the_work_anew(tiny_model: Path, tmp_path: Path) -> None:
+    _voices(tmp_path / "in", 2)
+    out = tmp_path / "out"
+    options = {"output": out, "model": tiny_model, "show_progress": False, "resume": True}
+    enhance_files([tmp_path / "in"], **options)
+    again = lambda **more: len(enhance_files([tmp_path / "in"], **options, **more)[0])
+    with pytest.warns(AvseWarning, match="2 of 2 files are enhanced already"):
+        assert again() == 0
+    with pytest.warns(AvseWarning, match="2 of 2 files are there by another model or other options"):
+        assert again(mix=0.5) == 2
+    with pytest.warns(AvseWarning, match="are enhanced already"):
+        assert again(mix=0.5) == 0
+    with pytest.warns(AvseWarning, match="by another model"):
+        assert len(enhance_files([tmp_path / "in"], **{**options, "model": "avse-small"}, mix=0.5)[0]) == 2
+    (out / ".avse.json").unlink()
+    with pytest.warns(AvseWarning, match="nothing says by which"):
+        assert again(mix=0.5) == 2
+
+
+_FAULTY = """
+from avse import register
+from avse.contracts.enhancer import Enhancer
+import torch
+
+@register("enhancer", "faulty")
+class Faulty(Enhancer):
+    '''Fails at a loud clip.'''
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, batch):
+        from avse.contracts.types import Estimate
+        if batch.noisy.abs().max() > 0.9:
+            raise KeyError("loud")
+        return Estimate(batch.noisy, 0 * batch.noisy, torch.zeros_like(batch.valid, dtype=torch.float32), batch.lengths)
+"""
+
+
+def test_a_plugin_that_fails_costs_its_file_alone(tmp_path: Path) -> None:
+    from avse import plugins
+    from avse.model import Model
+
+    paths = _voices(tmp_path / "in", 3)
+    soundfile.write(paths[1], np.ones(3200), RATE)
+    (tmp_path / "faulty.py").write_text(_FAULTY)
+    plugins.load_path(tmp_path / "faulty.py")
+    model = tmp_path / "model"
+    Model(plugins.get("enhancer", "faulty")(), "model: !new:avse.plugins.enhancer.faulty\n", "faulty").save(model)
+    lines = tmp_path / "lines.jsonl"
+    reports, failures = enhance_files(paths, output=tmp_path / "out", json_path=lines, model=model, show_progress=False)
+    assert len(reports) == 2 and len(_lines(lines)) == 3
+    [said] = failures.values()
+    assert said == f"{paths[1]}: the plugin enhancer/faulty failed: KeyError: 'loud' (faulty.py, line 17)"
+    with pytest.raises(KeyError):  # a file alone: for the author of the plugin
+        enhance_files(paths[1:2], output=tmp_path / "x.wav", model=model, show_progress=False)
+
+
 @pytest.mark.slow
 def test_many_files_one_kill_nothing_twice(tiny_model: Path, tmp_path: Path) -> None:
     paths = _voices(tmp_path / "in", 60)
@@ -179,7 +238,9 @@ def test_a_worker_that_is_killed_costs_its_file_alone(tmp_path: Path) -> None:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 1 and "1 of 4 failed" in done.stderr, done.stderr
     assert "001.wav: its process died" in done.stderr and "fewer --jobs" in done.stderr
-    assert sorted(os.listdir(tmp_path / "out")) == [f"{number:03d}.enhanced.wav" for number in (0, 2, 3)]
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
+        f"{number:03d}.enhanced.wav" for number in (0, 2, 3)
+    ]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows closes terminals in another way")

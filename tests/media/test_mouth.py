@@ -217,3 +217,35 @@ def test_mouth_crops_are_recognised_and_used_as_they_are(squares: MouthTracker) 
     assert next(MouthCropper(squares).run([face] * 30))[0][44, 44] == 200
     assert next(MouthCropper(squares, roi="mouth").run([drawn((0, 0, 40))] * 3))[1]
     assert not next(MouthCropper(squares, roi="face").run([exact] * 3))[1]
+
+
+def test_crops_of_large_faces_from_reduced_frames_lie_within_half_a_pixel(squares: MouthTracker) -> None:
+    import cv2
+
+    rng = np.random.default_rng(0)
+    texture = cv2.resize(rng.integers(140, 250, (70, 70, 3), dtype=np.uint8), (561, 561), interpolation=cv2.INTER_CUBIC)
+    divisors = []
+
+    def frames(is_reduced: bool) -> Iterator[Frame]:
+        for number in range(12):
+            picture = np.zeros((1079, 1917, 3), np.uint8)
+            picture[300 + number : 861 + number, 700 + 3 * number : 1261 + 3 * number] = np.maximum(texture, 130)
+            frame = Frame.from_array(picture)
+
+            def reduced(divisor: int, whole: Frame = frame) -> np.ndarray:
+                divisors.append(divisor)
+                return whole.reduced(divisor)
+
+            yield (
+                Frame(frame.size, reduced, frame.rgb)
+                if is_reduced
+                else Frame(frame.size, lambda _, whole=frame: whole.grey, frame.rgb)
+            )
+
+    pairs = zip(*(MouthCropper(squares, roi="face").run(frames(is_reduced)) for is_reduced in (True, False)))
+    for (one, valid), (other, is_seen) in pairs:
+        assert valid and is_seen
+        (right, down), _ = cv2.phaseCorrelate(one.astype(np.float32), other.astype(np.float32))
+        assert np.hypot(right, down) < 0.1
+        assert np.abs(one.astype(float) - other).mean() < 3
+    assert min(divisors[1:]) >= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avse.contracts.mouth_tracker import MouthTracker
+from avse.contracts.mouth_tracker import Face, MouthTracker
 from avse.errors import AvseError
 from avse.media import open_clip, read_clip
 from avse.media.reader import parse_face
@@ -107,3 +108,38 @@ def test_faces_that_make_no_sense(face: object) -> None:
 def test_a_face_asked_for_in_vain_names_the_file(film: Path, squares: MouthTracker) -> None:
     with pytest.raises(AvseError, match=r"film\.mkv: face 1 does not appear: at most 1 face .*first at 0\.00 s"):
         read_clip(film, tracker=squares, face=1)
+
+
+def test_memory_does_not_grow_with_the_video(make_media: Callable[..., Path], squares: MouthTracker) -> None:
+    import tracemalloc
+
+    face = np.zeros((120, 160, 3), np.uint8)
+    face[40:90, 60:110] = 200
+    peaks = []
+    for count in (400, 1200):
+        film = make_media(f"{count}.mp4", np.zeros(count * 640), frames=[face] * count, audio_codec="aac")
+        tracemalloc.start()
+        with open_clip(film, tracker=squares) as reader:
+            assert all(chunk.clip.valid.all() for chunk in reader.chunks(2.0))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.25 * peaks[0]
+
+
+def test_a_reader_that_is_closed_early_ends_its_thread(make_media: Callable[..., Path], squares: MouthTracker) -> None:
+    film = make_media("film.mp4", np.zeros(16_000), frames=[np.zeros((120, 160, 3), np.uint8)] * 25, audio_codec="aac")
+    before = threading.active_count()
+    with open_clip(film, tracker=squares) as reader:
+        next(reader.chunks(0.2))
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+
+
+def test_an_error_of_a_tracker_comes_where_the_clip_is_read(make_media: Callable[..., Path]) -> None:
+    class Broken(MouthTracker):
+        def detect(self, frame: np.ndarray, min_size: float = 0.0) -> list[Face]:
+            raise KeyError("broken")
+
+    film = make_media("film.mp4", np.zeros(16_000), frames=[np.zeros((120, 160, 3), np.uint8)] * 25, audio_codec="aac")
+    with pytest.raises(KeyError, match="broken"):
+        read_clip(film, tracker=Broken())

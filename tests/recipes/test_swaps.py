@@ -61,13 +61,14 @@ def _swaps() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
 def _family_differs(recipe: Recipe, kind: str, other: str) -> bool:
     """Whether a plugin does not belong to what the recipe's other components are made for."""
     names = {component.key: component.name for component in recipe.components()}
+    prior = names.get("prior", names["model"])  # of an unrolled inference, which is itself the model
     if kind == "prior" and other == "speaker_vae":
-        return names["model"] != "speaker_vae"
+        return prior != "speaker_vae"
     if kind == "prior":
-        families = [issubclass(plugins.get(kind, name), ScorePrior) for name in (other, names["model"])]
+        families = [issubclass(plugins.get(kind, name), ScorePrior) for name in (other, prior)]
         return families[0] != families[1]
     if kind == "inference":
-        return not issubclass(plugins.get("prior", names["model"]), plugins.get(kind, other).accepts)
+        return not issubclass(plugins.get("prior", prior), plugins.get(kind, other).accepts)
     return False
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ _FULL_INTERVAL = 25  # frames between detections in the whole frame while a face
 _LIFETIME = 25  # frames after which a track without a detection ends
 _CENTRE_SPREAD, _SHAPE_SPREAD = 3.0, 12.0  # standard deviations of the smoothing, in frames
 _SIDE_OF_CROP = 1.7  # in distances from eyes to mouth
+_SHARP = 1.5  # pixels of a reduced frame for each of a crop, at least
 _EYE_TO_MOUTH = 1.15  # that distance, in distances between the eyes, of a frontal face
 # Landmarks as shares of the box, for trackers without landmarks: eyes left, right, mouth left, right.
 _IN_BOX = np.array([[0.31, 0.38], [0.69, 0.38], [0.34, 0.77], [0.66, 0.77]])
@@ -43,17 +45,25 @@ class Frame:
 
     Arguments
     ---------
-    grey : array, shape (height, width), uint8
-        Crops are cut from it.
+    size : (int, int)
+        Height and width, in the pixels of faces and mouths.
+    reduced : callable
+        Takes a divisor of both; gives the frame in grey, (height, width) uint8.
     rgb : callable
         Takes the largest length of the longer side; gives the frame in colour, (height, width, 3) uint8.
     scale : float
-        Width of `grey` over the width of the displayed frame.
+        The width over that of the displayed frame.
     """
 
-    grey: np.ndarray
+    size: tuple[int, int]
+    reduced: Callable[[int], np.ndarray]
     rgb: Callable[[int], np.ndarray]
     scale: float = 1.0
+
+    @cached_property
+    def grey(self) -> np.ndarray:
+        """The frame in grey, at its size."""
+        return self.reduced(1)
 
     @classmethod
     def from_array(cls, frame: np.ndarray) -> Frame:
@@ -64,7 +74,8 @@ class Frame:
             factor = min(1.0, side / max(frame.shape[:2]))
             return frame if factor == 1 else cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
-        return cls(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), rgb)
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        return cls(grey.shape, lambda divisor: shrunk(grey, divisor), rgb)
 
 
 @dataclass
@@ -92,6 +103,14 @@ class _Track:
             del self.frames[0], self.faces[0], self.points[0]
 
 
+class _Seen(NamedTuple):
+    """What is kept of a frame until it is cropped: its pixels, reduced or not, and its size and scale."""
+
+    grey: np.ndarray
+    size: tuple[int, int]
+    scale: float
+
+
 class MouthPosition(NamedTuple):
     """The centre of a mouth (x, y), the direction across the face, and the distance from eyes to mouth."""
 
@@ -117,7 +136,7 @@ class MouthCropper:
     Attributes
     ----------
     place : MouthPosition, or None
-        The mouth of the last crop, in pixels of `Frame.grey`; None if the crop is not valid.
+        The mouth of the last crop, in pixels of `Frame.size`; None if the crop is not valid.
     box : tuple of float, or None
         The face of that crop: x, y, width and height, relative to the width and height of the frame.
     confidence : float
@@ -183,9 +202,9 @@ class MouthCropper:
         return not any(self.tracker.detect(frame.rgb(MAX_ROI_SIDE)) for frame in shown[::INTERVAL])
 
     def _follow(self, frames: Iterator[Frame | None]) -> Iterator[tuple[np.ndarray, bool]]:
-        waiting: deque[tuple[int, np.ndarray | None]] = deque()
+        waiting: deque[tuple[int, _Seen | None]] = deque()
         previous: Frame | None = None
-        index, scale = -1, 1.0
+        index = -1
         for index, frame in enumerate(frames):
             if frame is None:
                 if previous is not None and self._detected < index - 1:
@@ -194,20 +213,27 @@ class MouthCropper:
             elif index - self._detected >= INTERVAL:
                 self._detect(index, frame)
             previous = frame
-            scale = frame.scale if frame is not None else scale
-            waiting.append((index, None if frame is None else frame.grey))
+            waiting.append((index, None if frame is None else self._look(frame)))
             if len(waiting) > LOOKAHEAD:
-                yield self._crop(*waiting.popleft(), scale)
+                yield self._crop(*waiting.popleft())
         if previous is not None and self._detected < index:
             self._detect(index, previous)
         while waiting:
-            yield self._crop(*waiting.popleft(), scale)
+            yield self._crop(*waiting.popleft())
         self.finish()
+
+    def _look(self, frame: Frame) -> _Seen:
+        """What crops need of a frame: the smaller, the larger the faces in it are, so that a crop still shrinks it."""
+        sides = [_SIDE_OF_CROP * float(_sizes(track.points[-1])) for track in self._tracks]
+        divisor = 1
+        while sides and min(sides) >= _SHARP * MOUTH_SIZE * 2 * divisor:
+            divisor *= 2
+        return _Seen(frame.reduced(divisor), frame.size, frame.scale)
 
     def _detect(self, index: int, frame: Frame) -> None:
         """Detect the faces of one frame and assign them to tracks."""
         rgb = frame.rgb(_DETECTION_SIDE)
-        factor = frame.grey.shape[1] / rgb.shape[1]
+        factor = frame.size[1] / rgb.shape[1]
         live = [track for track in self._tracks if index - track.frames[-1] <= _LIFETIME]
         known = [track.last.scaled(1 / factor) for track in live]
         steady = bool(live) and all(track.frames[-1] == self._detected for track in live)
@@ -240,17 +266,17 @@ class MouthCropper:
             live.append(self._followed)
         self._tracks = live
 
-    def _crop(self, index: int, grey: np.ndarray | None, scale: float) -> tuple[np.ndarray, bool]:
+    def _crop(self, index: int, seen: _Seen | None) -> tuple[np.ndarray, bool]:
         nothing = np.zeros((MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8), False
         self.place, self.box, self.confidence = None, None, 0.0
-        if grey is None:
+        if seen is None:
             return nothing
-        self._choose(index, scale)
+        self._choose(index, seen.scale)
         if self._followed is None:
             return nothing
         self._followed.forget(index - LOOKAHEAD - INTERVAL)
         run = self._around(index)
-        height, width = grey.shape
+        height, width = seen.size
         if run is None:
             return nothing
         place = _place(self._followed, run, index)
@@ -265,7 +291,11 @@ class MouthCropper:
         boxes = np.array([face.box for face in self._followed.faces[run]])
         at = [np.interp(index, self._followed.frames[run], side) for side in boxes.T]
         self.box = tuple(round(float(value) / side, 4) for value, side in zip(at, (width, height, width, height)))
-        return _cut(grey, place) if warp is None else _bend(grey, place.centre, warp.offsets), True
+        factor = np.array(seen.grey.shape[::-1]) / (width, height)
+        centre = (place.centre + 0.5) * factor - 0.5
+        if warp is None:
+            return _cut(seen.grey, MouthPosition(centre, place.across, place.size * float(factor.mean()))), True
+        return _bend(seen.grey, centre, warp.offsets * factor), True
 
     def _around(self, index: int) -> slice | None:
         """Which detections of the followed face tell where it is in frame `index`; None if none do."""
@@ -379,14 +409,30 @@ def _place(track: _Track, run: slice, index: int) -> MouthPosition:
     indices = np.arange(max(index - LOOKAHEAD, frames[0]), min(index + LOOKAHEAD, frames[-1]) + 1)
     known = np.stack(track.points[run]).reshape(len(frames), 8)
     points = np.stack([np.interp(indices, frames, column) for column in known.T], axis=1).reshape(-1, 4, 2)
-    eyes, mouth = points[:, :2].mean(axis=1), points[:, 2:].mean(axis=1)
-    between = points[:, 1] - points[:, 0]
-    across = between + points[:, 3] - points[:, 2]
-    size = np.maximum(np.hypot(*(mouth - eyes).T), _EYE_TO_MOUTH * np.hypot(*between.T))
+    mouth = points[:, 2:].mean(axis=1)
+    across = points[:, 1] - points[:, 0] + points[:, 3] - points[:, 2]
+    size = _sizes(points)
     away = (indices - index).astype(float)
     fine, coarse = (np.exp(-0.5 * (away / spread) ** 2) for spread in (_CENTRE_SPREAD, _SHAPE_SPREAD))
     fine, coarse = fine / fine.sum(), coarse / coarse.sum()
     return MouthPosition(fine @ mouth, coarse @ across, float(coarse @ size))
+
+
+def _sizes(points: np.ndarray) -> np.ndarray:
+    """Distances from eyes to mouth, by which crops are sized, of points of shape (..., 4, 2)."""
+    eyes, mouth = points[..., :2, :].mean(axis=-2), points[..., 2:, :].mean(axis=-2)
+    between = points[..., 1, :] - points[..., 0, :]
+    return np.maximum(np.linalg.norm(mouth - eyes, axis=-1), _EYE_TO_MOUTH * np.linalg.norm(between, axis=-1))
+
+
+def shrunk(grey: np.ndarray, divisor: int) -> np.ndarray:
+    """Pixels averaged over squares of this side."""
+    import cv2
+
+    if divisor == 1:
+        return grey
+    width, height = (max(1, round(side / divisor)) for side in grey.shape[::-1])
+    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _cut(grey: np.ndarray, place: MouthPosition) -> np.ndarray:
@@ -434,7 +480,7 @@ def _bend(grey: np.ndarray, centre: np.ndarray, offsets: np.ndarray) -> np.ndarr
 
 
 def _may_be_mouth(frame: Frame) -> bool:
-    height, width = frame.grey.shape
+    height, width = frame.size
     return height == width <= MAX_ROI_SIDE
 
 

@@ -39,7 +39,7 @@ class LiveCropper(MouthCropper):
         frame = Frame.from_array(picture)
         if self._index - self._detected >= INTERVAL:
             self._detect(self._index, frame)
-        crop, valid = self._crop(self._index, frame.grey, frame.scale)
+        crop, valid = self._crop(self._index, self._look(frame))
         return crop if valid else None
 
     def _around(self, index: int) -> slice | None:
