@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ from avse.contracts.embedding import MODALITIES
 from avse.data.audio import read_audio
 from avse.data.cache import ClipCache
 from avse.data.manifest import Utterance, is_left_out, read_manifest
+from avse.data.mixing import mix_at_snr
+from avse.data.noises import cut_or_loop
 from avse.data.scene_set import SceneBatch, SceneSet, picture_features
 from avse.embeddings.scene_clip import SceneClip
 from avse.evaluation.runner import model_hash
@@ -40,6 +43,8 @@ from avse.training.contrastive_losses import MultiPositiveLoss, SigmoidLoss
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes/Scenes/hparams/scene_clip.yaml"
 CAPTIONS_OF_A_CLASS = 8
+HEAD_SEEDS = 3
+SPOKEN_SNR = 0.0  # dB
 Pools = dict[str, tuple[torch.Tensor, np.ndarray]]
 """Of each modality: features or vectors, and the number of the class of each."""
 
@@ -65,6 +70,7 @@ class Data:
         self.pictures = [(seen[row.id], self.train.of(row), row.kind) for row in left if row.id in seen]
         self.texts = self._captions(Path(captions) / "audiocaps_val.txt")
         self.sounds = {split: self._sounds(rows, split) for split in ("dev", "test")}
+        self.sounds |= {f"{split}, spoken": self._spoken(rows, split) for split in ("dev", "test")}
 
     def _captions(self, path: Path) -> list[tuple[str, int]]:
         found: list[tuple[str, int]] = []
@@ -81,6 +87,16 @@ class Data:
             for row in rows
             if row.kind == "noise" and row.split == split and (number := self.train.of(row)) is not None
         ]
+
+    def _spoken(self, rows: Sequence[Utterance], split: str) -> list[tuple[np.ndarray, int]]:
+        """The same sounds under clean speech of the split, each of another clip."""
+        rng = np.random.default_rng(0)
+        speech = [row for row in rows if row.kind == "speech" and row.split == split and row.clean is not None]
+        mixed = []
+        for audio, number in self.sounds[split]:
+            voice = read_audio(speech[int(rng.integers(len(speech)))].audio)
+            mixed.append((mix_at_snr(cut_or_loop(voice, len(audio), 0), audio, SPOKEN_SNR)[0], number))
+        return mixed
 
     def raw(self, embedding: SceneClip, split: str) -> Pools:
         """Vectors before they are aligned."""
@@ -271,9 +287,9 @@ def ablated(data: Data, models: Sequence[SceneClip], split: str = "dev") -> list
     rows: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed, model in enumerate(models, 1):
         bank = Bank(model, data.train)
-        for name, how in VARIANTS.items():
+        for (name, how), again in itertools.product(VARIANTS.items(), range(HEAD_SEEDS)):
             whole = copy.copy(model)
-            learned = heads(model, bank, seed, **how)
+            learned = heads(model, bank, 10 * seed + again, **how)
             whole._modules = {**learned._modules, "sound": copy.copy(model.sound)}
             whole.sound._modules = {**model.sound._modules, "leave": learned.sound}
             whole._buffers = learned._buffers
@@ -403,7 +419,7 @@ def main() -> None:
     seeds = f"{len(models)} seeds" if len(models) > 1 else "one seed"
     origin = f"benchmarks/scenes.py, {seeds}; intervals over queries"
     if arguments.ablate:
-        write("heads", ablated(data, models), folder, f"{origin}; heads trained anew, 400 steps of 64 items")
+        write("heads", ablated(data, models), folder, f"{origin}; heads trained anew with {HEAD_SEEDS} seeds")
         return
     cells, classes = [], []
     for split in ("dev", "test"):
@@ -422,6 +438,9 @@ def main() -> None:
                 found_classes = [class_hits(table, one, candidates) for table, one in zip(tables, pools)]
                 metric = "top-1" if among == "frequent" else "top-1 among all classes"
                 classes.append(cell(found_classes, system=system, metric=metric, split=split))
+        spoken = [aligned(model, data.raw(model, f"{split}, spoken")) for model in models]
+        found_classes = [class_hits(class_texts(one, data.train), of, data.frequent) for one, of in zip(models, spoken)]
+        classes.append(cell(found_classes, system="nearest description, speech at 0 dB", metric="top-1", split=split))
         frequent = np.isin(pools[0]["sound"][1], data.frequent).sum()
         for metric, count in (("top-1", len(data.frequent)), ("top-1 among all classes", len(everything))):
             classes.append(cell([np.full(frequent, 1 / count)], system="chance", metric=metric, split=split))
