@@ -9,7 +9,7 @@ SPECS := setup.py pyproject.toml constraints.txt $(EXAMPLES)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-web demo test test-fast lint types docs results nightly bench clean
+.PHONY: help install install-web test-web demo test test-fast lint types docs results nightly bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -35,6 +35,9 @@ $(VENV)/.installed-web: $(VENV)/.installed
 install: $(VENV)/.installed  ## make .venv and install avse and the example plugins in it, with what the tests need
 
 install-web: $(VENV)/.installed-web  ## install what the page and its tests need; they drive the Chromium of the system
+
+test-web: install-web  ## test the page of `avse web` in a browser; `make test` does so too once install-web has run
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/web $(PYTEST_FLAGS)
 
 demo: install  ## enhance synthetic talking faces, alone and two at once, with the embedded model; writes demo/
 	$(BIN)/python -m avse.demo --output demo

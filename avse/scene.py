@@ -103,7 +103,7 @@ def read_scene(source: str | Path) -> tuple[str, Any]:
 
 
 def embed_scene(source: str | Path, embedding: Embedding) -> torch.Tensor:
-    """The vector of one description, shape (output_dim,); see `read_scene`."""
+    """The vector of one description, shape (dim,); see `read_scene`."""
     modality, item = read_scene(source)
     with torch.no_grad():
         return embedding([item], modality)[0]
@@ -135,7 +135,7 @@ def retrieve(
 
     Arguments
     ---------
-    query : tensor, shape (output_dim,)
+    query : tensor, shape (dim,)
     files : sequence of Path
     embedding : Embedding
 
@@ -159,7 +159,7 @@ def retrieve(
 
 
 @dataclass(frozen=True)
-class Scene:
+class DescribedScene:
     """What descriptions of the noise say together.
 
     Arguments
@@ -180,7 +180,7 @@ def describe(
     *,
     clip: Callable[[], tuple[np.ndarray, str | Path | None]] | None = None,
     embedding: Embedding | None = None,
-) -> Scene:
+) -> DescribedScene:
     """One vector of all that is said of the noise: see `avse.signal.scenes.combined`.
 
     Arguments
@@ -209,10 +209,10 @@ def describe(
     vector = combined(vectors[: len(wanted)], vectors[len(wanted) :])
     names, centroids = getattr(used, "classes", ()), getattr(used, "centroids", None)
     if not len(names) or centroids is None:
-        return Scene(vector)
+        return DescribedScene(vector)
     alike = torch.nn.functional.normalize(centroids, dim=1) @ vector
     order = alike.argsort(descending=True)[:_NEAREST].tolist()
-    return Scene(vector, [(names[place], round(float(alike[place]), 3)) for place in order])
+    return DescribedScene(vector, [(names[place], round(float(alike[place]), 3)) for place in order])
 
 
 def _listed(descriptions: Description | Sequence[Description]) -> list[Description]:

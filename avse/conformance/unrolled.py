@@ -70,7 +70,7 @@ def _check_gradients(unrolled: Any, batch: Batch) -> None:
                 ends.append(loss().item())
                 value[0] -= sign * _STEP
         wanted, found = (ends[0] - ends[1]) / (2 * _STEP), reached[name][0].sum().item()
-        if not abs(found - wanted) <= 1e-3 * max(abs(wanted), 1e-2):
+        if not abs(found - wanted) <= 1e-3 * max(abs(wanted), 1e-3):
             raise CheckFailed(
                 f"the gradient of {name} in the first layer is {found:.6g}, finite differences {wanted:.6g}"
             )

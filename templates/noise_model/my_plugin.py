@@ -81,12 +81,12 @@ class MyPlugin(NoiseModel):
         gain, spectrum = state["gain"], state["spectrum"]
         up = (numerator * spectrum).sum(dim=2, keepdim=True)
         down = (denominator * spectrum).sum(dim=2, keepdim=True)
-        gain = (gain * (up / (down + FLOOR)).sqrt()).clamp(min=FLOOR)
+        gain = (gain * ((up + FLOOR) / (down + FLOOR)).sqrt()).clamp(min=FLOOR)
         if self.smoothing:
             gain = gain.lerp(_mean_of_neighbours(gain), self.smoothing)
         up = (numerator * gain).sum(dim=1, keepdim=True)
         down = (denominator * gain).sum(dim=1, keepdim=True)
-        spectrum = (spectrum * (up / (down + FLOOR)).sqrt()).clamp(min=FLOOR)
+        spectrum = (spectrum * ((up + FLOOR) / (down + FLOOR)).sqrt()).clamp(min=FLOOR)
         # KEEP: a new state. The old one must not change (no in-place operation).
         return {"gain": gain, "spectrum": spectrum}
 

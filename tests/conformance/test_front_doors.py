@@ -159,7 +159,7 @@ def test_a_kind_a_name_and_files_together(write: Callable[..., Path], avse_comma
     outcome = avse_command("check", "metric/si_sdr", write("blacken"), "embedding", "--only", "documented")
     assert outcome.status == 0
     assert "metric/si_sdr  " in outcome.out and "corruption/blacken  " in outcome.out
-    assert "2 plugins, 2 checks: 2 pass" in outcome.out
+    assert "3 plugins, 3 checks: 3 pass" in outcome.out
 
 
 @pytest.mark.parametrize("target", ["{}-pack", "{}_Pack", "{}"])

@@ -26,8 +26,8 @@ _WAITING = """
 import signal, sys
 from avse import model
 enhance_batch = model.Model.enhance_batch
-def waiting(self, clips):
-    estimates = enhance_batch(self, clips)
+def waiting(self, clips, **others):
+    estimates = enhance_batch(self, clips, **others)
     print("in the middle", flush=True)
     signal.pause()
     return estimates
@@ -191,12 +191,13 @@ def test_several_workers_interrupted_in_the_middle(voice: Path, tmp_path: Path) 
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert [process.stdout.readline().strip() for _ in range(2)] == ["in the middle"] * 2
-        assert len(_left(tmp_path / "out")) == 2  # begun
+        left = _left(tmp_path / "out")
         os.killpg(process.pid, signal.SIGINT)
         err = _last_words(process)
     assert process.returncode == 128 + signal.SIGINT
     assert "Traceback" not in err and "Interrupted" in err
-    assert _left(tmp_path) == before
+    assert len(left) == 3  # two that were begun, and the note on the options of the run, which stays
+    assert _left(tmp_path) == sorted([*before, "out/.avse.json"])
 
 
 def _last_words(process: subprocess.Popen[str]) -> str:

@@ -112,5 +112,6 @@ def test_recipes_of_the_package_are_named_printed_and_copied(tmp_path: Path) -> 
 
 
 def test_recipes_are_short() -> None:
-    lines = [line.strip() for path in recipes_folder().rglob("*.yaml") for line in path.read_text().splitlines()]
-    assert len([line for line in lines if line and not line.startswith("#")]) <= 700
+    recipes = [path for path in recipes_folder().rglob("*.yaml") if path.name != "classes.yaml"]  # names, no recipe
+    lines = [line.strip() for path in recipes for line in path.read_text().splitlines()]
+    assert len([line for line in lines if line and not line.startswith("#")]) <= 12 * len(recipes)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import nn
 
 from avse.contracts.inference import Inference
 from avse.contracts.prior import LatentPrior
 from avse.contracts.types import Estimate
+from avse.inference.em.vem import VEM
 from avse.signal.stft import length_mask
 from mutants import Mutant, any_number
 from mutants.noise_model import TinyNMF
@@ -215,3 +219,25 @@ class ComparesAllFrames(TinyEM):
 class OneEstimate(TinyEM):
     def iterate(self, batch, scene=None, speakers=()):
         yield list(super().iterate(batch))[-1]
+
+
+@mutants("unrolled")
+class BeginsAnew(VEM):
+    """Variational EM whose layers take no gradient from those before.
+
+    Arguments
+    ---------
+    common :
+        See `LatentInference`.
+    """
+
+    def __init__(self, prior, noise_model, **common: Any) -> None:
+        super().__init__(prior, noise_model, **common)
+
+    @classmethod
+    def example_arguments(cls):
+        return {"prior": TinyVAE(), "noise_model": TinyNMF(), "iterations": 3}
+
+    def encoder_step(self, state):
+        found = super().encoder_step(state)
+        return replace(found, noise_state={name: value.detach() for name, value in found.noise_state.items()})

@@ -39,9 +39,9 @@ class TinyNMF(NoiseModel):
         """See `NoiseModel.update`."""
         spectra, gains = state["spectra"], state["gains"]
         up, down = numerator @ spectra.mT, denominator @ spectra.mT
-        gains = (gains * (up / (down + FLOOR)).sqrt()).clamp(min=FLOOR)
+        gains = (gains * ((up + FLOOR) / (down + FLOOR)).sqrt()).clamp(min=FLOOR)
         up, down = gains.mT @ numerator, gains.mT @ denominator
-        return {"spectra": (spectra * (up / (down + FLOOR)).sqrt()).clamp(min=FLOOR), "gains": gains}
+        return {"spectra": (spectra * ((up + FLOOR) / (down + FLOOR)).sqrt()).clamp(min=FLOOR), "gains": gains}
 
 
 class LearnedNMF(TinyNMF):
@@ -85,7 +85,7 @@ class GrowsLouder(TinyNMF):
         return {**fresh, "gains": 2.0 * fresh["gains"]}
 
 
-@mutants("keeps_state")
+@mutants("keeps_state", "unrolled")
 class InPlace(TinyNMF):
     def update(self, state, numerator, denominator):
         fresh = super().update(state, numerator, denominator)
@@ -168,7 +168,7 @@ class BeginsWithWhatIsBeyondTheEnd(TinySpectrum):
         return {**super().initial_state(power, mask), "spectrum": mean}
 
 
-@mutants("batch_equals_singles")
+@mutants("batch_equals_singles", "unrolled")
 class CountsClips(WithFloor):
     def floor(self, power, mask):
         return 0.01 * len(power)
@@ -181,7 +181,7 @@ class IdleLayer(LearnedNMF):
         self.unused = nn.Linear(2, 2)
 
 
-@mutants("precision")
+@mutants("precision", "unrolled")
 class AlwaysSingle(TinyNMF):
     def variance(self, state):
         return super().variance(state).float()
@@ -254,3 +254,9 @@ class ComparesAllSteps(TinyNMF):
     def variance(self, state):
         similar = state["gains"] @ state["gains"].mT
         return super().variance(state) + 0 * similar.mean(dim=2, keepdim=True)
+
+
+@mutants("unrolled")
+class KeepsNoGradient(TinyNMF):
+    def variance(self, state):
+        return super().variance(state).detach()

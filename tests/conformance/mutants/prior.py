@@ -199,7 +199,7 @@ class DiffusionOfSteps(TinyScore):
         return drift, diffusion[:, None]
 
 
-@mutants("shapes")
+@mutants("shapes", "unrolled")
 class SwitchOfThree(TinySwitch):
     def switch(self):
         initial, transition = super().switch()
@@ -224,7 +224,7 @@ class CountsEmptySteps(TinyVAE):
         return latent + context.mask.shape[1] - context.mask.sum(dim=1).max()
 
 
-@mutants("batch_equals_singles")
+@mutants("batch_equals_singles", "unrolled")
 class CountsClips(TinyVAE):
     def look(self, latent, context):
         return latent + 0.1 * len(latent)
@@ -256,7 +256,7 @@ class IdleLayer(TinyVAE):
         self.unused = nn.Linear(2, 2)
 
 
-@mutants("precision")
+@mutants("precision", "unrolled")
 class AlwaysSingle(TinyVAE):
     def decode(self, latent, context):
         return super().decode(latent, context).float()
@@ -320,3 +320,9 @@ class Overflows(TinyVAE):
 class ComparesAllSteps(TinyVAE):
     def look(self, latent, context):
         return latent + 1e-4 * torch.tril(latent @ latent.mT) @ latent
+
+
+@mutants("unrolled")
+class DecodesWithoutGradient(TinyVAE):
+    def decode(self, latent, context):
+        return super().decode(latent.detach(), context)
