@@ -89,9 +89,8 @@ def application(room: Room, models: Mapping[str, str], max_mb: float = 500.0) ->
         Mount("/avse/static", StaticFiles(directory=folder / "static")),
     ]
     app = FastAPI(routes=routes, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-
     app.add_middleware(_Guarded)
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     theme = gradio.themes.Default(primary_hue="blue", secondary_hue="blue", **fonts)
     style, scripts = folder / "static" / "page.css", ("page", "live")
     return gradio.mount_gradio_app(
