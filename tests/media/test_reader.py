@@ -123,7 +123,8 @@ def test_memory_does_not_grow_with_the_video(make_media: Callable[..., Path], sq
             assert all(chunk.clip.valid.all() for chunk in reader.chunks(2.0))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.25 * peaks[0]
+    # A thread is up to 250 crops ahead, or none; 800 more frames have 6.2 MB of crops.
+    assert peaks[1] < peaks[0] + 1.3 * 250 * 88 * 88
 
 
 def test_a_reader_that_is_closed_early_ends_its_thread(make_media: Callable[..., Path], squares: MouthTracker) -> None:

@@ -257,6 +257,21 @@ class ComparesAllSteps(TinyNMF):
 
 
 @mutants("unrolled")
-class KeepsNoGradient(TinyNMF):
-    def variance(self, state):
-        return super().variance(state).detach()
+class LearnsNothing(TinyNMF):
+    """With an exponent that is a number, also where it is to be learned.
+
+    Arguments
+    ---------
+    rank : int
+    exponent : float
+    """
+
+    learnable = ("exponent",)
+
+    def __init__(self, rank: int = 2, exponent: float = 0.5) -> None:
+        super().__init__(rank)
+        self.exponent = exponent
+
+    def update(self, state, numerator, denominator):
+        fresh = super().update(state, numerator, denominator)
+        return {name: state[name] * (fresh[name] / state[name]) ** (2 * float(self.exponent)) for name in fresh}
