@@ -7,6 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -106,7 +107,7 @@ def export_onnx(model: Model | str | Path, folder: str | Path, bits: int = 32) -
 
 
 def _exportable(model: Model) -> SpectralMasker:
-    system = model.system.cpu().float().eval()
+    system = deepcopy(model.system).cpu().float().eval()  # the caller's stays on its device
     if not isinstance(system, SpectralMasker) or type(system).exchange is not SpectralMasker.exchange:
         raise AvseError(
             f"{model.name} ({type(system).__name__}) cannot be exported: that needs an enhancer of one speaker that "
