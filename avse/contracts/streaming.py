@@ -136,7 +136,7 @@ def memory_of(system: object, make: Callable[[], Value]) -> Value:
     assert state is not None, "there is no stream"
     if id(system) not in state.own:
         state.own[id(system)] = make()
-    return state.own[id(system)]  # type: ignore[no-any-return]
+    return state.own[id(system)]
 
 
 def recent(layer: object, name: str, values: torch.Tensor, frames: int) -> torch.Tensor:

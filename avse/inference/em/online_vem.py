@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch.nn import functional as F
@@ -176,7 +176,7 @@ class OnlineVEM(Inference):
             state, found = StreamState(), []
             for first in range(0, frames, _AT_ONCE):
                 inside, video = mask[:, first : first + _AT_ONCE], slice(first // ratio, (first + _AT_ONCE) // ratio)
-                shown = batch.valid[:, video], self.visual_features(batch.mouth[:, video], batch.valid[:, video])
+                shown = batch.valid[:, video], batch.mouth[:, video].flatten(2)
                 valid, crops = (repeat_to_frames(values, inside.shape[1], ratio) for values in shown)
                 context = Context(inside, valid & inside, crops)
                 with state.block():
@@ -185,7 +185,7 @@ class OnlineVEM(Inference):
             together = {name: torch.cat([each.by_frame[name] for each in found], dim=1) for name in found[0].by_frame}
             speech = self.prior.synthesise(torch.cat([each.speech for each in found], dim=1)[:, late:], samples)
             speech = speech * overlap_gain(batch.lengths, self.fft_size, self.hop, samples).to(noisy)
-            told = {name: pool_to_video_frames(values[:, late:], batch.valid.shape[1], ratio).float()
+            told: dict[str, Any] = {name: pool_to_video_frames(values[:, late:], batch.valid.shape[1], ratio).float()
                     for name, values in together.items()}  # fmt: skip
             trace = torch.stack([torch.stack(values) for values in traces]).mean(dim=0).tolist()
             return Estimate(speech=speech, noise=noisy - speech, lengths=batch.lengths, trace=trace, **told)
@@ -252,7 +252,7 @@ class OnlineVEM(Inference):
         window.power = torch.cat([window.power[:, -kept:], noisy * self._scale(window, noisy, mask[:, kept:])], dim=1)
         noise_state = self._noise_of(window, kept, scene)
         context = Context(window.mask, *self._seen(window))
-        noise_model = _Forgetting(self.noise_model, self._weights(window.power))
+        noise_model = cast(NoiseModel, _Forgetting(self.noise_model, self._weights(window.power)))
         gain = mask.to(window.power)
         variance = noise_model.variance(noise_state)
         state = EmState(SpeechModel(self.prior, context), window.power, window.mask, [], gain, noise_state, variance)
