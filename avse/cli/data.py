@@ -145,7 +145,7 @@ def mix(
 
 @_verb()
 def shards(
-    source: Annotated[str, typer.Argument(help="A manifest; or the address of shards to fetch: http://..., s3://... .")],
+    source: Annotated[str, typer.Argument(help="A manifest; or the address of shards: http://..., s3://... .")],
     output: Annotated[Path, say.output("Folder of the shards.")],
     more: say.More = None,
     cache_folder: Annotated[

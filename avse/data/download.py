@@ -198,7 +198,7 @@ def opened(url: str, start: int = 0, size: int | None = None) -> Iterator[IO[byt
         headers = {"User-Agent": "avse", **({"Range": span} if span else {})}
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as answer:
             if span and answer.status != 206:
-                raise AvseError(f"{url}: the server gives whole files alone. Fetch them: avse shards ADDRESS -o FOLDER.")
+                raise AvseError(f"{url}: the server gives whole files alone. Use avse shards without --remote.")
             yield answer
     except (OSError, http.client.HTTPException) as error:
         raise AvseError(f"{url}: cannot be fetched ({error}).") from error

@@ -140,7 +140,7 @@ def _fit(
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     share, rest = divmod(values["batch_size"], processes)
     if rest:
-        raise AvseError(f"--batch_size {values['batch_size']}: give a multiple of the {processes} processes that share it.")
+        raise AvseError(f"--batch_size {values['batch_size']}: give a multiple of the {processes} processes.")
     rows = read_manifest(values["manifest"], kinds=values.get("kinds"))
     if values.get("licences"):
         rows, left_out = keep_licences(rows, values["licences"])

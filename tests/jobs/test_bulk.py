@@ -269,7 +269,10 @@ def test_a_full_disk_costs_the_files_that_do_not_fit(kind: str, tiny_model: Path
     command = [sys.executable, "-m", "avse", "enhance", *map(str, options)]
     if kind == "tmpfs":
         room = f"mount -t tmpfs -o size=450k none {shlex.quote(str(out))}"
-        if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        if (
+            shutil.which("unshare") is None
+            or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode
+        ):
             pytest.skip("may not mount a small disk here")
         out.mkdir()
         kept = f"cp {shlex.quote(str(out))}/*.wav {shlex.quote(str(out))}/.[!.]* {shlex.quote(str(tmp_path))}/kept"

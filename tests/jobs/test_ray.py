@@ -90,6 +90,7 @@ def test_files_are_enhanced_as_by_one_process_and_go_on(
     again = {path: path.stat().st_mtime_ns for path in (tmp_path / "ray").iterdir()}
     assert again.keys() == states.keys() and sum(again[path] == states[path] for path in states) == 2
 
+
 def _voices(folder: Path, count: int) -> list[Path]:
     folder.mkdir()
     rng = np.random.default_rng(0)
