@@ -523,8 +523,10 @@ def _progress_bar(shown: bool) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from avse.progress import RateColumn
+
     unit = TextColumn("{task.completed:.0f} {task.fields[unit]}")
-    columns = TextColumn("{task.description}"), BarColumn(), unit, TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), unit, RateColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
 
 
