@@ -35,7 +35,7 @@ class NoiseEstimator(nn.Module):
     torch.Size([1, 30, 9])
     """
 
-    def __init__(self, bands: int = 48, hidden_dim: int = 96, layers: int = 4) -> None:
+    def __init__(self, bands: int = 48, hidden_dim: int = 160, layers: int = 6) -> None:
         super().__init__()
         self.bands = bands
         self.read = nn.Linear(bands * _CANDIDATES, hidden_dim)
