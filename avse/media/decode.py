@@ -14,7 +14,7 @@ import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.errors import AvseError
-from avse.media.faces.crop import Frame
+from avse.media.faces.crop import Frame, shrunk
 from avse.signal.downmix import Downmix
 
 _WORKING_SIDE = 1920  # larger frames are reduced before cropping
@@ -367,15 +367,18 @@ class VideoSource:
             plane = frame.planes[0]
             if frame.format.name not in _LUMA_FIRST or ratio != 1 or plane.line_size < 0:
                 return converted(size, "gray")
-            pixels: Any = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
-            if size != (frame.width, frame.height):
-                pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+            pixels: Any = shrunk(_pixels(plane), size)
             is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
             return turned(pixels.copy() if is_full else cv2.LUT(pixels, _TO_FULL_RANGE))
 
         size = fitted(_WORKING_SIDE)
         shown = size if self.rotation in (0, 180) else size[::-1]
         return Frame(shown[::-1], reduced, lambda side: converted(fitted(side), "rgb24"), size[0] / width)
+
+
+def _pixels(plane: Any) -> np.ndarray:
+    """A plane of 8 bits, shape (height, width), where it is."""
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
