@@ -382,9 +382,7 @@ def open_clip(
     return ClipReader(audio, source, MouthCropper(tracker_of(tracker), face, roi), info)
 
 
-def begin_clip(
-    path: str | Path, video: Path | None, use_video: bool, roi: str, face: str, tracker: str | None
-) -> None:
+def begin_clip(path: str | Path, video: Path | None, use_video: bool, roi: str, face: str, tracker: str | None) -> None:
     """Open a file and begin to read its video in a thread, for the `open_clip` that follows with these arguments.
 
     Other code is imported meanwhile. A file that cannot be opened is left to `open_clip`.
