@@ -9,7 +9,7 @@ SPECS := setup.py pyproject.toml constraints.txt $(EXAMPLES)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-web test-web demo test test-fast lint types docs results nightly bench clean
+.PHONY: help install install-web test-web test-ray demo test test-fast lint types docs results nightly bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -38,6 +38,10 @@ install-web: $(VENV)/.installed-web  ## install what the page and its tests need
 
 test-web: install-web  ## test the page of `avse web` in a browser; `make test` does so too once install-web has run
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/web $(PYTEST_FLAGS)
+
+test-ray: install  ## install Ray (half a gigabyte) and test work on a cluster of it; `make test` does so too from then on
+	$(PIP) -e ".[ray]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/jobs/test_ray.py $(PYTEST_FLAGS)
 
 demo: install  ## enhance synthetic talking faces, alone and two at once, with the embedded model; writes demo/
 	$(BIN)/python -m avse.demo --output demo

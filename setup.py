@@ -62,11 +62,13 @@ setup(
         "web": ["gradio==6.31.*", "websockets>=14"],
         "hub": ["huggingface_hub>=1.0"],
         "ray": ["ray[data]>=2.40"],
+        "s3": ["boto3>=1.34"],
         "separation": ["mir_eval>=0.7,<0.9"],
         "scene": SCENE,
         "bench": ["noisereduce==3.0.*", "pyroomacoustics>=0.10"],
         "docs": ["sphinx>=8", "myst-nb>=1.1", "furo>=2024.8", "sphinx-mathjax-offline>=0.0.2"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.14.*", "mypy>=1.11", "mir_eval>=0.7", "tensorboard>=2.16"]
+        + ["boto3>=1.34"]
         + ONNX
         + SCENE,
     },

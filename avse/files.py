@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -153,6 +154,24 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
         if note is not None:
             note.unlink(missing_ok=True)
+
+
+def remove_stale(targets: Iterable[Path]) -> None:
+    """Remove what a process that was killed left of `atomic_path`; no other run may be writing these targets.
+
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / ".note.k3_x9abc.txt").touch(), (folder / ".other.k3_x9abc.txt").touch()
+    (None, None)
+    >>> remove_stale([folder / "note.txt"])
+    >>> [path.name for path in folder.iterdir()]
+    ['.other.k3_x9abc.txt']
+    """
+    names = {(target.parent, target.stem[:40], target.suffix) for target in targets}
+    for folder in {name[0] for name in names}:
+        for path in folder.glob(".*"):
+            match = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.[^.]+)?", path.name)
+            if match and (folder, match[1], match[2] or "") in names:
+                path.unlink(missing_ok=True)
 
 
 def end_by_exception() -> None:

@@ -17,6 +17,7 @@ from torch import nn
 
 from avse import hub
 from avse.compatibility import MODELS, warn, weight_name
+from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, VIDEO_RATE
 from avse.errors import AvseError
 from avse.files import atomic_path, write_json, write_text
 
@@ -27,6 +28,17 @@ FORMAT = 3
 PRETRAINED = Path(__file__).parent / "pretrained"
 SYSTEM = "inference"  # the recipe's key of a system that wraps what was trained, its key `model`
 WEIGHTS, RECIPE, DESCRIPTION = "model.safetensors", "recipe.yaml", "model.json"
+_AUDIO = {"rate": SAMPLE_RATE, "shape": ["samples"], "full_scale": 1.0}
+_FRAMES = {"rate": VIDEO_RATE, "shape": ["video_frames"]}
+_INTERFACE: dict[str, Any] = {  # of every system, as `model.json` states it
+    "task": "audio-visual speech enhancement",
+    "inputs": {
+        "audio": _AUDIO,
+        "mouth": {**_FRAMES, "shape": ["video_frames", MOUTH_SIZE, MOUTH_SIZE], "dtype": "uint8", "optional": True},
+        "valid": {**_FRAMES, "dtype": "bool", "optional": True},
+    },
+    "outputs": {"speech": _AUDIO, "noise": _AUDIO, "reliability": {**_FRAMES, "range": [0, 1]}},
+}
 _PARTS = ("prior", "noise_model", "inference")
 _STEP = "@step"  # of the 8-bit steps of a tensor, a tensor of its own
 
@@ -60,6 +72,7 @@ def write(folder: Path, content: Content, card: str | None = None, bits: int = 3
         "torch": torch.__version__,
         "parameters": sum(tensor.numel() for tensor in system.parameters()),
         "sha256": {name: _sha256(folder / name) for name in (WEIGHTS, RECIPE)},
+        **({} if "kind" in content.description else _INTERFACE),
         **content.description,
     }
     write_json(folder / DESCRIPTION, description)

@@ -86,7 +86,7 @@ class Streamer:
     ----------
     latency : float
         Seconds from a sample to its speech, beside the time that computing takes: a window of the model's transform,
-        and `wait`. A block that is no multiple of the hop adds at most one hop.
+        the frames that the model looks ahead, and `wait`. A block that is no multiple of the hop adds at most one hop.
 
     Raises
     ------
@@ -121,7 +121,8 @@ class Streamer:
         fft_size, self._hop = self._system.fft_size, self._system.hop
         self._ratio = SAMPLES_PER_FRAME // self._hop
         self._wait = round(wait * SAMPLE_RATE)
-        self.latency = (fft_size + self._wait) / SAMPLE_RATE
+        delay = self._system.delay
+        self.latency = (fft_size + delay * self._hop + self._wait) / SAMPLE_RATE
         precision = torch.promote_types(weight.dtype, torch.float32)
         self._window = analysis_window(fft_size, weight.new_zeros((), dtype=precision))
         self._state = StreamState()
@@ -129,6 +130,8 @@ class Streamer:
         self._received = self._given = 0  # samples
         self._early = fft_size // 2  # samples of the first frames that come before the first sample
         self._frame = 0  # the next frame of the transform
+        self._last: float = math.inf  # frames of the whole stream
+        self._late = delay  # frames to come that are not used
         self._audio = self._window.new_zeros(fft_size // 2)  # from the start of the next frame on
         # What the frames so far add to the samples from the next frame on, and the sum of their squared windows.
         self._tail = self._window.new_zeros(2, fft_size - self._hop)
@@ -178,12 +181,13 @@ class Streamer:
         began = clock.perf_counter()
         if self._received and not self._finished:
             fft_size, video = self._system.fft_size, video_frames(self._received)
-            frames = stft_frames(self._received, fft_size, self._hop) - self._frame
+            self._last = stft_frames(self._received, fft_size, self._hop)
+            frames = self._last - self._frame + self._system.delay
             missing = (frames - 1) * self._hop + fft_size - len(self._audio)
             self._audio = F.pad(self._audio, (0, max(0, missing)))
             self._advance(frames)
             self._ready.append(self._tail[0] / self._tail[1].clamp(min=_TINY))
-            over = video * self._ratio - self._frame  # negative: the last frame belongs to no video frame
+            over = video * self._ratio - self._last  # negative: the last frame belongs to no video frame
             self._by_frame = {name: F.pad(values, (0, over)) for name, values in self._by_frame.items()}
         self._finished = True
         return self._block(began)
@@ -202,7 +206,10 @@ class Streamer:
         """Compute the next frames from their audio, shape (frames, samples)."""
         spectrum = torch.fft.rfft(pieces * self._window)[None]
         found = self._system.enhance_frames(spectrum, self._context(len(pieces)))
-        waves = torch.fft.irfft(found.speech[0], self._system.fft_size) * self._window
+        late = min(self._late, len(pieces))
+        self._late -= late
+        used = found.speech[0, late:]  # without a frame there is no transform
+        waves = torch.fft.irfft(used, self._system.fft_size) * self._window if len(used) else used.real
         squared = self._window.square()
         for wave in waves:
             total = torch.stack([wave, squared])
@@ -212,7 +219,7 @@ class Streamer:
         known = self._by_frame if self._frame else {}
         self._by_frame = {
             name: torch.cat([known[name], values], dim=1) if name in known else values
-            for name, values in found.by_frame.items()
+            for name, values in ((name, values[:, late:]) for name, values in found.by_frame.items())
         }
 
     def _context(self, frames: int) -> Context:
@@ -230,12 +237,12 @@ class Streamer:
                 video = tuple(torch.cat(parts, dim=1) for parts in zip(self._video, video))
         else:
             video = self._video
-        inside = torch.ones(1, frames, dtype=torch.bool, device=self._window.device)
+        inside = torch.arange(self._frame, self._frame + frames, device=self._window.device)[None] < self._last
         if video is None:
             return Context(inside, torch.zeros_like(inside))
         self._video = video[0][:, -1:], video[1][:, -1:]
         of_features, of_valid = (repeat_to_frames(part, begun + frames, self._ratio)[:, begun:] for part in video)
-        return Context(inside, of_valid, of_features)
+        return Context(inside, of_valid & inside, of_features)
 
     def _block(self, began: float) -> Block:
         """What is finished."""

@@ -20,7 +20,7 @@ HEAVY = ("speechbrain", "torchaudio", "matplotlib", "cv2", "torch")
 
 # A room may import those above it, never those below. `avse` itself is the front door: it imports on first use.
 ROOMS = (
-    ("errors", "files", "compatibility", "devices", "docstrings", "hub"),
+    ("errors", "files", "compatibility", "devices", "docstrings", "hub", "progress"),
     ("signal",),
     ("contracts",),
     ("nnet",),

@@ -145,7 +145,7 @@ def mix(
 
 @_verb()
 def shards(
-    source: Annotated[str, typer.Argument(help="A manifest; or the address of shards to fetch, http://... .")],
+    source: Annotated[str, typer.Argument(help="A manifest; or the address of shards: http://..., s3://... .")],
     output: Annotated[Path, say.output("Folder of the shards.")],
     more: say.More = None,
     cache_folder: Annotated[
@@ -153,6 +153,9 @@ def shards(
     ] = Path("results/cache"),
     tracker: say.Tracker = None,
     megabytes: Annotated[int, typer.Option(min=1, help="Size of a shard.")] = 1000,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Fetch the manifest alone; a training then reads clips from the address.")
+    ] = False,
 ) -> None:
     """Write the decoded clips of a manifest into large tar files, from which a training reads; or fetch them."""
     from avse.cli.printing import progress_bar
@@ -160,8 +163,10 @@ def shards(
 
     if "://" in source:
         with progress_bar("Fetching") as show:
-            typer.echo(fetch_shards(source, output, show))
+            typer.echo(fetch_shards(source, output, show, remote))
         return
+    if remote:
+        raise AvseError("--remote goes with the address of shards.")
     lists = [Path(source), *(more or [])]
     with progress_bar("Writing") as show:
         path = write_shards(

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
     from avse.contracts.prior import Context
 
+Value = TypeVar("Value")
 _CURRENT: ContextVar[StreamState | None] = ContextVar("stream", default=None)
 
 
@@ -44,6 +45,7 @@ class StreamState:
     def __init__(self) -> None:
         self.kept: dict[tuple[int, str], torch.Tensor] = {}
         self.begun: dict[tuple[int, str], torch.Tensor] = {}  # what was kept before the first block
+        self.own: dict[int, Any] = {}  # memory of a system of its own kind, by its id
 
     @contextmanager
     def block(self) -> Iterator[None]:
@@ -53,6 +55,16 @@ class StreamState:
             yield
         finally:
             _CURRENT.reset(token)
+
+
+@contextmanager
+def whole_clip() -> Iterator[None]:
+    """Within it, layers take what they are given for a whole clip: a system that keeps a window by itself needs it."""
+    token = _CURRENT.set(None)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
 
 
 @dataclass
@@ -79,11 +91,15 @@ class StreamingSystem(Protocol):
         Of its short-time Fourier transform, in samples; `hop` divides a video frame.
     streams : bool
         True if it is causal, and all its parts carry their state from block to block.
+    delay : int
+        Frames by which what `enhance_frames` gives is late: it gives as many frames as it takes, those of the stream's
+        first `delay` are not used, and at the end of the stream as many come that are outside `Context.mask`.
     """
 
     fft_size: int
     hop: int
     streams: bool
+    delay: int
 
     def visual_features(self, mouth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor | None:
         """Features of the next video frames, shape (batch, video_frames, dim); None: the system takes no video.
@@ -112,6 +128,15 @@ class StreamingSystem(Protocol):
 def streaming() -> bool:
     """Whether a block of a stream is being computed. A layer then takes no short cut that leaves its memory behind."""
     return _CURRENT.get() is not None
+
+
+def memory_of(system: object, make: Callable[[], Value]) -> Value:
+    """What a system keeps for itself in the stream: an object that is made when it is first asked for."""
+    state = _CURRENT.get()
+    assert state is not None, "there is no stream"
+    if id(system) not in state.own:
+        state.own[id(system)] = make()
+    return state.own[id(system)]
 
 
 def recent(layer: object, name: str, values: torch.Tensor, frames: int) -> torch.Tensor:

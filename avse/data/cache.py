@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from avse.contracts.mouth_tracker import MouthTracker
 from avse.contracts.types import Clip, shift_video
 from avse.data.audio import read_audio
+from avse.data.download import opened
 from avse.data.manifest import Utterance
 from avse.errors import AvseError
 from avse.files import atomic_path
@@ -181,13 +183,28 @@ def _member(utterance: Utterance, kind: str) -> Any:
     """What NumPy reads of an utterance's member of a tar file."""
     try:
         offset, size = map(int, utterance.extra[kind].split(":"))
-        with open(utterance.audio, "rb") as file:
-            file.seek(offset)
-            return np.load(io.BytesIO(file.read(size)))
+        if utterance.audio.is_file():
+            with open(utterance.audio, "rb") as file:
+                file.seek(offset)
+                return np.load(io.BytesIO(file.read(size)))
+        return np.load(io.BytesIO(_fetched(Path(f"{utterance.audio}.url").read_text(), offset, size)))
     except (OSError, KeyError, ValueError, EOFError) as error:
         raise AvseError(
             f"{utterance.place or utterance.id}: {utterance.audio} does not hold its {kind} ({error}). Fetch it again."
         ) from error
+
+
+def _fetched(url: str, offset: int, size: int) -> bytes:
+    """Part of a file at an address. A server that is busy, or fails once, is asked again."""
+    for wait in (0.5, 2.0, 8.0, None):
+        try:
+            with opened(url, offset, size) as source:
+                return source.read()
+        except AvseError:
+            if wait is None:
+                raise
+            time.sleep(wait)
+    raise AssertionError
 
 
 def _content_name(source: Path, size: int) -> str:

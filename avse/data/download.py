@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import shutil
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from avse.errors import AvseError
 from avse.files import atomic_path
@@ -157,6 +160,56 @@ def unpack(archive: str | Path, folder: str | Path) -> None:
         raise AvseError(
             f"{archive}: is no zip file that can be read ({error}). Remove it and fetch it again."
         ) from error
+
+
+@contextmanager
+def opened(url: str, start: int = 0, size: int | None = None) -> Iterator[IO[bytes]]:
+    """A file at an address to read from.
+
+    Arguments
+    ---------
+    url : str
+        `http://`, `https://`, `file://`, or `s3://BUCKET/KEY` (needs boto3, which finds keys and `AWS_ENDPOINT_URL`).
+    start, size : int
+        Part of the file in bytes. Default: all of it.
+
+    Raises
+    ------
+    AvseError
+        If it cannot be read, or the server does not give parts of files.
+    """
+    parts = urllib.parse.urlsplit(url)
+    span = None if size is None else f"bytes={start}-{start + size - 1}"
+    if parts.scheme == "s3":
+        try:
+            from botocore.exceptions import BotoCoreError, ClientError
+        except ImportError as error:
+            raise AvseError(f"{url}: s3:// needs the package boto3: pip install 'avse[s3]'.") from error
+        asked = {"Bucket": parts.netloc, "Key": parts.path.lstrip("/"), **({"Range": span} if span else {})}
+        try:
+            with _s3(os.getpid()).get_object(**asked)["Body"] as body:
+                yield body
+        except (BotoCoreError, ClientError, OSError, http.client.HTTPException) as error:
+            raise AvseError(f"{url}: cannot be fetched ({error}).") from error
+        return
+    if parts.scheme not in ("http", "https", "file"):
+        raise AvseError(f"{url}: give an address that begins with http://, https://, file:// or s3://.")
+    try:
+        headers = {"User-Agent": "avse", **({"Range": span} if span else {})}
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as answer:
+            if span and answer.status != 206:
+                raise AvseError(f"{url}: the server gives whole files alone. Use avse shards without --remote.")
+            yield answer
+    except (OSError, http.client.HTTPException) as error:
+        raise AvseError(f"{url}: cannot be fetched ({error}).") from error
+
+
+@cache
+def _s3(process: int) -> Any:
+    """A client of S3 for a process: one that was forked needs its own."""
+    import boto3
+
+    return boto3.client("s3")
 
 
 def _open(url: str, headers: dict[str, str] | None = None) -> Any:

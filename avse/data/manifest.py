@@ -467,7 +467,9 @@ def _missing_files(utterances: list[Utterance]) -> list[str]:
         f"{one.place}: {column} file {file} does not exist."
         for one in utterances
         for column in _PATHS
-        if (file := getattr(one, column)) is not None and not file.is_file()
+        if (file := getattr(one, column)) is not None
+        and not file.is_file()
+        and not Path(f"{file}.url").is_file()  # a shard elsewhere
     ]
     if len(missing) > _SHOWN:
         missing[_SHOWN:] = [f"{len(missing)} files do not exist in all; paths are relative to the manifest's folder."]

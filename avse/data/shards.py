@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,9 +22,10 @@ from typing import IO, Any
 import numpy as np
 
 from avse.data.cache import ClipCache, in_shard
+from avse.data.download import opened
 from avse.data.manifest import Utterance, read_manifest, write_manifest
 from avse.errors import AvseError
-from avse.files import atomic_path, locked, write_json
+from avse.files import atomic_path, locked, write_json, write_text
 
 INDEX, MANIFEST = "shards.json", "manifest.csv"
 
@@ -34,7 +36,7 @@ def write_shards(
     *,
     cache_folder: str | Path,
     tracker: str | None = None,
-    megabytes: int = 1000,
+    megabytes: float = 1000,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the speech and noise of a manifest as shards.
@@ -48,7 +50,7 @@ def write_shards(
         Folder of decoded clips, as of a training; clips that it lacks are decoded.
     tracker : str, optional
         Mouth tracker. Training from shards uses its crops, whatever its recipe says.
-    megabytes : int
+    megabytes : float
         Size from which a shard is full.
     on_progress : callable, optional
         Takes the clips done and all.
@@ -96,16 +98,21 @@ def write_shards(
     return folder / MANIFEST
 
 
-def fetch_shards(url: str, folder: str | Path, on_progress: Callable[[int, int], None] | None = None) -> Path:
+def fetch_shards(
+    url: str, folder: str | Path, on_progress: Callable[[int, int], None] | None = None, remote: bool = False
+) -> Path:
     """Copy shards from an address to a folder, whole files only; those that are there already are checked and stay.
 
     Arguments
     ---------
     url : str
-        `http://`, `https://` (also of a bucket of S3) or `file://` address of the folder, without a file.
+        `http://`, `https://`, `s3://` or `file://` address of the folder, without a file.
     folder : path
     on_progress : callable, optional
         Takes the files done and all.
+    remote : bool
+        Copy the manifest alone. For each tar, a file `NAME.tar.url` keeps its address, from which a training reads the
+        clips that it draws. The server must give parts of files, as those of buckets do.
 
     Returns
     -------
@@ -124,7 +131,9 @@ def fetch_shards(url: str, folder: str | Path, on_progress: Callable[[int, int],
             path = folder / name
             if Path(name).name != name:
                 raise AvseError(f"{url}: lists a file outside its folder, {name!r}.")
-            if not path.is_file() or _sha256(path) != about["sha256"]:
+            if remote and path.suffix == ".tar":
+                write_text(f"{path}.url", f"{url.rstrip('/')}/{name}")
+            elif not path.is_file() or _sha256(path) != about["sha256"]:
                 with atomic_path(path) as temporary, open(temporary, "wb") as file:
                     _read(url, name, file)
                 if _sha256(path) != about["sha256"]:
@@ -163,20 +172,11 @@ def _add(tar: tarfile.TarFile, file: IO[bytes], row: Utterance, number: int, cac
 
 def _read(url: str, name: str, target: IO[bytes] | None = None) -> bytes:
     """A file of the folder at an address, or, with a target, written there."""
-    import shutil
-    import urllib.request
-
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https", "file"):
-        raise AvseError(f"{url}: give an address that begins with http://, https:// or file://.")
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/{name}", timeout=60) as answer:
-            if target is None:
-                data: bytes = answer.read()
-                return data
-            shutil.copyfileobj(answer, target, 1 << 20)
-            return b""
-    except OSError as error:
-        raise AvseError(f"{url}/{name}: cannot be fetched ({error}). The same command goes on from there.") from error
+    with opened(f"{url.rstrip('/')}/{name}") as source:
+        if target is None:
+            return source.read()
+        shutil.copyfileobj(source, target, 1 << 20)
+        return b""
 
 
 def _sha256(path: Path) -> str:

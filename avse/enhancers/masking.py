@@ -60,6 +60,7 @@ class SpectralMasker(Enhancer):
         If dimensions do not fit.
     """
 
+    delay = 0
     complexity = "quadratic"  # each frame is compared with every other, and those beyond `context` masked
 
     def __init__(

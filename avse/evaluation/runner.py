@@ -380,11 +380,13 @@ def _run(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from avse.progress import RateColumn
+
     if not todo:
         return {}
     done: list[Row] = []
     fresh, failed = not path.is_file(), 0
-    shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeRemainingColumn()
     bar = Progress(*shown, console=Console(stderr=True), disable=not progress)
     try:
         with open(path, "a", newline="", encoding="utf-8") as file, bar:

@@ -17,7 +17,7 @@ from avse.contracts.plugin import Plugin
 from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE, video_frames
 from avse.devices import AUTO
 from avse.errors import AvseError, AvseWarning
-from avse.files import append_line, check_apart, named, read_lines, write_json, write_text
+from avse.files import append_line, check_apart, named, read_lines, remove_stale, write_json, write_text
 from avse.jobs.audio import Audio, Level, Treatment, check_treatment
 from avse.jobs.faces import SPEAKING, SeenFace, rounded_frames, seen_faces, speaking_face
 from avse.jobs.files import clock, default_output, find_media, rounded, targets_of, timed
@@ -415,6 +415,7 @@ def enhance_files(
     loaded = load(model, device, overrides)  # a model that cannot be loaded is told once, here
     made_by = _fingerprint(loaded, {**options, "plot": plot is not None, "rest": rest is not None})
     if resume:
+        remove_stale(targets.values())
         others = [
             source for source in sources if _is_new(source, targets[source]) and not _is_by(targets[source], made_by)
         ]
@@ -526,8 +527,10 @@ def _progress_bar(shown: bool) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from avse.progress import RateColumn
+
     unit = TextColumn("{task.completed:.0f} {task.fields[unit]}")
-    columns = TextColumn("{task.description}"), BarColumn(), unit, TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), unit, RateColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
 
 

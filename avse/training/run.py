@@ -106,6 +106,7 @@ def train(
     if distributed:
         import torch
 
+        torch.distributed.barrier()  # one that ends earlier would break the connections of the others
         torch.distributed.destroy_process_group()
     return folder
 
@@ -136,6 +137,10 @@ def _fit(
     from avse.data.cache import ClipCache
     from avse.data.manifest import check_splits, keep_licences, read_manifest
 
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    share, rest = divmod(values["batch_size"], processes)
+    if rest:
+        raise AvseError(f"--batch_size {values['batch_size']}: give a multiple of the {processes} processes.")
     rows = read_manifest(values["manifest"], kinds=values.get("kinds"))
     if values.get("licences"):
         rows, left_out = keep_licences(rows, values["licences"])
@@ -173,6 +178,7 @@ def _fit(
             "mixtures": sets["train"],
             "corpora": {u.id: u.dataset for u in sets["dev"].utterances if u.dataset},
             "logger": _RunLog(folder),
+            "sorting": "as drawn",  # SpeechBrain would shuffle the items between processes
             "on_best": on_best,
         },
         run_opts={
@@ -198,7 +204,8 @@ def _fit(
     if device.startswith("cuda"):
         torch.set_float32_matmul_precision("high")
     with brain.saving_when_interrupted():
-        kwargs = {"train_loader_kwargs": dict(loader), "valid_loader_kwargs": dict(loader)}
+        # Each process takes its share of every batch, and validates alone.
+        kwargs = {"train_loader_kwargs": {**loader, "batch_size": share}, "valid_loader_kwargs": dict(loader)}
         brain.fit(counter, sets["train"], sets["dev"], **kwargs)
 
 

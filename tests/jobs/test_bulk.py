@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -242,6 +243,56 @@ def test_a_worker_that_is_killed_costs_its_file_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         f"{number:03d}.enhanced.wav" for number in (0, 2, 3)
     ]
+
+
+_FULL = """
+import errno, os, sys
+import avse.files
+replace = avse.files.Path.replace
+
+def full(path, target):  # as a disk that the second half of the files does not fit on
+    if str(target).endswith(".enhanced.wav") and int(str(target)[-16:-13]) >= 3:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return replace(path, target)
+
+avse.files.Path.replace = full
+from avse.cli.app import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tmpfs", "injected"])
+def test_a_full_disk_costs_the_files_that_do_not_fit(kind: str, tiny_model: Path, tmp_path: Path) -> None:
+    """Each of them is named, nothing half-written stays, and with more room the same command does the rest."""
+    paths, out, lines = _voices(tmp_path / "in", 6, seconds=4.0), tmp_path / "out", tmp_path / "lines.jsonl"
+    options = [*paths, "-o", out, "--model", tiny_model, "--json", lines, "--resume"]
+    command = [sys.executable, "-m", "avse", "enhance", *map(str, options)]
+    if kind == "tmpfs":
+        room = f"mount -t tmpfs -o size=450k none {shlex.quote(str(out))}"
+        if (
+            shutil.which("unshare") is None
+            or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode
+        ):
+            pytest.skip("may not mount a small disk here")
+        out.mkdir()
+        kept = f"cp {shlex.quote(str(out))}/*.wav {shlex.quote(str(out))}/.[!.]* {shlex.quote(str(tmp_path))}/kept"
+        (tmp_path / "kept").mkdir()
+        words = f"{room} && {{ {shlex.join(command)}; status=$?; {kept}; exit $status; }}"
+        done = subprocess.run(["unshare", "-rm", "sh", "-c", words], capture_output=True, text=True)
+        shutil.copytree(tmp_path / "kept", out, dirs_exist_ok=True)
+    else:
+        done = subprocess.run([sys.executable, "-c", _FULL, *command[3:]], capture_output=True, text=True)
+    written = {path.name: path.stat().st_mtime_ns for path in out.glob("[!.]*")}
+    failed = [row for row in _lines(lines) if "error" in row]
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert len(written) + len(failed) == 6 and written and failed
+    assert all("No space left on device" in row["error"] for row in failed), failed
+    assert all(soundfile.info(out / name).duration == 4.0 for name in written)
+    assert [path.name for path in out.glob(".*")] == [".avse.json"], "nothing half-written is left"
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and len(_lines(lines)) == len(list(out.glob("[!.]*"))) == 6, done.stderr
+    assert {name: (out / name).stat().st_mtime_ns for name in written} == written
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows closes terminals in another way")

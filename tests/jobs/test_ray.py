@@ -6,11 +6,17 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from avse.errors import AvseError
 from avse.workers import on_ray, run_all
@@ -83,3 +89,60 @@ def test_files_are_enhanced_as_by_one_process_and_go_on(
     assert outcome.status == 0, outcome.err
     again = {path: path.stat().st_mtime_ns for path in (tmp_path / "ray").iterdir()}
     assert again.keys() == states.keys() and sum(again[path] == states[path] for path in states) == 2
+
+
+def _voices(folder: Path, count: int) -> list[Path]:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        soundfile.write(folder / f"{number:02d}.wav", 0.1 * rng.standard_normal(8000), 16000)
+    return sorted(folder.iterdir())
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _descendants(pid: int) -> list[int]:
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes of Ray in /proc")
+@pytest.mark.parametrize("killed", ["driver", "worker"])
+def test_a_kill_loses_nothing_and_does_nothing_twice(killed: str, tiny_model: Path, tmp_path: Path) -> None:
+    paths, out, lines = _voices(tmp_path / "in", 30), tmp_path / "out", tmp_path / "lines.jsonl"
+    options = ["-o", out, "--model", tiny_model, "--json", lines, "--resume", "--ray", "local", "--jobs", 2]
+    command = [str(word) for word in (sys.executable, "-m", "avse", "enhance", tmp_path / "in", *options)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+        while not lines.exists() or len(lines.read_bytes().splitlines()) < 4:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.01)
+        started = _descendants(process.pid)
+        actors = [pid for pid in started if _command(pid).startswith(b"ray::") and b"_Actor" in _command(pid)]
+        os.kill(process.pid if killed == "driver" else actors[0], signal.SIGKILL)
+        process.wait()
+    assert (process.returncode == 0) == (killed == "worker") and len(actors) == 2
+    deadline = time.monotonic() + 60
+    while any(_command(pid) for pid in actors) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(_command(pid) for pid in actors), "actors of a cluster that was started here end with its driver"
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("[!.]*")}
+    done = subprocess.run(command, **{**pipes, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE})
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 30 - len(before), "what is whole is not done again"
+    assert sorted(json.loads(line)["input"] for line in lines.read_text().splitlines()) == list(map(str, paths))
+    after = {path.name: path.stat().st_mtime_ns for path in out.glob("[!.]*")}
+    assert len(after) == 30 and {name: after[name] for name in before} == before
+    assert [path.name for path in out.glob(".*")] == [".avse.json"], "nothing half-written is left"

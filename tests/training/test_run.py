@@ -17,6 +17,8 @@ import safetensors.torch
 import torch
 
 import avse
+from avse import plugins
+from avse.data.shards import write_shards
 from avse.data.training_set import MixtureSet
 from avse.errors import AvseError
 from avse.files import locked
@@ -175,39 +177,97 @@ def test_the_best_model_is_chosen_by_the_scores_that_are_named(small_recipe: Pat
     assert scores["choice"] == pytest.approx(min(choices), rel=0.01) and scores["epoch"] == 1 + np.argmin(choices)
 
 
-@pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_two_processes_train_together(nodes: int, small_recipe: Path, tmp_path: Path) -> None:
-    """On one machine, and as two machines would, each with a launcher of its own."""
+def _torchrun(
+    program: list[str], options: list[object], folder: Path, processes: int, nodes: int = 1, epochs: int = 2
+) -> list[tuple[int, str]]:
+    """Status and output of each launcher of `avse train`, of as many as there are nodes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--nnodes", str(nodes)]
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        *meeting,
-        "--nproc-per-node",
-        str(2 // nodes),
-        "-m",
-        "avse",
-    ]
-    command = [*launch, "train", str(small_recipe), "--output_folder", str(tmp_path / "two"), "--epochs", "1"]
+    launch = [sys.executable, "-m", "torch.distributed.run", *meeting, "--nproc-per-node", str(processes // nodes)]
+    words = ["train", *options, "--output_folder", folder, "--epochs", epochs, "--device", "cpu", "--no-progress"]
+    command = [*launch, *program, *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [*command, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
-        )
-        for _ in range(nodes)
-    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [subprocess.Popen(command, env=environment, **pipes) for _ in range(nodes)]
     try:
-        for one in started:
-            printed = one.communicate(timeout=300)[0]
-            assert one.returncode == 0, printed[-2000:]
+        printed = [one.communicate(timeout=300)[0] for one in started]
+        return [(one.returncode, text) for one, text in zip(started, printed)]
     finally:
         for one in started:
             one.kill()
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_two_processes_train_together(nodes: int, small_recipe: Path, tmp_path: Path) -> None:
+    """On one machine, and as two machines would, each with a launcher of its own."""
+    done = _torchrun(["-m", "avse"], [small_recipe], tmp_path / "two", 2, nodes, epochs=1)
+    assert all(status == 0 for status, _ in done), done
     assert avse.load(tmp_path / "two").enhance(np.ones(640, dtype=np.float32)).speech.shape == (640,)
+
+
+_DRAWN = """
+import os, sys
+from avse.data.training_set import MixtureSet
+LIMIT, LOG = int(os.environ["DRAWS"]), os.environ["LOG"]
+item, drawn = MixtureSet.__getitem__, 0
+def logged(self, index):
+    global drawn
+    if self.size > 2:
+        drawn += 1
+        if drawn > LIMIT:
+            os._exit(9)
+        with open(LOG, "a") as file:
+            file.write(f"{self.epoch} {index}\\n")
+    return item(self, index)
+MixtureSet.__getitem__ = logged
+from avse.cli.app import main
+main()
+"""
+
+
+def test_three_processes_draw_uneven_shards_once_and_go_on_in_mid_epoch(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every item of every epoch is drawn once, and a run that is killed ends where an uninterrupted one does."""
+    corpus = plugins.get("dataset", "synthetic")(clips=5, speakers=5, noises=4, seconds=(0.6, 0.7), noise_seconds=0.8)
+    manifest = corpus.prepare(tmp_path / "corpus")
+    shards = write_shards(manifest, tmp_path / "shards", cache_folder=tmp_path / "cache", megabytes=0.3)
+    shutil.rmtree(manifest.parent)
+    sizes = [path.stat().st_size for path in shards.parent.glob("*.tar")]
+    assert len(sizes) > 1 and max(sizes) != min(sizes)
+    script = tmp_path / "drawn.py"
+    script.write_text(_DRAWN)
+    options = [small_recipe, "--manifest", shards, "--batch_size", 3, "--ckpt_interval_steps", 1]
+    log, each = tmp_path / "whole.txt", sorted(f"{epoch} {index}" for epoch in (1, 2) for index in range(12))
+    monkeypatch.setenv("LOG", str(log))
+    monkeypatch.setenv("DRAWS", "99")
+    [(status, printed)] = _torchrun([str(script)], options, tmp_path / "whole", 3)
+    assert status == 0, printed[-2000:]
+    assert sorted(log.read_text().splitlines()) == each
+    monkeypatch.setenv("DRAWS", "6")  # of each process: in the middle of the second epoch
+    [(status, _)] = _torchrun([str(script)], options, tmp_path / "killed", 3)
+    assert status
+    log.unlink()
+    monkeypatch.setenv("DRAWS", "99")
+    [(status, printed)] = _torchrun([str(script)], options, tmp_path / "killed", 3)
+    assert status == 0 and "Going on after step 6 of 8." in printed, printed[-2000:]
+    rest = {f"2 {index}" for index in range(6, 12)}
+    assert rest == set(log.read_text().splitlines()), "the rest of the second epoch"
+    one, other = _weights(tmp_path / "whole"), _weights(tmp_path / "killed")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    [(status, printed)] = _torchrun([str(script)], [small_recipe, "--batch_size", 4], tmp_path / "no", 3)
+    assert status and "give a multiple of the 3 processes" in " ".join(printed.split())
+
+
+def test_processes_share_the_batches_of_one(small_recipe: Path, tmp_path: Path) -> None:
+    """What is learned depends on the number of processes by rounding alone."""
+    done = _torchrun(["-m", "avse"], [small_recipe], tmp_path / "two", 2)
+    assert done[0][0] == 0, done
+    train(small_recipe, {"output_folder": str(tmp_path / "one")}, device="cpu", progress=False)
+    one, two = _weights(tmp_path / "one"), _weights(tmp_path / "two")
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
 
 
 def test_a_run_is_quiet_about_torchvision_and_nothing_else(

@@ -137,13 +137,12 @@ class Progress:
             if torch.is_grad_enabled():
                 self.reliability, self.responsibility = self.reliability.clone(), self.responsibility.clone()
             for place, state in enumerate(self.speakers):
-                in_noise = _reliability_in_noise(state)
-                of_video = in_noise[0] if in_noise is not None and not state.models else _reliability(state)
+                of_video, of_audio = reliabilities(state)
                 self.reliability[self.rows, place] = of_video.to(self.reliability)
-                if in_noise is not None:
+                if of_audio is not None:
                     if self.audio_reliability is None:
                         self.audio_reliability = torch.zeros_like(self.reliability)
-                    self.audio_reliability[self.rows, place] = in_noise[1].to(self.reliability)
+                    self.audio_reliability[self.rows, place] = of_audio.to(self.reliability)
                 if state.responsibility is not None:
                     self.responsibility[self.rows, place] = state.responsibility[..., 0].mT.to(self.responsibility)
 
@@ -593,6 +592,13 @@ def row_groups(batch: Batch, values_per_frame: int, hop: int) -> list[list[int]]
         else:
             groups.append([row])
     return groups
+
+
+def reliabilities(state: EmState) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """How far video and audio are trusted after an E-step, both (batch, frames); None: no prior tells of audio."""
+    in_noise = _reliability_in_noise(state)
+    of_video = in_noise[0] if in_noise is not None and not state.models else _reliability(state)
+    return of_video, None if in_noise is None else in_noise[1]
 
 
 def _reliability(state: EmState) -> torch.Tensor:
