@@ -19,7 +19,7 @@ from avse.contracts.prior import Context
 from avse.contracts.streaming import FrameEstimate, StreamState
 from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from avse.enhancers.masking import SpectralMasker
-from avse.errors import AvseError
+from avse.errors import AvseError, needs_extra
 from avse.files import atomic_path, write_json
 from avse.model import Model, load
 from avse.model_folder import licence_of
@@ -65,7 +65,7 @@ def export_onnx(model: Model | str | Path, folder: str | Path, bits: int = 32) -
     """
     if bits not in BITS:
         raise AvseError(f"bits must be 32 or 8, got {bits}.")
-    with _needs_onnx():
+    with needs_extra("onnx", "Exports"):
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
@@ -116,16 +116,6 @@ def _exportable(model: Model) -> SpectralMasker:
     if system.causal and not system.streams:
         raise AvseError(f"{model.name} cannot be exported: a part of it carries no state from frame to frame.")
     return system
-
-
-@contextlib.contextmanager
-def _needs_onnx() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise AvseError(
-            f"Export needs the package {error.name}, which is not installed: pip install 'avse[onnx]'"
-        ) from error
 
 
 class _Graph(nn.Module):

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from avse.errors import AvseError
+from avse.errors import AvseError, needs_extra
 
 _ADDRESS = re.compile(r"hf:/{1,2}(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _FILES = ("recipe.yaml", "model.safetensors")
@@ -97,8 +97,6 @@ def _endpoint() -> str | None:
 
 
 def _hub() -> Any:
-    try:
+    with needs_extra("hub", "Models of the hub"):
         import huggingface_hub
-    except ImportError as error:
-        raise AvseError("Models of the hub need the package huggingface_hub: pip install 'avse[hub]'.") from error
     return huggingface_hub

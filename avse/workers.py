@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from avse import plugins
-from avse.errors import AvseError
+from avse.errors import AvseError, needs_extra
 from avse.files import end_by_exception, note_temporary_files, remove_noted
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -130,11 +130,9 @@ def _run_on_ray(
     make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any], tasks: Sequence[Any], jobs: int, address: str
 ) -> Iterator[tuple[Any, Any]]:
     """As `run_all`. An actor that dies is started again, and its task is tried once more."""
-    try:
+    with needs_extra("ray", "Jobs on Ray"):
         import ray
         from ray.data import ActorPoolStrategy, DataContext
-    except ImportError as error:
-        raise AvseError("--ray needs the package ray: pip install 'avse[ray]'.") from error
     if not tasks:
         return
     started = not ray.is_initialized()

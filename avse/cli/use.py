@@ -82,6 +82,10 @@ def enhance(
     Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
     """
     inputs, overrides = say.overrides(context, inputs)
+    if len(inputs) == 1 and Path(inputs[0]).is_file() and face != "speaking" and not resume:
+        from avse.media.reader import begin_clip
+
+        begin_clip(inputs[0], video, not no_video, roi, face, tracker)  # while PyTorch is imported
     from avse.jobs.enhance import enhance_files
     from avse.workers import on_ray
 

@@ -12,7 +12,7 @@ import numpy as np
 from avse import compatibility
 from avse.contracts.types import SAMPLES_PER_FRAME, Clip, Estimate
 from avse.data.mixing import active_samples
-from avse.errors import AvseError
+from avse.errors import needs_extra
 from avse.evaluation.statistics import bootstrap_means, drawn
 from avse.evaluation.tables import in_unit, markdown
 
@@ -83,10 +83,8 @@ def separation_scores(estimates: np.ndarray, clean: np.ndarray) -> list[dict[str
     ratios: Any = [[None] * 3] * len(clean)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        try:
+        with needs_extra("separation", "SDR, SIR and SAR"):
             from mir_eval.separation import bss_eval_sources
-        except ImportError as error:
-            raise AvseError("SDR, SIR and SAR need mir_eval: pip install 'avse[separation]'.") from error
         if np.any(estimates, axis=1).all() and np.any(clean, axis=1).all() and np.isfinite(estimates).all():
             scores = bss_eval_sources(clean, np.asarray(estimates, np.float64), compute_permutation=False)[:3]
             ratios = [[None if np.isnan(value) else float(value) for value in row] for row in zip(*scores)]

@@ -8,7 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -491,8 +491,12 @@ def _fingerprint(model: Model, options: dict[str, Any]) -> str:
     digest = hashlib.sha256(model.recipe.encode())
     for name, value in model.system.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    told = {name: str(value) for name, value in options.items() if value is not None}
-    digest.update(json.dumps(told, sort_keys=True).encode())
+    for name, value in sorted(options.items()):
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            told = name, None if part is None else str(part)
+            digest.update(json.dumps(told).encode())
+            with suppress(OSError, ValueError):  # what is no file
+                digest.update(Path(part).read_bytes() if isinstance(part, (str, Path)) else b"")
     return digest.hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE
-from avse.errors import AvseError
+from avse.errors import AvseError, needs_extra
 from avse.jobs.stream import Meter, Pictures, StreamReport
 from avse.streaming import Streamer
 
@@ -139,12 +139,10 @@ def open_device(callback: Callback, size: int, device: str | int | None = None) 
         If `sounddevice` is not installed, or there is no such device.
     """
     try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the library PortAudio is missing
-        raise AvseError(
-            f"live use needs the package sounddevice and the library PortAudio ({error}): pip install 'avse[live]', "
-            "apt-get install libportaudio2."
-        ) from error
+        with needs_extra("live", "Microphones"):
+            import sounddevice
+    except OSError as error:
+        raise AvseError(f"live use needs the library PortAudio ({error}): apt-get install libportaudio2.") from error
     try:
         stream: AbstractContextManager[Any] = sounddevice.Stream(
             SAMPLE_RATE, size, device, channels=1, dtype="float32", latency="low", callback=callback

@@ -14,7 +14,7 @@ import numpy as np
 
 from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.errors import AvseError
-from avse.media.faces.crop import Frame
+from avse.media.faces.crop import Frame, shrunk
 from avse.signal.downmix import Downmix
 
 _WORKING_SIDE = 1920  # larger frames are reduced before cropping
@@ -28,6 +28,7 @@ _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: 
 _LUMA_FIRST = {f"yuv{full}{kind}p" for full in ("", "j") for kind in (410, 411, 420, 422, 440, 444)} | {"nv12", "nv21"}
 _TO_FULL_RANGE = np.clip((np.arange(256) - 16) * 255 / 219 + 0.5, 0, 255).astype(np.uint8)
 _CUT_SHORT = "the file is cut short: its end is missing"
+_LAST_PACKETS = 20_000  # of a transport stream: 4 MB, more than one picture or block of audio takes
 _TURNS = {90: 0, 180: 1, 270: 2}  # clockwise degrees -> codes of cv2.rotate
 
 
@@ -367,15 +368,18 @@ class VideoSource:
             plane = frame.planes[0]
             if frame.format.name not in _LUMA_FIRST or ratio != 1 or plane.line_size < 0:
                 return converted(size, "gray")
-            pixels: Any = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
-            if size != (frame.width, frame.height):
-                pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+            pixels: Any = shrunk(_pixels(plane), size)
             is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
             return turned(pixels.copy() if is_full else cv2.LUT(pixels, _TO_FULL_RANGE))
 
         size = fitted(_WORKING_SIDE)
         shown = size if self.rotation in (0, 180) else size[::-1]
         return Frame(shown[::-1], reduced, lambda side: converted(fitted(side), "rgb24"), size[0] / width)
+
+
+def _pixels(plane: Any) -> np.ndarray:
+    """A plane of 8 bits, shape (height, width), where it is."""
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def _decoded(container: Any, stream: Any, warnings: list[str]) -> Iterator[Any]:
@@ -431,7 +435,7 @@ def demuxed(container: Any, *streams: Any) -> Iterator[Any]:
 def _cut_short(path: Path, container: Any) -> list[str]:
     """What to say of a file that ends before its header says, or in the middle of a packet."""
     size, name = path.stat().st_size, container.format.name
-    is_cut = name == "mpegts" and all(size % packet for packet in (188, 192, 204))
+    is_cut = name == "mpegts" and _ends_amid_packet(path, size)
     if name in ("wav", "avi", "aiff"):
         with open(path, "rb") as file:
             head = file.read(8)
@@ -439,6 +443,39 @@ def _cut_short(path: Path, container: Any) -> list[str]:
         # What was written to a pipe, or is longer than 4 GB, states nothing.
         is_cut = head[:4] in (b"RIFF", b"FORM") and size < stated + 8 < 0xFFFFFFFF
     return [_CUT_SHORT] if is_cut else []
+
+
+def _ends_amid_packet(path: Path, size: int) -> bool:
+    """Whether a transport stream ends amid a packet of its own, or of the audio or video in it.
+
+    The head of a packet of audio states its length. One of video, which states none, is filled up at its end: if the
+    file ends with one that is not, its end is missing, or fits by chance (one in 184).
+    """
+    side = next((side for side in (188, 192, 204) if size % side == 0), None)
+    if side is None:
+        return True
+    lead = 4 if side == 192 else 0  # a time stamp, as cameras write it
+    with open(path, "rb") as file:
+        file.seek(max(0, size - _LAST_PACKETS * side))
+        data = file.read()
+    lacking: dict[int, float] = {}  # bytes, by stream; infinite: not stated
+    last, is_full = -1, False
+    for begin in range(lead, len(data), side):
+        packet = data[begin : begin + 188]
+        stream, has = int.from_bytes(packet[1:3], "big") & 0x1FFF, packet[3] >> 4 & 3
+        payload = {1: packet[4:], 3: packet[5 + packet[4] :]}.get(has, b"")
+        if packet[:1] != b"G":
+            return False  # not as expected: nothing is known
+        if packet[1] & 0x40 and payload[:3] == b"\0\0\1":
+            stated = int.from_bytes(payload[4:6], "big")
+            lacking[stream] = stated + 6 if stated else np.inf
+        if payload and stream in lacking:
+            lacking[stream] -= len(payload)
+            spare = packet[4] - (7 if packet[5] & 0x10 else 1)  # beside a clock
+            last, is_full = stream, has == 1 or spare <= 0
+    return any(
+        0 < missing < np.inf or missing > 0 and is_full and stream == last for stream, missing in lacking.items()
+    )
 
 
 def _length(container: Any, stream: Any) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from avse.contracts.metric import Metric
 from avse.contracts.types import SAMPLE_RATE
-from avse.errors import AvseError
+from avse.errors import needs_extra
 from avse.plugins import register
 from avse.signal.metrics import check_audio
 
@@ -81,12 +81,9 @@ class DNSMOSBackground(_DNSMOS):
 
 @functools.lru_cache(maxsize=1)
 def _session() -> Any:
-    try:
+    with needs_extra("dnsmos", "Scores of DNSMOS"):
         import onnxruntime
         import speechmos
-    except ImportError as error:
-        problem = f"DNSMOS needs the package {error.name}, which is not installed"
-        raise AvseError(f"{problem}: pip install 'avse[dnsmos]'") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     network = Path(speechmos.__file__).parent / "dnsmos_models" / "sig_bak_ovr.onnx"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from avse.contracts.metric import Metric
-from avse.errors import AvseError
+from avse.errors import AvseError, needs_extra
 from avse.plugins import register
 from avse.signal.metrics import check_audio
 
@@ -111,12 +111,8 @@ def _is_of_grid(words: Sequence[str]) -> bool:
 
 @functools.cache
 def _decoder() -> Any:
-    try:
+    with needs_extra("wer", "Word error rates"):
         from pocketsphinx import Config, Decoder, get_model_path
-    except ImportError as error:
-        raise AvseError(
-            "The word error rate needs the package pocketsphinx, which is not installed: pip install 'avse[wer]'"
-        ) from error
     folder = get_model_path("en-us")
     config = Config(hmm=f"{folder}/en-us", dict=f"{folder}/cmudict-en-us.dict", lm=None, loglevel="FATAL")
     decoder = Decoder(config)

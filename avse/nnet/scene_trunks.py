@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from avse.errors import AvseError
+from avse.errors import needs_extra
 
 TEXT_DIM, IMAGE_DIM = 256, 1280
 
@@ -106,20 +106,13 @@ def _efficientnet() -> Any:
 
 
 def _import(name: str) -> Any:
-    try:
+    with needs_extra("scene", "Text, images and video of a scene"):
         return importlib.import_module(name)
-    except ImportError as error:
-        raise _missing(name) from error
 
 
 def _folder(name: str) -> Path:
-    found = importlib.util.find_spec(name)
-    if found is None or not found.submodule_search_locations:
-        raise _missing(name)
+    with needs_extra("scene", "Text, images and video of a scene"):
+        found = importlib.util.find_spec(name)
+        if found is None or not found.submodule_search_locations:
+            raise ModuleNotFoundError(name=name)
     return Path(found.submodule_search_locations[0])
-
-
-def _missing(name: str) -> AvseError:
-    return AvseError(
-        f"The package {name} is not installed, which text, images and video of a scene need: pip install 'avse[scene]'"
-    )

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avse.errors import AvseError
+from avse.errors import AvseError, needs_extra
 from avse.model import load
 from avse.model_folder import embedded
 from avse.web.jobs import Room
@@ -53,14 +53,12 @@ def application(room: Room, models: Mapping[str, str], max_mb: float = 500.0) ->
     """
     os.environ["GRADIO_TEMP_DIR"] = str(room.uploads)  # read when Gradio is imported
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
+    with needs_extra("web", "Pages"):
         import gradio
         from fastapi import FastAPI
         from starlette.responses import FileResponse, PlainTextResponse
         from starlette.routing import Mount, Route, WebSocketRoute
         from starlette.staticfiles import StaticFiles
-    except ImportError as error:
-        raise AvseError(f"The page needs the package gradio ({error}): pip install 'avse[web]'.") from error
     from avse.web import live, page
 
     folder = Path(__file__).parent

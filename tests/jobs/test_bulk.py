@@ -17,8 +17,9 @@ import pytest
 import soundfile
 
 from avse.errors import AvseError, AvseWarning
-from avse.jobs.enhance import enhance_files
+from avse.jobs.enhance import _fingerprint, enhance_files
 from avse.jobs.files import MEDIA_SUFFIXES, find_media
+from avse.model import load
 
 RATE = 16_000
 
@@ -304,3 +305,13 @@ def test_a_closed_terminal_ends_by_an_exception_and_nohup_is_kept() -> None:
     assert done.returncode == 128 + signal.SIGHUP and done.stdout == "cleaned\n"
     ignored = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + code + "\nprint('goes on')"
     assert subprocess.run([sys.executable, "-c", ignored], capture_output=True, text=True).stdout.endswith("goes on\n")
+
+
+def test_going_on_after_the_content_of_an_option_changed_does_the_work_anew(tiny_model: Path, tmp_path: Path) -> None:
+    told = tmp_path / "noise.wav"
+    known = load(tiny_model)
+    marks = []
+    for content in (b"one", b"two", b"one"):
+        told.write_bytes(content)
+        marks.append(_fingerprint(known, {"noise": ["rain", str(told)], "video": None}))
+    assert marks[0] == marks[2] != marks[1] and marks[0] != _fingerprint(known, {"noise": ["rain"], "video": None})

@@ -15,6 +15,7 @@ import soundfile
 from avse.contracts.types import Clip
 from avse.errors import AvseError
 from avse.media import open_clip, write_enhanced
+from avse.media.decode import AudioSource
 
 RATE = 16_000
 _BLOCK = 1600
@@ -104,6 +105,19 @@ def test_a_file_cut_short_is_told(name: str, tmp_path: Path) -> None:
     assert not _read(whole)[1]
     warnings = _read(tmp_path / name)[1]
     assert any("cut short" in one or "the audio ends at" in one or "damaged" in one for one in warnings), warnings
+
+
+def test_a_transport_stream_cut_between_its_packets_is_told(talk: Path, tmp_path: Path) -> None:
+    whole = _copy(talk, tmp_path / "whole.ts")
+    assert not _read(whole)[1]
+    content, cut = whole.read_bytes(), tmp_path / "cut.ts"
+    packets, told, starts = len(content) // 188, 0, 0
+    places = np.linspace(packets // 3, packets - 2, 60).astype(int).tolist()
+    for place in places:
+        cut.write_bytes(content[: place * 188])
+        starts += bool(content[place * 188 + 1] & 0x40)  # what comes before is whole
+        told += any("cut short" in warning for warning in AudioSource(cut).warnings)
+    assert told == len(places) - starts > 20
 
 
 def test_raw_video_has_the_times_of_its_frame_rate(talk: Path, tmp_path: Path) -> None:

@@ -74,8 +74,12 @@ class Frame:
             factor = min(1.0, side / max(frame.shape[:2]))
             return frame if factor == 1 else cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
+        def reduced(divisor: int) -> np.ndarray:
+            width, height = (max(1, round(side / divisor)) for side in grey.shape[::-1])
+            return shrunk(grey, (width, height))
+
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        return cls(grey.shape, lambda divisor: shrunk(grey, divisor), rgb)
+        return cls(grey.shape, reduced, rgb)
 
 
 @dataclass
@@ -425,14 +429,17 @@ def _sizes(points: np.ndarray) -> np.ndarray:
     return np.maximum(np.linalg.norm(mouth - eyes, axis=-1), _EYE_TO_MOUTH * np.linalg.norm(between, axis=-1))
 
 
-def shrunk(grey: np.ndarray, divisor: int) -> np.ndarray:
-    """Pixels averaged over squares of this side."""
+def shrunk(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels averaged over squares, to a width and height; by halves as far as they go, which is many times faster.
+
+    >>> shrunk(np.arange(16, dtype=np.uint8).reshape(2, 8), (2, 1)).tolist()
+    [[6, 10]]
+    """
     import cv2
 
-    if divisor == 1:
-        return grey
-    width, height = (max(1, round(side / divisor)) for side in grey.shape[::-1])
-    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    while not (pixels.shape[1] % 2 or pixels.shape[0] % 2) and min(np.array(pixels.shape[1::-1]) // size) > 1:
+        pixels = cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return pixels if pixels.shape[1::-1] == size else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def _cut(grey: np.ndarray, place: MouthPosition) -> np.ndarray:
