@@ -2,9 +2,8 @@
 
     python recipes/Manifest/prior_nmf.py MANIFEST -o WORK
 
-The result is `WORK/prior_nmf.safetensors`. Each corpus of speech has the same share, at most 3200 excerpts of 4 s in
-all in the first round and 4800 in the second. Noise is up to 800 recordings, 10 s of each. All are of the training
-split. The same command goes on where it was stopped.
+The result is `WORK/prior_nmf.safetensors`. Each corpus of speech has the same share of at most 3200 excerpts of 4 s; noise
+is up to 800 recordings, 10 s of each. All are of the training split. The same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -26,20 +25,19 @@ from avse.data.noises import noise_recordings
 from avse.nnet.noise_estimator import NoiseEstimator
 from avse.training.noise_estimator import learn_noise_estimator
 
-ROUNDS = ({"steps": 2000, "rate": 3e-3, "seed": 0}, {"steps": 3000, "rate": 2e-3, "seed": 1})
-EXCERPTS = (3200, 4800)
+EXCERPTS = 3200
 SECONDS, SHORTEST, RATE = 4, 1, 16000
 
 
-def speech(manifest: Path, count: int, seed: int) -> Iterator[np.ndarray]:
+def speech(manifest: Path) -> Iterator[np.ndarray]:
     """Excerpts of clean speech of the training split, as many of each corpus as there are."""
     corpora = defaultdict(list)
     for row in read_manifest(manifest, splits=["train"], kinds=["speech", "av_speech"]):
         if row.clean is not None:
             corpora[row.dataset].append(row.clean)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for _, paths in sorted(corpora.items()):
-        for place in rng.permutation(len(paths))[: count // len(corpora)]:
+        for place in rng.permutation(len(paths))[: EXCERPTS // len(corpora)]:
             audio = read_audio(paths[place])
             length = min(len(audio), SECONDS * RATE)
             start = int(rng.integers(len(audio) - length + 1))
@@ -51,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the weights and of checkpoints")
-    parser.add_argument("--steps", type=int, help="of each round, in place of 2000 and 3000")
+    parser.add_argument("--steps", type=int, default=2000)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -61,20 +59,17 @@ def main() -> None:
     prior.requires_grad_(False)
     noise = list(noise_recordings(options.manifest, recordings=800, seconds=10.0))
     estimator = NoiseEstimator()
-    for number, (settings, count) in enumerate(zip(ROUNDS, EXCERPTS), start=1):
-        excerpts = list(speech(options.manifest, count, int(settings["seed"])))
-        print(f"Round {number}: {len(excerpts)} excerpts of speech, {len(noise)} of noise", flush=True)
-        learn_noise_estimator(
-            estimator,
-            prior,
-            excerpts,
-            noise,
-            steps=options.steps or int(settings["steps"]),
-            batch_size=8,
-            rate=settings["rate"],
-            seed=int(settings["seed"]),
-            checkpoint=options.output / f"round{number}.pt",
-        )
+    excerpts = list(speech(options.manifest))
+    print(f"{len(excerpts)} excerpts of speech, {len(noise)} of noise", flush=True)
+    learn_noise_estimator(
+        estimator,
+        prior,
+        excerpts,
+        noise,
+        steps=options.steps,
+        batch_size=8,
+        checkpoint=options.output / "checkpoint.pt",
+    )
     kept = {name: value.half().contiguous() for name, value in estimator.state_dict().items()}
     safetensors.torch.save_file(kept, options.output / "prior_nmf.safetensors")
 
