@@ -2,8 +2,8 @@
 
     python recipes/Manifest/prior_nmf.py MANIFEST -o WORK
 
-The result is `WORK/prior_nmf.safetensors`. Each corpus of speech has the same share of at most 3200 excerpts of 4 s; noise
-is up to 800 recordings, 10 s of each. All are of the training split. The same command goes on where it was stopped.
+The result is `WORK/prior_nmf.safetensors`. Each corpus of speech has the same share of at most 3200 excerpts of 4 s;
+noise is up to 800 recordings, 10 s of each. All are of the training split. The same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def main() -> None:
         batch_size=8,
         checkpoint=options.output / "checkpoint.pt",
     )
-    kept = {name: value.half().contiguous() for name, value in estimator.state_dict().items()}
-    safetensors.torch.save_file(kept, options.output / "prior_nmf.safetensors")
+    weights = {name: value.half().contiguous() for name, value in estimator.state_dict().items()}
+    safetensors.torch.save_file(weights, options.output / "prior_nmf.safetensors")
 
 
 if __name__ == "__main__":

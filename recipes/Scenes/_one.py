@@ -1,0 +1,206 @@
+"""Trains and scores the network of the noise model `conditioned_nmf`.
+
+    python recipes/Scenes/conditioned_nmf.py train MANIFEST CAPTIONS -o WORK
+    python recipes/Scenes/conditioned_nmf.py score MIXTURES MANIFEST CAPTIONS -o RESULTS.json
+
+`train` goes on where it was stopped. First the network learns from noise of the training split, told the code of its
+class; then a linear layer from the embedding `scene-clip` to the codes is fitted on texts, pictures and sounds of
+the same split. `score` takes recorded mixtures of `avse mix`, audio alone, at each SNR under each description.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+import yaml
+from torch.nn import functional as F
+
+import avse
+from avse import plugins
+from avse.contracts.types import Batch, Clip
+from avse.data.audio import read_audio
+from avse.data.manifest import Utterance, read_manifest
+from avse.data.noises import cut_or_loop, draw_offset
+from avse.evaluation.statistics import bootstrap_means
+from avse.files import write_json
+from avse.nnet.noise_estimator import SceneNoiseEstimator
+from avse.noise_models import conditioned_nmf
+from avse.scene import load_embedding, read_scene
+from avse.signal.metrics import si_sdr
+from avse.training.noise_estimator import class_code, fit_entrance, learn_noise_estimator
+
+DIM, STEPS, RIDGE, SEEDS = 128, 1100, 0.03, (0,)
+INFERENCES = {
+    "vem": {"iterations": 5, "m_steps": 1},
+    "langevin": {"iterations": 10, "m_steps": 1, "step_size": 0.05},
+}
+FREE_ITERATIONS = {"vem": 30, "langevin": 15}  # those at which `nmf` is best
+
+
+class Descriptions:
+    """Vectors of the texts and pictures of each class of noise."""
+
+    def __init__(self, manifest: Path, captions: Path) -> None:
+        classes = yaml.safe_load((Path(__file__).parent / "classes.yaml").read_text(encoding="utf-8"))
+        self.same, self.texts = classes["same"], classes["descriptions"]
+        self.embedding, self._kept = load_embedding(), dict[tuple[str, str], torch.Tensor]()
+        with open(captions / "classmap.csv", encoding="utf-8") as file:
+            self.shown = {row["noise_class"]: row["image_class"] for row in csv.DictReader(file)}
+        self.pictures: dict[str, list[str]] = defaultdict(list)
+        with open(manifest, encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["kind"] == "image":
+                    self.pictures[row["label"]].append(str(manifest.parent / row["image"]))
+
+    def name(self, label: str) -> str:
+        return str(self.same.get(label, label))
+
+    def sound(self, samples: np.ndarray) -> torch.Tensor:
+        with torch.no_grad():
+            return self.embedding([samples.astype(np.float32)], "sound")[0]
+
+    def of(self, modality: str, item: str) -> torch.Tensor:
+        if (modality, item) not in self._kept:
+            with torch.no_grad():
+                read = item if modality == "text" else read_scene(item)[1]
+                self._kept[modality, item] = self.embedding([read], modality)[0]
+        return self._kept[modality, item]
+
+    def of_class(self, label: str) -> Iterator[torch.Tensor]:
+        for text in self.texts.get(self.name(label), ()):
+            yield self.of("text", text)
+        for picture in self.pictures[self.shown.get(label) or label][:3]:
+            yield self.of("image", picture)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    rng, work = np.random.default_rng(0), arguments.output
+    work.mkdir(parents=True, exist_ok=True)
+    of_kind = partial(read_manifest, arguments.manifest, splits=["train"])
+    rows = [row for row in of_kind(kinds=["noise"]) if row.noise is not None]
+    spoken = [row for row in of_kind(kinds=["speech", "av_speech"]) if row.clean is not None]
+
+    def excerpt(path: Path, seconds: float) -> np.ndarray:
+        audio = read_audio(path)
+        length = min(len(audio), int(seconds * 16000))
+        return cut_or_loop(audio, length, draw_offset(audio, length, rng))
+
+    noise = [excerpt(row.noise, 10.0) for row in rows if row.noise is not None]
+    chosen = [spoken[place].clean for place in rng.permutation(len(spoken))[:1100]]
+    speech = [audio for path in chosen if path is not None and len(audio := excerpt(path, 3.0)) >= 16000]
+    told = Descriptions(arguments.manifest, arguments.captions)
+    codes = [class_code(told.name(row.label), DIM) for row in rows]
+    generator = torch.Generator().manual_seed(1)
+    scenes = [F.normalize(code + 0.03 * torch.randn(4, DIM, generator=generator), dim=1) for code in codes]
+    estimator = SceneNoiseEstimator(DIM)
+    begun = safetensors.torch.load_file(Path(conditioned_nmf.__file__).with_name("prior_nmf.safetensors"))
+    estimator.load_state_dict({name: value.float() for name, value in begun.items()}, strict=False)
+    estimator.enter.requires_grad_(False)
+    prior = avse.load("av-vae").system.prior.requires_grad_(False)
+    common = {"steps": STEPS, "rate": 2e-3, "scenes": scenes, "checkpoint": work / "checkpoint.pt"}
+    learn_noise_estimator(estimator, prior, speech, noise, **common)
+    vectors, names, weights = [], [], []
+    count = Counter(told.name(row.label) for row in rows)
+    for row, sound in zip(rows, noise):
+        clean = speech[int(rng.integers(len(speech)))]
+        cut = cut_or_loop(sound, len(clean), 0)
+        loud = np.sqrt(np.square(clean).mean() / max(float(np.square(cut).mean()), 1e-12))
+        noisy = clean + loud * 10 ** (rng.uniform(-6, 6) / 20) * cut
+        found = [*told.of_class(row.label), told.sound(cut), told.sound(noisy)]
+        vectors += found
+        names += [told.name(row.label)] * len(found)
+        weights += [count[told.name(row.label)] ** -0.5 / len(found)] * len(found)
+    fit_entrance(estimator, torch.stack(vectors), names, torch.tensor(weights), RIDGE)
+    kept = {name: value.detach().half().contiguous() for name, value in estimator.state_dict().items()}
+    safetensors.torch.save_file(kept, work / "conditioned_nmf.safetensors")
+
+
+def score(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    told = Descriptions(arguments.manifest, arguments.captions)
+    rows = [row for row in read_manifest(arguments.mixtures) if row.extra.get("condition") == "recorded"]
+    prior = avse.load("av-vae").system.prior
+    cells = []
+    for snr in sorted({row.snr for row in rows if row.snr is not None}):
+        at = sorted((row for row in rows if row.snr == snr), key=lambda row: row.duration or 0)
+        audio = [[read_audio(path) for path in (row.noisy, row.clean, row.noise)] for row in at]
+        for inference, settings in INFERENCES.items():
+            for name, scenes in _described(told, at, audio):
+                free = name == "none (`nmf`)"
+                used = settings | ({"iterations": FREE_ITERATIONS[inference]} if free else {})
+                noise_model = plugins.get("noise_model", "nmf" if free else "conditioned_nmf")(rank=2)
+                gained = np.mean(
+                    [
+                        _gained(
+                            plugins.get("inference", inference)(prior, noise_model, seed=seed, **used), audio, scenes
+                        )
+                        for seed in SEEDS
+                    ],
+                    axis=0,
+                )
+                [interval] = bootstrap_means(gained[:, None], [row.speaker for row in at])
+                place = {"system": name, "metric": "si_sdr_improvement", "condition": "recorded", "snr": f"{snr:g}"}
+                cells.append({**place, "inference": inference, **asdict(interval)})
+                print(f"{snr:g} dB, {inference}, {name}: {gained.mean():.2f} dB", flush=True)
+    about = {"system": "conditioned_nmf", "provenance": "Measured by recipes/Scenes/conditioned_nmf.py"}
+    write_json(arguments.output, about | {"cells": cells})
+
+
+def _described(
+    told: Descriptions, rows: Sequence[Utterance], audio: Sequence[Sequence[np.ndarray]]
+) -> Iterator[tuple[str, list[torch.Tensor] | None]]:
+    """Names of descriptions, and the vectors of each mixture."""
+    rng, labels = np.random.default_rng(0), [row.label for row in rows]
+    others = [str(rng.choice([m for m in sorted(set(labels)) if told.name(m) != told.name(one)])) for one in labels]
+    pictures = {label: told.pictures[told.shown.get(label) or label] for label in labels}
+    yield "none (`nmf`)", None
+    yield "none", None
+    yield "right, text", [told.of("text", label.replace("_", " ")) for label in labels]
+    yield "wrong, text", [told.of("text", label.replace("_", " ")) for label in others]
+    yield (
+        "right, image, where there is one",
+        [told.of("image", pictures[one][0]) if pictures[one] else torch.zeros(DIM) for one in labels],
+    )
+    yield "shuffled, sound", [told.sound(audio[(place + 7) % len(audio)][2]) for place in range(len(audio))]
+    yield "from the clip itself", [told.sound(noisy) for noisy, _, _ in audio]
+    yield "oracle, sound", [told.sound(noise) for _, _, noise in audio]
+
+
+def _gained(
+    system: torch.nn.Module, audio: Sequence[Sequence[np.ndarray]], scenes: Sequence[torch.Tensor] | None, size: int = 8
+) -> np.ndarray:
+    """SI-SDR improvement of each mixture."""
+    gained = []
+    for first in range(0, len(audio), size):
+        part = audio[first : first + size]
+        batch = Batch.from_clips([Clip(noisy) for noisy, _, _ in part], [clean for _, clean, _ in part])
+        if scenes is not None:
+            batch.scene = torch.stack(list(scenes[first : first + size]))
+        with torch.no_grad():
+            speech = system.eval()(batch).speech
+        assert batch.clean is not None
+        gained += (si_sdr(speech, batch.clean) - si_sdr(batch.noisy, batch.clean)).tolist()
+    return np.array(gained)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+    for verb, places in ((train, ("manifest", "captions")), (score, ("mixtures", "manifest", "captions"))):
+        chosen = verbs.add_parser(verb.__name__)
+        for place in places:
+            chosen.add_argument(place, type=Path)
+        chosen.add_argument("-o", "--output", type=Path, required=True)
+        chosen.set_defaults(verb=verb)
+    asked = parser.parse_args()
+    asked.verb(asked)
