@@ -3,7 +3,8 @@
     python recipes/Manifest/prior_nmf.py MANIFEST -o WORK
 
 The result is `WORK/prior_nmf.safetensors`. Each corpus of speech has the same share of at most 3200 excerpts of 4 s;
-noise is up to 800 recordings, 10 s of each. All are of the training split. The same command goes on where it was stopped.
+noise is up to 800 recordings, 10 s of each. All are of the training split. The same command goes on where it was
+stopped.
 """
 
 from __future__ import annotations
