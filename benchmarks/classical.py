@@ -7,8 +7,8 @@
 
 Both learn the noise from the noisy clip alone, as the unsupervised systems here do. Their settings are those of highest
 mean SI-SDR on 24 development scenes at -5, 0 and 5 dB, half recorded noise, half babble; `GRIDS` is what was tried (of
-`wiener`, 10 of 36: with `lpc_order` 12 those of one iteration and three of two, and the best with 20). In recorded noise
-they gain 0.1 and 0.6 dB, the defaults -4.1 and 0.0.
+`wiener`, 10 of 36: with `lpc_order` 12 those of one iteration and three of two, and the best with 20). In recorded
+noise they gain 0.1 and 0.6 dB, the defaults -4.1 and 0.0.
 """
 
 from __future__ import annotations
