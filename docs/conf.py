@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -57,7 +58,13 @@ nb_execution_show_tb = True  # a page that fails is a warning that says where, a
 nb_merge_streams = True
 
 
+def link_recipes(app, docname: str, source: list[str]) -> None:
+    """READMEs of recipes are no pages: a link to one, as it works in the repository, gives the file."""
+    source[0] = re.sub(r"\]\(((?:\.\./)+recipes/[^)#\s]*\.md)\)", r"](<path:\1>)", source[0])
+
+
 def setup(app) -> None:
+    app.connect("source-read", link_recipes)
     app.connect("autodoc-process-docstring", lambda app, *found: docstrings.move_prose(found[-1]), priority=400)
     app.connect("autodoc-process-docstring", lambda app, *found: docstrings.escape_bars(found[-1]))
     app.connect("builder-inited", lambda app: generate.write_all(HERE / "api"))
