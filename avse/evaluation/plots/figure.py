@@ -6,6 +6,7 @@ Every function of `avse.evaluation.plots` returns a `matplotlib.figure.Figure` o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from io import BytesIO
@@ -97,7 +98,10 @@ def save(figure: Figure, path: str | Path) -> None:
         If it cannot be written.
     """
     check_format(path)
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing"
+        )  # of a name in letters that the font lacks: boxes are drawn
         figure.savefig(temporary)
 
 
