@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from scipy.signal import ShortTimeFFT, get_window
 
 from avse.errors import AvseError
 from avse.evaluation import plot_estimate
+from avse.evaluation.plots.figure import save
 
 RATE = 16_000
 
@@ -56,3 +59,12 @@ def test_an_unknown_format_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(AvseError, match=r"\.png, \.pdf, \.svg"):
         plot_estimate(tmp_path / "a.xyz", np.ones(800), np.ones(800))
     assert not list(tmp_path.iterdir())
+
+
+def test_letters_that_the_font_lacks_are_no_warning(tmp_path: Path) -> None:
+    figure = Figure()
+    figure.suptitle("声音")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save(figure, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 0
