@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import tempfile
@@ -165,6 +166,7 @@ def serve(
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen()  # who comes before the server is ready waits
         except OSError as error:
             raise AvseError(f"{host}:{port}: cannot listen there ({error.strerror}). Choose another --port.") from None
         room = Room(root, models=own, device=device, longest=60 * max_minutes, kept=60 * keep_minutes)
@@ -172,5 +174,9 @@ def serve(
         import uvicorn
 
         config = uvicorn.Config(app, log_level="warning", ws_max_size=_LARGEST_MESSAGE, timeout_graceful_shutdown=2)
+        # A page that is open when the server stops is cut off, which is no fault.
+        logging.getLogger("uvicorn.error").addFilter(
+            lambda record: not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+        )
         started(f"http://{host}:{listening.getsockname()[1]}")
         uvicorn.Server(config).run(sockets=[listening])
