@@ -277,7 +277,7 @@ def written(page: Path) -> str:
 
 def pages() -> list[Path]:
     """Pages with tables of results."""
-    found = (path for pattern in PAGES for path in sorted(ROOT.glob(pattern)))
+    found = (path for pattern in PAGES for path in sorted(ROOT.glob(pattern)) if "_build" not in path.parts)
     return [path for path in found if "<!-- results\n" in path.read_text(encoding="utf-8")]
 
 
