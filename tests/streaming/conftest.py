@@ -1,10 +1,17 @@
-"""A causal model, small and random."""
+"""A causal model, small and random, and a clip as a stream."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from avse.contracts.system import System
+from avse.contracts.types import Clip
+from avse.model import Model
+from avse.streaming import Block, Streamer
 
 RECIPE = """\
 visual_frontend: !new:avse.plugins.visual_frontend.pixel_mlp
@@ -39,3 +46,22 @@ def causal_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         system = load_recipe(folder / "recipe.yaml").build("model")["model"]
     return Model(system, RECIPE, "causal").save(folder / "model")
+
+
+def _in_blocks(system: System, clip: Clip, sizes: list[int]) -> list[Block]:
+    """What comes of a clip in blocks of these samples; each picture is there before its video frame is computed."""
+    streamer, blocks, place, shown = Streamer(Model(system, "")), [], 0, 0
+    for size in [*sizes, len(clip.audio)]:
+        part = clip.audio[place : place + size]
+        while 640 * shown < place + len(part):
+            picture = clip.mouth[shown] if clip.valid[shown] else np.zeros(0, np.uint8)
+            blocks.append(streamer.push(np.zeros(0), picture, shown / 25))
+            shown += 1
+        blocks.append(streamer.push(part))
+        place += len(part)
+    return [*blocks, streamer.finish()]
+
+
+@pytest.fixture
+def in_blocks() -> Callable[[System, Clip, list[int]], list[Block]]:
+    return _in_blocks

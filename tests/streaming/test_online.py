@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -25,25 +27,17 @@ def _inference(noise_model: object, **options: int) -> OnlineVEM:
 
 
 @pytest.mark.parametrize("noise_model", [NMF(rank=2), Stationary()], ids=["nmf", "stationary"])
-def test_every_split_gives_the_speech_of_the_whole_clip(noise_model: object) -> None:
+def test_every_split_gives_the_speech_of_the_whole_clip(noise_model: object, in_blocks: Callable) -> None:
     system, rng = _inference(noise_model), np.random.default_rng(0)
     for samples in (1, 3000, 20_001):
         mouth = rng.integers(0, 256, (-(-samples // 640), 88, 88), dtype=np.uint8)
         clip = Clip(0.1 * rng.standard_normal(samples), mouth, rng.random(len(mouth)) > 0.2)
         whole = system(Batch.from_clips([clip]))
         assert whole.speech.isfinite().all(), "whole"
-        streamer, found, place, shown = Streamer(Model(system, "")), [], 0, 0
-        assert streamer.latency == (system.fft_size + 5 * system.hop) / 16_000
-        for size in [*rng.integers(0, 2000, 30).tolist(), samples]:
-            part = clip.audio[place : place + size]
-            while 640 * shown < place + len(part):
-                picture = clip.mouth[shown] if clip.valid[shown] else np.zeros(0, np.uint8)
-                found.append(streamer.push(np.zeros(0), picture, shown / 25))
-                shown += 1
-            found.append(streamer.push(part))
-            place += len(part)
-        assert max(block.latency for block in found) <= streamer.latency + 2 * system.hop / 16_000
-        found.append(streamer.finish())
+        found = in_blocks(system, clip, rng.integers(0, 2000, 30).tolist())
+        latency = Streamer(Model(system, "")).latency
+        assert latency == (system.fft_size + 5 * system.hop) / 16_000
+        assert max(block.latency for block in found[:-1]) <= latency + 2 * system.hop / 16_000
         speech = np.concatenate([block.speech for block in found])
         assert len(speech) == samples and np.abs(speech - whole.speech[0].numpy()).max() < 1e-5
         reliability = np.concatenate([block.reliability for block in found])

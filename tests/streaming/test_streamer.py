@@ -75,22 +75,8 @@ def _together(blocks: list[Block]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([b.speech for b in blocks]), np.concatenate([b.reliability for b in blocks])
 
 
-def _stream(system: TFMasker, clip: Clip, sizes: list[int]) -> list[Block]:
-    """Each picture is there before its video frame is computed."""
-    streamer, blocks, place, shown = Streamer(Model(system, "")), [], 0, 0
-    for size in [*sizes, len(clip.audio)]:
-        part = clip.audio[place : place + size]
-        while 640 * shown < place + len(part):
-            picture = clip.mouth[shown] if clip.valid[shown] else np.zeros(0, np.uint8)
-            blocks.append(streamer.push(np.zeros(0), picture, shown / 25))
-            shown += 1
-        blocks.append(streamer.push(part))
-        place += len(part)
-    return [*blocks, streamer.finish()]
-
-
 @pytest.mark.parametrize("name", _SYSTEMS)
-def test_every_split_into_blocks_gives_the_speech_of_the_whole_clip(name: str) -> None:
+def test_every_split_into_blocks_gives_the_speech_of_the_whole_clip(name: str, in_blocks: Callable) -> None:
     """To 1e-6 in double precision; to 1e-5 in single, but for the reliability, which single precision blurs."""
     system = _SYSTEMS[name]()
     rng = np.random.default_rng(len(name))
@@ -100,7 +86,7 @@ def test_every_split_into_blocks_gives_the_speech_of_the_whole_clip(name: str) -
         batch = Batch.from_clips([clip])
         with torch.no_grad():
             whole = system.to(dtype)(replace(batch, noisy=batch.noisy.to(dtype)))
-        blocks = _stream(system, clip, rng.integers(0, longest[seed] + 1, 40).tolist())
+        blocks = in_blocks(system, clip, rng.integers(0, longest[seed] + 1, 40).tolist())
         speech, reliability = _together(blocks)
         single = dtype == torch.float32
         assert np.abs(speech - whole.speech[0].numpy()).max() < (1e-5 if single else 1e-6)
