@@ -47,7 +47,8 @@ def check_unrolled(make: Callable[..., Any]) -> None:
         )
     batch = replace(batch, noisy=batch.noisy.double())
     _check_gradients(unrolled.double(), batch)
-    _check_batch(make(unroll=_LAYERS, learn=learn, start_layers=1).double(), batch)
+    start = plugins.get("enhancer", "tf_masker").example()
+    _check_batch(make(unroll=_LAYERS, learn=learn, start=start).double(), batch)
 
 
 def _check_gradients(unrolled: Any, batch: Batch) -> None:

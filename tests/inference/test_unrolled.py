@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toy_models import DynamicalToy, FixedNoise, ToyPrior, sounds
 from toy_switch import SharpToy, ToySwitch
 
+from avse.contracts.enhancer import Enhancer
+from avse.contracts.types import Batch, Estimate
 from avse.inference.em.driver import LatentInference
 from avse.inference.em.langevin import Langevin
 from avse.inference.em.map import MAP
@@ -14,6 +18,7 @@ from avse.inference.em.mcem import MCEM
 from avse.inference.em.switching_vem import SwitchingVEM
 from avse.inference.em.vem import VEM
 from avse.noise_models.nmf import NMF
+from avse.signal.levels import level_scale
 
 GAINS = {"gain_prior": (2.0, 1.0), "m_steps": 2}
 MAKES = {
@@ -89,11 +94,43 @@ def test_refinement_is_kept_where_the_evidence_grows() -> None:
         assert bool((found <= kept).all()) and torch.equal(same, found == kept)
 
 
-def test_a_start_network_tells_the_noise() -> None:
-    inference, batch = _unrolled("vem", learn=["start"], start_layers=1), sounds((640, 320))
+class Halver(Enhancer):
+    """An enhancer that takes a learned share of the audio for speech."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
+
+    def forward(self, batch: Batch) -> Estimate:
+        speech = self.share * batch.noisy
+        return Estimate(speech, batch.noisy - speech, torch.zeros_like(batch.valid, dtype=speech.dtype), batch.lengths)
+
+
+@pytest.mark.parametrize("make", [VEM, MAP])
+def test_an_enhancer_tells_the_beginning(make) -> None:
+    """z begins as that of its speech, and the noise model as what fits the rest; gradients reach the enhancer."""
+    inference, batch = make(ToyPrior(), NMF(rank=2), unroll=2, learn=["start"], start=Halver()).double(), sounds((640,))
+    inference.built()
+    state = inference.begin_speaker(inference.start(batch).speakers[0])
+    power = inference.prior.analyse(batch.noisy * level_scale(batch.noisy, batch.lengths)).abs().square()
+    wanted = inference.prior.encode(0.25 * power, inference.prior.context(batch)).mean
+    assert torch.allclose(state.latent[:, 0], wanted)
+    plain = NMF(rank=2).double()
+    noise = plain.initial_state(0.25 * power, state.mask, None)
+    for _ in range(20):
+        noise = plain.update_from_power(noise, 0.25 * power, state.mask)
+    assert torch.allclose(state.noise_variance, plain.variance(noise))
     list(inference.layers(batch))[-1][1].sum().backward()
-    assert all(parameter.grad is not None for parameter in inference.start_network.parameters())
+    assert inference.start_network.share.grad.abs() > 0
     assert inference.prior.training is False and inference.train().start_network.training is True
+
+
+def test_the_noise_begins_as_what_all_speakers_leave() -> None:
+    inference, batch = VEM(ToyPrior(), NMF(rank=2), start=Halver()).double(), sounds((640,))
+    two = replace(batch.select([0, 0]), mixture=torch.tensor([0, 0]))
+    states = inference.start(two).speakers
+    assert all(torch.equal(state.previous, states[0].previous) for state in states)
+    assert states[0].noise_variance.max() < 1e-6 * states[0].power.max()  # two halves leave nothing
 
 
 @pytest.mark.parametrize(

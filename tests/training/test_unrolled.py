@@ -26,13 +26,18 @@ prior: !new:avse.plugins.prior.av_vae
     hidden_dim: !ref <channels>
     latent_dim: 4
     noisy_encoder_layers: 1
+start: !new:avse.plugins.enhancer.tf_masker
+    channels: 8
+    blocks: 1
+    fusion_block: 1
+    heads: 1
 model: !new:avse.plugins.inference.vem
     prior: !ref <prior>
     noise_model: !new:avse.plugins.noise_model.nmf
     unroll: 2
     learn: [start, exponent, prior_weight]
     tied: false
-    start_layers: 1
+    start: !ref <start>
 loss: !new:avse.training.unrolled.UnrolledLoss
     evidence_weight: 0.1
 checkpointing: true

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import torch
 from torch import nn
 
+from avse.contracts.enhancer import Enhancer
 from avse.contracts.inference import Inference, latest_within, no_gradient
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import LatentPrior, Prior, SwitchingPrior
@@ -18,7 +19,7 @@ from avse.errors import AvseError
 from avse.inference.em import model_selection, steps
 from avse.inference.em.speakers import AnyPrior, begin_apart, places_of
 from avse.inference.em.state import EmState, SpeechModel, SufficientStatistics
-from avse.inference.em.unrolled import START, LearnedValues, StartNetwork, at_layer, checkpointed, learned_values
+from avse.inference.em.unrolled import START, LearnedValues, at_layer, checkpointed, fitted, learned_values
 from avse.signal.levels import level_scale
 from avse.signal.markov import MarkovChain
 from avse.signal.random import clip_generators
@@ -203,13 +204,13 @@ class LatentInference(Inference):
         them. They take the place of `iterations`, and `tolerance` stops none. 0: not unrolled.
     learn : sequence of str
         What of an unrolled inference is learned: arguments of it or of the noise model that are positive numbers
-        (`learnable` of both), which begin at their values; and `start`: the start network, the noisy-speech encoder and
-        the networks of the noise model. All else is fixed.
+        (`learnable` of both), which begin at their values; and `start`: the enhancer `start`, the noisy-speech encoder
+        and the networks of the noise model. All else is fixed.
     tied : bool
         Whether all layers have the same numbers, or each its own.
-    start_layers : int
-        Blocks of a start network that tells the power of the noise from the noisy audio and a first guess of the
-        speech, which knows of the video; the noise model begins fitted to it. 0: it begins by itself.
+    start : Enhancer or None
+        A small network whose estimate is the beginning: z that of its speech, the noise model fitted to what it leaves.
+        None: both begin from the noisy audio.
     refine : int
         Plain iterations after the layers. What they find is kept, clip by clip, where the objective is lower than
         before.
@@ -256,7 +257,7 @@ class LatentInference(Inference):
         unroll: int = 0,
         learn: Sequence[str] = (),
         tied: bool = True,
-        start_layers: int = 0,
+        start: Enhancer | None = None,
         refine: int = 0,
     ) -> None:
         super().__init__(prior, noise_model, unroll + refine if unroll else iterations)
@@ -272,7 +273,7 @@ class LatentInference(Inference):
         if not unroll and (learn or refine):
             raise ValueError("learn and refine are of an unrolled inference: set unroll to its number of layers.")
         not_negative = {"warm_start": warm_start, "tolerance": tolerance, "prior_weight": prior_weight}
-        not_negative |= {"unroll": unroll, "start_layers": start_layers, "refine": refine}
+        not_negative |= {"unroll": unroll, "refine": refine}
         for name, value in not_negative.items():
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}.")
@@ -288,7 +289,8 @@ class LatentInference(Inference):
         )
         self.prior_weight, self.unroll, self.refine = prior_weight, unroll, refine
         self.learn, self.tied = tuple(learn), tied
-        self.start_network = StartNetwork(prior.bins, start_layers) if start_layers else None
+        self.start_network = start
+        self.complexity = self.complexity if start is None else start.complexity
         self.learned: LearnedValues | None = None
         self.trained: list[nn.Module] = []
 
@@ -340,7 +342,7 @@ class LatentInference(Inference):
             With `mixture`, the estimate has an axis `sources`. `speakers` then names those whom a prior knows by name
             (`speaker_vae`).
         previous : Estimate, optional
-            Of the same batch of single speakers, to begin from; otherwise the noisy audio.
+            Of the same batch of single speakers, to begin z from; otherwise what `start` finds, or the noisy audio.
 
         Raises
         ------
@@ -390,51 +392,39 @@ class LatentInference(Inference):
         scale = level_scale(noisy, batches[0].lengths)
         competing = [self._models_of(prior, each) for prior, each in zip(priors, batches)]
         mask = competing[0][0][0].context.mask
-        power = self.prior.analyse(noisy * scale).abs().square() * mask[..., None]
+        heard = self.prior.analyse(noisy * scale)
+        power = heard.abs().square() * mask[..., None]
         loud = power if order is None else _NOISE_SHARE * power
-        noise_state = self.noise_model.initial_state(loud, mask, batches[0].scene)
+        begun = [previous] if previous is not None else []
+        if self.start_network is not None and not begun:
+            begun = [self.start_network(each) for each in batches]
+        spectra = [self.prior.analyse(each.speech.clone().to(noisy) * scale) for each in begun]
+        speech_powers = [(speech.abs().square() * mask[..., None])[:, None] for speech in spectra]
+        if spectra and previous is None:
+            left = (heard - sum(spectra)).abs().square() * mask[..., None]
+            noise_state = fitted(self.noise_model, left, mask, batches[0].scene)
+        else:
+            noise_state = self.noise_model.initial_state(loud, mask, batches[0].scene)
         noise_variance = self.noise_model.variance(noise_state)
-        speech_power = None
-        if previous is not None:
-            speech = self.prior.analyse(previous.speech.clone().to(noisy) * scale)
-            speech_power = (speech.abs().square() * mask[..., None])[:, None]
         gain = torch.ones_like(power[..., :1]) * mask[..., None]
 
         def state_of(model: SpeechModel, place: int) -> EmState:
             generators = clip_generators(mask, self.seed + _STREAMS * place)
-            return EmState(model, power, mask, generators, gain, noise_state, noise_variance, speech_power)
+            earlier = speech_powers[place] if speech_powers else None
+            return EmState(model, power, mask, generators, gain, noise_state, noise_variance, earlier)
 
         speakers = []
         for place, (models, chain) in enumerate(competing):
             state = state_of(models[0], place)
             if chain is not None:
                 state = replace(state, models=tuple(state_of(model, place) for model in models), chain=chain)
-            speakers.append(state if order is None else steps.in_chunks(state, begin_apart, self.chunk_frames))
+            apart = order is not None and not speech_powers
+            speakers.append(steps.in_chunks(state, begin_apart, self.chunk_frames) if apart else state)
         rows = torch.arange(len(power), device=power.device)
-        if self.start_network is not None:
-            speakers = self._begin_noise(self.start_network, speakers, batches[0].scene)
         names: tuple[str, ...] = ()
         if isinstance(self.prior, SwitchingPrior) and all(prior is self.prior for prior in priors):
             names = tuple(getattr(self.prior, "names", None) or map(str, range(len(self.prior.components))))
         return Progress(speakers, self.prior.analyse(noisy), rows, order, names)
-
-    def _begin_noise(
-        self, network: StartNetwork, speakers: Sequence[EmState], scene: torch.Tensor | None
-    ) -> list[EmState]:
-        """The speakers in noise as the start network tells it, given what the encoder makes of them."""
-
-        def first_guess(state: EmState) -> EmState:
-            encoded = steps.encode(state, self.encoder)
-            model = [each for each in encoded.models if each.model.runs][-1] if encoded.models else encoded
-            return replace(state, speech_variance=self.encoder_step(state.of_model(model)).speech_variance)
-
-        variances = [steps.in_chunks(state, first_guess, self.chunk_frames).speech_variance for state in speakers]
-        speech = sum(cast(torch.Tensor, variance)[:, 0] for variance in variances)
-        noise_state = network.fit(
-            self.noise_model, speakers[0].power, cast(torch.Tensor, speech), speakers[0].mask, scene
-        )
-        variance = self.noise_model.variance(noise_state)
-        return [replace(state, noise_state=noise_state, noise_variance=variance) for state in speakers]
 
     def begin_speaker(self, state: EmState) -> EmState:
         """Where the E-steps of a speaker begin: `begin` of the only model, or of each of those that compete."""

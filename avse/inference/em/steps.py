@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import Context, Gaussian
@@ -184,7 +185,7 @@ def energy(
         Zero beyond each clip's end.
     """
     mask, recorded, dynamical = state.mask[:, None, :, None], torch.is_grad_enabled(), state.model.prior.dynamical
-    with torch.enable_grad():
+    with torch.enable_grad(), _twice_differentiable(recorded):
         if not (recorded and latent.requires_grad):
             latent = latent.detach().requires_grad_()
         outputs = [decode(state, latent)]
@@ -337,6 +338,11 @@ def _folded(state: EmState, chains: int) -> Context:
         rows = torch.arange(len(state.power), device=state.power.device).repeat_interleave(chains)
         model.folded[chains] = model.context.map(lambda value: value[rows])
     return model.folded[chains]
+
+
+def _twice_differentiable(recorded: bool) -> contextlib.AbstractContextManager:
+    """Attention whose gradient has a gradient; that of the fast kernels has none."""
+    return sdpa_kernel(SDPBackend.MATH) if recorded else contextlib.nullcontext()
 
 
 def recurrent_backward(latent: torch.Tensor) -> contextlib.AbstractContextManager:

@@ -19,14 +19,11 @@ from torch.utils.checkpoint import checkpoint
 from avse.contracts.inference import Inference
 from avse.contracts.noise_model import NoiseModel, State
 from avse.inference.em.state import EmState
-from avse.nnet.temporal_block import TemporalBlock
 
 START = "start"  # the name under which networks that tell the beginning are learned
-_LEVEL, _FLOOR = 0.25, 5e-5  # brings logarithms of power near one, above a floor
-_LARGEST_DILATION = 8
+_UPDATES = 20  # of a noise model, after which it hardly changes
 
 Value = float | Sequence[float]
-Scene = torch.Tensor | None
 Result = TypeVar("Result")
 
 
@@ -141,54 +138,19 @@ def checkpointed(
     return checkpoint(run, use_reentrant=False, preserve_rng_state=False)
 
 
-class StartNetwork(nn.Module):
-    """Noisy power and a first variance of speech, which knows of the video, to the power of noise to begin with.
-
-        E |n|^2 = |x|^2 sigmoid(network(log |x|^2, log S))
-
-    The noise model is fitted to it in a few updates.
+def fitted(noise_model: NoiseModel, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None) -> State:
+    """The state of a noise model, brought by its own updates to the power of noise that an enhancer has left.
 
     Arguments
     ---------
-    bins, hidden_dim : int
-    layers : int
-        Blocks of dilated convolutions over time.
-
-    Example
-    -------
-    >>> network = StartNetwork(bins=9, layers=1, hidden_dim=8)
-    >>> mask = torch.ones(1, 6, dtype=torch.bool)
-    >>> network(torch.ones(1, 6, 9), torch.ones(1, 6, 9), mask).shape
-    torch.Size([1, 6, 9])
+    noise_model : NoiseModel
+    power : tensor, shape (batch, frames, bins)
+    mask : tensor, shape (batch, frames), bool
+        False beyond each clip's end.
+    scene : tensor, shape (batch, scene_dim), or None
+        What the noise model is told.
     """
-
-    updates = 8  # of the noise model
-
-    def __init__(self, bins: int, layers: int, hidden_dim: int = 192) -> None:
-        super().__init__()
-        self.from_power = nn.Linear(bins, hidden_dim)
-        self.from_speech = nn.Linear(bins, hidden_dim, bias=False)
-        dilations = [min(2**layer, _LARGEST_DILATION) for layer in range(layers)]
-        self.blocks = nn.ModuleList(TemporalBlock(hidden_dim, dilation) for dilation in dilations)
-        self.norm = nn.LayerNorm(hidden_dim)
-        self.out = nn.Linear(hidden_dim, bins)
-        with torch.no_grad():
-            self.out.weight.mul_(0.1)
-
-    def forward(self, power: torch.Tensor, speech: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Power of the noise, of the shape of `power` and `speech`, (batch, frames, bins); `mask` (batch, frames)."""
-        levels = [_LEVEL * (value / _FLOOR).log1p() - 2.0 for value in (power, speech)]
-        hidden = torch.tanh(self.from_power(levels[0]) + self.from_speech(levels[1]))
-        for block in self.blocks:
-            hidden = block(hidden, mask[..., None].to(hidden))
-        return power * torch.sigmoid(self.out(self.norm(hidden)))
-
-    def fit(
-        self, noise_model: NoiseModel, power: torch.Tensor, speech: torch.Tensor, mask: torch.Tensor, scene: Scene
-    ) -> State:
-        """The state of a noise model that is fitted to what the network expects; arguments as of `forward`."""
-        expected = self(power, speech, mask)
-        state = noise_model.initial_state(expected, mask, scene)
-        for _ in range(self.updates):
-            state = noise_model.update_from_power(state, expected, mask)
-        return state
+    state = noise_model.initial_state(power, mask, scene)
+    for _ in range(_UPDATES):
+        state = noise_model.update_from_power(state, power, mask)
+    return state
