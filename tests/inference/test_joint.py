@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toy_models import ToyPrior, sounds
 
+from avse.errors import AvseError
 from avse.inference.em import steps
 from avse.inference.em.joint import Joint, Memory, _lbfgs, _Problem
 from avse.noise_models.nmf import NMF
 
-SOLVERS = {"block": {}, "accelerated": {"anderson": 3}, "adam": {"solver": "adam"}, "lbfgs": {"solver": "lbfgs"}}
+SOLVERS = {
+    "block": {},
+    "accelerated": {"anderson": 3},
+    "adam": {"solver": "adam"},
+    "lbfgs": {"solver": "lbfgs"},
+    "proximal": {"solver": "proximal"},
+}
 
 
 def _joint(**arguments: object) -> Joint:
@@ -99,3 +108,43 @@ def test_statistics_are_those_of_the_place_found() -> None:
     [state] = progress.speakers
     expected = steps.mixture(state, state.speech_variance).wiener[:, 0]
     torch.testing.assert_close(progress.wiener[:, 0], expected)
+
+
+def test_a_proximal_step_is_the_least_of_its_model() -> None:
+    """Against gradient descent on what it minimises."""
+    joint = _joint(solver="proximal", prior_weight=1.5)
+    problem, place = _problem(joint)
+    place = place + 0.1
+    gradient, size = problem.value(place)[1], torch.tensor([[0.2], [0.05]], dtype=torch.float64)
+    found = problem.proximal_step(place, gradient, size)
+    latents, mask = problem.widths[0], problem.state.mask[:, :, None].expand(-1, -1, 2).flatten(1)
+    of_prior = torch.zeros_like(place)
+    of_prior[:, :latents] = 1.5 * place[:, :latents] * mask  # p(z) is standard normal
+    tried = place.clone()
+    for _ in range(2000):
+        pull = torch.zeros_like(tried)
+        pull[:, :latents] = 1.5 * tried[:, :latents] * mask
+        slope = gradient - of_prior + (tried - place) / (size * problem.metric) + pull
+        tried = tried - 0.5 * size * problem.metric * slope
+    assert torch.allclose(found, tried, atol=1e-9)
+
+
+def test_restarts_keep_the_best_chain_of_each_clip() -> None:
+    batch = sounds((640, 320))
+    once, several = _joint(restarts=1), _joint(restarts=4)
+    *_, first = once.progress(batch)
+    chains = list(several.progress(batch))
+    assert bool((chains[-1].objective <= first.objective).all()) and len(chains[-1].objective) == 2
+    assert bool((chains[-1].objective < first.objective).any())  # some draw was a better start
+    whole = several(batch)
+    assert whole.speech.shape == batch.noisy.shape and len(whole.trace) == 12
+    for row in range(2):
+        alone = several(batch.select([row]))
+        samples = int(batch.lengths[row])
+        torch.testing.assert_close(whole.speech[row, :samples], alone.speech[0, :samples])
+
+
+def test_restarts_are_of_single_speakers() -> None:
+    batch = sounds((640,))
+    with pytest.raises(AvseError, match="restarts"):
+        _joint(restarts=2)(replace(batch.select([0, 0]), mixture=torch.tensor([0, 0])))

@@ -105,6 +105,16 @@ class Progress:
             places = going.nonzero()[:, 0]
             self.rows, self.speakers = self.rows[places], [state.select(places) for state in self.speakers]
 
+    def select(self, rows: torch.Tensor) -> Progress:
+        """What is known of some clips, which run no longer."""
+        self._note_reliability()
+        chosen = replace(self, rows=rows[:0], spectrum=self.spectrum[rows])
+        for name in ("wiener", "reliability", "responsibility", "objective", "calm"):
+            setattr(chosen, name, getattr(self, name)[rows])
+        chosen.audio_reliability = None if self.audio_reliability is None else self.audio_reliability[rows]
+        chosen.scene_trust = None if self.scene_trust is None else self.scene_trust[rows]
+        return chosen
+
     def estimate(self, prior: Prior, batch: Batch) -> Estimate:
         """The estimate that the clips have reached."""
         self._note_reliability()

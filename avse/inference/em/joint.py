@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -10,13 +10,16 @@ import torch
 
 from avse.contracts.noise_model import NoiseModel
 from avse.contracts.prior import LatentPrior
+from avse.contracts.types import Batch, Estimate
+from avse.errors import AvseError
 from avse.inference.em import steps
-from avse.inference.em.driver import LatentInference
+from avse.inference.em.driver import LatentInference, Progress
 from avse.inference.em.state import EmState, SufficientStatistics
 from avse.plugins import register
+from avse.signal.random import clip_draws
 from avse.signal.wiener import speech_variance
 
-SOLVERS = ("block", "adam", "lbfgs")
+SOLVERS = ("block", "adam", "lbfgs", "proximal")
 _FIRST, _SECOND, _TINY = 0.9, 0.99, 1e-30  # decay of Adam's moments; under a square root, for a finite gradient
 _FALL = 1e-4  # of the objective, relative to what the gradient promises, for a step to be accepted
 _FASTER, _SLOWER = 1.3, 0.4  # the step size after a step was accepted, and refused
@@ -28,7 +31,8 @@ _RIDGE = 1e-3  # of the least squares of Anderson acceleration, relative to thei
 class Memory(NamedTuple):
     """What a solver knows of each clip: tensors with the batch first.
 
-    `value`, `size` and `rounds` (batch, 1) are the objective, the step size and the iterations so far;
+    `value`, `size` and `rounds` (batch, 1) are the objective, the step size and the iterations so far (of `proximal`
+    since the momentum was given up);
     `gradient`, `first`, `second` (batch, unknowns) the gradient and Adam's moments, or place and change of the last
     iteration; `places` and `changes` (batch, history, unknowns) differences of the last places, and of the gradients
     (`lbfgs`) or of the steps (Anderson acceleration).
@@ -58,9 +62,10 @@ class Joint(LatentInference):
     solver : str
         `block`: a step down the gradient of z, scaled by the encoder's variances, then the closed forms of noise and
         gains (`m_steps` of them). `adam` and `lbfgs`: all unknowns together, positive ones by their logarithms; the
-        exponents of a noise model then do not count.
+        exponents of a noise model then do not count. `proximal`: these too, by accelerated proximal gradient; the
+        prior of z is taken by its closed form, and the momentum is given up where J would rise.
     step_size : float
-        Of `block` and `adam`, to begin with.
+        Of all but `lbfgs`, to begin with.
     backtracking : int
         How often a step that would raise J is halved before it is given up; 0: any step is taken.
     anderson : int
@@ -68,6 +73,9 @@ class Joint(LatentInference):
         lower. 0: none.
     history : int
         Pairs that `lbfgs` keeps.
+    restarts : int
+        Chains of each clip, run side by side with noise models of their own: the first begins at the encoder's mean,
+        the others at draws from its q(z). The chain whose J is lowest is the estimate.
     common :
         Further arguments: see `LatentInference`.
 
@@ -83,7 +91,10 @@ class Joint(LatentInference):
     not_inherited = ("gate", "temperature", "transition_weight")
     learnable = ("prior_weight", "gain_prior", "step_size")
     uses_encoder = False
-    paper = "Walker and Ni, Anderson acceleration for fixed-point iterations, 2011; Liu and Nocedal, L-BFGS, 1989"
+    paper = (
+        "Walker and Ni, Anderson acceleration for fixed-point iterations, 2011; Liu and Nocedal, L-BFGS, 1989; "
+        "Beck and Teboulle, A fast iterative shrinkage-thresholding algorithm, 2009"
+    )
 
     def __init__(
         self,
@@ -95,21 +106,57 @@ class Joint(LatentInference):
         backtracking: int = 4,
         anderson: int = 0,
         history: int = 6,
+        restarts: int = 1,
         m_steps: int = 1,
         **common: Any,
     ) -> None:
         super().__init__(prior, noise_model, m_steps=m_steps, **common)
         if solver not in SOLVERS:
             raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}.")
-        if step_size <= 0 or min(backtracking, anderson) < 0 or history < 1:
+        if step_size <= 0 or min(backtracking, anderson) < 0 or min(history, restarts) < 1:
             raise ValueError(
-                "step_size must be above 0, history at least 1, backtracking and anderson not negative, got "
-                f"{step_size}, {history}, {backtracking} and {anderson}."
+                "step_size must be above 0, history and restarts at least 1, backtracking and anderson not negative, "
+                f"got {step_size}, {history}, {restarts}, {backtracking} and {anderson}."
             )
         if anderson and solver != "block":
             raise ValueError(f"anderson accelerates the solver block, not {solver}.")
         self.solver, self.step_size, self.backtracking = solver, step_size, backtracking
-        self.anderson, self.history = anderson, history
+        self.anderson, self.history, self.restarts = anderson, history, restarts
+
+    def progress(self, batch: Batch, previous: Estimate | None = None) -> Iterator[Progress]:
+        """See `LatentInference.progress`; of the best chain of each clip.
+
+        Raises
+        ------
+        AvseError
+            If there are several chains and the speakers of mixtures.
+        """
+        if self.restarts == 1:
+            yield from super().progress(batch, previous)
+            return
+        if batch.mixture is not None:
+            raise AvseError("inference.restarts: speakers of mixtures are found in one chain. Set it to 1.")
+        rows = [row for row in range(len(batch)) for _ in range(self.restarts)]
+        trace: list[float] = []
+        for progress in super().progress(batch.select(rows), None if previous is None else previous.select(rows)):
+            best = progress.objective.unflatten(0, (-1, self.restarts)).argmin(dim=1)
+            chosen = progress.select(best + self.restarts * torch.arange(len(best), device=best.device))
+            trace.append(chosen.objective.mean().item())
+            chosen.trace = list(trace)
+            yield chosen
+
+    def begin(self, state: EmState) -> EmState:
+        """The encoder's mean, and draws from its q(z) in all chains of a clip but the first."""
+        state = super().begin(state)
+        if self.restarts == 1:
+            return state
+        assert state.latent is not None and state.posterior is not None
+        clips = torch.arange(len(state.power), device=state.power.device)
+        chain = clips % self.restarts
+        shape = (self.restarts, 1, state.latent.shape[-1])
+        drawn = clip_draws(state.power, state.mask, state.generators, shape)[chain, clips]
+        drawn = drawn * (chain > 0)[:, None, None, None]
+        return replace(state, latent=state.latent + (0.5 * state.posterior.log_variance).exp() * drawn)
 
     def iteration(
         self, speakers: Sequence[EmState], warm: bool = False
@@ -122,8 +169,11 @@ class Joint(LatentInference):
         memory = speakers[0].memory
         if not isinstance(memory, Memory):
             memory = self._begin(problem, place)
-        direction, memory = self._direction(problem, memory)
-        found, value, gradient, size = self._search(problem, place, direction, memory)
+        if self.solver == "proximal":
+            found, value, gradient, size, memory = self._proximal(problem, place, memory)
+        else:
+            direction, memory = self._direction(problem, memory)
+            found, value, gradient, size = self._search(problem, place, direction, memory)
         if self.solver == "block":
             states = problem.states(found)
             for _ in range(self.m_steps):
@@ -184,6 +234,32 @@ class Joint(LatentInference):
             size = torch.where(done, size, _SLOWER * size)
         return best, value, gradient, torch.where(done, _FASTER * size, size).clamp(max=10.0)
 
+    def _proximal(
+        self, problem: _Problem, place: torch.Tensor, memory: Memory
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Memory]:
+        """As `_search`, from a place beyond the last step; where J would rise from there, from the last place."""
+        count = memory.rounds  # since the momentum was given up
+        origin = place + count / (count + 3) * torch.where(count > 0, place - memory.first, 0)
+        _, slope = problem.value(origin)
+        size, best, value, gradient = memory.size, place, memory.value, memory.gradient
+        done = torch.zeros_like(size, dtype=torch.bool)
+        for attempt in range(self.backtracking + 1):
+            trial = torch.where(done, best, problem.proximal_step(origin, slope, self.step_size * size))
+            tried, its_gradient = problem.value(trial)
+            falls = tried <= memory.value if self.backtracking else torch.ones_like(done)
+            accepted = falls & ~done
+            best, gradient = torch.where(accepted, trial, best), torch.where(accepted, its_gradient, gradient)
+            value, done = torch.where(accepted, tried, value), done | falls
+            if bool(done.all()):
+                break
+            if attempt == 0:
+                origin, slope = torch.where(done, origin, place), torch.where(done, slope, memory.gradient)
+                count = torch.where(done, count, -1.0)
+            else:
+                size = torch.where(done, size, _SLOWER * size)
+        size = torch.where(done, _FASTER * size, size).clamp(max=10.0)
+        return best, value, gradient, size, memory._replace(first=place, rounds=count)
+
     def _extrapolate(
         self,
         problem: _Problem,
@@ -221,6 +297,8 @@ class _Problem:
     ----------
     scales : tensor, shape (batch, unknowns)
         The encoder's variances of z, and zero for all other unknowns.
+    metric : tensor, shape (unknowns,)
+        A step size for each unknown, relative to that of z: less, the more bins an unknown has a part in.
     """
 
     def __init__(self, inference: Joint, speakers: Sequence[EmState]) -> None:
@@ -236,6 +314,9 @@ class _Problem:
         scales = [state.posterior.log_variance.exp().flatten(1) for state in speakers if state.posterior is not None]
         fixed = [scales[0].new_zeros(len(scales[0]), width) for width in self.widths[len(scales) :]]
         self.scales = torch.cat([*scales, *fixed], dim=1)
+        bins = self.state.power[0].numel()
+        shares = [1.0] * len(speakers) + [width / bins for width in self.widths[len(speakers) :]]
+        self.metric = torch.cat([self.scales.new_full((width,), share) for width, share in zip(self.widths, shares)])
 
     def place(self, speakers: Sequence[EmState]) -> torch.Tensor:
         """The unknowns of these states."""
@@ -265,6 +346,30 @@ class _Problem:
             state = replace(state, speech_variance=speech_variance(steps.decode(state, latent)), prior_cost=cost)
             states.append(replace(state, nll=None))
         return states
+
+    def proximal_step(self, place: torch.Tensor, gradient: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+        """argmin_u  (u - place) gradient' + |u - place|^2 / (2 size metric) - log p(z | v), clip by clip.
+
+        gradient' is `gradient`, that of the objective, without the prior's part. With p(z | v) = N(m, 1 / P) and weight
+        w, the part z of the result is (u' + size w P m) / (1 + size w P), where u' is the plain step.
+
+        Arguments
+        ---------
+        place, gradient : tensor, shape (batch, unknowns)
+        size : tensor, shape (batch, 1)
+        """
+        stepped = list((place - size * self.metric * gradient).split(self.widths, dim=1))
+        for number, state in enumerate(self.speakers):
+            if state.model.prior.dynamical:  # p(z | v) has no closed form
+                continue
+            latent = place.split(self.widths, dim=1)[number].view_as(cast(torch.Tensor, state.latent))
+            expected = steps.prior_of(state, latent)
+            inside = state.mask[:, None, :, None]
+            precision = self.inference.prior_weight * (-expected.log_variance).exp() * inside
+            scale = size[:, :, None, None]
+            plain = stepped[number].view_as(latent) + scale * precision * (latent - expected.mean)
+            stepped[number] = ((plain + scale * precision * expected.mean) / (1 + scale * precision)).flatten(1)
+        return torch.cat(stepped, dim=1)
 
     def value(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The objective (batch, 1), in 64 bits, and its gradient (batch, unknowns)."""
