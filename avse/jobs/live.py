@@ -108,20 +108,25 @@ class Live:
         try:
             ended = False
             while not ended:
-                heard = [self._heard.get()]
-                while not self._heard.empty():  # what came meanwhile is one block: that is faster
-                    heard.append(self._heard.get())
-                ended = heard[-1] is None
-                parts = [part for part in heard if part is not None]
-                if not parts:
-                    break
-                samples = np.concatenate(parts, axis=1)
-                if samples.shape[1] > _BACKLOG * self._audio.rate:
-                    raise AvseError("This machine is too slow for the model: the audio comes faster than its speech.")
-                self._ready.put(self._audio.push(samples, self._pictures))
+                samples, ended = self._take()
+                if samples.shape[1]:
+                    self._ready.put(self._enhance(samples))
         except Exception as error:
             self._failure = error
             stop.set()
+
+    def _take(self) -> tuple[np.ndarray, bool]:
+        """What was heard since the last call, once there is any; and whether that was all."""
+        heard = [self._heard.get()]
+        while not self._heard.empty():  # what came meanwhile is one block: that is faster
+            heard.append(self._heard.get())
+        parts = [part for part in heard if part is not None] or [np.zeros((self._audio.channels, 0), np.float32)]
+        return np.concatenate(parts, axis=1), heard[-1] is None
+
+    def _enhance(self, samples: np.ndarray) -> np.ndarray:
+        if samples.shape[1] > _BACKLOG * self._audio.rate:
+            raise AvseError("This machine is too slow for the model: the audio comes faster than its speech.")
+        return self._audio.push(samples, self._pictures)
 
 
 @dataclass
