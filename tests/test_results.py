@@ -131,9 +131,7 @@ def test_scores_of_a_model_are_those_that_its_card_shows(
 ) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
-    page = _page(
-        folder, {**_measured("`mine`", 1.00001), "settings": {}}, {**_measured("`other`", 2.0), "settings": {}}
-    )
+    page = _page(folder, _measured("`mine`", 1.00001), _measured("`other`", 2.0), where={"system": "`*`"})
     (folder / "model.json").write_text("{}")
     monkeypatch.setattr(results, "PRETRAINED", tmp_path)
     monkeypatch.setattr(results, "ROOT", tmp_path)

@@ -158,24 +158,21 @@ def _fit(
         if not debug:
             run_on_main(cache.fill, args=[mixtures.utterances, mixtures.use_video, progress])
         sets[split] = mixtures
-    about = {
-        "seed": seed,
-        "training_data": described(sets["train"].utterances or [row for row in rows if row.split == "train"]),
-    }
+    data = described(sets["train"].utterances or [row for row in rows if row.split == "train"])
     model = values["model"]
     counter = EpochCounter(limit=values["epochs"])
     checkpointer = Checkpointer(folder / "save", recoverables={"model": model, "epoch_counter": counter})
     if values.get("initial_weights"):
         begins = checkpointer.find_checkpoint() is None
         parts = _initial(values["initial_weights"], begins)
-        about["training_data"] += _learned_before(parts, about["training_data"])
+        data += _learned_before(parts, data)
         if begins:
             _load_initial(model, parts)
 
     def on_best(averaged: Any, scores: dict[str, float]) -> None:
         with atomic_path(folder / "scores.json") as path:
             path.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-        _export(averaged, values, recipe, folder, {"validation": scores, **about})
+        _export(averaged, values, recipe, folder, {"training_data": data, "seed": seed, "validation": scores})
 
     brain = _brain_of(model)(
         modules={"model": model},
