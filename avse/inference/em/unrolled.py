@@ -1,6 +1,6 @@
 """Unrolled EM: iterations as layers of a network, whose numbers and whose beginning are learned.
 
-    theta_t = theta_0 exp(c_t),   c_t = 0 before training: the layers are then the iterations of the plain inference
+    theta_t = theta_0 exp(20 c_t),   c_t = 0 before training: the layers are then the iterations of the plain inference
 
 Layer t is an iteration with numbers theta_t (step sizes, exponents of the multiplicative updates, weights); each layer
 leaves a Wiener filter, so that the estimate can be taken after any of them.
@@ -21,6 +21,7 @@ from avse.contracts.noise_model import NoiseModel, State
 from avse.inference.em.state import EmState
 
 START = "start"  # the name under which networks that tell the beginning are learned
+_PACE = 20.0  # Adam moves all parameters alike, and these numbers have further to go than the weights of a network
 _UPDATES = 20  # of a noise model, after which it hardly changes
 
 Value = float | Sequence[float]
@@ -64,7 +65,7 @@ class LearnedValues(nn.Module):
         """The numbers of a layer, counted from zero: tensors without axes."""
         values: dict[str, torch.Tensor | list[torch.Tensor]] = {}
         for name, value in self.initial.items():
-            ratios = self.log_ratio[name][0 if self.tied else layer].exp()
+            ratios = (_PACE * self.log_ratio[name][0 if self.tied else layer]).exp()
             if isinstance(value, (int, float)):
                 values[name] = value * ratios[0]
             else:
