@@ -14,7 +14,7 @@ import argparse
 import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from avse.data.noises import cut_or_loop, draw_offset
 from avse.evaluation.statistics import bootstrap_means
 from avse.files import write_json
 from avse.nnet.noise_estimator import SceneNoiseEstimator
-from avse.noise_models import conditioned_nmf
+from avse.noise_models import described
 from avse.scene import load_embedding, read_scene
 from avse.signal.metrics import si_sdr
 from avse.training.noise_estimator import class_code, fit_entrance, learn_noise_estimator
@@ -82,44 +82,61 @@ class Descriptions:
             yield self.of("image", picture)
 
 
+@dataclass
+class Recordings:
+    """Noise of the training split with its labels, and excerpts of speech, (samples,) each."""
+
+    noise: list[np.ndarray]
+    labels: list[str]
+    speech: list[np.ndarray]
+
+    @classmethod
+    def read(cls, manifest: Path, rng: np.random.Generator) -> Recordings:
+        of_kind = partial(read_manifest, manifest, splits=["train"])
+        rows = [row for row in of_kind(kinds=["noise"]) if row.noise is not None]
+        spoken = [row for row in of_kind(kinds=["speech", "av_speech"]) if row.clean is not None]
+
+        def excerpt(path: Path, seconds: float) -> np.ndarray:
+            audio = read_audio(path)
+            length = min(len(audio), int(seconds * 16000))
+            return cut_or_loop(audio, length, draw_offset(audio, length, rng))
+
+        noise = [excerpt(row.noise, 10.0) for row in rows if row.noise is not None]
+        chosen = [spoken[place].clean for place in rng.permutation(len(spoken))[:1100]]
+        speech = [audio for path in chosen if path is not None and len(audio := excerpt(path, 3.0)) >= 16000]
+        return cls(noise, [row.label for row in rows], speech)
+
+    def heard(self, told: Descriptions, place: int, rng: np.random.Generator) -> list[torch.Tensor]:
+        """Vectors of a recording, and of it under speech at -6 to 6 dB."""
+        clean = self.speech[int(rng.integers(len(self.speech)))]
+        cut = cut_or_loop(self.noise[place], len(clean), 0)
+        loud = np.sqrt(np.square(clean).mean() / max(float(np.square(cut).mean()), 1e-12))
+        return [told.sound(cut), told.sound(clean + loud * 10 ** (rng.uniform(-6, 6) / 20) * cut)]
+
+
 def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     rng, work = np.random.default_rng(0), arguments.output
     work.mkdir(parents=True, exist_ok=True)
-    of_kind = partial(read_manifest, arguments.manifest, splits=["train"])
-    rows = [row for row in of_kind(kinds=["noise"]) if row.noise is not None]
-    spoken = [row for row in of_kind(kinds=["speech", "av_speech"]) if row.clean is not None]
-
-    def excerpt(path: Path, seconds: float) -> np.ndarray:
-        audio = read_audio(path)
-        length = min(len(audio), int(seconds * 16000))
-        return cut_or_loop(audio, length, draw_offset(audio, length, rng))
-
-    noise = [excerpt(row.noise, 10.0) for row in rows if row.noise is not None]
-    chosen = [spoken[place].clean for place in rng.permutation(len(spoken))[:1100]]
-    speech = [audio for path in chosen if path is not None and len(audio := excerpt(path, 3.0)) >= 16000]
+    data = Recordings.read(arguments.manifest, rng)
     told = Descriptions(arguments.manifest, arguments.captions)
-    codes = [class_code(told.name(row.label), DIM) for row in rows]
+    codes = [class_code(told.name(label), DIM) for label in data.labels]
     generator = torch.Generator().manual_seed(1)
     scenes = [F.normalize(code + 0.03 * torch.randn(4, DIM, generator=generator), dim=1) for code in codes]
     estimator = SceneNoiseEstimator(DIM)
-    begun = safetensors.torch.load_file(Path(conditioned_nmf.__file__).with_name("prior_nmf.safetensors"))
+    begun = safetensors.torch.load_file(Path(described.__file__).with_name("prior_nmf.safetensors"))
     estimator.load_state_dict({name: value.float() for name, value in begun.items()}, strict=False)
     estimator.enter.requires_grad_(False)
     prior = avse.load("av-vae").system.prior.requires_grad_(False)
     common = {"steps": STEPS, "rate": 2e-3, "scenes": scenes, "checkpoint": work / "checkpoint.pt"}
-    learn_noise_estimator(estimator, prior, speech, noise, **common)
+    learn_noise_estimator(estimator, prior, data.speech, data.noise, **common)
     vectors, names, weights = [], [], []
-    count = Counter(told.name(row.label) for row in rows)
-    for row, sound in zip(rows, noise):
-        clean = speech[int(rng.integers(len(speech)))]
-        cut = cut_or_loop(sound, len(clean), 0)
-        loud = np.sqrt(np.square(clean).mean() / max(float(np.square(cut).mean()), 1e-12))
-        noisy = clean + loud * 10 ** (rng.uniform(-6, 6) / 20) * cut
-        found = [*told.of_class(row.label), told.sound(cut), told.sound(noisy)]
+    count = Counter(map(told.name, data.labels))
+    for place, label in enumerate(data.labels):
+        found = [*told.of_class(label), *data.heard(told, place, rng)]
         vectors += found
-        names += [told.name(row.label)] * len(found)
-        weights += [count[told.name(row.label)] ** -0.5 / len(found)] * len(found)
+        names += [told.name(label)] * len(found)
+        weights += [count[told.name(label)] ** -0.5 / len(found)] * len(found)
     fit_entrance(estimator, torch.stack(vectors), names, torch.tensor(weights), RIDGE)
     kept = {name: value.detach().half().contiguous() for name, value in estimator.state_dict().items()}
     safetensors.torch.save_file(kept, work / "conditioned_nmf.safetensors")
