@@ -14,7 +14,13 @@ from avse.contracts.prior import Context
 from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
 from avse.nnet.video_input import VideoInput
 
-SIZES = {"tiny": (32, 2, 2), "compact": (128, 4, 8), "small": (192, 5, 12), "medium": (448, 6, 16), "large": (960, 8, 24)}
+SIZES = {
+    "tiny": (32, 2, 2),
+    "compact": (128, 4, 8),
+    "small": (192, 5, 12),
+    "medium": (448, 6, 16),
+    "large": (960, 8, 24),
+}
 """Width, blocks and planes: about 0.05, 0.6, 1, 5 and 28 million parameters."""
 DATA_STD = 0.1
 """Standard deviation of speech in the compressed spectrum, roughly."""

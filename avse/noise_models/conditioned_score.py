@@ -7,7 +7,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch.nn import functional as F
 
 from avse.contracts.noise_model import ScoreNoiseModel, State
 from avse.contracts.prior import Context
@@ -82,10 +81,7 @@ class ConditionedScore(DescribedNoise, ScoreNoiseModel):
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """See `DescribedNoise.initial_state`."""
         state = super().initial_state(power, mask, scene)
-        if scene is None:
-            return state
-        told = F.normalize(self.scene_estimator.enter(scene.to(power)), dim=-1) * state["trust"][:, None]
-        return {**state, "told": told}
+        return state if scene is None else {**state, "told": self.code(scene, state["trust"])}
 
     def domain_of(self, noise: torch.Tensor, state: State) -> torch.Tensor:
         """d u = d V^(-1/2) n; see `ScoreNoiseModel.domain_of`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch.nn import functional as F
 
 from avse.contracts.noise_model import State
 from avse.nnet.noise_estimator import SceneNoiseEstimator
@@ -51,11 +52,38 @@ class DescribedNoise(ExpectedNoise):
         free = super().initial_state(power, mask)
         if scene is None:
             return free
-        expected, evidence = self.scene_estimator.told(power, mask, scene.to(power))
+        expected, trust = self.told(power, mask, scene)
         told, says = self.begin(expected, mask), scene.any(dim=1)
         state = {name: torch.where(says[:, None, None], told[name], free[name]) for name in free}
-        return {**state, "trust": evidence.sigmoid() * says}
+        return {**state, "trust": trust}
+
+    def told(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The variance that is expected with a scene, (batch, frames, bins), and the trust in the scene, (batch,).
+
+        Arguments as of `NoiseModel.initial_state`. The trust is zero where the scene is.
+        """
+        expected, evidence = self.scene_estimator.told(power, mask, scene.to(power))
+        return expected, evidence.sigmoid() * scene.any(dim=1)
+
+    def code(self, scene: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
+        """What further networks are told, (batch, scene_dim): the scene as this model reads it, times the trust."""
+        return F.normalize(self.scene_estimator.enter(scene.to(trust)), dim=-1) * trust[:, None]
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
         """That of `prior_nmf`; see `NoiseModel.update`."""
         return {**state, **super().update(state, numerator, denominator)}
+
+
+def expected_noise(
+    model: DescribedNoise, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None, State]:
+    """The variance that networks expect, zero beyond each clip's end, the code of the scene, and `trust`.
+
+    Arguments as of `NoiseModel.initial_state`. Without a scene there is no code, and no trust.
+    """
+    expected, inside = model.estimator(power, mask), mask[..., None]
+    if scene is None:
+        return expected * inside, None, {}
+    told, trust = model.told(power, mask, scene)
+    expected = torch.where(scene.any(dim=1)[:, None, None], told, expected)
+    return expected * inside, model.code(scene, trust), {"trust": trust}

@@ -85,7 +85,9 @@ def learn_noise_estimator(
     """
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
-        clean, loud, recordings = draw_mixtures((prior.fft_size, prior.hop), speech, noise, batch_size, snr, simulated, rng)
+        clean, loud, recordings = draw_mixtures(
+            (prior.fft_size, prior.hop), speech, noise, batch_size, snr, simulated, rng
+        )
         told = None if scenes is None else Told.draw(scenes, recordings, rng)
         return _loss(estimator, prior, clean, loud, told)
 

@@ -82,9 +82,9 @@ class PosteriorSampling(Inference):
     In the published methods (`PublishedSampling`) s, x and n are *compressed* spectra, a (complex) root of the
     transform: the noise model is then fitted to powers of compressed noise, and that compressed speech and noise add up
     is an approximation, good where one of the two is much louder. A subclass with `linear` true adds them in the
-    transform itself. Under a `ScoreNoiseModel` such a one draws the noise beside speech: the rows of both make one state,
-    each moves to its mean given both states and x, and V, which the domain of the noise depends on, is set at the
-    beginning of a pass.
+    transform itself. Under a `ScoreNoiseModel` such a one draws the noise beside speech: rows of both make one state,
+    each moves to its mean given both states and x, and V, which the domain of the noise depends on, is that of the
+    beginning of the pass.
 
     An iteration is one move, so that an inference can be stopped after any; before the last move the estimate is what
     the prior, and the subclass, expect of speech at that time. The random numbers of a clip depend on `seed` and its
