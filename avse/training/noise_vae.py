@@ -24,7 +24,7 @@ def learn_noise_vae(
     noise: Sequence[np.ndarray],
     scenes: Sequence[torch.Tensor],
     *,
-    steps: int = 2500,
+    steps: int = 1200,
     batch_size: int = 8,
     rate: float = 3e-3,
     snr: tuple[float, float] = (-10.0, 6.0),

@@ -54,6 +54,7 @@ FREE = {  # with `nmf`, at which it is best
     "langevin": {"iterations": 15},
     "posterior_sampling_moments": {"quantile": 0.5},
 }
+OTHERS = {"none (`nmf`)": "nmf", "none (`prior_nmf`)": "prior_nmf"}
 MODALITIES = ("text", "image", "video", "sound")
 Audio = Sequence[Sequence[np.ndarray]]  # noisy, clean and noise of each mixture
 Cell = tuple[dict[str, str], torch.nn.Module, Sequence[torch.Tensor] | None, bool]  # the last: whether it is `nmf`
@@ -168,8 +169,8 @@ def score(arguments: argparse.Namespace) -> None:
 
     def cells(at: Sequence[Utterance], audio: Audio, model: Callable[..., torch.nn.Module]) -> Iterator[Cell]:
         for name, scenes in _described(told, at, audio):
-            free = name == "none (`nmf`)"
-            yield {"system": name}, model("nmf") if free else model(), scenes, free
+            of = OTHERS.get(name)
+            yield {"system": name}, model(of) if of else model(), scenes, of == "nmf"
 
     _write(arguments, cells)
 
@@ -222,7 +223,8 @@ def _write(
         at = sorted((row for row in rows if row.snr == snr), key=lambda row: (row.speaker, row.id))[:: arguments.every]
         at.sort(key=lambda row: row.duration or 0)
         audio = [[read_audio(path) for path in (row.noisy, row.clean, row.noise)] for row in at]
-        build = lambda name=arguments.noise_model: plugins.get("noise_model", name)(rank=2 if name != "nmf" else 4)
+        rank = {"nmf": {"rank": 4 if inference.startswith("posterior") else 2}}
+        build = lambda name=arguments.noise_model: plugins.get("noise_model", name)(**rank.get(name, {}))
         for place, noise_model, scenes, free in cells_of(at, audio, build):
             place |= {"metric": "si_sdr_improvement", "condition": "recorded", "snr": f"{snr:g}"}
             if tuple(place.get(key) for key in ("system", "test", "snr")) in known:
@@ -248,7 +250,8 @@ def _described(
     rng, labels = np.random.default_rng(0), [row.label for row in rows]
     others = [str(rng.choice([m for m in sorted(set(labels)) if told.name(m) != told.name(one)])) for one in labels]
     pictures = {label: told.pictures[told.shown.get(label) or label] for label in labels}
-    yield "none (`nmf`)", None
+    for name in OTHERS:
+        yield name, None
     yield "none", None
     yield "right, text", [told.of("text", label.replace("_", " ")) for label in labels]
     yield "wrong, text", [told.of("text", label.replace("_", " ")) for label in others]

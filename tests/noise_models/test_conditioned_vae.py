@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +16,9 @@ from avse.nnet.noise_vae import NoiseVAE
 from avse.noise_models.conditioned_vae import ConditionedVAE
 from avse.noise_models.described import DescribedNoise
 from avse.priors.vae.vae import VAE
+from avse.signal.stft import stft
 from avse.training.noise_vae import learn_noise_vae, negative_bound
+from avse.training.steps import learn
 
 
 def _power(*lengths: int, bins: int = 65) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,31 +91,43 @@ def test_inferences_fit_it_beside_the_prior_of_speech(inference: object) -> None
     assert speech.isfinite().all() and not torch.equal(speech, system(batch).speech)
 
 
-def _named_tones(steps: int) -> tuple[NoiseVAE, Callable[[torch.Tensor], torch.Tensor]]:
-    """Noise in two bands, with its name; the VAE, and how its model reads a scene."""
-    torch.manual_seed(0)
+def _tones() -> list[np.ndarray]:
     time = np.arange(32000) / 16000
-    tones = [sum(np.sin(2 * np.pi * (hz + shift) * time + shift) for shift in range(0, 200, 9)) for hz in (500, 4000)]
-    network = NoiseVAE(4, bands=16, latent_dim=2, hidden_dim=16, layers=1)
-    describer = DescribedNoise(scene_dim=4, pretrained=False).requires_grad_(False)
-    names = [torch.eye(4)[place : place + 1] for place in range(2)]
-    speech = [np.random.default_rng(0).standard_normal(32000)]
-    common = {"snr": (-40.0, -40.0), "simulated": 0.0, "transform": (640, 320), "batch_size": 4, "rate": 0.02}
-    learn_noise_vae(network, describer, speech, tones, names, steps=steps, **common)  # type: ignore[arg-type]
-    return network, lambda scene: describer.code(scene, torch.ones(1))
+    return [sum(np.sin(2 * np.pi * (hz + shift) * time + shift) for shift in range(0, 200, 9)) for hz in (500, 4000)]
 
 
 def test_modalities_are_exchanged_in_a_world_of_tones_by_name_and_colour() -> None:
     """Trained by names, asked by pictures that lie near them: the prior of each is of its own band."""
-    network, read = _named_tones(250)
-    names = torch.eye(4)[:2, None]
-    pictures = torch.nn.functional.normalize(names + torch.tensor([0.0, 0.0, 0.3, -0.3]), dim=2)
+    torch.manual_seed(0)
+    network, names = NoiseVAE(4, bands=16, latent_dim=2, hidden_dim=16, layers=1), torch.eye(4)[:2]
+    power = stft(torch.tensor(np.stack(_tones()), dtype=torch.float32), 640, 320).abs().square()
+
+    def loss_of(rng: np.random.Generator) -> torch.Tensor:
+        heard = names * torch.as_tensor(rng.random((2, 1)) < 0.5)
+        return negative_bound(network, power, power, names, heard)
+
+    learn(network, loss_of, steps=300, rate=0.02)
+    pictures = torch.nn.functional.normalize(names + torch.tensor([0.0, 0.0, 0.3, -0.3]), dim=1)
     for scenes in (names, pictures):
         with torch.no_grad():
-            told = [read(scene) for scene in scenes]
-            levels = [network.decode(network.prior(e, 1).mean, network.told(e, 1), 321)[0, 0] for e in told]
-        low, high = slice(20, 28), slice(160, 168)
-        assert (levels[0][low] - levels[1][low]).mean() > 2 and (levels[1][high] - levels[0][high]).mean() > 2
+            levels = network.decode(network.prior(scenes, 2).mean, network.told(scenes, 2), 321)[:, 0]
+        low, high = levels[:, 20:28].mean(dim=1), levels[:, 160:168].mean(dim=1)
+        assert low[0] - low[1] > 2 and high[1] - high[0] > 2
+
+
+def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    describer = DescribedNoise(scene_dim=4, pretrained=False).requires_grad_(False)
+    speech, noise, scenes = [np.random.default_rng(0).standard_normal(32000)], _tones(), [*torch.eye(4)[:2, None]]
+
+    def losses(steps: int, name: str) -> list[float]:
+        torch.manual_seed(0)
+        network = NoiseVAE(4, bands=8, latent_dim=2, hidden_dim=8, layers=1)
+        common = {"batch_size": 2, "transform": (640, 320), "checkpoint": tmp_path / name}
+        return learn_noise_vae(network, describer, speech, noise, scenes, steps=steps, **common)  # type: ignore[arg-type]
+
+    first = losses(25, "one.pt")
+    again = losses(27, "one.pt")
+    assert again[:25] == first and len(again) == 27 and np.isfinite(again).all() and again[-1] < again[0]
 
 
 def test_the_bound_against_loops() -> None:
