@@ -219,17 +219,20 @@ def _write(
     cells = json.loads(output.read_text())["cells"] if output.exists() else []
     known = {tuple(cell.get(key) for key in ("system", "test", "snr")) for cell in cells}
     prior = avse.load("av-diffusion-small" if inference.startswith("posterior") else "av-vae").system.prior
+    free = plugins.get("noise_model", "nmf")(rank=4 if inference.startswith("posterior") else 2)
+
+    def build(name: str = arguments.noise_model) -> torch.nn.Module:
+        return free if name == "nmf" else plugins.get("noise_model", name)()
+
     for snr in arguments.snr:
         at = sorted((row for row in rows if row.snr == snr), key=lambda row: (row.speaker, row.id))[:: arguments.every]
         at.sort(key=lambda row: row.duration or 0)
         audio = [[read_audio(path) for path in (row.noisy, row.clean, row.noise)] for row in at]
-        rank = {"nmf": {"rank": 4 if inference.startswith("posterior") else 2}}
-        build = lambda name=arguments.noise_model: plugins.get("noise_model", name)(**rank.get(name, {}))
-        for place, noise_model, scenes, free in cells_of(at, audio, build):
+        for place, noise_model, scenes, untold in cells_of(at, audio, build):
             place |= {"metric": "si_sdr_improvement", "condition": "recorded", "snr": f"{snr:g}"}
             if tuple(place.get(key) for key in ("system", "test", "snr")) in known:
                 continue
-            used = INFERENCES[inference] | (FREE[inference] if free else {})
+            used = INFERENCES[inference] | (FREE[inference] if untold else {})
             gained = np.mean(
                 [
                     _gained(plugins.get("inference", inference)(prior, noise_model, seed=seed, **used), audio, scenes)
