@@ -466,9 +466,13 @@ def enhance_files(
             done = run_all(_Worker, (model, device, overrides), tasks, jobs)
         else:
             done = _one_by_one(tasks, loaded, progress, reader)
-        overall = progress.add_task("Enhancing", total=len(tasks), unit=f"of {len(tasks)} files", visible=several)
+        overall = None
+        if progress is not None:
+            unit = f"of {len(tasks)} files"
+            overall = progress.add_task("Enhancing", total=len(tasks), unit=unit, visible=several)
         for (source, _), result in done:
-            progress.advance(overall)
+            if progress is not None and overall is not None:
+                progress.advance(overall)
             if isinstance(result, Report):
                 reports[source] = result
                 if source in files:
@@ -550,8 +554,12 @@ def _noted(is_noted: bool, tasks: Sequence[_Task], made_by: str) -> Iterator[Non
                     write_json(folder / _NOTES, there)
 
 
-def _progress_bar(shown: bool) -> Progress:
+@contextmanager
+def _progress_bar(shown: bool) -> Iterator[Progress | None]:
     """Bars on stderr: seconds of audio of each file that is enhanced, and files."""
+    if not shown:  # nor imported
+        yield None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -559,7 +567,8 @@ def _progress_bar(shown: bool) -> Progress:
 
     unit = TextColumn("{task.completed:.0f} {task.fields[unit]}")
     columns = TextColumn("{task.description}"), BarColumn(), unit, RateColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield progress
 
 
 class _Worker:
@@ -574,7 +583,7 @@ class _Worker:
 
 
 def _one_by_one(
-    tasks: Sequence[_Task], model: Model, progress: Progress, reader: ClipReader | None
+    tasks: Sequence[_Task], model: Model, progress: Progress | None, reader: ClipReader | None
 ) -> Iterator[tuple[_Task, Any]]:
     for source, arguments in tasks:
         result: Report | AvseError
