@@ -148,7 +148,12 @@ def _run_on_ray(
             where: dict[str, Any] = {"num_cpus": max(jobs, cores())} if address == "local" else {"address": address}
             ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False, **where)
     except Exception as error:  # Ray raises a bare Exception where it is too slow to start
-        raise AvseError(f"{address}: no Ray cluster answers there ({error}). `ray start --head` starts one.") from error
+        told = (
+            f"Ray does not start here ({error}). Try again when the machine is less busy, or leave out --ray."
+            if address == "local"
+            else f"{address}: no Ray cluster answers there ({error}). `ray start --head` starts one."
+        )
+        raise AvseError(told) from error
     context = DataContext.get_current()
     context.enable_progress_bars, context.max_errored_blocks = False, -1
     waiting = dict(enumerate(tasks))

@@ -238,7 +238,7 @@ def described(utterances: Iterable[Utterance]) -> list[dict[str, Any]]:
         place = row.dataset, kind, row.extra.get("licence") or "not stated"
         groups.setdefault(place, []).append(row.duration or 0.0)
     return [
-        {**dict(zip(("dataset", "kind", "licence"), place)), "clips": len(one), "hours": round(sum(one) / 3600, 2)}
+        {**dict(zip(("dataset", "kind", "licence"), place)), "clips": len(one), "hours": round(sum(one) / 3600, 3)}
         for place, one in sorted(groups.items())
     ]
 
