@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,8 +17,10 @@ from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.errors import AvseError
 from avse.media.faces.crop import Frame, shrunk
 from avse.signal.downmix import Downmix
+from avse.signal.outliers import BLOCK_SECONDS, REPLACED, without_outliers
 
 _WORKING_SIDE = 1920  # larger frames are reduced before cropping
+_THREADS = 4  # of a decoder, at most: each of them holds 25 MB more at 3840x2160
 _LONGEST_HOLD = 0.25  # seconds after which the video counts as frozen or missing
 _LARGEST_GAP = 24 * 3600.0  # seconds of missing audio that are filled with silence; beyond it time stamps are wrong
 _LARGEST_OVERLAP = 10.0  # seconds of audio that are left out where time stamps go back; beyond it they are wrong
@@ -75,6 +78,8 @@ class AudioSource:
         Any file with audio.
     track : int
         Which of its audio tracks, from 0.
+    video : path, optional
+        The file that is to go with it, for a message.
 
     Attributes
     ----------
@@ -104,7 +109,7 @@ class AudioSource:
         If the file cannot be opened, has no audio, or no sample of it can be decoded.
     """
 
-    def __init__(self, path: str | Path, track: int = 0) -> None:
+    def __init__(self, path: str | Path, track: int = 0, video: str | Path | None = None) -> None:
         self.path = Path(path)
         self.warnings: list[str] = []
         self.kept: deque[np.ndarray] | None = None
@@ -112,9 +117,10 @@ class AudioSource:
         self.container = open_container(path)
         if not self.container.streams.audio:
             self.container.close()
+            other = "in another file, give that file" if video is None else f"in {video}, give that file first"
             raise AvseError(
-                f"{self.path}: has no audio. Enhancement needs the recorded audio; if it is in another file, "
-                f"give that file and pair this one with --video {self.path.name}."
+                f"{self.path}: has no audio. Enhancement needs the recorded audio; if it is {other} and pair this one "
+                f"with --video {self.path.name}."
             )
         tracks = self.container.streams.audio
         if track >= len(tracks):
@@ -164,7 +170,8 @@ class AudioSource:
     def _mono(self) -> Iterator[np.ndarray]:
         """The down-mix at the file's own rate."""
         downmix = Downmix(self.channel_names, self.rate)
-        for block in _gathered(self._blocks(), self.rate // 2):
+        blocks = _gathered(self._blocks(), round(BLOCK_SECONDS * self.rate))
+        for block in without_outliers(blocks, lambda: _warn(self.warnings, REPLACED)):
             mono = downmix(block)
             if self.kept is not None:
                 self.kept.append(mono[None] if self.keep_mono else block)
@@ -230,7 +237,7 @@ class SilentSource:
         self.warnings: list[str] = []
         self.container = open_container(path)
         stream = video_stream(self.container)
-        duration = None if stream is None else _length(self.container, stream)
+        duration = None if stream is None else _length(self.container, stream) or _counted(self.container, stream)
         if stream is None or not duration:
             self.container.close()
             raise AvseError(f"{self.path}: has neither audio nor a video of known length. Give a video file.")
@@ -247,14 +254,16 @@ class SilentSource:
         self.samples = max(1, round(self.duration * SAMPLE_RATE))
 
 
-def audio_source(path: str | Path, silent: bool = False, track: int = 0) -> AudioSource | SilentSource:
+def audio_source(
+    path: str | Path, silent: bool = False, track: int = 0, video: str | Path | None = None
+) -> AudioSource | SilentSource:
     """A track of the audio of a file; with `silent`, silence for a video without audio."""
     if silent:
         with open_container(path) as container:
             has_audio = bool(container.streams.audio)
         if not has_audio:
             return SilentSource(path)
-    return AudioSource(path, track)
+    return AudioSource(path, track, video)
 
 
 class VideoSource:
@@ -291,6 +300,7 @@ class VideoSource:
             raise AvseError(f"{self.path}: has no video. Give a file with a video, or leave out --video.")
         self.stream = stream
         self.stream.thread_type = "AUTO"
+        self.stream.codec_context.thread_count = min(os.cpu_count() or 1, _THREADS)
         self.fps = float(stream.average_rate) if stream.average_rate else None
         self.size = (stream.codec_context.width, stream.codec_context.height)
         self._reformatters: dict[str, Any] = {}
@@ -311,7 +321,7 @@ class VideoSource:
         zero : float
             Start of the first 40 ms, in seconds of the file's clock.
         """
-        shown, converted = self._first, None
+        shown, converted, self._first = self._first, None, None
         following = next(self._frames, None)
         index = 0
         # One frame longer than the last: lossy codecs pad the audio to whole packets, beyond the end of the video.
@@ -482,6 +492,18 @@ def _length(container: Any, stream: Any) -> float | None:
     """Seconds of a stream by the header, else of the longest stream of the file."""
     whole = container.duration  # in microseconds
     return _stated(stream) or (whole / 1_000_000 if whole else None)
+
+
+def _counted(container: Any, stream: Any) -> float:
+    """Seconds of a video whose header states none, as raw video: by its time stamps, else by the number of frames."""
+    first, end, count = None, Fraction(0), 0
+    for packet in demuxed(container, stream):
+        if packet.size:
+            count += 1
+        if packet.size and packet.pts is not None:
+            first = packet.pts * packet.time_base if first is None else min(first, packet.pts * packet.time_base)
+            end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+    return float(count / (stream.average_rate or VIDEO_RATE) if first is None else end - first)
 
 
 def _stated(stream: Any) -> float | None:
