@@ -17,6 +17,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from avse.training.contrastive_losses import MultiPositiveLoss, SigmoidLoss
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes/Scenes/hparams/scene_clip.yaml"
 CAPTIONS_OF_A_CLASS = 8
-HEAD_SEEDS = 3
+HEAD_SEEDS = 1  # of heads for each model
 SPOKEN_SNR = 0.0  # dB
 Pools = dict[str, tuple[torch.Tensor, np.ndarray]]
 """Of each modality: features or vectors, and the number of the class of each."""
@@ -57,7 +58,8 @@ class Data:
         rows = read_manifest(manifest, kinds=values["kinds"])
         self.classes: list[str] = values["classes"]
         training = [row for row in rows if row.split == "train"]
-        self.train: SceneSet = values["train_set"](training, ClipCache(cache), size=20 * 64, seed=1)
+        self.train_of = partial(values["train_set"], training, ClipCache(cache), size=20 * 64, seed=1)
+        self.train: SceneSet = self.train_of()
         recordings: dict[int, set[str]] = {}
         for row in rows:
             if row.kind == "noise" and (number := self.train.of(row)) is not None:
@@ -102,7 +104,7 @@ class Data:
         """Vectors before they are aligned."""
         with torch.no_grad():
             sounds = [embedding.encode(torch.from_numpy(audio)[None], "sound") for audio, _ in self.sounds[split]]
-            texts = embedding.encode(text_features([line for line, _ in self.texts]), "text")
+            texts = embedding.encode(embedding.text_features([line for line, _ in self.texts]), "text")
             pools = {
                 "sound": (torch.cat(sounds), np.array([number for _, number in self.sounds[split]])),
                 "text": (texts, np.array([number for _, number in self.texts])),
@@ -211,14 +213,16 @@ def _split(pairs: Sequence[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, np.
 class Bank:
     """Items of training whose sounds went through the frozen sound network once; `calibrate` takes it for a set."""
 
-    def __init__(self, embedding: SceneClip, train: SceneSet) -> None:
+    def __init__(self, embedding: SceneClip, train: SceneSet, sounds: Sequence[np.ndarray] = ()) -> None:
         self.train, self.group, self.texts, self.own = train, train.group, train.texts, train.own
-        self.items = []
+        self.items: list[Any] = []
+        self.sounds = list(sounds)  # of another bank, which drew the same
         for start in range(0, len(train), train.group):
             items = [train[start + index] for index in range(train.group)]
-            batch = train.collate(items)
-            with torch.no_grad():
-                pooled = iter(penultimate(embedding, batch.features["sound"]).numpy())
+            if len(self.sounds) <= start:
+                with torch.no_grad():
+                    self.sounds += penultimate(embedding, train.collate(items).features["sound"]).numpy()
+            pooled = iter(self.sounds[start:])
             self.items += [
                 [one._replace(features=next(pooled)) if one.modality == "sound" else one for one in item]
                 for item in items
@@ -250,7 +254,10 @@ VARIANTS: Mapping[str, dict[str, Any]] = {
     "sigmoid, injected noise 0.3": {"injected_noise": 0.3},
     "sigmoid, query mixup": {"query_mixup": True},
     "softmax, noise and mixup": {"loss": MultiPositiveLoss, "injected_noise": 0.3, "query_mixup": True},
+    "sigmoid, no cross-entropy of classes": {"class_weight": 0.0},
+    "sigmoid, captions unused": {"caption_weight": 0.0},
 }
+TRUNKS = ("wordllama", "sentencepiece", "minilm")
 GAPS: Mapping[str, tuple[bool, int]] = {
     "as trained": (False, 0),
     "centred": (True, 0),
@@ -262,11 +269,17 @@ GAPS: Mapping[str, tuple[bool, int]] = {
 
 
 def heads(
-    trained: SceneClip, bank: Bank, seed: int, loss: type = SigmoidLoss, steps: int = 400, **how: Any
+    trained: SceneClip,
+    bank: Bank,
+    seed: int,
+    loss: type = SigmoidLoss,
+    steps: int = 400,
+    embedding: SceneClip | None = None,
+    **how: Any,
 ) -> SceneClip:
     """Heads trained anew on a bank; their `sound` is a linear layer."""
     torch.manual_seed(seed)
-    embedding = SceneClip(classes=trained.classes)
+    embedding = embedding or SceneClip(classes=trained.classes)
     embedding.sound = nn.Linear(trained.sound.leave.in_features, embedding.output_dim)  # type: ignore[assignment]
     learner = ContrastiveLearner(embedding, loss(), **how)
     optimizer = torch.optim.AdamW(learner.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.02)
@@ -282,19 +295,33 @@ def heads(
     return embedding
 
 
-def ablated(data: Data, models: Sequence[SceneClip], split: str = "dev") -> list[dict[str, Any]]:
-    """Cells of losses and of switches of training: heads alone, trained on the sound network of each model."""
+def ablated(data: Data, models: Sequence[SceneClip], split: str = "dev") -> dict[str, list[dict[str, Any]]]:
+    """Cells of losses and switches of training, and of text trunks: heads alone, on the sound network of each model."""
     rows: dict[str, list[dict[str, np.ndarray]]] = {}
+    trunks: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed, model in enumerate(models, 1):
         bank = Bank(model, data.train)
         for (name, how), again in itertools.product(VARIANTS.items(), range(HEAD_SEEDS)):
-            whole = copy.copy(model)
             learned = heads(model, bank, 10 * seed + again, **how)
-            whole._modules = {**learned._modules, "sound": copy.copy(model.sound)}
-            whole.sound._modules = {**model.sound._modules, "leave": learned.sound}
-            whole._buffers = learned._buffers
-            rows.setdefault(name, []).append(summary(data, whole, data.raw(whole, split)))
-    return _cells(rows)
+            rows.setdefault(name, []).append(_with_heads(data, model, learned, bank, split))
+        for name in TRUNKS:
+            torch.manual_seed(seed)
+            embedding = SceneClip(classes=model.classes, text_trunk=name)
+            other = Bank(model, data.train_of(embedding=embedding), bank.sounds)
+            learned = heads(model, other, 10 * seed, embedding=embedding)
+            trunks.setdefault(name, []).append(_with_heads(data, model, learned, other, split))
+        print(f"heads of model {seed}", flush=True)
+    return {"heads": _cells(rows), "trunks": _cells(trunks)}
+
+
+def _with_heads(data: Data, model: SceneClip, learned: SceneClip, bank: Bank, split: str) -> dict[str, np.ndarray]:
+    """Hits of heads on the sound network of a model."""
+    whole = copy.copy(model)
+    whole.text_trunk = learned.text_trunk
+    whole._modules = {**learned._modules, "sound": copy.copy(model.sound)}
+    whole.sound._modules = {**model.sound._modules, "leave": learned.sound}
+    whole._buffers = learned._buffers
+    return summary(data, whole, data.raw(whole, split), texts=bank)
 
 
 def gaps(data: Data, models: Sequence[SceneClip], split: str = "dev") -> list[dict[str, Any]]:
@@ -316,13 +343,15 @@ def _cells(rows: Mapping[str, list[dict[str, np.ndarray]]]) -> list[dict[str, An
     ]
 
 
-def summary(data: Data, model: SceneClip, pools: Pools, centred: bool = True, axes: int = 0) -> dict[str, np.ndarray]:
+def summary(
+    data: Data, model: SceneClip, pools: Pools, centred: bool = True, axes: int = 0, texts: Any = None
+) -> dict[str, np.ndarray]:
     """Hits that tell an embedding from another."""
     model.centred, model.shared_axes = centred, axes
     calibrated = aligned(model, pools)
     directions = (("text", "sound"), ("sound", "text"), ("image", "sound"), ("sound", "image"), ("image", "text"))
     found = {f"{one} to {other}": hits(one, other, calibrated)["recall at 10"] for one, other in directions}
-    return {**found, "class by text": class_hits(class_texts(model, data.train), calibrated, data.frequent)}
+    return {**found, "class by text": class_hits(class_texts(model, texts or data.train), calibrated, data.frequent)}
 
 
 def picture(path: Path, embedding: SceneClip, data: Data) -> None:
@@ -419,7 +448,8 @@ def main() -> None:
     seeds = f"{len(models)} seeds" if len(models) > 1 else "one seed"
     origin = f"benchmarks/scenes.py, {seeds}; intervals over queries"
     if arguments.ablate:
-        write("heads", ablated(data, models), folder, f"{origin}; heads trained anew with {HEAD_SEEDS} seeds")
+        for name, found in ablated(data, models).items():
+            write(name, found, folder, f"{origin}; development split; heads trained anew")
         return
     cells, classes = [], []
     for split in ("dev", "test"):
