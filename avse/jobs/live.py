@@ -110,24 +110,29 @@ class Live:
         try:
             ended = False
             while not ended:
-                heard = [self._heard.get()]
-                while not self._heard.empty():  # what came meanwhile is one block: that is faster
-                    heard.append(self._heard.get())
-                ended = heard[-1] is None
-                parts = [part for part in heard if part is not None]
-                if not parts:
-                    break
-                samples = np.concatenate(parts)
-                if len(samples) > _BACKLOG * SAMPLE_RATE:
-                    raise AvseError("This machine is too slow for the model: the audio comes faster than its speech.")
-                end = (self._received + len(samples)) / SAMPLE_RATE
-                pictures = self._pictures.until(end) if self._pictures is not None else ()
-                blocks = [self._streamer.push(samples[:0], picture, at) for picture, at in pictures]
-                self._received += len(samples)
-                self._ready.put(self._meter.add([*blocks, self._streamer.push(samples)]))
+                samples, ended = self._take()
+                if len(samples):
+                    self._ready.put(self._enhance(samples))
         except Exception as error:
             self._failure = error
             stop.set()
+
+    def _take(self) -> tuple[np.ndarray, bool]:
+        """What was heard since the last call, once there is any; and whether that was all."""
+        heard = [self._heard.get()]
+        while not self._heard.empty():  # what came meanwhile is one block: that is faster
+            heard.append(self._heard.get())
+        parts = [part for part in heard if part is not None]
+        return np.concatenate(parts or [np.zeros(0, np.float32)]), heard[-1] is None
+
+    def _enhance(self, samples: np.ndarray) -> np.ndarray:
+        if len(samples) > _BACKLOG * SAMPLE_RATE:
+            raise AvseError("This machine is too slow for the model: the audio comes faster than its speech.")
+        end = (self._received + len(samples)) / SAMPLE_RATE
+        pictures = self._pictures.until(end) if self._pictures is not None else ()
+        blocks = [self._streamer.push(samples[:0], picture, at) for picture, at in pictures]
+        self._received += len(samples)
+        return self._meter.add([*blocks, self._streamer.push(samples)])
 
 
 def open_device(callback: Callback, size: int, device: str | int | None = None) -> AbstractContextManager[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-import time as clock
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,6 +69,8 @@ class CameraPictures:
         Number of the camera; or what has the methods `read` and `release` of `cv2.VideoCapture`.
     tracker, face :
         See `avse.media.read_clip`.
+    now : callable
+        The clock by which audio and pictures come, in seconds.
 
     Raises
     ------
@@ -76,9 +78,16 @@ class CameraPictures:
         If there is no such camera.
     """
 
-    def __init__(self, camera: int | Any, tracker: str | MouthTracker | None = None, face: str = "largest") -> None:
+    def __init__(
+        self,
+        camera: int | Any,
+        tracker: str | MouthTracker | None = None,
+        face: str = "largest",
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         import cv2
 
+        self._now = now
         self._camera = cv2.VideoCapture(camera) if isinstance(camera, int) else camera
         if isinstance(camera, int) and not self._camera.isOpened():
             raise AvseError(f"camera {camera} cannot be opened. Is it plugged in, and used by no other program?")
@@ -94,13 +103,13 @@ class CameraPictures:
             there, picture = self._camera.read()
             if not there:
                 return
-            at = clock.monotonic()
+            at = self._now()
             crop = self._cropper.crop(np.ascontiguousarray(picture[..., ::-1]))  # OpenCV gives BGR
             self._found.append((_NO_MOUTH if crop is None else crop, at))
 
     def until(self, seconds: float) -> Iterator[tuple[np.ndarray, float]]:
         # Blocks come late, never early: the earliest tells when the audio began. The clocks may drift apart.
-        start = clock.monotonic() - seconds
+        start = self._now() - seconds
         self._start = min(start, self._start + _DRIFT * max(0.0, seconds - self._reached))
         self._reached = seconds
         while self._found:
