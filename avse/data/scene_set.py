@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
 import torch
 
+from avse.contracts.embedding import Embedding
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import read_audio
 from avse.data.cache import ClipCache
@@ -88,7 +89,7 @@ class SceneSet(ItemSet):
         Shares of items: with a second noise, with speech, with a picture if the class has one, of scenes.
     snr : (float, float)
         Range of the ratio of speech to noise in dB.
-    embedding : module
+    embedding : Embedding, optional
         That is trained, whose `text_features` reads texts and whose `learn_words` learns a tokenizer from them; see
         `SceneClip`. Default: texts are read by WordLlama.
     leave_out : int
@@ -116,7 +117,7 @@ class SceneSet(ItemSet):
         scenes: float = 0.1,
         snr: tuple[float, float] = (-5.0, 10.0),
         leave_out: int = 4,
-        embedding: Any = None,
+        embedding: Embedding | None = None,
     ) -> None:
         super().__init__(size, seed)
         self.utterances = []  # nothing that the cache of faces should fill
@@ -141,10 +142,10 @@ class SceneSet(ItemSet):
                 for line in csv.DictReader(file):
                     if (found := self.number.get(same.get(line["class"], line["class"]))) is not None:
                         texts[found].append(line["caption"])
-        read = text_features
-        if embedding is not None:
-            embedding.learn_words([*lines, *chain(*texts.values())])
-            read = embedding.text_features
+        read, trained = text_features, cast(Any, embedding)
+        if trained is not None:
+            trained.learn_words([*lines, *chain(*texts.values())])
+            read = trained.text_features
         self.captions = read(lines[::3]).numpy() if lines else None
         self.texts = {number: read(lines).numpy() for number, lines in texts.items()}
         self.own = {number: len(descriptions.get(name, [name])) for name, number in self.number.items()}

@@ -100,9 +100,9 @@ class ContrastiveLearner(nn.Module):
             logits = _CLASS_SCALE * vectors["sound"] @ F.normalize(self.classifier.weight.float(), dim=1).T
             total = total + self.class_weight * soft_cross_entropy(logits, batch.labels["sound"][:, : logits.shape[1]])
         if "captions" in vectors and self.caption_weight:
-            captions, text = batch.features["captions"].float(), self.embedding.text
-            if isinstance(text, TextNetwork):
-                return total + self.caption_weight * text.masked_loss(captions)
+            captions, network = batch.features["captions"].float(), self.embedding.text
+            if isinstance(network, TextNetwork):
+                return total + self.caption_weight * network.masked_loss(captions)
             frozen = F.normalize(captions, dim=1)
             error = vectors["captions"] @ vectors["captions"].T - frozen @ frozen.T
             total = total + self.caption_weight * error.square().mean()
