@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,8 +25,9 @@ from avse.contracts.plugin import Plugin
 from avse.contracts.system import run
 from avse.contracts.types import SAMPLE_RATE, Batch, Clip, Estimate, shift_video
 from avse.devices import AUTO, find_device
-from avse.errors import AvseError
+from avse.errors import AvseError, AvseWarning
 from avse.overlap import CHUNK_SECONDS, ClipPart, concatenate, cut, overlap_add
+from avse.signal.outliers import BLOCK_SECONDS, REPLACED, without_outliers
 from avse.synchrony import estimate_offset, offset_of
 from avse.tracks import audio_tracks, parse_track, speech_track
 
@@ -735,7 +737,8 @@ def as_clip(
 
         clip = read_clip(source, silent=silent, track=parse_track(track) or 0, **reading)
     elif isinstance(source, Clip):
-        clip = source
+        audio = _cleaned(source.audio, SAMPLE_RATE)
+        clip = source if audio is source.audio else replace(source, audio=audio)
     else:
         clip = Clip(_samples_of(source, sample_rate))
         if reading.get("video") is not None:
@@ -768,7 +771,7 @@ def _samples_of(source: Any, sample_rate: float) -> np.ndarray:
         audio = audio.reshape(-1)
     if audio.ndim != 1 or audio.dtype.kind not in "fiu" or audio.dtype.itemsize == 8 and audio.dtype.kind != "f":
         raise AvseError(f"A {type(source).__name__} of {audio.dtype}, shape {audio.shape}, is no audio. {_TAKEN}")
-    audio = as_float(audio)
+    audio = _cleaned(as_float(audio), round(sample_rate))
     if sample_rate != SAMPLE_RATE and len(audio):
         import soxr
 
@@ -797,6 +800,17 @@ def as_float(samples: np.ndarray) -> np.ndarray:
         half = 2 ** (8 * samples.dtype.itemsize - 1)
         samples = samples / half - (1 if samples.dtype.kind == "u" else 0)
     return np.asarray(samples, dtype=np.float32)
+
+
+def _cleaned(audio: np.ndarray, rate: int) -> np.ndarray:
+    """Audio in which outliers are silence, with a warning."""
+    size, found = max(1, round(BLOCK_SECONDS * rate)), list[None]()
+    blocks = (audio[start : start + size] for start in range(0, len(audio), size))
+    parts = list(without_outliers(blocks, lambda: found.append(None)))
+    if not found:
+        return audio
+    warnings.warn(REPLACED, AvseWarning, stacklevel=4)
+    return np.concatenate(parts)
 
 
 def check_finite(audio: np.ndarray) -> None:

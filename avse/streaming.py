@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 import time as clock
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,10 +18,11 @@ from avse.contracts.plugin import Plugin
 from avse.contracts.prior import Context
 from avse.contracts.streaming import StreamingSystem, StreamState
 from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_RATE, video_frames
-from avse.errors import AvseError
+from avse.errors import AvseError, AvseWarning
 from avse.media.faces.live import LiveCropper
 from avse.media.reader import parse_face, tracker_of
 from avse.model import Model, as_float, check_finite, load
+from avse.signal.outliers import BLOCK_SECONDS, REPLACED, find_outliers
 from avse.signal.stft import analysis_window, pool_to_video_frames, repeat_to_frames, stft_frames
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ HOLD = 0.25  # seconds for which a picture stands in for those that are missing;
 _AT_ONCE = 50  # frames that the network takes at once
 _PICTURES = 64  # pictures that wait for their time
 _LONGEST_WAIT = 2.0  # seconds; as many pictures fit
+_RECENT = round(BLOCK_SECONDS * SAMPLE_RATE)
 _TINY = 1e-11  # of a sum of squared windows
 _NOTHING = np.zeros((MOUTH_SIZE, MOUTH_SIZE), np.uint8)
 
@@ -87,6 +90,8 @@ class Streamer:
     latency : float
         Seconds from a sample to its speech, beside the time that computing takes: a window of the model's transform,
         the frames that the model looks ahead, and `wait`. A block that is no multiple of the hop adds at most one hop.
+    hop : int
+        Samples between frames of the transform.
 
     Raises
     ------
@@ -118,11 +123,11 @@ class Streamer:
         if not 0 <= wait <= _LONGEST_WAIT:
             raise AvseError(f"wait must be between 0 and {_LONGEST_WAIT} s, got {wait}.")
         weight = next(model.system.eval().parameters()).detach()
-        fft_size, self._hop = self._system.fft_size, self._system.hop
-        self._ratio = SAMPLES_PER_FRAME // self._hop
+        fft_size, self.hop = self._system.fft_size, self._system.hop
+        self._ratio = SAMPLES_PER_FRAME // self.hop
         self._wait = round(wait * SAMPLE_RATE)
         delay = self._system.delay
-        self.latency = (fft_size + delay * self._hop + self._wait) / SAMPLE_RATE
+        self.latency = (fft_size + delay * self.hop + self._wait) / SAMPLE_RATE
         precision = torch.promote_types(weight.dtype, torch.float32)
         self._window = analysis_window(fft_size, weight.new_zeros((), dtype=precision))
         self._state = StreamState()
@@ -134,11 +139,12 @@ class Streamer:
         self._late = delay  # frames to come that are not used
         self._audio = self._window.new_zeros(fft_size // 2)  # from the start of the next frame on
         # What the frames so far add to the samples from the next frame on, and the sum of their squared windows.
-        self._tail = self._window.new_zeros(2, fft_size - self._hop)
+        self._tail = self._window.new_zeros(2, fft_size - self.hop)
         self._video: tuple[torch.Tensor, ...] | None = None  # features of the last video frame, and validity
         self._ready: list[torch.Tensor] = []  # speech that is finished
         self._by_frame = {"reliability": self._window.new_zeros(1, 0)}  # in the frames of the last video frame
         self._finished = False
+        self._recent = np.zeros(0, np.float32)  # samples beside which outliers are found
 
     def push(self, samples: np.ndarray, picture: np.ndarray | None = None, time: float | None = None) -> Block:
         """Take the next samples, and a picture.
@@ -169,11 +175,16 @@ class Streamer:
         if samples.ndim != 1:
             raise AvseError(f"Audio must be one channel of shape (samples,), got {samples.shape}.")
         check_finite(samples)
+        outliers = find_outliers(samples, self._recent)
+        if outliers is not None:
+            warnings.warn(REPLACED, AvseWarning, stacklevel=2)
+            samples = np.where(outliers, np.float32(0), samples)
+        self._recent = np.concatenate([self._recent, samples])[-_RECENT:]
         if picture is not None:
             self._pictures.add(picture, self._received / SAMPLE_RATE if time is None else time)
         self._received += len(samples)
         self._audio = torch.cat([self._audio, torch.tensor(samples).to(self._audio)])
-        self._advance((len(self._audio) - self._wait - self._system.fft_size) // self._hop + 1)
+        self._advance((len(self._audio) - self._wait - self._system.fft_size) // self.hop + 1)
         return self._block(began)
 
     def finish(self) -> Block:
@@ -181,9 +192,9 @@ class Streamer:
         began = clock.perf_counter()
         if self._received and not self._finished:
             fft_size, video = self._system.fft_size, video_frames(self._received)
-            self._last = stft_frames(self._received, fft_size, self._hop)
+            self._last = stft_frames(self._received, fft_size, self.hop)
             frames = self._last - self._frame + self._system.delay
-            missing = (frames - 1) * self._hop + fft_size - len(self._audio)
+            missing = (frames - 1) * self.hop + fft_size - len(self._audio)
             self._audio = F.pad(self._audio, (0, max(0, missing)))
             self._advance(frames)
             self._ready.append(self._tail[0] / self._tail[1].clamp(min=_TINY))
@@ -195,12 +206,12 @@ class Streamer:
     def _advance(self, frames: int) -> None:
         """Compute the next frames."""
         for start in range(0, frames, _AT_ONCE):
-            pieces = self._audio.unfold(0, self._system.fft_size, self._hop)[start : min(start + _AT_ONCE, frames)]
+            pieces = self._audio.unfold(0, self._system.fft_size, self.hop)[start : min(start + _AT_ONCE, frames)]
             with torch.inference_mode(), self._state.block():
                 self._enhance(pieces)
             self._frame += len(pieces)
         if frames > 0:
-            self._audio = self._audio[frames * self._hop :].clone()
+            self._audio = self._audio[frames * self.hop :].clone()
 
     def _enhance(self, pieces: torch.Tensor) -> None:
         """Compute the next frames from their audio, shape (frames, samples)."""
@@ -213,8 +224,8 @@ class Streamer:
         squared = self._window.square()
         for wave in waves:
             total = torch.stack([wave, squared])
-            total[:, : -self._hop] += self._tail
-            now, self._tail = total[:, : self._hop], total[:, self._hop :]
+            total[:, : -self.hop] += self._tail
+            now, self._tail = total[:, : self.hop], total[:, self.hop :]
             self._ready.append(now[0] / now[1].clamp(min=_TINY))
         known = self._by_frame if self._frame else {}
         self._by_frame = {

@@ -43,7 +43,7 @@ def audio_tracks(enhance: Callable[[list[Clip]], list[Estimate]], source: str | 
     for number in range(count) if count > 1 else ():
         try:
             with open_clip(source, use_video=False, track=number) as reader:
-                tags, audio = reader.tags(), reader.head(_HEAD_SECONDS).audio
+                tags, audio = reader.tags(of_file=False), reader.head(_HEAD_SECONDS).audio
         except AvseError:  # a track without samples
             tracks.append(AudioTrack("", "", 0.0))
             continue

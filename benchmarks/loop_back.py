@@ -23,7 +23,7 @@ import torch
 import avse
 from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.jobs.live import Callback, Live
-from avse.jobs.stream import CameraPictures
+from avse.jobs.stream import CameraPictures, StreamAudio
 from avse.media.decode import VideoSource
 from avse.streaming import Streamer
 
@@ -121,7 +121,7 @@ def main(film: str, name: str = "avse-live", *paces: str) -> None:
         stop, clock = threading.Event(), WallClock(float(pace))
         loop = LoopBack(audio, frames, clock, stop)
         pictures = CameraPictures(loop, now=clock.now)
-        report = Live(Streamer(model, wait=WAIT), pictures).run(loop.device, stop)
+        report = Live(StreamAudio(Streamer(model, wait=WAIT)), pictures).run(loop.device, stop)
         pictures.close()
         times = " | ".join(f"{report.block_ms[share]:.1f}" for share in ("50%", "95%", "99%"))
         print(f"| {pace} | {report.seconds:.1f} | {len(loop.played)} | {report.underruns} |", end="")

@@ -59,6 +59,7 @@ class _Group(TyperGroup):
         except KeyboardInterrupt as error:
             goes_on = ctx.invoked_subcommand in ("train", "evaluate", "study", "prepare")
             left = "The same command goes on from there." if goes_on else "Nothing half-written is left."
+            left += " With --resume, the same command does the rest." if ctx.invoked_subcommand == "enhance" else ""
             typer.secho(f"Interrupted. {left}", fg="red", err=True)
             raise typer.Exit(130) from error
 

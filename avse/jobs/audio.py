@@ -99,7 +99,7 @@ class Audio:
             self._full_band = FullBand(self.rate, self.channels, above=band == FULL)
         names = ["FC"] if self.channels == 1 else info.channel_names
         self._meters = Loudness(self.rate, names), Loudness(self.rate, names)
-        self._mixture, self._recording = _Queue(1), _Queue(self.channels)
+        self._mixture, self._recording = SampleQueue(1), SampleQueue(self.channels)
 
     def hear(self, mixture: np.ndarray) -> None:
         """Take the mixture of which the model will give the speech, shape (samples,), at 16 kHz."""
@@ -217,8 +217,8 @@ def _level(meter: Loudness, gain: float) -> Level:
     )
 
 
-class _Queue:
-    """Samples of shape (channels, samples) that wait."""
+class SampleQueue:
+    """Samples of shape (channels, samples) that wait until the same ones of another signal are there."""
 
     def __init__(self, channels: int) -> None:
         self._waiting = np.zeros((channels, 0), np.float32)

@@ -412,6 +412,7 @@ def enhance_files(
         given += scene.files_of(options.get("noise", ())) + scene.files_of(options.get("not_noise", ()))
         overrides = dict(told_overrides(model, overrides))
     check_apart(given, written)
+    named_inputs = [Path(item) for item in inputs if Path(item).is_file()]  # also those that are passed over
     loaded = load(model, device, overrides)  # a model that cannot be loaded is told once, here
     made_by = _fingerprint(loaded, {**options, "plot": plot is not None, "rest": rest is not None})
     if resume:
@@ -429,6 +430,7 @@ def enhance_files(
     if resume and len(sources) < len(targets):
         done_before = f"{len(targets) - len(sources)} of {len(targets)} files are enhanced already, and passed over"
         warnings.warn(done_before, AvseWarning, stacklevel=2)
+    check_apart([*given, *named_inputs], [targets[source] for source in sources])
     if described:  # so is a description that cannot be read
         check_told(loaded)
         options["noise"] = scene.read_once(options.get("noise", ()))
@@ -437,8 +439,6 @@ def enhance_files(
         (source, {**options, "output": targets[source], "plot": plots.get(source), "rest": rests.get(source)})
         for source in sources
     ]
-    if several or resume:
-        _note_tasks([targets[source] for source in sources], made_by)
     if lines is not None:
         passed = {str(source): {"input": str(source), "output": str(targets[source])} for source in targets}
         for source in sources:
@@ -449,7 +449,7 @@ def enhance_files(
     parallel = is_pooled(jobs) and len(sources) > 1
     reports: dict[Path, Report] = {}
     failures: dict[str, str] = {}
-    with _progress_bar(show_progress) as progress:
+    with _progress_bar(show_progress) as progress, _noted(several or resume, tasks, made_by):
         done: Iterable[tuple[_Task, Any]]
         if parallel:
             done = run_all(_Worker, (model, device, overrides), tasks, jobs)
@@ -514,12 +514,29 @@ def _is_by(target: Path, made_by: str) -> bool:
     return bool(made == made_by and target.stat().st_mtime_ns >= began)
 
 
-def _note_tasks(targets: Sequence[Path], made_by: str) -> None:
-    """Note by what outputs will be made, before they are: what is older than the note is of another run."""
-    for folder in {target.parent for target in targets}:
+@contextmanager
+def _noted(is_noted: bool, tasks: Sequence[_Task], made_by: str) -> Iterator[None]:
+    """Note by what outputs will be made, before they are: what is older than the note is of another run.
+
+    In the end, also of a run that is interrupted, notes of outputs that are not there are removed.
+    """
+    targets = [Path(arguments["output"]) for _, arguments in tasks] if is_noted else []
+    folders = {target.parent for target in targets}
+    for folder in folders:
         began = time.time_ns() - _CLOCK
         fresh = {target.name: [made_by, began] for target in targets if target.parent == folder}
         write_json(folder / _NOTES, {**_notes(folder), **fresh})
+    try:
+        yield
+    finally:
+        for folder in folders:
+            known = _notes(folder)
+            there = {name: note for name, note in known.items() if (folder / name).is_file()}
+            with suppress(OSError, AvseError):  # a full disk, and a folder that is gone
+                if not there:
+                    (folder / _NOTES).unlink(missing_ok=True)
+                elif there != known:
+                    write_json(folder / _NOTES, there)
 
 
 def _progress_bar(shown: bool) -> Progress:

@@ -16,6 +16,7 @@ from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.errors import AvseError
 from avse.media.faces.crop import Frame, shrunk
 from avse.signal.downmix import Downmix
+from avse.signal.outliers import BLOCK_SECONDS, REPLACED, without_outliers
 
 _WORKING_SIDE = 1920  # larger frames are reduced before cropping
 _LONGEST_HOLD = 0.25  # seconds after which the video counts as frozen or missing
@@ -75,6 +76,8 @@ class AudioSource:
         Any file with audio.
     track : int
         Which of its audio tracks, from 0.
+    video : path, optional
+        The file that is to go with it, for a message.
 
     Attributes
     ----------
@@ -104,7 +107,7 @@ class AudioSource:
         If the file cannot be opened, has no audio, or no sample of it can be decoded.
     """
 
-    def __init__(self, path: str | Path, track: int = 0) -> None:
+    def __init__(self, path: str | Path, track: int = 0, video: str | Path | None = None) -> None:
         self.path = Path(path)
         self.warnings: list[str] = []
         self.kept: deque[np.ndarray] | None = None
@@ -112,9 +115,10 @@ class AudioSource:
         self.container = open_container(path)
         if not self.container.streams.audio:
             self.container.close()
+            other = "in another file, give that file" if video is None else f"in {video}, give that file first"
             raise AvseError(
-                f"{self.path}: has no audio. Enhancement needs the recorded audio; if it is in another file, "
-                f"give that file and pair this one with --video {self.path.name}."
+                f"{self.path}: has no audio. Enhancement needs the recorded audio; if it is {other} and pair this one "
+                f"with --video {self.path.name}."
             )
         tracks = self.container.streams.audio
         if track >= len(tracks):
@@ -164,7 +168,8 @@ class AudioSource:
     def _mono(self) -> Iterator[np.ndarray]:
         """The down-mix at the file's own rate."""
         downmix = Downmix(self.channel_names, self.rate)
-        for block in _gathered(self._blocks(), self.rate // 2):
+        blocks = _gathered(self._blocks(), round(BLOCK_SECONDS * self.rate))
+        for block in without_outliers(blocks, lambda: _warn(self.warnings, REPLACED)):
             mono = downmix(block)
             if self.kept is not None:
                 self.kept.append(mono[None] if self.keep_mono else block)
@@ -230,7 +235,7 @@ class SilentSource:
         self.warnings: list[str] = []
         self.container = open_container(path)
         stream = video_stream(self.container)
-        duration = None if stream is None else _length(self.container, stream)
+        duration = None if stream is None else _length(self.container, stream) or _counted(self.container, stream)
         if stream is None or not duration:
             self.container.close()
             raise AvseError(f"{self.path}: has neither audio nor a video of known length. Give a video file.")
@@ -247,14 +252,16 @@ class SilentSource:
         self.samples = max(1, round(self.duration * SAMPLE_RATE))
 
 
-def audio_source(path: str | Path, silent: bool = False, track: int = 0) -> AudioSource | SilentSource:
+def audio_source(
+    path: str | Path, silent: bool = False, track: int = 0, video: str | Path | None = None
+) -> AudioSource | SilentSource:
     """A track of the audio of a file; with `silent`, silence for a video without audio."""
     if silent:
         with open_container(path) as container:
             has_audio = bool(container.streams.audio)
         if not has_audio:
             return SilentSource(path)
-    return AudioSource(path, track)
+    return AudioSource(path, track, video)
 
 
 class VideoSource:
@@ -482,6 +489,18 @@ def _length(container: Any, stream: Any) -> float | None:
     """Seconds of a stream by the header, else of the longest stream of the file."""
     whole = container.duration  # in microseconds
     return _stated(stream) or (whole / 1_000_000 if whole else None)
+
+
+def _counted(container: Any, stream: Any) -> float:
+    """Seconds of a video whose header states none, as raw video: by its time stamps, else by the number of frames."""
+    first, end, count = None, Fraction(0), 0
+    for packet in demuxed(container, stream):
+        if packet.size:
+            count += 1
+        if packet.size and packet.pts is not None:
+            first = packet.pts * packet.time_base if first is None else min(first, packet.pts * packet.time_base)
+            end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+    return float(count / (stream.average_rate or VIDEO_RATE) if first is None else end - first)
 
 
 def _stated(stream: Any) -> float | None:

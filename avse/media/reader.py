@@ -147,10 +147,11 @@ class ClipReader:
             return self._video.zero
         return self._audio.start
 
-    def tags(self) -> dict[str, str]:
-        """Tags of the file with the audio, and of its track, by their names in small letters."""
+    def tags(self, of_file: bool = True) -> dict[str, str]:
+        """Tags of the file with the audio (unless told otherwise) and of its track, by their names in small letters."""
         stream = getattr(self._audio, "stream", None)
-        found = {**self._audio.container.metadata, **({} if stream is None else stream.metadata)}
+        whole = self._audio.container.metadata if of_file else {}
+        found = {**whole, **({} if stream is None else stream.metadata)}
         return {key.lower(): value for key, value in found.items()}
 
     def keep(self, mono: bool = False) -> None:
@@ -358,7 +359,7 @@ def open_clip(
         raise AvseError(f"roi {roi!r}: must be auto, face, or mouth.")
     if track < 0:
         raise AvseError(f"track {track}: audio tracks count from 0.")
-    audio = audio_source(path, silent, track)
+    audio = audio_source(path, silent, track, video)
     info = MediaInfo(
         path=audio.path,
         video_path=None,

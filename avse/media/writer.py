@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from avse.contracts.types import SAMPLE_RATE
+from avse.contracts.types import SAMPLE_RATE, VIDEO_RATE
 from avse.errors import AvseError
 from avse.files import atomic_path
 from avse.media.decode import demuxed, open_container, reason, video_stream
@@ -31,10 +31,14 @@ _AUDIO_FORMATS: dict[str, tuple[str, str | None]] = {
 _CODECS = {
     **dict.fromkeys((".mp4", ".m4v", ".m4a", ".mov", ".3gp", ".flv", ".ts", ".mts"), "aac"),
     **dict.fromkeys((".mkv", ".flac"), "flac"),
-    ".webm": "libopus",
+    **dict.fromkeys((".webm", ".ogv"), "libopus"),
     ".avi": "pcm_s16le",
     ".mp3": "libmp3lame",
 }
+# Formats that hold few video codecs: others are encoded anew, as VP8. The FFmpeg that PyAV brings encodes no Theora.
+_ANEW = dict.fromkeys((".webm", ".ogv"), "libvpx")
+_BITS_PER_PIXEL = 0.15
+_GOOD = {"crf": "8", "deadline": "good", "cpu-used": "4"}  # quality and speed of libvpx
 _QUICKTIME = (".mp4", ".m4v", ".mov")
 _AUDIO_ALONE = (".flac", ".mp3", ".m4a", ".aac", ".ac3")  # they hold a cover, but no film
 _LIMITED_RATES = {"OPUS": (8000, 12000, 16000, 24000, 48000)}
@@ -64,7 +68,8 @@ class ClipWriter:
 
     `.wav`, `.flac`, `.ogg`, `.opus`, `.mp3`, `.aiff`, `.m4a` are audio files. Any other suffix gives a media file with
     the streams of the input, copied packet by packet: its video, subtitles, attachments and other audio tracks, with
-    chapters, languages, tags and cover. The speech takes the place of the audio track that was read, at its start time.
+    chapters, languages, tags and cover. Video that a `.webm` or `.ogv` cannot hold is encoded anew, with a warning. The
+    speech takes the place of the audio track that was read, at its start time.
     It has the sample rate of the input (or the nearest that the codec has), and is exactly as long as the input's
     audio. `.mkv` and `.flac` store it without loss; `.wav` with the bits of the input. What the file cannot hold is
     named in `reader.info.warnings`.
@@ -147,8 +152,13 @@ class ClipWriter:
             self._give(np.pad(self._tail, ((0, 0), (0, max(missing - self._tail.shape[1], 0))))[:, :missing])
             self._sink.finish()
             if self._clipped:
+                clipped = (
+                    "1 sample above full scale was"
+                    if self._clipped == 1
+                    else f"{self._clipped} samples above full scale were"
+                )
                 info.warnings.append(
-                    f"{self._clipped} samples above full scale were clipped in {self.output.name}. "
+                    f"{clipped} clipped in {self.output.name}. "
                     "A .wav of a .wav with floating-point samples keeps them; so does --loudness keep."
                 )
             info.warnings += self._sink.lost
@@ -300,6 +310,12 @@ class _MediaFile:
                 for stream in self._original.streams:
                     if stream is self._replaced:
                         self._add_audio(codec, reader)
+                    elif (
+                        stream is film
+                        and suffix in _ANEW
+                        and not _holds(self._container.format.name, stream, codec.name)
+                    ):
+                        self._add_anew(stream, suffix)
                     elif stream is film and suffix not in _AUDIO_ALONE:
                         self._add_copy(stream)
                     else:
@@ -334,13 +350,19 @@ class _MediaFile:
         elif codec.name not in ("flac", "pcm_s16le"):
             self._audio.bit_rate = _BIT_RATE * self._channels
         if self._replaced is not None:
+            from av.stream import Disposition
+
             self._audio.metadata.update(self._replaced.metadata)
-            self._audio.disposition = self._replaced.disposition
+            self._audio.disposition = self._replaced.disposition | Disposition.default
 
     def _add_copy(self, stream: Any) -> None:
+        from av.stream import Disposition
+
         copy = self._container.add_stream_from_template(stream)
         copy.metadata.update(stream.metadata)
         copy.disposition = stream.disposition
+        if stream.type == "audio":  # players take the track that was enhanced
+            copy.disposition &= ~Disposition.default
         self._copies[stream.index] = _Copy(stream, copy)
         if self._container.format.name == "avi" and stream.type == "video":
             from av.bitstream import BitStreamFilterContext
@@ -351,6 +373,17 @@ class _MediaFile:
             name, head = stream.codec_context.name, stream.codec_context.extradata or b""
             if name in _ANNEX_B and head[:1] == b"\1":
                 self._copies[stream.index].filter = BitStreamFilterContext(_ANNEX_B[name], stream)
+
+    def _add_anew(self, stream: Any, suffix: str) -> None:
+        """Encode the film anew, where the file cannot hold a copy of it."""
+        with open_container(self._film) as again:
+            first = next(again.decode(again.streams[stream.index]), None)
+        video = self._container.add_stream(_ANEW[suffix], rate=stream.average_rate or VIDEO_RATE)
+        self._copies[stream.index] = _Anew(stream, video, 0 if first is None else first.rotation)
+        self.lost.append(
+            f"the video was encoded anew as VP8: a {suffix} file cannot hold "
+            f"{stream.codec_context.name}. Write .mkv to keep it as it is"
+        )
 
     def _add_other(self, stream: Any, suffix: str) -> None:
         """Copy a stream that is neither the film nor the speech, or say that it is lost."""
@@ -394,10 +427,7 @@ class _MediaFile:
             packet = self._pending
             if packet.dts is not None and packet.dts * packet.time_base > until:
                 return
-            copy = self._copies[packet.stream.index]
-            for ready in [packet] if copy.filter is None else copy.filter.filter(packet):
-                ready.stream = copy.target
-                self._container.mux(ready)
+            self._container.mux(self._copies[packet.stream.index].made(packet))
             self._pending = next(self._packets, None)
 
     def _timed(self) -> Iterator[Any]:
@@ -412,6 +442,8 @@ class _MediaFile:
         """Write what is left, and find what was lost."""
         self._container.mux(self._audio.encode(None))
         self._copy(float("inf"))
+        for copy in self._copies.values():
+            self._container.mux(copy.rest())
         self._shut()
         with open_container(self._path) as written:
             there = {key.lower() for key in written.metadata}
@@ -443,6 +475,17 @@ class _Copy:
         self._step = max(1, round(1 / (rate * source.time_base))) if rate else 0
         self.filter: Any = None
 
+    def made(self, packet: Any) -> list[Any]:
+        """Packets to write, of one that was read."""
+        packets = [packet] if self.filter is None else self.filter.filter(packet)
+        for ready in packets:
+            ready.stream = self.target
+        return packets
+
+    def rest(self) -> list[Any]:
+        """Packets to write at the end."""
+        return []
+
     def timed(self, packet: Any) -> Sequence[Any]:
         """The packets that are ready, given one more."""
         if packet.dts is None and self._last is not None:
@@ -458,7 +501,50 @@ class _Copy:
         return ready
 
 
-def _holds(container: str, stream: Any) -> bool:
+class _Anew(_Copy):
+    """A film that is encoded anew: upright, and at its average frame rate, since Ogg keeps no other times."""
+
+    def __init__(self, source: Any, target: Any, rotation: int) -> None:
+        super().__init__(source, target)
+        self._rate, self._quarters, self._next = target.codec_context.rate, round(rotation / 90) % 4, 0
+        given = source.codec_context
+        ratio = source.sample_aspect_ratio or Fraction(1)
+        swapped = self._quarters % 2
+        target.width, target.height = (given.height, given.width) if swapped else (given.width, given.height)
+        target.codec_context.sample_aspect_ratio = 1 / ratio if swapped else ratio
+        target.pix_fmt = "yuv420p"
+        target.bit_rate = round(_BITS_PER_PIXEL * given.width * given.height * self._rate)
+        target.options = _GOOD
+
+    def timed(self, packet: Any) -> Sequence[Any]:
+        return [packet]
+
+    def made(self, packet: Any) -> list[Any]:
+        return [ready for frame in packet.decode() for ready in self._encoded(frame)]
+
+    def rest(self) -> list[Any]:
+        return [
+            *(ready for frame in self.source.decode(None) for ready in self._encoded(frame)),
+            *self.target.encode(None),
+        ]
+
+    def _encoded(self, frame: Any) -> list[Any]:
+        import av
+
+        place = self._next if frame.pts is None else round(frame.pts * self.source.time_base * self._rate)
+        if place < self._next:  # a second frame in the time of one
+            return []
+        self._next = place + 1
+        if self._quarters:
+            upright = np.rot90(frame.to_ndarray(format="rgb24"), self._quarters)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(upright), format="rgb24")
+        frame = frame.reformat(format="yuv420p")
+        frame.pts, frame.time_base, frame.pict_type = place, 1 / self._rate, 0
+        packets: list[Any] = self.target.encode(frame)
+        return packets
+
+
+def _holds(container: str, stream: Any, codec: str = "") -> bool:
     """Whether a container holds a copy of a stream; found by trying."""
     import av
 
@@ -466,7 +552,7 @@ def _holds(container: str, stream: Any) -> bool:
         return True
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
-            trial.add_stream(trial.default_audio_codec, rate=48_000)  # some hold a cover beside audio alone
+            trial.add_stream(codec or trial.default_audio_codec, rate=48_000)  # some hold a cover beside audio alone
             copy = trial.add_stream_from_template(stream)
             copy.disposition = stream.disposition
             trial.start_encoding()

@@ -49,7 +49,7 @@ class LiveStream:
         if not _RATES[0] <= rate <= _RATES[1]:
             raise AvseError(f"rate must be between {_RATES[0]} and {_RATES[1]} Hz, got {rate}.")
         self.streamer = Streamer(model, wait=wait)
-        self.meter = Meter(self.streamer)
+        self.meter = Meter()
         self._in, self._out = resampler(rate, SAMPLE_RATE), resampler(SAMPLE_RATE, rate)
         self._cropper = LiveCropper(tracker_of(None))
         self._mouths: list[tuple[np.ndarray, float]] = []
@@ -77,11 +77,12 @@ class LiveStream:
         blocks.append(self.streamer.push(samples))
         blocks += [self.streamer.finish()] if last else []
         self._samples += len(samples)
-        return self._out(self.meter.add(blocks), last), _told(blocks)
+        self.meter.add(blocks, sum(block.seconds for block in blocks))
+        return self._out(np.concatenate([block.speech for block in blocks]), last), _told(blocks)
 
     def report(self) -> dict[str, Any]:
         """What the stream was and cost: `StreamReport`."""
-        return dataclasses.asdict(self.meter.report(self._samples))
+        return dataclasses.asdict(self.meter.report(self._samples / SAMPLE_RATE, self.streamer.latency))
 
 
 def _told(blocks: list[Block]) -> dict[str, Any]:

@@ -89,6 +89,23 @@ def test_a_target_that_is_an_input_is_refused(tiny_model: Path, tmp_path: Path) 
     assert not (tmp_path / "out.wav").exists()
 
 
+def test_a_file_that_is_named_is_no_target(tiny_model: Path, tmp_path: Path) -> None:
+    """As `avse enhance *.wav` names all, also what was enhanced before; a folder names none of its files."""
+    [voice] = _voices(tmp_path / "in", 1)
+    options = {"model": tiny_model, "show_progress": False}
+    enhance_files([voice], resume=True, **options)
+    done = voice.with_name("000.enhanced.wav")
+    before = done.read_bytes()
+    with pytest.warns(AvseWarning, match="passed over"), pytest.raises(AvseError, match=r"000\.enhanced\.wav: .*input"):
+        enhance_files([voice, done], mix=0.5, **options)
+    with pytest.warns(AvseWarning, match="passed over"):
+        assert enhance_files([voice, done], resume=True, **options) == ([], {})
+    assert done.read_bytes() == before
+    with pytest.warns(AvseWarning, match="passed over"):
+        assert len(enhance_files([voice.parent], mix=0.5, **options)[0]) == 1
+    assert done.read_bytes() != before
+
+
 def test_folders_of_plots_and_reports(tiny_model: Path, tmp_path: Path) -> None:
     _voices(tmp_path / "in", 2)
     about = tmp_path / "about"
@@ -240,9 +257,9 @@ def test_a_worker_that_is_killed_costs_its_file_alone(tmp_path: Path) -> None:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 1 and "1 of 4 failed" in done.stderr, done.stderr
     assert "001.wav: its process died" in done.stderr and "fewer --jobs" in done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
-        f"{number:03d}.enhanced.wav" for number in (0, 2, 3)
-    ]
+    names = [f"{number:03d}.enhanced.wav" for number in (0, 2, 3)]
+    assert sorted(os.listdir(tmp_path / "out")) == [".avse.json", *names]
+    assert sorted(json.loads((tmp_path / "out" / ".avse.json").read_text())) == names
 
 
 _FULL = """

@@ -14,7 +14,7 @@ import soundfile
 
 from avse.contracts.types import Clip
 from avse.errors import AvseError
-from avse.media import open_clip, write_enhanced
+from avse.media import open_clip, read_clip, write_enhanced
 from avse.media.decode import AudioSource
 
 RATE = 16_000
@@ -128,6 +128,41 @@ def test_raw_video_has_the_times_of_its_frame_rate(talk: Path, tmp_path: Path) -
         [chunk] = reader.chunks()
     assert chunk.clip.valid.mean() > 0.9
     assert "the video has no time stamps; 25 frames per second are assumed" in reader.info.warnings
+
+
+@pytest.mark.parametrize("name", ["raw.h264", "broadcast.webm"])
+def test_a_video_without_audio_or_a_stated_length_is_as_long_as_its_frames(
+    name: str, talk: Path, tmp_path: Path
+) -> None:
+    """As speech is drawn for it: raw video, and a recording of a browser, whose header is written before its end."""
+    if name.endswith("h264"):
+        path = _copy(talk, tmp_path / name, "video")
+    else:
+        path = tmp_path / name
+        with av.open(str(path), "w", options={"live": "1"}) as container:
+            stream = container.add_stream("libvpx", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for number in range(40):
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 5 * number, np.uint8), format="rgb24")
+                frame.pts = number
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].duration is None and not container.duration
+        frames = sum(1 for _ in container.decode(video=0))
+    clip = read_clip(path, silent=True)
+    assert len(clip.audio) == pytest.approx(frames * RATE / 25, abs=RATE / 25) and not clip.audio.any()
+    assert not name.endswith("h264") or clip.valid.mean() > 0.9
+
+
+def test_a_video_in_the_place_of_the_audio_is_told(talk: Path, tmp_path: Path) -> None:
+    raw = _copy(talk, tmp_path / "raw.h264", "video")
+    with pytest.raises(
+        AvseError, match=r"is in .*talk.*, give that file first and pair this one with --video raw\.h264"
+    ):
+        read_clip(raw, video=talk)
+    with pytest.raises(AvseError, match=r"is in another file, give that file and pair this one with --video raw\.h264"):
+        read_clip(raw)
 
 
 def test_video_that_ends_early_or_shows_nobody_is_told(talk: Path, tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from avse.contracts.types import Estimate
 from avse.errors import AvseError
 from avse.media import ClipWriter, open_clip, read_clip
+from avse.tracks import audio_tracks
 
 RATE = 48_000
 SUBTITLES = "1\n00:00:00,100 --> 00:00:00,400\nGood morning.\n\n2\n00:00:00,500 --> 00:00:00,900\nGood night.\n"
@@ -34,6 +36,7 @@ def film(path: Path, *, subtitles: bool = True, cover: bool = True) -> Path:
         for language, title in (("eng", "music"), ("deu", "speech")):
             stream = container.add_stream("aac" if suffix == ".mp4" else "flac", rate=RATE, layout="stereo")
             stream.metadata.update({"language": language, "title": title})
+            stream.disposition = av.stream.Disposition.default if title == "music" else av.stream.Disposition(0)
             audio.append(stream)
         text = front_stream = None
         if subtitles:
@@ -105,11 +108,18 @@ def through(source: Path, output: Path, *, track: int = 1, **options: Any) -> li
 
 @pytest.mark.parametrize("name", ["talk.mkv", "talk.mp4"])
 def test_all_but_one_track_is_copied(name: str, tmp_path: Path) -> None:
+    import av
+
     source = film(tmp_path / name, subtitles=name.endswith("mkv"))
     output = tmp_path / f"out{source.suffix}"
     assert through(source, output, channels=2) == []
     before, after = content(source), content(output)
-    assert [one[:3] for one in after["streams"]] == [one[:3] for one in before["streams"]]
+    assert [one[:2] for one in after["streams"]] == [one[:2] for one in before["streams"]]
+    default = av.stream.Disposition.default
+    assert before["streams"][1][2] & default  # music, as players would choose
+    for number, (one, other) in enumerate(zip(before["streams"], after["streams"])):
+        flags = {1: one[2] & ~default, 2: one[2] | default}.get(number, one[2])
+        assert other[2] == flags, number
     for number, (one, other) in enumerate(zip(before["streams"], after["streams"])):
         assert (one[3] == other[3]) == (number != 2), number
     assert after["chapters"] == before["chapters"] == [(0.0, "second"), (0.5, "second")]
@@ -119,6 +129,21 @@ def test_all_but_one_track_is_copied(name: str, tmp_path: Path) -> None:
     assert music.std() > 0.01 and silence.std() < 1e-4
     with open_clip(output, track=1) as reader:
         assert (reader.info.channels, reader.info.sample_rate, reader.info.tracks) == (2, RATE, 2)
+
+
+@pytest.mark.parametrize("name", ["talk.mkv", "talk.mp4"])
+def test_a_track_is_told_by_its_own_tags(name: str, tmp_path: Path) -> None:
+    """Not by the title of the film."""
+    import av
+    import torch
+
+    silence = lambda clips: [Estimate(*[torch.zeros(len(clip.audio))] * 3) for clip in clips]
+    source = film(tmp_path / name, subtitles=False)
+    found = audio_tracks(silence, source)
+    with av.open(str(source)) as container:
+        titles = [stream.metadata.get("title", "") for stream in container.streams.audio]
+    assert [track.language for track in found] == ["eng", "deu"]
+    assert [track.title for track in found] == titles != ["A film"] * 2
 
 
 def test_what_cannot_be_copied_is_named(tmp_path: Path) -> None:
@@ -179,6 +204,14 @@ def test_a_wav_keeps_its_bits_and_says_what_is_clipped(subtype: str, peak: float
     assert soundfile.read(tmp_path / "out.wav")[0].max() == pytest.approx(peak, abs=1e-4)
     said = [one for one in reader.info.warnings if "2000 samples above full scale" in one]
     assert bool(said) == (subtype != "FLOAT")
+
+
+def test_one_clipped_sample_is_one(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.zeros(100), RATE)
+    with open_clip(tmp_path / "in.wav") as reader, ClipWriter(tmp_path / "out.wav", reader, given_rate=RATE) as writer:
+        writer.write(np.where(np.arange(100) == 50, 2.0, 0.0))
+        reader.skip()
+    assert "1 sample above full scale was clipped in out.wav" in reader.info.warnings[0]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6, 8])

@@ -143,18 +143,53 @@ def test_the_video_is_copied_even_if_it_was_not_used(make_media: Callable, tmp_p
     assert packets(tmp_path / "out.mp4") == packets(film)
 
 
-def test_rotation_survives(make_media: Callable, tmp_path: Path) -> None:
+def turned(film: Path) -> Path:
+    """The film with the matrix of a phone that was held upright: a quarter turn, clockwise."""
     import struct
 
-    film = make_media("talk.mp4", noise(0.2, 16_000), frames=flat_frames(5), video_codec="h264", audio_codec="aac")
     content = bytearray(film.read_bytes())
     header = content.find(b"tkhd") + 4
     for place, value in zip((0, 1, 3, 4), (0, 1, -1, 0)):
         struct.pack_into(">i", content, header + 40 + 4 * place, value << 16)
     film.write_bytes(content)
+    return film
+
+
+def test_rotation_survives(make_media: Callable, tmp_path: Path) -> None:
+    made = make_media("talk.mp4", noise(0.2, 16_000), frames=flat_frames(5), video_codec="h264", audio_codec="aac")
+    film = turned(made)
     copy(film, tmp_path / "out.mp4")
     with open_clip(film) as before, open_clip(tmp_path / "out.mp4") as after:
         assert before.info.rotation == after.info.rotation == 90
+
+
+@pytest.mark.parametrize("suffix", ["ogv", "webm"])
+def test_a_film_that_a_format_cannot_hold_is_encoded_anew(suffix: str, make_media: Callable, tmp_path: Path) -> None:
+    """Upright, in time, and with a warning; what it can hold is copied."""
+    import av
+
+    frames = flat_frames(30)
+    for frame in frames:
+        frame[:24] //= 2  # the upper half is darker
+    film = make_media("talk.mp4", noise(1.2, 48_000), 48_000, frames, video_codec="h264", audio_codec="aac")
+    shown = times(film)
+    target, again = tmp_path / f"out.{suffix}", tmp_path / f"again.{suffix}"
+    for is_turned in (False, True):
+        film = turned(film) if is_turned else film
+        with open_clip(film, roi="mouth") as reader:
+            write_enhanced(reader, target, (chunk.clip.audio for chunk in reader.chunks(0.36)))
+        assert any("encoded anew as" in one and "cannot hold h264" in one for one in reader.info.warnings), reader.info
+        with av.open(str(target)) as container:
+            pictures = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
+        assert len(pictures) == 30 and times(target) == pytest.approx(shown, abs=2e-3)
+        for number in (0, 15, 29):
+            expected = np.rot90(frames[number], -1) if is_turned else frames[number]
+            assert pictures[number].shape == expected.shape
+            assert np.abs(pictures[number] - expected).mean() < 6
+    copy(target, again)
+    assert packets(again) == packets(target)
+    (before, *_), (after, rate, _) = sound(film), sound(target)
+    assert rate == 48_000 and abs(delay(before, after)) < 0.003 * rate
 
 
 def test_too_loud_speech_is_clipped_and_too_short_speech_is_filled(tmp_path: Path) -> None:
@@ -167,9 +202,9 @@ def test_too_loud_speech_is_clipped_and_too_short_speech_is_filled(tmp_path: Pat
 
 
 def test_a_container_that_cannot_hold_the_video(make_media: Callable, tmp_path: Path) -> None:
-    film = make_media("talk.mp4", noise(0.2, 48_000), 48_000, flat_frames(5), video_codec="h264", audio_codec="aac")
-    with pytest.raises(AvseError, match=r"cannot hold the video of talk\.mp4 \(h264\).*Write out\.mkv instead"):
-        copy(film, tmp_path / "out.webm")
+    film = make_media("talk.mp4", noise(0.2, 48_000), 48_000, flat_frames(5), video_codec="mjpeg", audio_codec="aac")
+    with pytest.raises(AvseError, match=r"cannot hold the video of talk\.mp4 \(mjpeg\).*Write out\.mkv instead"):
+        copy(film, tmp_path / "out.flv")
     with pytest.raises(AvseError, match=r"no kind of media file, .* Use \.mp4"):
         copy(film, tmp_path / "out.xyz")
     with pytest.raises(AvseError, match="is the input itself"):

@@ -51,7 +51,7 @@ def test_other_rates_come_back_with_as_many_samples(causal_model: Path) -> None:
     dull = np.convolve(rng.standard_normal(8000), np.hanning(20) / 20, mode="same")  # nothing at the edge of the band
     audio = soxr.resample(0.1 * dull, 16_000, 44_100)
     pipe, out = io.BytesIO(audio.astype("<f4").tobytes()), io.BytesIO()
-    stream_samples(Streamer(causal_model), pipe, out, rate=44_100, sample_format="f32")
+    stream_samples(Streamer(causal_model), pipe, out, rate=44_100, band="8k", sample_format="f32")
     found = np.frombuffer(out.getvalue(), "<f4")
     expected = avse.load(causal_model).enhance(audio, sample_rate=44_100).speech.numpy()
     assert len(found) == len(audio)
@@ -67,6 +67,16 @@ def test_samples_of_16_bits_are_full_scale_at_32768(causal_model: Path) -> None:
         stream_samples(Streamer(causal_model), io.BytesIO(samples.tobytes()), pipes[name], sample_format=name)
     found, expected = np.frombuffer(pipes["s16"].getvalue(), "<i2"), np.frombuffer(pipes["f32"].getvalue(), "<f4")
     assert np.array_equal(found, np.round(expected * 32768)) and len(found) == 4001
+
+
+def test_the_band_and_the_channels_of_a_pipe_stay(causal_model: Path) -> None:
+    """Two channels at 48 kHz: the second is half of the first, above 8 kHz too."""
+    first = (0.1 * np.random.default_rng(0).standard_normal(24_000)).astype("<f4")
+    pipe, out = io.BytesIO(np.stack([first, first / 2], axis=1).tobytes()), io.BytesIO()
+    report = stream_samples(Streamer(causal_model), pipe, out, rate=48_000, channels=2, sample_format="f32")
+    found = np.frombuffer(out.getvalue(), "<f4").reshape(-1, 2)
+    assert found.shape == (24_000, 2) and np.abs(found[:, 0] - 2 * found[:, 1]).max() < 1e-5
+    assert np.abs(np.fft.rfft(found[:, 0]))[6000:].mean() > 1 and 0.09 < report.latency < 0.2
 
 
 def test_an_empty_pipe_and_mistakes(causal_model: Path) -> None:
