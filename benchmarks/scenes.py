@@ -221,7 +221,7 @@ class Bank:
             items = [train[start + index] for index in range(train.group)]
             if len(self.sounds) <= start:
                 with torch.no_grad():
-                    self.sounds += penultimate(embedding, train.collate(items).features["sound"]).numpy()
+                    self.sounds.extend(penultimate(embedding, train.collate(items).features["sound"]).numpy())
             pooled = iter(self.sounds[start:])
             self.items += [
                 [one._replace(features=next(pooled)) if one.modality == "sound" else one for one in item]
