@@ -72,7 +72,7 @@ setup(
         + ONNX
         + SCENE,
     },
-    entry_points={"console_scripts": ["avse = avse.cli.app:main"]},
+    entry_points={"console_scripts": ["avse = avse.cli.app:command"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",

@@ -1,5 +1,5 @@
 """`python -m avse`: the same as the command `avse`."""
 
-from avse.cli.app import main
+from avse.cli.app import command
 
-main()
+command()

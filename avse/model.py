@@ -26,6 +26,7 @@ from avse.contracts.system import run
 from avse.contracts.types import SAMPLE_RATE, Batch, Clip, Estimate, shift_video
 from avse.devices import AUTO, find_device
 from avse.errors import AvseError, AvseWarning
+from avse.files import named
 from avse.overlap import CHUNK_SECONDS, ClipPart, concatenate, cut, overlap_add
 from avse.signal.outliers import BLOCK_SECONDS, REPLACED, without_outliers
 from avse.synchrony import estimate_offset, offset_of
@@ -733,9 +734,12 @@ def as_clip(
         )
     seconds = offset_of(offset)
     if _is_media(source):
-        from avse.media import read_clip
+        from avse.media.reader import open_clip, stored
 
-        clip = read_clip(source, silent=silent, track=parse_track(track) or 0, **reading)
+        with stored(source) as path, open_clip(path, silent=silent, track=parse_track(track) or 0, **reading) as reader:
+            clip = next(reader.chunks()).clip
+            for message in reader.info.warnings:
+                warnings.warn(f"{Path(named(path)).name}: {message}", AvseWarning, stacklevel=3)
     elif isinstance(source, Clip):
         audio = _cleaned(source.audio, SAMPLE_RATE)
         clip = source if audio is source.audio else replace(source, audio=audio)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ import torch
 from avse import model_folder
 from avse.contracts.types import SAMPLES_PER_FRAME, VIDEO_RATE, Batch, Clip, Estimate
 from avse.errors import AvseError
-from avse.nnet.lip_synchrony import LipSynchrony
 from avse.overlap import concatenate, cut, overlap_add
 from avse.signal.levels import active_frames
+
+if TYPE_CHECKING:
+    from avse.nnet.lip_synchrony import LipSynchrony
 
 AUTO = "auto"
 NAME, KIND, DENOISER = "lip-synchrony", "lip_synchrony", "avse-small"
@@ -195,6 +198,8 @@ def _sums(values: np.ndarray, window: int) -> np.ndarray:
 
 @functools.cache
 def _network(device: str) -> LipSynchrony:
+    from avse.nnet.lip_synchrony import LipSynchrony
+
     folder = model_folder.find(NAME)
     arguments, weights, _ = model_folder.read_network(folder, KIND)
     network = LipSynchrony(**arguments)

@@ -20,20 +20,27 @@ _DIED = "Most often memory was short: run the same command again with fewer --jo
 _worker: Callable[[Any], Any] | None = None
 _folder = Path()
 _ray: str | None = None  # address of the cluster
+_jobs = 1
 
 
 @contextmanager
-def on_ray(address: str | None) -> Iterator[None]:
+def on_ray(address: str | None, jobs: int = 1) -> Iterator[None]:
     """Within it, `run_all` uses actors of the Ray cluster at this address (`local`: one that is started here).
 
     All machines see the same files by the same names, and have `avse` installed. None: processes of this machine.
+    `jobs` is what the function of this name gives, to code that is not told how many to use.
     """
-    global _ray
-    before, _ray = _ray, address
+    global _ray, _jobs
+    before, (_ray, _jobs) = (_ray, _jobs), (address, jobs)
     try:
         yield
     finally:
-        _ray = before
+        _ray, _jobs = before
+
+
+def jobs() -> int:
+    """Processes that `on_ray` allows; 1 outside it."""
+    return _jobs
 
 
 def is_pooled(jobs: int) -> bool:
@@ -141,7 +148,12 @@ def _run_on_ray(
             where: dict[str, Any] = {"num_cpus": max(jobs, cores())} if address == "local" else {"address": address}
             ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False, **where)
     except Exception as error:  # Ray raises a bare Exception where it is too slow to start
-        raise AvseError(f"{address}: no Ray cluster answers there ({error}). `ray start --head` starts one.") from error
+        told = (
+            f"Ray does not start here ({error}). Try again when the machine is less busy, or leave out --ray."
+            if address == "local"
+            else f"{address}: no Ray cluster answers there ({error}). `ray start --head` starts one."
+        )
+        raise AvseError(told) from error
     context = DataContext.get_current()
     context.enable_progress_bars, context.max_errored_blocks = False, -1
     waiting = dict(enumerate(tasks))

@@ -4,8 +4,9 @@
     python benchmarks/results.py write       # `make results`
     python benchmarks/results.py check
 
-`add` takes the folder of `avse evaluate` or `avse study`, or a `compare.json`, and writes `avse-live.json` and all
-tables that show the folder `faces_test`. A folder of results has the name of the scenes that its results are of
+`add` takes the folder of `avse evaluate` or `avse study`, or a `compare.json`, and writes `avse-live.json`, all
+tables that show the folder `faces_test`, and `scores` in the `model.json` of each embedded model: what the tables of
+its card show of it over all corpora. A folder of results has the name of the scenes that its results are of
 (`recipes/Manifest/scenes/faces_test.csv`), so that `benchmarks/nightly.py` can measure them again.
 
 A table stands in Markdown between two comments, the first of which says in YAML what it shows:
@@ -51,12 +52,13 @@ from avse.errors import AvseError
 from avse.evaluation.runner import model_hash
 from avse.evaluation.tables import markdown, with_interval
 from avse.files import write_text
-from avse.model_folder import PRETRAINED
+from avse.model_folder import DESCRIPTION, PRETRAINED, kind_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "recipes/**/*.md", "docs/**/*.md", "avse/pretrained/*/README.md")
 BLOCK = re.compile(r"(<!-- results\n(.*?)-->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
 STATISTICS = ("mean", "low", "high", "n", "groups", "p")
+ABOUT = ("provenance", "source")  # of a cell: text where `avse evaluate` did not measure it, and its file
 DEFAULTS = {"corpus": "all", "video": "with"}
 METRICS = {  # title, unit, factor
     "si_sdr": ("SI-SDR", "dB", 1),
@@ -86,7 +88,12 @@ def result_files() -> list[Path]:
 def cells_of(path: Path) -> list[Cell]:
     """The cells of a result: dimensions as text, and `mean`, and where known `low`, `high`, `n` and `groups`."""
     result = json.loads(path.read_text(encoding="utf-8"))
-    about = {**DEFAULTS, "system": result.get("system", ""), "provenance": result.get("provenance", "")}
+    about = {
+        **DEFAULTS,
+        "system": result.get("system", ""),
+        "provenance": result.get("provenance", ""),
+        "source": path,
+    }
     return [
         {key: value if key in STATISTICS else _text(value) for key, value in {**about, **cell}.items()}
         for cell in _cells(result)
@@ -134,18 +141,15 @@ def _text(value: Any) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def table(spec: Mapping[str, Any], folder: Path) -> str:
-    """The table that a comment in a page of this folder asks for, with a line on its intervals.
+def selected(spec: Mapping[str, Any], folder: Path) -> tuple[list[Cell], dict[str, list[str]]]:
+    """The cells that a comment in a page of this folder asks for, and the values that each dimension may have.
 
     Raises
     ------
     AvseError
-        If there are no such results, or several for one place of the table.
+        If there are none.
     """
-    rows, columns = (
-        [names] if isinstance(names, str) else names
-        for names in (spec.get("rows", "system"), spec.get("columns", ["condition", "snr"]))
-    )
+    rows, columns = dimensions_of(spec)
     places = [spec["from"]] if isinstance(spec["from"], str) else spec["from"]
     files = [file for place in places for file in sorted((folder / place).glob("*.json")) or [folder / place]]
     read = [cell for file in files for cell in cells_of(file)]
@@ -154,14 +158,14 @@ def table(spec: Mapping[str, Any], folder: Path) -> str:
     for cell in read:
         if cell["provenance"] and cell["system"] in measured - {"noisy"}:
             continue
-        key = tuple((name, cell[name]) for name in sorted(cell.keys() - {*STATISTICS, "provenance"}) if cell[name])
+        key = tuple((name, cell[name]) for name in sorted(cell.keys() - {*STATISTICS, *ABOUT}) if cell[name])
         if key not in known or known[key]["provenance"]:
             known[key] = cell
     where = {
         name: [str(one) for one in (value if isinstance(value, list) else [value])]
         for name, value in spec.get("where", {}).items()
     }
-    given = {*rows, *columns, *where, *STATISTICS, "system", "metric", "condition", "snr", "provenance"}
+    given = {*rows, *columns, *where, *STATISTICS, "system", "metric", "condition", "snr", *ABOUT}
     hidden = {*DEFAULTS, *(name for cell in known.values() for name in cell)} - given
     where |= {name: [DEFAULTS.get(name, "")] for name in hidden}
     cells = [
@@ -169,12 +173,33 @@ def table(spec: Mapping[str, Any], folder: Path) -> str:
     ]
     if not cells:
         raise AvseError(f"{folder}: no result in {', '.join(places)} has {dict(where)}.")
+    return cells, where
+
+
+def dimensions_of(spec: Mapping[str, Any]) -> list[Sequence[str]]:
+    """The dimensions of the rows of a table, and of its columns."""
+    given = spec.get("rows", "system"), spec.get("columns", ["condition", "snr"])
+    return [[names] if isinstance(names, str) else names for names in given]
+
+
+def table(spec: Mapping[str, Any], folder: Path) -> str:
+    """The table that a comment in a page of this folder asks for, with a line on its intervals.
+
+    Raises
+    ------
+    AvseError
+        If there are no such results, or several for one place of the table.
+    """
+    rows, columns = dimensions_of(spec)
+    cells, where = selected(spec, folder)
     names = {str(key): str(value) for key, value in spec.get("names", {}).items()}
     grid: dict[tuple[str, ...], dict[tuple[str, ...], Cell]] = {}
     for cell in cells:
         row, column = (tuple(cell.get(name, "") for name in one) for one in (rows, columns))
         if column in grid.setdefault(row, {}):
-            differ = [name for name in cell if name not in STATISTICS and cell[name] != grid[row][column].get(name)]
+            differ = [
+                name for name in cell if name not in (*STATISTICS, *ABOUT) and cell[name] != grid[row][column].get(name)
+            ]
             raise AvseError(f"{folder}: two results for {row} and {column}; name in `where` which {', '.join(differ)}.")
         grid[row][column] = cell
 
@@ -263,8 +288,47 @@ def _note(cells: Sequence[Cell], spec: Mapping[str, Any], mixed: bool) -> str:
     return " ".join(parts)
 
 
+def scores_of(name: str) -> list[dict[str, Any]]:
+    """What the tables of an embedded model's card show of it over all corpora, a list of values for each protocol."""
+    card = PRETRAINED / name / "README.md"
+    hidden = (*ABOUT, "corpus", "p", *(["video"] if kind_of(name) else []))
+    found: dict[Path, list[Cell]] = {}
+    for match in BLOCK.finditer(card.read_text(encoding="utf-8")):
+        for cell in selected(yaml.safe_load(match[2]), card.parent)[0]:
+            if cell["corpus"] == "all" and (f"`{name}`" in cell["system"] or "`" not in cell["system"]):
+                found.setdefault(Path(cell["source"]).resolve(), []).append(cell)
+    return [
+        {
+            "protocol": protocol_of(path, cells[0]),
+            "results": path.relative_to(ROOT).as_posix(),
+            "values": [
+                {
+                    key: _value(key, value)
+                    for key, value in cell.items()
+                    if key not in hidden and value not in ("", None) and (key, value) != ("system", f"`{name}`")
+                }
+                for cell in cells
+            ],
+        }
+        for path, cells in found.items()
+    ]
+
+
+def protocol_of(path: Path, cell: Cell) -> str:
+    """How a file of results was measured, in words."""
+    scenes = path.parents[2] / "scenes" / f"{path.parent.name}.csv"
+    return cell["provenance"] or f"`avse evaluate` on {scenes.relative_to(ROOT).as_posix()}"
+
+
+def _value(key: str, value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else float(value) if key == "snr" else value
+
+
 def written(page: Path) -> str:
-    """The text of a page with its tables as the results have them."""
+    """The text of a page with its tables, or of a `model.json` with its scores, as the results have them."""
+    if page.suffix == ".json":
+        about = json.loads(page.read_text(encoding="utf-8"))
+        return json.dumps({**about, "scores": scores_of(page.parent.name)}, indent=2, ensure_ascii=False) + "\n"
 
     def block(match: re.Match[str]) -> str:
         try:
@@ -276,9 +340,10 @@ def written(page: Path) -> str:
 
 
 def pages() -> list[Path]:
-    """Pages with tables of results."""
+    """Pages with tables of results, and what describes each embedded model."""
     found = (path for pattern in PAGES for path in sorted(ROOT.glob(pattern)) if "_build" not in path.parts)
-    return [path for path in found if "<!-- results\n" in path.read_text(encoding="utf-8")]
+    tables = [path for path in found if "<!-- results\n" in path.read_text(encoding="utf-8")]
+    return tables + sorted(ROOT.glob(f"avse/pretrained/*/{DESCRIPTION}"))
 
 
 def drifted() -> list[Path]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from avse import model_folder
 from avse.errors import AvseError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +35,43 @@ def test_pages_are_what_make_results_writes(results: ModuleType) -> None:
 
 def test_results_are_of_the_embedded_models(results: ModuleType) -> None:
     assert results.stale() == []
+
+
+@pytest.mark.parametrize("name", model_folder.embedded())
+def test_an_embedded_model_states_what_the_format_promises(name: str) -> None:
+    about = model_folder.embedded()[name]
+    assert about["task"] and about["inputs"] and about["outputs"] and about["licence"] and about["description"]
+    assert all({"dataset", "kind", "licence"} <= one.keys() for one in about["training_data"])
+    assert all(one["protocol"] and one["values"] and (ROOT / one["results"]).is_file() for one in about["scores"])
+    assert about["training_data"] and about["scores"] and (ROOT / about["recipe"]).is_file()
+    assert {"rtf", "peak_mb", "latency_s"} <= about["cost"].keys()
+    assert [datetime.date.fromisoformat(one["date"]) for one in about["changes"] if one["change"]]
+    free = ("CC BY 3.0", "CC BY 4.0", "CC0", "public domain", "Apache-2.0")
+    if "research" not in about["licence"]:
+        assert all(one["licence"].startswith(free) for one in about["training_data"])
+
+
+@pytest.mark.parametrize("name", ["avse-live", "scene-clip"])
+def test_new_weights_are_embedded_with_what_is_known_of_the_old(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import models
+
+    old = model_folder.embedded()[name]
+    shutil.copytree(model_folder.PRETRAINED / name, tmp_path / name)
+    shutil.copytree(model_folder.PRETRAINED / name, tmp_path / "run")
+    new = {key: old[key] for key in ("format", "name", "sha256", "kind") if key in old} | {"validation": {"loss": 1.0}}
+    (tmp_path / "run" / "model.json").write_text(json.dumps(new))
+    monkeypatch.setattr(models, "PRETRAINED", tmp_path)
+    models.embed(tmp_path / "run", name, "the same again", bits=8)
+    found = json.loads((tmp_path / name / "model.json").read_text())
+    assert found["changes"][0]["change"] == "the same again" and found["changes"][1:] == old["changes"]
+    kept = ("licence", "training_data", "description", "recipe", "task", "inputs", "outputs")
+    assert {key: found[key] for key in kept} == {key: old[key] for key in kept}
+    assert found["validation"] == {"loss": 1.0} and "reliability" not in found
+    assert (tmp_path / name / "README.md").is_file()
+    assert models.content_of(tmp_path / name).system is not None
 
 
 def test_readmes_of_recipes_are_short_and_say_over_how_many_speakers() -> None:
@@ -84,6 +124,22 @@ def _page(folder: Path, *found: dict, **spec: object) -> Path:
     comment = json.dumps({"from": "table", **spec})
     page.write_text(f"# A\n\n<!-- results\n{comment}\n-->\nold\n<!-- end of results -->\nB\n")
     return page
+
+
+def test_scores_of_a_model_are_those_that_its_card_shows(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    page = _page(folder, _measured("`mine`", 1.00001), _measured("`other`", 2.0), where={"system": "`*`"})
+    (folder / "model.json").write_text("{}")
+    monkeypatch.setattr(results, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "kind_of", lambda name: "")
+    [scores] = json.loads(results.written(page.with_name("model.json")))["scores"]
+    assert scores["results"] == "mine/table/0.json" and "scenes/table.csv" in scores["protocol"]
+    value = {"condition": "babble", "snr": -5.0, "metric": "si_sdr", "video": "with", "mean": 1.0, "n": 8, "groups": 4}
+    assert scores["values"] == [{**value, "low": 0.0, "high": 2.0}]
 
 
 def test_a_table_has_a_row_for_each_system_and_its_speakers(results: ModuleType, tmp_path: Path) -> None:

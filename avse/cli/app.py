@@ -5,10 +5,13 @@ A verb reads its options and calls one function of the package, imported only th
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import io
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,10 +82,33 @@ for _group in (use, live, experiment, data, develop):
 def main() -> None:
     """Entry point of the command."""
     end_by_exception()
+    gc.set_threshold(20_000)  # PyTorch makes so many objects that a tenth of a short command went in search of cycles
     for stream in (sys.stdout, sys.stderr):  # names of files may hold what no encoding has
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     app()
+
+
+def command() -> None:
+    """The whole process of the command: `main`, and the end."""
+    try:
+        main()
+    except SystemExit as ended:
+        if isinstance(ended.code, int) and all(
+            thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()
+        ):
+            _end(ended.code)
+        raise
+
+
+def _end(status: int) -> None:
+    """End the process at once: to take down PyTorch object by object takes 0.3 s, and 100 MB more."""
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):  # which Python tells at its usual end
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(status)
 
 
 @contextlib.contextmanager

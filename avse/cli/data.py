@@ -44,15 +44,19 @@ def prepare(
     words, arguments = say.split_arguments(context.args)
     if len(words) != 2:
         raise AvseError("prepare needs a dataset and a folder: avse prepare grid ~/corpora/grid")
-    if not verify and any(value is not None for value in (report, write, cache_folder, split, tracker, ray)):
-        raise AvseError("--report, --write, --cache-folder, --split, --tracker and --ray go with --verify.")
+    if not verify and any(value is not None for value in (report, write, cache_folder, split, tracker)):
+        raise AvseError("--report, --write, --cache-folder, --split and --tracker go with --verify.")
+    from avse.workers import on_ray
+
     name, folder = words[0], Path(words[1]).expanduser()
     dataset = say.build_plugin("dataset", name, arguments)
-    manifest = dataset.prepare(dataset.download(folder) if download else folder, output)
+    folder = dataset.download(folder) if download else folder
+    with on_ray(ray, jobs):
+        manifest = dataset.prepare(folder, output)
     if verify:
-        from avse.cli.printing import print_verified, progress_bar
+        from avse.cli.printing import print_verified
         from avse.jobs.verify import verify as run
-        from avse.workers import on_ray
+        from avse.progress import progress_bar
 
         report = report or manifest.with_name(f"{manifest.stem}.verified")
         with progress_bar("Verifying") as show, on_ray(ray):
@@ -135,8 +139,8 @@ def mix(
     jobs: say.Jobs = 1,
 ) -> None:
     """Write the noisy test set of a scene file; the same everywhere."""
-    from avse.cli.printing import progress_bar
     from avse.data.rendering import render_scenes
+    from avse.progress import progress_bar
 
     with progress_bar("Mixing") as show:
         path = render_scenes(scene_file, [manifest, *(more or [])], output, jobs=jobs, on_progress=show)
@@ -158,8 +162,8 @@ def shards(
     ] = False,
 ) -> None:
     """Write the decoded clips of a manifest into large tar files, from which a training reads; or fetch them."""
-    from avse.cli.printing import progress_bar
     from avse.data.shards import fetch_shards, write_shards
+    from avse.progress import progress_bar
 
     if "://" in source:
         with progress_bar("Fetching") as show:

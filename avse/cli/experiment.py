@@ -199,8 +199,8 @@ def lips(
     seed: say.Seed = 0,
 ) -> None:
     """Measure whether the video matters: denoise, find and draw speech with the right, a wrong and no video."""
-    from avse.cli.printing import progress_bar
     from avse.evaluation.studies.lips import lips_table, measure_lips
+    from avse.progress import progress_bar
 
     with progress_bar("Measuring") as show:
         summary = measure_lips(
@@ -241,8 +241,8 @@ def probe(
     seed: say.Seed = 0,
 ) -> None:
     """Measure what features hold: linear probes recognise the words of clean sentences from them."""
-    from avse.cli.printing import progress_bar
     from avse.evaluation.studies.probe import measure_probe, probe_table
+    from avse.progress import progress_bar
 
     with progress_bar("Probing") as show:
         summary = measure_probe(
@@ -280,9 +280,9 @@ def frontends(
     seed: say.Seed = 0,
 ) -> None:
     """Measure what pretrained visual front-ends tell of the speech of unseen speakers, by corpus."""
-    from avse.cli.printing import progress_bar
     from avse.devices import find_device
     from avse.evaluation.studies.frontends import frontends_table, measure_frontends
+    from avse.progress import progress_bar
 
     pairs = [run.partition("=") for run in runs]
     named = {name if folder else Path(name).name: folder or name for name, _, folder in pairs}

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
 import shutil
-import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import typer
 
 from avse import plugins
-
-
-@contextlib.contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, if that is a terminal, removed at the end; gives the function that moves it: (done, total)."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from avse.progress import RateColumn
-
-    columns = (*Progress.get_default_columns(), RateColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(label)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def print_table(table: Any) -> None:

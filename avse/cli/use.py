@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,14 +83,21 @@ def enhance(
     Parts of the model that need no training can be changed: --inference vem --inference.iterations 20.
     """
     inputs, overrides = say.overrides(context, inputs)
+    reader = None
     if len(inputs) == 1 and Path(inputs[0]).is_file() and face != "speaking" and not resume:
-        from avse.media.reader import begin_clip
+        from avse.media import open_clip
+        from avse.tracks import parse_track
 
-        begin_clip(inputs[0], video, not no_video, roi, face, tracker)  # while PyTorch is imported
+        with suppress(AvseError):  # `enhance_files` meets it again
+            number = parse_track(track) or 0
+            reader = open_clip(
+                inputs[0], video=video, use_video=not no_video, roi=roi, face=face, tracker=tracker, track=number
+            )
+            reader.look_ahead()  # while PyTorch is imported
     from avse.jobs.enhance import enhance_files
     from avse.workers import on_ray
 
-    with on_ray(ray):
+    with on_ray(ray), reader or nullcontext():
         reports, failures = enhance_files(
             inputs,
             output=output,
@@ -117,6 +125,7 @@ def enhance(
             resume=resume,
             on_done=_print_report,
             show_progress=sys.stderr.isatty(),
+            reader=reader,
         )
     if failures:
         total = len(reports) + len(failures)

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from avse.conformance import unrolled
 from avse.conformance.common import DOCUMENTED
-from avse.conformance.core import Check, Checks, build, expect, expect_close, expect_finite, seeded
+from avse.conformance.core import Check, Checks, NotApplicable, build, expect, expect_close, expect_finite, seeded
 from avse.conformance.modules import ModuleChecks, Probe, Views, causal_instance, compare
-from avse.contracts.noise_model import NoiseModel, State
+from avse.contracts.noise_model import NoiseModel, ScoreNoiseModel, State
 
 CHECKS = Checks([DOCUMENTED])
 
@@ -133,6 +133,45 @@ def _keeps_state(cls: type[Any]) -> None:
         model.update_from_power(state, power, mask)
     changed = [name for name, value in copies.items() if not torch.equal(value, state[name])]
     expect(not changed, f"update changed {', '.join(changed)} of its argument `state`")
+
+
+@CHECKS.add("score", hint="let noise_given invert domain_of where r is small; tell it nothing of the padding")
+def _score(cls: type[Any]) -> None:
+    """A score of noise is finite, leads back to the noise where r is small, and knows each clip alone."""
+    if not issubclass(cls, ScoreNoiseModel):
+        raise NotApplicable("knows no score")
+    model, (power, mask) = build(cls).double(), _example()
+    power = power.double()
+    generator = torch.Generator().manual_seed(2)
+    phase = 6.283 * torch.rand(power.shape, generator=generator).double()
+    noise = power.sqrt() * torch.polar(torch.ones_like(power), phase)
+
+    def given(noise: torch.Tensor, mask: torch.Tensor, ratio: float, scene: torch.Tensor | None) -> list[torch.Tensor]:
+        with torch.no_grad(), seeded(3):
+            state = model.initial_state(noise.abs().square(), mask, scene)
+            level = noise.real.new_full((len(noise),), ratio)
+            return list(model.noise_given(model.domain_of(noise, state), level, state, mask))
+
+    for ratio in (1e-6, 0.1, 2.0):
+        for value, what in zip(given(noise, mask, ratio, _scene(model, power)), ("mean", "variance")):
+            expect(value.shape == noise.shape, f"{what} of the noise is {tuple(value.shape)}, not {tuple(noise.shape)}")
+            expect_finite(value, f"{what} of the noise at r = {ratio:g}")
+            if what == "variance":
+                expect(
+                    bool((value[mask] > 0).all()), f"the variance of the noise reaches {float(value[mask].min()):.3g}"
+                )
+    mean, variance = given(noise, mask, 1e-6, None)
+    real = torch.view_as_real
+    expect_close(real(mean[mask]), real(noise[mask]), "the noise that is expected at r = 1e-6 and the noise", 1e-3)
+    expect(bool((variance < 1e-3 * power.max()).all()), f"at r = 1e-6 the variance is {float(variance.max()):.3g}")
+    together, [length] = given(noise, mask, 0.1, None), mask[1:].sum(dim=1).tolist()
+    alone = given(noise[1:, :length], mask[1:, :length], 0.1, None)
+    for one, other in zip(together, alone):
+        one, other = (real(value) if value.is_complex() else value for value in (one[1:, :length], other))
+        expect_close(one, other, "a clip's noise in a batch and alone", 1e-6)
+    if model.scene_dim:
+        for one, other in zip(together, given(noise, mask, 0.1, power.new_zeros(len(power), model.scene_dim))):
+            expect(torch.equal(one, other), "a scene of zeros changes the noise that is expected")
 
 
 @CHECKS.add("causal", hint="sum over the frames so far; or set causal = False")

@@ -84,3 +84,56 @@ class NoiseModel(nn.Module, Plugin):
         """
         weight = mask[..., None] / self.variance(state)
         return self.update(state, power * weight.square(), weight)
+
+
+class ScoreNoiseModel(NoiseModel):
+    """A noise model that also knows a score, beside which V is a first guess.
+
+    Noise is diffused as speech is by a `ScorePrior`, in a domain that depends on the state: y = domain_of(n) + r z, z
+    white with E |z|^2 = 1. So the score follows by Tweedie's formula. An inference that draws noise beside speech keeps
+    the state while it draws; others use V alone.
+
+    Attributes
+    ----------
+    bins : int
+        Frequency bins of the score.
+    """
+
+    bins: int
+
+    @abstractmethod
+    def domain_of(self, noise: torch.Tensor, state: State) -> torch.Tensor:
+        """Noise in the domain in which it is diffused; linear in the noise.
+
+        Arguments
+        ---------
+        noise : tensor, shape (batch, frames, bins), complex
+            A short-time Fourier transform.
+        state : State
+
+        Returns
+        -------
+        tensor, shape (batch, frames, bins), complex
+        """
+
+    @abstractmethod
+    def noise_given(
+        self, noisy: torch.Tensor, ratio: torch.Tensor, state: State, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance of noise, as a short-time Fourier transform, given its diffused state.
+
+        Arguments
+        ---------
+        noisy : tensor, shape (batch, frames, bins), complex
+            y above.
+        ratio : tensor, shape (batch,)
+            r above.
+        state : State
+        mask : tensor, shape (batch, frames), bool
+
+        Returns
+        -------
+        mean : tensor, shape (batch, frames, bins), complex
+        variance : tensor, shape (batch, frames, bins)
+            Of real and imaginary part together.
+        """

@@ -9,7 +9,6 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -19,7 +18,7 @@ import numpy as np
 from avse.contracts.dataset import Dataset
 from avse.data.audio import write_audio
 from avse.data.manifest import Utterance, write_manifest
-from avse.datasets.progress import tracked
+from avse.data.preparing import each
 from avse.errors import AvseError
 
 WRITTEN = ("audio_16k", "mouth_88", "noise_16k")  # folders that `prepare` of some corpus writes
@@ -156,10 +155,9 @@ class Corpus(Dataset):
             )
         if listed is not None:
             problems["are listed and not there"] = [shown for name, shown in listed.items() if name not in rows]
-        with ThreadPoolExecutor(4) as pool:
-            looked = list(tracked(pool.map(_look, rows.values()), str(self.plugin_name), len(rows)))
+        looked = each(_look, list(rows.values()), str(self.plugin_name))
         good = [row for row in looked if isinstance(row, Utterance)]
-        problems.setdefault("cannot be used", []).extend(row for row in looked if isinstance(row, str))
+        problems.setdefault("cannot be used", []).extend(str(row) for row in looked if isinstance(row, AvseError))
         if good:
             good = self.finish([replace(row, dataset=str(self.plugin_name)) for row in good], target)
         self._report(folder, problems, len(good))
@@ -242,16 +240,13 @@ def seconds_of(path: Path) -> float:
     return round(float(seconds), 6)
 
 
-def _look(row: Utterance) -> Utterance | str:
-    """The row with its duration, or what is wrong with its files."""
+def _look(row: Utterance) -> Utterance:
+    """The row with its duration."""
     from avse.media.decode import open_container, video_stream
 
-    try:
-        if row.video is not None:
-            with open_container(row.video) as container:
-                if video_stream(container) is None:
-                    raise AvseError(f"{row.video}: has no video.")
-        lengths = [seconds_of(path) for path in (row.clean, row.noise, row.noisy) if path is not None]
-        return replace(row, duration=lengths[0])
-    except AvseError as error:
-        return str(error)
+    if row.video is not None:
+        with open_container(row.video) as container:
+            if video_stream(container) is None:
+                raise AvseError(f"{row.video}: has no video.")
+    lengths = [seconds_of(path) for path in (row.clean, row.noise, row.noisy) if path is not None]
+    return replace(row, duration=lengths[0])

@@ -7,8 +7,9 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from avse.contracts.dataset import Dataset
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import read_audio, write_audio
 from avse.data.manifest import Utterance, write_manifest
+from avse.data.preparing import each
 from avse.datasets.corpus import Files, seconds_of, words_of_grid
-from avse.datasets.progress import tracked
 from avse.errors import AvseError
 from avse.media.decode import AudioSource, open_container, video_stream
 from avse.plugins import register
@@ -32,6 +33,17 @@ _AUDIO = (".flac", ".wav", ".opus", ".ogg")
 _SPEAKER = re.compile(r"([a-z]\d+)(_processed)?")
 _WRITTEN = "audio_16k"
 _SLACK = 0.1
+
+
+class _Clip(NamedTuple):
+    """A clip and its files: the video, a separate audio file, the alignment; and where audio of videos is written."""
+
+    speaker: str
+    name: str
+    video: Path | None
+    elsewhere: Path | None
+    aligned: Path | None
+    written: Path
 
 
 @register("dataset", "grid")
@@ -110,33 +122,13 @@ class Grid(Dataset):
         clips: dict[tuple[str, str], Path | None] = {key: None for key in audio_files if key[0] in unseen}
         clips |= videos
 
-        def row(item: tuple[tuple[str, str], Path | None]) -> Utterance | str:
-            (speaker, name), video = item
-            elsewhere, out = audio_files.get((speaker, name)), target.parent / _WRITTEN / speaker
-            try:
-                if video is not None:
-                    audio, seconds = self._audio(video, elsewhere, out)
-                else:
-                    audio = audio_files[speaker, name]
-                    seconds = seconds_of(audio)
-            except AvseError as error:
-                return str(error)
-            return Utterance(
-                f"{speaker}/{name}",
-                clean=audio,
-                video=video,
-                speaker=f"grid_{speaker}",
-                text=_words(aligned.get((speaker, name)), name),
-                split=splits.get(speaker, "train"),
-                dataset="grid",
-                duration=seconds,
-                extra={"licence": self.licence},
-            )
-
-        with ThreadPoolExecutor(4) as pool:
-            results = list(tracked(pool.map(row, sorted(clips.items(), key=lambda clip: clip[0])), "GRID", len(clips)))
+        keys = sorted(clips)
+        found = [
+            _Clip(*key, clips[key], audio_files.get(key), aligned.get(key), target.parent / _WRITTEN) for key in keys
+        ]
+        results = each(partial(self._row, splits), found, "GRID")
         rows = [result for result in results if isinstance(result, Utterance)]
-        problems = [result for result in results if isinstance(result, str)]
+        problems = [str(result) for result in results if isinstance(result, AvseError)]
         if problems:
             text = "\n  ".join([f"grid: {len(problems)} of {len(results)} clips cannot be used.", *problems[:5]])
             if not rows:
@@ -144,6 +136,24 @@ class Grid(Dataset):
             logging.getLogger("avse").warning("%s", text)
         write_manifest(rows, target)
         return target
+
+    def _row(self, splits: dict[str, str], clip: _Clip) -> Utterance:
+        """The row of a clip, whose audio is written first where there is none."""
+        if clip.video is not None:
+            audio, seconds = self._audio(clip.video, clip.elsewhere, clip.written / clip.speaker)
+        elif clip.elsewhere is not None:
+            audio, seconds = clip.elsewhere, seconds_of(clip.elsewhere)
+        return Utterance(
+            f"{clip.speaker}/{clip.name}",
+            clean=audio,
+            video=clip.video,
+            speaker=f"grid_{clip.speaker}",
+            text=_words(clip.aligned, clip.name),
+            split=splits.get(clip.speaker, "train"),
+            dataset="grid",
+            duration=seconds,
+            extra={"licence": self.licence},
+        )
 
     def download(self, folder: str | Path) -> Path:
         """Fetch the videos of `speakers` (default: all 33) and the alignments, about 480 MB a speaker.

@@ -41,8 +41,8 @@ class Lrs3(_Sentences):
 
     Its makers no longer distribute it; `prepare` takes the layouts that people hold: `pretrain`, `trainval` and `test`
     with `ID/00001.mp4` and `.txt`, and those of AVSR tools (`lrs3_video_seg24s`, `lrs3_text_seg24s`, `.wav` beside).
-    Test is `test`. Dev is the list `lrs3_valid_ids.txt` of AV-HuBERT, if it is there, else one talk in twenty of the
-    others, by a hash of its id. A talk counts as a speaker.
+    Test is `test`. Dev is the talks of the clips in AV-HuBERT's list (`lrs3-valid.id`, or `lrs3_valid_ids.txt` of
+    MuAViC), if it is there, else one talk in twenty of the others, by a hash of its id. A talk counts as a speaker.
 
     Arguments
     ---------
@@ -75,7 +75,8 @@ class Lrs3(_Sentences):
         self.pretrain = pretrain
 
     def start(self, files: Files) -> None:
-        self.dev = {line.split()[0].split("/")[-2] for line in files.lines("lrs3_valid_ids.txt") if "/" in line}
+        lines = files.lines("lrs3-valid.id") or files.lines("lrs3_valid_ids.txt")
+        self.dev = {line.split()[0].split("/")[-2] for line in lines if "/" in line}
 
     def row(self, path: Path, match: re.Match[str], files: Files) -> Utterance | None:
         if match["set"] == "pretrain" and not self.pretrain:

@@ -63,7 +63,7 @@ class Demand(_Noises):
 
 @register("dataset", "dns_noise")
 class DnsNoise(_Noises):
-    """The noises of the DNS challenge: 65,000 clips of AudioSet, Freesound and DEMAND.
+    """The noises of the DNS challenge: 70,000 clips of AudioSet, Freesound and DEMAND.
 
     Clips of one video or sound are one recording: `door_Freesound_validated_11_0.wav` and `_1.wav`. Dev and test are
     one recording in fifty each, by a hash, since the challenge publishes no split of its noises.

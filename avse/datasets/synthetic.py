@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from avse.contracts.dataset import Dataset
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import write_audio
 from avse.data.manifest import Utterance, write_manifest
-from avse.datasets.progress import tracked
+from avse.data.preparing import each
 from avse.errors import AvseError
 from avse.plugins import register
 
@@ -119,8 +120,10 @@ class Synthetic(Dataset):
         folder = Path(folder)
         jobs = [(self._clip, *job) for job in _by_split(self.clips)]
         jobs += [(self._noise, *job) for job in _by_split(self.noises)]
-        bar = tracked(jobs, "synthetic corpus", len(jobs))
-        rows = [make(folder, split, index, rank) for make, split, index, rank in bar]
+        done = each(partial(_make, folder), jobs, "synthetic corpus")
+        rows = [row for row in done if isinstance(row, Utterance)]
+        if failed := [row for row in done if isinstance(row, AvseError)]:
+            raise failed[0]
         target = Path(manifest) if manifest is not None else folder / "manifest.csv"
         write_manifest(rows, target)
         return target
@@ -166,6 +169,11 @@ class Synthetic(Dataset):
             duration=self.noise_seconds,
             extra={"licence": self.licence},
         )
+
+
+def _make(folder: Path, job: tuple[Callable[..., Utterance], str, int, int]) -> Utterance:
+    make, *which = job
+    return make(folder, *which)
 
 
 def _by_split(count: int) -> list[tuple[str, int, int]]:

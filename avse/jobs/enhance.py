@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from typing_extensions import Unpack
 
-    from avse.media.reader import Chunk
+    from avse.media.reader import Chunk, ClipReader
     from avse.model import Asked, Decoding
     from avse.scene import Description
 
@@ -166,6 +166,7 @@ def enhance_file(
     loudness: str | float | None = None,
     noise: Description | Sequence[Description] = (),
     not_noise: Description | Sequence[Description] = (),
+    reader: ClipReader | None = None,
     **reading: Unpack[Decoding],
 ) -> Report:
     """Enhance a file of any length in bounded memory.
@@ -202,6 +203,9 @@ def enhance_file(
         See `avse.jobs.audio.Audio`.
     noise, not_noise : description or several
         What the noise is, and what it is not: see `avse.scene.describe`. `auto` is the first minute of the file.
+    reader : ClipReader, optional
+        The source, opened and not yet read, in place of the options of reading; it is closed. Where it has another
+        track than the one to enhance, the source is opened again.
 
     Returns
     -------
@@ -229,13 +233,17 @@ def enhance_file(
     faces: list[SeenFace] = []
     number, tracks = parse_track(track), list[AudioTrack]()
     if number is None:
-        tracks = audio_tracks(model.enhance_batch, source)
+        if reader is None or reader.info.tracks > 1:
+            tracks = audio_tracks(model.enhance_batch, source)
         number = speech_track(tracks)
     if reading.get("face") == SPEAKING:
         with clock(timings, "choose"):
             faces = seen_faces(model, source, seconds_late, chunk_seconds=chunk_seconds, track=number, **reading)
         reading["face"] = speaking_face(faces)
-    with open_clip(source, track=number, **reading) as reader:
+    if reader is not None and reader.info.track != number:
+        reader.close()
+        reader = None
+    with reader or open_clip(source, track=number, **reading) as reader:
         if number and tracks:
             reader.info.warnings.append(
                 f"audio track {number} of {len(tracks)} holds the speech, and is enhanced; --track chooses another"
@@ -337,6 +345,7 @@ def enhance_files(
     resume: bool = False,
     on_done: Callable[[Report], None] = lambda report: None,
     show_progress: bool = True,
+    reader: ClipReader | None = None,
     **options: Unpack[Options],
 ) -> tuple[list[Report], dict[str, str]]:
     """Enhance files, folders and patterns.
@@ -368,6 +377,8 @@ def enhance_files(
     on_done : callable, optional
         Takes each report as soon as its file is done.
     show_progress : bool
+    reader : ClipReader, optional
+        For one file: see `enhance_file`.
     video, use_video, roi, face, tracker, offset, track, mono, band, mix, max_attenuation, loudness, noise, not_noise :
         As in `enhance_file`; `video` goes with one input only. Where the noise is described, a model with a noise model
         has `conditioned_nmf` for it, unless `overrides` name another.
@@ -454,10 +465,14 @@ def enhance_files(
         if parallel:
             done = run_all(_Worker, (model, device, overrides), tasks, jobs)
         else:
-            done = _one_by_one(tasks, loaded, progress)
-        overall = progress.add_task("Enhancing", total=len(tasks), unit=f"of {len(tasks)} files", visible=several)
+            done = _one_by_one(tasks, loaded, progress, reader)
+        overall = None
+        if progress is not None:
+            unit = f"of {len(tasks)} files"
+            overall = progress.add_task("Enhancing", total=len(tasks), unit=unit, visible=several)
         for (source, _), result in done:
-            progress.advance(overall)
+            if progress is not None and overall is not None:
+                progress.advance(overall)
             if isinstance(result, Report):
                 reports[source] = result
                 if source in files:
@@ -539,8 +554,12 @@ def _noted(is_noted: bool, tasks: Sequence[_Task], made_by: str) -> Iterator[Non
                     write_json(folder / _NOTES, there)
 
 
-def _progress_bar(shown: bool) -> Progress:
+@contextmanager
+def _progress_bar(shown: bool) -> Iterator[Progress | None]:
     """Bars on stderr: seconds of audio of each file that is enhanced, and files."""
+    if not shown:  # nor imported
+        yield None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -548,7 +567,8 @@ def _progress_bar(shown: bool) -> Progress:
 
     unit = TextColumn("{task.completed:.0f} {task.fields[unit]}")
     columns = TextColumn("{task.description}"), BarColumn(), unit, RateColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield progress
 
 
 class _Worker:
@@ -562,12 +582,14 @@ class _Worker:
             return enhance_file(self.model, task[0], **task[1])
 
 
-def _one_by_one(tasks: Sequence[_Task], model: Model, progress: Progress) -> Iterator[tuple[_Task, Any]]:
+def _one_by_one(
+    tasks: Sequence[_Task], model: Model, progress: Progress | None, reader: ClipReader | None
+) -> Iterator[tuple[_Task, Any]]:
     for source, arguments in tasks:
         result: Report | AvseError
         try:
             with _told(source) if len(tasks) > 1 else nullcontext():
-                result = enhance_file(model, source, progress=progress, **arguments)
+                result = enhance_file(model, source, progress=progress, reader=reader, **arguments)
         except AvseError as error:
             result = error
         yield (source, arguments), result

@@ -26,7 +26,6 @@ from avse.media.faces.crop import MouthCropper
 
 DEFAULT_TRACKER = "mtcnn"
 _CROPS_AHEAD = 250  # kept while a chunk before them is enhanced
-_begun: dict[tuple[Any, ...], ClipReader] = {}  # by the arguments of `open_clip`: see `begin_clip`
 _Item = TypeVar("_Item")
 _FEW = 0.1  # share of video frames with a mouth below which there is a warning
 
@@ -351,9 +350,6 @@ def open_clip(
     ...     [(chunk.start, len(chunk.clip.audio), chunk.is_last) for chunk in reader.chunks(2.0, overlap_seconds=1.0)]
     [(0, 32000, False), (16000, 32000, True)]
     """
-    begun = _begun.pop((Path(path), video, use_video, roi, face, tracker, silent, track), None) if _begun else None
-    if begun is not None:
-        return begun
     face = parse_face(face)
     if roi not in ("auto", "face", "mouth"):
         raise AvseError(f"roi {roi!r}: must be auto, face, or mouth.")
@@ -381,17 +377,6 @@ def open_clip(
     info.video_path, info.video_start = source.path, source.start
     info.fps, info.size, info.rotation = source.fps, source.size, source.rotation
     return ClipReader(audio, source, MouthCropper(tracker_of(tracker), face, roi), info)
-
-
-def begin_clip(path: str | Path, video: Path | None, use_video: bool, roi: str, face: str, tracker: str | None) -> None:
-    """Open a file and begin to read its video in a thread, for the `open_clip` that follows with these arguments.
-
-    Other code is imported meanwhile. A file that cannot be opened is left to `open_clip`.
-    """
-    with suppress(AvseError):
-        reader = open_clip(path, video=video, use_video=use_video, roi=roi, face=face, tracker=tracker)
-        reader.look_ahead()
-        _begun[Path(path), video, use_video, roi, face, tracker, False, 0] = reader
 
 
 def read_clip(

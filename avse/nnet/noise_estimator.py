@@ -49,7 +49,7 @@ class NoiseEstimator(nn.Module):
     def forward(self, power: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """`power` (batch, frames, bins) at the level of `avse.signal.levels`, `mask` (batch, frames) bool."""
         candidates = self._candidates(power, mask)
-        to_bins, to_bands = _bands(self.bands, power)
+        to_bins, to_bands = frequency_bands(self.bands, power)
         hidden = torch.tanh(self.read(_levels(candidates, to_bands).flatten(2)))
         for block in self.blocks:
             hidden = block(hidden, mask[..., None])
@@ -127,7 +127,7 @@ class SceneNoiseEstimator(NoiseEstimator):
         A scene of zeros says nothing.
         """
         candidates = self._candidates(power, mask)
-        to_bins, to_bands = _bands(self.bands, power)
+        to_bins, to_bands = frequency_bands(self.bands, power)
         levels, inside = _levels(candidates, to_bands), mask[..., None].to(power)
         scene = F.normalize(self.enter(scene), dim=-1)
         evidence = self._evidence(levels, inside, scene[:, None])[:, 0]
@@ -151,7 +151,7 @@ class SceneNoiseEstimator(NoiseEstimator):
 
     def evidence(self, power: torch.Tensor, mask: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
         """Log-odds that each of several descriptions of a clip is right, (batch, any); `scenes` (batch, any, dim)."""
-        levels = _levels(self._candidates(power, mask), _bands(self.bands, power)[1])
+        levels = _levels(self._candidates(power, mask), frequency_bands(self.bands, power)[1])
         return self._evidence(levels, mask[..., None].to(power), F.normalize(self.enter(scenes), dim=-1))
 
     def _evidence(self, levels: torch.Tensor, inside: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
@@ -179,8 +179,22 @@ def _weighted(candidates: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
     return ((weights * candidates).sum(dim=2) + written[:, :, -1]).exp()
 
 
-def _bands(count: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Interpolation from bands to the bins of `like`, (count, bins), and means over bands, (bins, count)."""
+def frequency_bands(count: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Interpolation from bands to the bins of `like`, its last axis, and means over bands.
+
+    Both keep constants. Bands are of one width below 500 Hz, and grow above.
+
+    Returns
+    -------
+    (tensor, tensor)
+        Shapes (count, bins) and (bins, count).
+
+    Example
+    -------
+    >>> to_bins, to_bands = frequency_bands(4, torch.zeros(9))
+    >>> to_bins.shape, to_bands.shape
+    (torch.Size([4, 9]), torch.Size([9, 4]))
+    """
     scale = torch.linspace(0, 8000, like.shape[-1], dtype=torch.float32, device=like.device).div(_BEND_HZ).log1p()
     centres = torch.linspace(0, 1, count, device=like.device) * scale[-1]
     to_bins = (1 - (scale[:, None] - centres).abs() / centres[1]).clamp(min=0)

@@ -14,8 +14,14 @@ from avse.contracts.prior import Context
 from avse.contracts.visual_frontend import VisualFrontend, VisualFrontendFactory
 from avse.nnet.video_input import VideoInput
 
-SIZES = {"tiny": (32, 2, 2), "small": (192, 5, 12), "medium": (448, 6, 16), "large": (960, 8, 24)}
-"""Width, blocks and planes: about 0.05, 1, 5 and 28 million parameters."""
+SIZES = {
+    "tiny": (32, 2, 2),
+    "compact": (128, 4, 8),
+    "small": (192, 5, 12),
+    "medium": (448, 6, 16),
+    "large": (960, 8, 24),
+}
+"""Width, blocks and planes: about 0.05, 0.6, 1, 5 and 28 million parameters."""
 DATA_STD = 0.1
 """Standard deviation of speech in the compressed spectrum, roughly."""
 _EMBEDDING = 64
@@ -101,9 +107,12 @@ class ScoreNetwork(nn.Module):
     ---------
     bins : int
     size : str
-        `small`, `medium` or `large`: about 1, 5 and 28 million parameters; `tiny` is for tests.
+        `compact`, `small`, `medium` or `large`: about 0.6, 1, 5 and 28 million parameters; `tiny` is for tests.
     conditions : int
         How many further spectra it is given.
+    scene_dim : int
+        Features of an embedding of the scene, which it may be told by the layers that are told the noise level (FiLM),
+        through one that begins at zero; 0: none.
 
     Example
     -------
@@ -114,7 +123,7 @@ class ScoreNetwork(nn.Module):
     (torch.Size([2, 6, 9]), torch.Size([2, 6, 9]), torch.Size([2, 6]))
     """
 
-    def __init__(self, bins: int, size: str = "small", conditions: int = 0) -> None:
+    def __init__(self, bins: int, size: str = "small", conditions: int = 0, scene_dim: int = 0) -> None:
         super().__init__()
         width, blocks, planes = SIZES[size]
         self.bins, self.width, self.places = bins, width, _places(size)
@@ -129,6 +138,7 @@ class ScoreNetwork(nn.Module):
         self.refine = _Refinement(6, planes, 2 * conditions)
         self.enter_condition = _zero(nn.Linear(3 * bins * conditions, width, bias=False)) if conditions else None
         self.noise_level_head = _zero(nn.Linear(width, bins * conditions)) if conditions else None
+        self.tell = _zero(nn.Linear(scene_dim, _EMBEDDING, bias=False)) if scene_dim else None
 
     def forward(
         self,
@@ -137,6 +147,7 @@ class ScoreNetwork(nn.Module):
         context: Context,
         video_input: VideoInput | None = None,
         condition: torch.Tensor | None = None,
+        scene: torch.Tensor | None = None,
     ) -> Denoised:
         """Mean and variance of speech, and the reliability of the video.
 
@@ -150,8 +161,10 @@ class ScoreNetwork(nn.Module):
         video_input : VideoInput or None
             Of `video_input_of`. None: audio only.
         condition : tensor, shape (batch, conditions, frames, bins), complex, or None
+        scene : tensor, shape (batch, scene_dim), or None
+            Zeros say nothing.
         """
-        hidden, embedding, parts, reliability = self._backbone(noisy, ratio, context, video_input, condition)
+        hidden, embedding, parts, reliability = self._backbone(noisy, ratio, context, video_input, condition, scene)
         hidden = self.norm(hidden)
         power, real, imaginary = self.leave(hidden).unflatten(2, (3, self.bins)).unbind(dim=2)
         log_ratio = 2 * (math.log(DATA_STD) - ratio.log())[:, None, None]  # log(d^2 / r^2), d: `DATA_STD`
@@ -187,6 +200,7 @@ class ScoreNetwork(nn.Module):
         context: Context,
         video_input: VideoInput | None,
         condition: torch.Tensor | None,
+        scene: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Output of the last block, embedding of the noise level, real and imaginary parts, and reliability."""
         dtype = self.enter.weight.dtype
@@ -200,6 +214,8 @@ class ScoreNetwork(nn.Module):
         loudness = (parts.square().sum(dim=2, keepdim=True) + 1e-3).log() / 4
         entering = torch.cat([parts, loudness], dim=2).movedim(3, 1).flatten(3)  # batch, frames, spectra, 3 bins
         embedding = self.level(_waves(ratio.log().to(dtype)))
+        if scene is not None and self.tell is not None:
+            embedding = embedding + self.tell(scene)
         hidden = self.enter(entering[:, :, 0])
         if self.enter_condition is not None:
             hidden = hidden + self.enter_condition(entering[:, :, 1:].flatten(2))

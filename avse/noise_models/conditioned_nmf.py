@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-import torch
-
-from avse.contracts.noise_model import State
-from avse.nnet.noise_estimator import SceneNoiseEstimator
-from avse.noise_models.expected import ExpectedNoise
+from avse.noise_models.described import DescribedNoise
 from avse.plugins import register
-
-_WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
 
 @register("noise_model", "conditioned_nmf")
-class ConditionedNMF(ExpectedNoise):
-    """Non-negative matrix factorisation, V = gains x spectra, that may be told what the noise is.
-
-    With a scene, an embedding of the noise, the fit begins at a factorisation of the variance that a second network
-    expects from the noisy audio and the scene (`SceneNoiseEstimator`), which also says how far it trusts the scene:
-    the spectra that the scene stands for are candidates beside those that are free. Without a scene, or where it is
-    zeros, this is `prior_nmf` bit for bit.
-
-    The weights of both networks are a part of the package and stay fixed. `avse.training.noise_estimator` made them,
-    from speech and recordings of noise, some of which are for non-commercial use only; so are the weights.
-
-    Arguments
-    ---------
-    scene_dim : int
-        Features of the embedding.
-    common :
-        Further arguments: see `ExpectedNoise`.
-
-    State: `gains` (batch, frames, rank), `spectra` (batch, rank, bins) that sum to one over bins; with a scene also
-    `trust` (batch,).
+class ConditionedNMF(DescribedNoise):
+    """`prior_nmf` that may be told what the noise is.
 
     Example
     -------
+    >>> import torch
     >>> model = ConditionedNMF(rank=2)
     >>> power, mask = torch.rand(1, 30, 9), torch.ones(1, 30, dtype=torch.bool)
     >>> sorted(model.initial_state(power, mask, torch.eye(128)[:1]))
@@ -47,26 +20,3 @@ class ConditionedNMF(ExpectedNoise):
     """
 
     paper = "Liu et al., Separate anything you describe, 2023 (a description as a condition of separation)"
-
-    def __init__(self, rank: int = 2, *, scene_dim: int = 128, pretrained: bool = True, **common: Any) -> None:
-        super().__init__(rank, pretrained=pretrained, **common)
-        self.scene_dim = scene_dim
-        self.scene_estimator = SceneNoiseEstimator(scene_dim)
-        if pretrained:
-            weights = safetensors.torch.load_file(_WEIGHTS)
-            self.scene_estimator.load_state_dict({name: value.float() for name, value in weights.items()})
-            self.requires_grad_(False)
-
-    def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
-        """A factorisation of what the networks expect; see `NoiseModel.initial_state`."""
-        free = super().initial_state(power, mask)
-        if scene is None:
-            return free
-        expected, evidence = self.scene_estimator.told(power, mask, scene.to(power))
-        told, says = self.begin(expected, mask), scene.any(dim=1)
-        state = {name: torch.where(says[:, None, None], told[name], free[name]) for name in free}
-        return {**state, "trust": evidence.sigmoid() * says}
-
-    def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
-        """That of `prior_nmf`; see `NoiseModel.update`."""
-        return {**state, **super().update(state, numerator, denominator)}

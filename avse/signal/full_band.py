@@ -80,10 +80,10 @@ class FullBand:
 
     def rest(self) -> np.ndarray:
         """The last samples: in all, as many are given back as the recording has."""
-        ends = self._length - self._given
-        missing = self._start(self._frames_of(self._length)) + self._size
+        ends, frames = self._length - self._given, self._frames_of(self._length)
+        missing = self._start(frames) + self._size
         own = np.zeros((len(self._own), max(0, missing - self._start(self._frame) - self._own.shape[1])), np.float32)
-        pair = np.zeros((2, (self._frames_of(self._length) + 2) * _HOP), np.float32)
+        pair = np.zeros((2, (frames - self._frame + 2) * _HOP), np.float32)
         return self._run(own, pair)[:, :ends]
 
     def _start(self, frame: int) -> int:

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,19 +14,19 @@ from torch.nn import functional as F
 
 from avse.contracts.prior import Context, LatentPrior
 from avse.data.noises import cut_or_loop
-from avse.files import atomic_path
 from avse.nnet.noise_estimator import NoiseEstimator, SceneNoiseEstimator
 from avse.priors.vae.noisy_speech_encoder import draw_noise
 from avse.signal.levels import level_scale
 from avse.signal.scenes import combined
+from avse.signal.stft import istft, stft
 from avse.signal.wiener import speech_variance
+from avse.training.steps import learn
 
 _SAMPLES = (19200, 24000, 32000, 40000)  # of the clips of a step, one of them
 _TO_NATS = math.log(10) / 10
 _SHAPE = 20.0  # of the inverse gamma prior of the variance, under which the noise is scored
 _NLL_WEIGHT, _LEAST = 0.3, 1e-8
 _EVIDENCE_WEIGHT = 0.5
-_KEPT_EVERY = 25  # steps
 # Shares of scenes in training that are of another noise, that are none, and that say (also) what the noise is not.
 _WRONG, _NONE, _NOT = 0.25, 0.15, 0.2
 _ALIKE = 0.5  # cosine from which the description of another noise is not wrong
@@ -77,47 +76,22 @@ def learn_noise_estimator(
         drawn; or one of another noise, or none. The loss then has 0.5 times the cross-entropy of the evidence for it.
     seed : int
     checkpoint : path, optional
-        File that is written every 25 steps; a training that was stopped goes on from it.
+        See `avse.training.steps.learn`.
 
     Returns
     -------
     list of float
         The loss at each step.
     """
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    optimizer = torch.optim.AdamW(estimator.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-3)
-    average = torch.optim.swa_utils.AveragedModel(
-        estimator, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99)
-    )
-    losses: list[float] = []
-    if checkpoint is not None and Path(checkpoint).exists():
-        kept = torch.load(checkpoint, weights_only=True)
-        losses = kept["losses"]
-        parts: list[Any] = [estimator, optimizer, average]
-        for part, state in zip(parts, kept["states"]):
-            part.load_state_dict(state)
-        rng = np.random.default_rng((seed, len(losses)))
-        torch.manual_seed(seed + len(losses))
-    for step in range(len(losses), steps):
-        for group in optimizer.param_groups:
-            cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
-            group["lr"] = rate * min(1.0, (step + 1) / 40) * max(cosine, 0.03)
-        clean, loud, recordings = _draw(prior, speech, noise, batch_size, snr, simulated, rng)
-        told = None if scenes is None else _Told.draw(scenes, recordings, rng)
-        loss = _loss(estimator, prior, clean, loud, told)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(estimator.parameters(), 1.0)
-        optimizer.step()
-        average.update_parameters(estimator)
-        losses.append(loss.item())
-        if checkpoint is not None and (step + 1) % _KEPT_EVERY == 0:
-            states = [part.state_dict() for part in (estimator, optimizer, average)]
-            with atomic_path(checkpoint) as temporary:
-                torch.save({"losses": losses, "states": states}, temporary)
-    estimator.load_state_dict(average.module.state_dict())
-    return losses
+
+    def loss_of(rng: np.random.Generator) -> torch.Tensor:
+        clean, loud, recordings = draw_mixtures(
+            (prior.fft_size, prior.hop), speech, noise, batch_size, snr, simulated, rng
+        )
+        told = None if scenes is None else Told.draw(scenes, recordings, rng)
+        return _loss(estimator, prior, clean, loud, told)
+
+    return learn(estimator, loss_of, steps=steps, rate=rate, seed=seed, checkpoint=checkpoint)
 
 
 def class_code(name: str, dim: int) -> torch.Tensor:
@@ -155,8 +129,8 @@ def fit_entrance(
         estimator.enter.weight.copy_(torch.linalg.solve(square, weighted.T @ codes).T)
 
 
-def _draw(
-    prior: LatentPrior,
+def draw_mixtures(
+    transform: tuple[int, int],
     speech: Sequence[np.ndarray],
     noise: Sequence[np.ndarray],
     count: int,
@@ -166,7 +140,8 @@ def _draw(
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Spectra of speech and noise of a few clips, (count, frames, bins), complex, at the level of models.
 
-    And the places of the noise; those that were drawn by `draw_noise` have -1.
+    And the places of the noise; those that were drawn by `draw_noise` have -1. Size and hop of the transform are in
+    samples; other arguments as of `learn_noise_estimator`.
     """
     samples = int(rng.choice(_SAMPLES))
 
@@ -181,18 +156,18 @@ def _draw(
     drawn = round(simulated * count)
     if drawn:
         recordings[:drawn] = [-1] * drawn
-        loud[:drawn] = draw_noise(clean[:drawn], prior.fft_size, prior.hop, (0.0, 0.0))[0]
-    spectra = [prior.analyse(sound) * _colour(count, prior.bins) for sound in (clean, loud)]
+        loud[:drawn] = draw_noise(clean[:drawn], *transform, (0.0, 0.0))[0]
+    spectra = [stft(sound, *transform) * _colour(count, transform[0] // 2 + 1) for sound in (clean, loud)]
     powers = [spectrum.abs().square().mean(dim=(1, 2), keepdim=True).clamp(min=1e-12) for spectrum in spectra]
     ratio = snr[0] + (snr[1] - snr[0]) * torch.rand(count, 1, 1)
     spectra[1] = spectra[1] * (powers[0] / powers[1] * (-_TO_NATS * ratio).exp()).sqrt()
-    mixed = prior.synthesise(spectra[0] + spectra[1], samples)
+    mixed = istft(spectra[0] + spectra[1], *transform, samples)
     scale = level_scale(mixed, torch.full((count,), samples))[..., None]
     return spectra[0] * scale, spectra[1] * scale, recordings
 
 
 @dataclass
-class _Told:
+class Told:
     """What is said of the noises of a few clips.
 
     Arguments
@@ -210,7 +185,7 @@ class _Told:
     own: torch.Tensor
 
     @classmethod
-    def draw(cls, scenes: Sequence[torch.Tensor], recordings: Sequence[int], rng: np.random.Generator) -> _Told:
+    def draw(cls, scenes: Sequence[torch.Tensor], recordings: Sequence[int], rng: np.random.Generator) -> Told:
         """Descriptions that are right, of another noise, or none; some say (also) what the noise is not.
 
         `recordings` are places of the noises in `scenes`; -1: nothing describes it.
@@ -262,7 +237,7 @@ def _loss(
     prior: LatentPrior,
     clean: torch.Tensor,
     noise: torch.Tensor,
-    told: _Told | None = None,
+    told: Told | None = None,
 ) -> torch.Tensor:
     noisy = clean + noise
     power = noisy.abs().square()

@@ -135,7 +135,7 @@ def _fit(
     from speechbrain.utils.epoch_loop import EpochCounter
 
     from avse.data.cache import ClipCache
-    from avse.data.manifest import check_splits, keep_licences, read_manifest
+    from avse.data.manifest import check_splits, described, keep_licences, read_manifest
 
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     share, rest = divmod(values["batch_size"], processes)
@@ -158,16 +158,21 @@ def _fit(
         if not debug:
             run_on_main(cache.fill, args=[mixtures.utterances, mixtures.use_video, progress])
         sets[split] = mixtures
+    data = described(sets["train"].utterances or [row for row in rows if row.split == "train"])
     model = values["model"]
     counter = EpochCounter(limit=values["epochs"])
     checkpointer = Checkpointer(folder / "save", recoverables={"model": model, "epoch_counter": counter})
-    if values.get("initial_weights") and checkpointer.find_checkpoint() is None:
-        _load_initial(model, values["initial_weights"])
+    if values.get("initial_weights"):
+        begins = checkpointer.find_checkpoint() is None
+        parts = _initial(values["initial_weights"], begins)
+        data += _learned_before(parts, data)
+        if begins:
+            _load_initial(model, parts)
 
     def on_best(averaged: Any, scores: dict[str, float]) -> None:
         with atomic_path(folder / "scores.json") as path:
             path.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-        _export(averaged, values, recipe, folder, scores)
+        _export(averaged, values, recipe, folder, {"training_data": data, "seed": seed, "validation": scores})
 
     brain = _brain_of(model)(
         modules={"model": model},
@@ -336,30 +341,46 @@ def _plain(yaml: Any, text: str) -> dict[str, Any]:
     return yaml.load(text, Loader) or {}
 
 
-def _load_initial(model: Any, sources: str | list[str] | dict[str, str]) -> None:
-    """Start from the weights of model folders, wherever names and shapes agree.
+def _initial(sources: str | list[str] | dict[str, str], needed: bool) -> list[tuple[str, Path]]:
+    """The parts of the model that start from given weights (the empty name: all of it), with the files of these.
 
-    `sources` is one folder or several, later ones over earlier ones; or, by the name of a part of the model, the folder
-    whose weights that part starts from.
+    Files that are absent are passed over where they are not needed any more: by a run that goes on.
     """
-    import safetensors.torch
-
-    own = model.state_dict()
     if isinstance(sources, dict):
         parts = [(f"{part}.", source) for part, source in sources.items()]
     else:
         parts = [("", source) for source in ([sources] if isinstance(sources, str) else sources)]
+    found = []
     for part, source in parts:
-        folder = Path(source)
-        path = next(
-            (p for p in (folder / "model" / "model.safetensors", folder / "model.safetensors", folder) if p.is_file()),
-            None,
-        )
-        if path is None:
+        places = (Path(source, "model", "model.safetensors"), Path(source, "model.safetensors"), Path(source))
+        path = next((place for place in places if place.is_file()), None)
+        if path is not None:
+            found.append((part, path))
+        elif needed:
             raise AvseError(f"initial_weights: {source} holds no model.safetensors. Train that recipe first.")
+    return found
+
+
+def _learned_before(parts: list[tuple[str, Path]], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The training data of the models that a training starts from, where they state it, without what is known."""
+    seen = {(one["dataset"], one["kind"]) for one in known}
+    told = [path.with_name("model.json") for _, path in parts]
+    texts = [json.loads(path.read_text(encoding="utf-8")) for path in told if path.is_file()]
+    before = [one for text in texts for one in text.get("training_data", ())]
+    return list({key: one for one in before if (key := (one["dataset"], one["kind"])) not in seen}.values())
+
+
+def _load_initial(model: Any, parts: list[tuple[str, Path]]) -> None:
+    """Start from given weights, later ones over earlier ones, wherever names and shapes agree."""
+    import safetensors.torch
+
+    from avse.model_folder import unpacked
+
+    own = model.state_dict()
+    for part, path in parts:
         # A trained prior was saved inside its inference.
         given = {}
-        for name, tensor in safetensors.torch.load_file(path).items():
+        for name, tensor in unpacked(safetensors.torch.load_file(path)).items():
             names = [weight_name(part + name, own), weight_name(part + name.removeprefix("prior."), own)]
             given[next((name for name in names if name in own), names[0])] = tensor
         fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
@@ -370,7 +391,7 @@ def _load_initial(model: Any, sources: str | list[str] | dict[str, str]) -> None
         print(f"Initial weights{f' of {part[:-1]}' if part else ''}: {len(fitting)} of {len(given)} tensors of {path}")
 
 
-def _export(averaged: Any, values: dict[str, Any], recipe: Any, folder: Path, scores: dict[str, float]) -> None:
+def _export(averaged: Any, values: dict[str, Any], recipe: Any, folder: Path, about: dict[str, Any]) -> None:
     """The best model so far as a model folder: inside the recipe's `inference`, or itself; else its weights alone."""
     import copy
 
@@ -384,20 +405,19 @@ def _export(averaged: Any, values: dict[str, Any], recipe: Any, folder: Path, sc
     from avse.training.contrastive import ContrastiveLearner
 
     if isinstance(averaged, ContrastiveLearner):
-        about = {"kind": KIND, "validation": scores, "seed": recipe.scalar("seed")}
-        write(folder / "model", Content(averaged.embedding, recipe.subrecipe(KIND), folder.parent.name, about))
+        content = Content(averaged.embedding, recipe.subrecipe(KIND), folder.parent.name, {"kind": KIND, **about})
+        write(folder / "model", content)
         return
     key, system = "model", averaged
     if values.get(SYSTEM) is not None:
         key, system = SYSTEM, copy.deepcopy(values[SYSTEM], {id(values["model"]): averaged})
     if isinstance(system, Enhancer | Inference):
-        description = {"validation": scores, "seed": recipe.scalar("seed")}
         # Run folders are named by their seed, in a folder that is named by the recipe.
         name = f"{folder.parent.name}-{folder.name}" if folder.name.isdigit() else folder.name
         text = recipe.subrecipe(key)
         if key == "model" and isinstance(system, Inference):  # which a user may change by this name
             text = re.sub("^model:", f"{SYSTEM}:", text, flags=re.MULTILINE)
-        Model(system, text, name).save(folder / "model", description=description)
+        Model(system, text, name).save(folder / "model", description=about)
         return
     with atomic_path(folder / "model" / "model.safetensors") as path:
         safetensors.torch.save_file({k: v.contiguous() for k, v in averaged.state_dict().items()}, path)

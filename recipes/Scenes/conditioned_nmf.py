@@ -1,20 +1,25 @@
-"""Trains and scores the network of the noise model `conditioned_nmf`.
+"""Trains the network of the noise model `conditioned_nmf`, and scores noise models that are told what the noise is.
 
     python recipes/Scenes/conditioned_nmf.py train MANIFEST CAPTIONS -o WORK
     python recipes/Scenes/conditioned_nmf.py score MIXTURES MANIFEST CAPTIONS -o RESULTS.json
+    python recipes/Scenes/conditioned_nmf.py exchange MIXTURES MANIFEST CAPTIONS -o RESULTS.json
 
 `train` goes on where it was stopped. First the network learns from noise of the training split, told the code of its
 class; then a linear layer from the embedding `scene-clip` to the codes is fitted on texts, pictures and sounds of
-the same split. `score` takes recorded mixtures of `avse mix`, audio alone, at each SNR under each description.
+the same split. `score` takes recorded mixtures of `avse mix`, audio alone, at each SNR under each description;
+`exchange` fits the layer from one modality alone, and describes the noise by each modality. Both go on where they were
+stopped. `--noise_model` names another model than `conditioned_nmf`, `--inference` one of the inferences, `--every 3`
+takes every third mixture.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -33,17 +38,26 @@ from avse.data.noises import cut_or_loop, draw_offset
 from avse.evaluation.statistics import bootstrap_means
 from avse.files import write_json
 from avse.nnet.noise_estimator import SceneNoiseEstimator
-from avse.noise_models import conditioned_nmf
+from avse.noise_models import described
 from avse.scene import load_embedding, read_scene
 from avse.signal.metrics import si_sdr
 from avse.training.noise_estimator import class_code, fit_entrance, learn_noise_estimator
 
-DIM, STEPS, RIDGE, SEEDS = 128, 1100, 0.03, (0, 1, 2)
+DIM, STEPS, RIDGE = 128, 1100, 0.03
 INFERENCES = {
     "vem": {"iterations": 5, "m_steps": 1},
     "langevin": {"iterations": 10, "m_steps": 1, "step_size": 0.05},
+    "posterior_sampling_moments": {"quantile": 0.0},
 }
-FREE_ITERATIONS = {"vem": 30, "langevin": 15}  # those at which `nmf` is best
+FREE = {  # with `nmf`, at which it is best
+    "vem": {"iterations": 30},
+    "langevin": {"iterations": 15},
+    "posterior_sampling_moments": {"quantile": 0.5},
+}
+OTHERS = {"none (`nmf`)": "nmf", "none (`prior_nmf`)": "prior_nmf"}
+MODALITIES = ("text", "image", "video", "sound")
+Audio = Sequence[Sequence[np.ndarray]]  # noisy, clean and noise of each mixture
+Cell = tuple[dict[str, str], torch.nn.Module, Sequence[torch.Tensor] | None, bool]  # the last: whether it is `nmf`
 
 
 class Descriptions:
@@ -55,11 +69,13 @@ class Descriptions:
         self.embedding, self._kept = load_embedding(), dict[tuple[str, str], torch.Tensor]()
         with open(captions / "classmap.csv", encoding="utf-8") as file:
             self.shown = {row["noise_class"]: row["image_class"] for row in csv.DictReader(file)}
-        self.pictures: dict[str, list[str]] = defaultdict(list)
+        self.pictures, self.videos = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
         with open(manifest, encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row["kind"] == "image":
                     self.pictures[row["label"]].append(str(manifest.parent / row["image"]))
+                elif row["kind"] == "scene" and row["video"] and row["label"]:
+                    self.videos[self.name(row["label"])].append(str(manifest.parent / row["video"]))
 
     def name(self, label: str) -> str:
         return str(self.same.get(label, label))
@@ -75,85 +91,159 @@ class Descriptions:
                 self._kept[modality, item] = self.embedding([read], modality)[0]
         return self._kept[modality, item]
 
+    def items(self, modality: str, label: str) -> list[str]:
+        """Texts, or the first pictures or videos, of a class."""
+        if modality == "text":
+            return list(self.texts.get(self.name(label), ()))
+        return (
+            self.pictures[self.shown.get(label) or label] if modality == "image" else self.videos[self.name(label)]
+        )[:3]
+
     def of_class(self, label: str) -> Iterator[torch.Tensor]:
-        for text in self.texts.get(self.name(label), ()):
-            yield self.of("text", text)
-        for picture in self.pictures[self.shown.get(label) or label][:3]:
-            yield self.of("image", picture)
+        for modality in ("text", "image"):
+            yield from (self.of(modality, item) for item in self.items(modality, label))
+
+
+@dataclass
+class Recordings:
+    """Noise of the training split with its labels, and excerpts of speech, (samples,) each."""
+
+    noise: list[np.ndarray]
+    labels: list[str]
+    speech: list[np.ndarray]
+
+    @classmethod
+    def read(cls, manifest: Path, rng: np.random.Generator) -> Recordings:
+        of_kind = partial(read_manifest, manifest, splits=["train"])
+        rows = [row for row in of_kind(kinds=["noise"]) if row.noise is not None]
+        spoken = [row for row in of_kind(kinds=["speech", "av_speech"]) if row.clean is not None]
+
+        def excerpt(path: Path, seconds: float) -> np.ndarray:
+            audio = read_audio(path)
+            length = min(len(audio), int(seconds * 16000))
+            return cut_or_loop(audio, length, draw_offset(audio, length, rng))
+
+        noise = [excerpt(row.noise, 10.0) for row in rows if row.noise is not None]
+        chosen = [spoken[place].clean for place in rng.permutation(len(spoken))[:1100]]
+        speech = [audio for path in chosen if path is not None and len(audio := excerpt(path, 3.0)) >= 16000]
+        return cls(noise, [row.label for row in rows], speech)
+
+    def heard(self, told: Descriptions, place: int, rng: np.random.Generator) -> list[torch.Tensor]:
+        """Vectors of a recording, and of it under speech at -6 to 6 dB."""
+        clean = self.speech[int(rng.integers(len(self.speech)))]
+        cut = cut_or_loop(self.noise[place], len(clean), 0)
+        loud = np.sqrt(np.square(clean).mean() / max(float(np.square(cut).mean()), 1e-12))
+        return [told.sound(cut), told.sound(clean + loud * 10 ** (rng.uniform(-6, 6) / 20) * cut)]
 
 
 def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     rng, work = np.random.default_rng(0), arguments.output
     work.mkdir(parents=True, exist_ok=True)
-    of_kind = partial(read_manifest, arguments.manifest, splits=["train"])
-    rows = [row for row in of_kind(kinds=["noise"]) if row.noise is not None]
-    spoken = [row for row in of_kind(kinds=["speech", "av_speech"]) if row.clean is not None]
-
-    def excerpt(path: Path, seconds: float) -> np.ndarray:
-        audio = read_audio(path)
-        length = min(len(audio), int(seconds * 16000))
-        return cut_or_loop(audio, length, draw_offset(audio, length, rng))
-
-    noise = [excerpt(row.noise, 10.0) for row in rows if row.noise is not None]
-    chosen = [spoken[place].clean for place in rng.permutation(len(spoken))[:1100]]
-    speech = [audio for path in chosen if path is not None and len(audio := excerpt(path, 3.0)) >= 16000]
+    data = Recordings.read(arguments.manifest, rng)
     told = Descriptions(arguments.manifest, arguments.captions)
-    codes = [class_code(told.name(row.label), DIM) for row in rows]
+    codes = [class_code(told.name(label), DIM) for label in data.labels]
     generator = torch.Generator().manual_seed(1)
     scenes = [F.normalize(code + 0.03 * torch.randn(4, DIM, generator=generator), dim=1) for code in codes]
     estimator = SceneNoiseEstimator(DIM)
-    begun = safetensors.torch.load_file(Path(conditioned_nmf.__file__).with_name("prior_nmf.safetensors"))
+    begun = safetensors.torch.load_file(Path(described.__file__).with_name("prior_nmf.safetensors"))
     estimator.load_state_dict({name: value.float() for name, value in begun.items()}, strict=False)
     estimator.enter.requires_grad_(False)
     prior = avse.load("av-vae").system.prior.requires_grad_(False)
     common = {"steps": STEPS, "rate": 2e-3, "scenes": scenes, "checkpoint": work / "checkpoint.pt"}
-    learn_noise_estimator(estimator, prior, speech, noise, **common)
+    learn_noise_estimator(estimator, prior, data.speech, data.noise, **common)
     vectors, names, weights = [], [], []
-    count = Counter(told.name(row.label) for row in rows)
-    for row, sound in zip(rows, noise):
-        clean = speech[int(rng.integers(len(speech)))]
-        cut = cut_or_loop(sound, len(clean), 0)
-        loud = np.sqrt(np.square(clean).mean() / max(float(np.square(cut).mean()), 1e-12))
-        noisy = clean + loud * 10 ** (rng.uniform(-6, 6) / 20) * cut
-        found = [*told.of_class(row.label), told.sound(cut), told.sound(noisy)]
+    count = Counter(map(told.name, data.labels))
+    for place, label in enumerate(data.labels):
+        found = [*told.of_class(label), *data.heard(told, place, rng)]
         vectors += found
-        names += [told.name(row.label)] * len(found)
-        weights += [count[told.name(row.label)] ** -0.5 / len(found)] * len(found)
+        names += [told.name(label)] * len(found)
+        weights += [count[told.name(label)] ** -0.5 / len(found)] * len(found)
     fit_entrance(estimator, torch.stack(vectors), names, torch.tensor(weights), RIDGE)
     kept = {name: value.detach().half().contiguous() for name, value in estimator.state_dict().items()}
     safetensors.torch.save_file(kept, work / "conditioned_nmf.safetensors")
 
 
 def score(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
     told = Descriptions(arguments.manifest, arguments.captions)
+
+    def cells(at: Sequence[Utterance], audio: Audio, model: Callable[..., torch.nn.Module]) -> Iterator[Cell]:
+        for name, scenes in _described(told, at, audio):
+            of = OTHERS.get(name)
+            yield {"system": name}, model(of) if of else model(), scenes, of == "nmf"
+
+    _write(arguments, cells)
+
+
+def exchange(arguments: argparse.Namespace) -> None:
+    told, rng = Descriptions(arguments.manifest, arguments.captions), np.random.default_rng(0)
+    data = Recordings.read(arguments.manifest, rng)
+    classes = sorted({told.name(label): label for label in data.labels}.items())
+    heard = [(told.name(label), data.heard(told, place, rng)) for place, label in enumerate(data.labels)]
+
+    def vectors(modality: str) -> list[tuple[str, list[torch.Tensor]]]:
+        if modality == "sound":
+            return heard
+        return [(name, [told.of(modality, item) for item in told.items(modality, label)]) for name, label in classes]
+
+    def cells(at: Sequence[Utterance], audio: Audio, model: Callable[..., torch.nn.Module]) -> Iterator[Cell]:
+        asked = {
+            modality: [
+                next(map(partial(told.of, modality), told.items(modality, row.label)), torch.zeros(DIM)) for row in at
+            ]
+            for modality in MODALITIES[:3]
+        } | {"sound": [told.sound(noise) for _, _, noise in audio]}
+        yield {"system": "-", "test": "none"}, model(), None, False
+        for learned in MODALITIES:
+            used = model()
+            names, found = zip(*[(name, vector) for name, each in vectors(learned) for vector in each])
+            fit_entrance(scene_estimator(used), torch.stack(found), names, torch.ones(len(found)), RIDGE)
+            for modality, scenes in asked.items():
+                yield {"system": learned, "test": modality}, used, scenes, False
+
+    _write(arguments, cells)
+
+
+def scene_estimator(noise_model: torch.nn.Module) -> SceneNoiseEstimator:
+    return next(part for part in noise_model.modules() if isinstance(part, SceneNoiseEstimator))
+
+
+def _write(
+    arguments: argparse.Namespace,
+    cells_of: Callable[[Sequence[Utterance], Audio, Callable[..., torch.nn.Module]], Iterator[Cell]],
+) -> None:
+    torch.set_num_threads(1)
     rows = [row for row in read_manifest(arguments.mixtures) if row.extra.get("condition") == "recorded"]
-    prior = avse.load("av-vae").system.prior
-    cells = []
-    for snr in sorted({row.snr for row in rows if row.snr is not None}):
-        at = sorted((row for row in rows if row.snr == snr), key=lambda row: row.duration or 0)
+    output, inference = arguments.output, arguments.inference
+    about = {"system": arguments.noise_model, "provenance": "Measured by recipes/Scenes/conditioned_nmf.py"}
+    cells = json.loads(output.read_text())["cells"] if output.exists() else []
+    known = {tuple(cell.get(key) for key in ("system", "test", "snr")) for cell in cells}
+    prior = avse.load("av-diffusion-small" if inference.startswith("posterior") else "av-vae").system.prior
+    free = plugins.get("noise_model", "nmf")(rank=4 if inference.startswith("posterior") else 2)
+
+    def build(name: str = arguments.noise_model) -> torch.nn.Module:
+        return free if name == "nmf" else plugins.get("noise_model", name)()
+
+    for snr in arguments.snr:
+        at = sorted((row for row in rows if row.snr == snr), key=lambda row: (row.speaker, row.id))[:: arguments.every]
+        at.sort(key=lambda row: row.duration or 0)
         audio = [[read_audio(path) for path in (row.noisy, row.clean, row.noise)] for row in at]
-        for inference, settings in INFERENCES.items():
-            for name, scenes in _described(told, at, audio):
-                free = name == "none (`nmf`)"
-                used = settings | ({"iterations": FREE_ITERATIONS[inference]} if free else {})
-                noise_model = plugins.get("noise_model", "nmf" if free else "conditioned_nmf")(rank=2)
-                gained = np.mean(
-                    [
-                        _gained(
-                            plugins.get("inference", inference)(prior, noise_model, seed=seed, **used), audio, scenes
-                        )
-                        for seed in SEEDS
-                    ],
-                    axis=0,
-                )
-                [interval] = bootstrap_means(gained[:, None], [row.speaker for row in at])
-                place = {"system": name, "metric": "si_sdr_improvement", "condition": "recorded", "snr": f"{snr:g}"}
-                cells.append({**place, "inference": inference, **asdict(interval)})
-                print(f"{snr:g} dB, {inference}, {name}: {gained.mean():.2f} dB", flush=True)
-    about = {"system": "conditioned_nmf", "provenance": "Measured by recipes/Scenes/conditioned_nmf.py"}
-    write_json(arguments.output, about | {"cells": cells})
+        for place, noise_model, scenes, untold in cells_of(at, audio, build):
+            place |= {"metric": "si_sdr_improvement", "condition": "recorded", "snr": f"{snr:g}"}
+            if tuple(place.get(key) for key in ("system", "test", "snr")) in known:
+                continue
+            used = INFERENCES[inference] | (FREE[inference] if untold else {})
+            gained = np.mean(
+                [
+                    _gained(plugins.get("inference", inference)(prior, noise_model, seed=seed, **used), audio, scenes)
+                    for seed in range(arguments.seeds)
+                ],
+                axis=0,
+            )
+            [interval] = bootstrap_means(gained[:, None], [row.speaker for row in at])
+            cells.append({**place, "inference": inference, **asdict(interval)})
+            print(f"{snr:g} dB, {inference}, {place}: {gained.mean():.2f} dB", flush=True)
+            write_json(output, about | {"cells": cells})
 
 
 def _described(
@@ -163,7 +253,8 @@ def _described(
     rng, labels = np.random.default_rng(0), [row.label for row in rows]
     others = [str(rng.choice([m for m in sorted(set(labels)) if told.name(m) != told.name(one)])) for one in labels]
     pictures = {label: told.pictures[told.shown.get(label) or label] for label in labels}
-    yield "none (`nmf`)", None
+    for name in OTHERS:
+        yield name, None
     yield "none", None
     yield "right, text", [told.of("text", label.replace("_", " ")) for label in labels]
     yield "wrong, text", [told.of("text", label.replace("_", " ")) for label in others]
@@ -196,11 +287,18 @@ def _gained(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
-    for verb, places in ((train, ("manifest", "captions")), (score, ("mixtures", "manifest", "captions"))):
+    mixed = ("mixtures", "manifest", "captions")
+    for verb, places in ((train, mixed[1:]), (score, mixed), (exchange, mixed)):
         chosen = verbs.add_parser(verb.__name__)
         for place in places:
             chosen.add_argument(place, type=Path)
         chosen.add_argument("-o", "--output", type=Path, required=True)
+        if "mixtures" in places:
+            chosen.add_argument("--noise_model", default="conditioned_nmf")
+            chosen.add_argument("--inference", default="vem", choices=INFERENCES)
+            chosen.add_argument("--snr", type=float, nargs="+", default=[-5.0])
+            chosen.add_argument("--every", type=int, default=1)
+            chosen.add_argument("--seeds", type=int, default=3)
         chosen.set_defaults(verb=verb)
     asked = parser.parse_args()
     asked.verb(asked)

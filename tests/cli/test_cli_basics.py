@@ -409,6 +409,23 @@ def test_a_device_that_is_not_there_is_refused_in_words(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml"]
 
 
+def test_the_process_ends_with_its_status_and_what_it_said_but_takes_nothing_down() -> None:
+    code = """
+import atexit, sys
+class Told:
+    def __del__(self):
+        print("taken down")
+told = Told()
+atexit.register(print, "at the end")
+sys.argv[1:] = ["enhance", "nowhere.wav"]
+from avse.cli.app import command
+command()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and "nowhere.wav: no such file" in done.stderr
+    assert done.stdout == "at the end\n"
+
+
 def test_the_entry_point_of_the_last_release_still_works() -> None:
     code = "import sys; from avse.cli import main; sys.argv[1:] = ['--version']; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,24 @@ def test_film_beside_itself(tiny_model: Path, talk: Path, tmp_path: Path, avse_c
     assert len(read_clip(out, use_video=False).audio) == pytest.approx(
         len(read_clip(source, use_video=False).audio), abs=1100
     )
+
+
+@pytest.mark.parametrize("wrong", [(), ("--model", "nowhere"), ("--face", "lips"), ("--track", "x")], ids=" ".join)
+def test_a_film_is_opened_once_and_closed_whatever_happens(
+    wrong: tuple[str, ...],
+    tiny_model: Path,
+    talk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    avse_command: Callable,
+) -> None:
+    """The reader that reads ahead while code is imported is the one that is enhanced."""
+    opened, open_clip, threads = [], avse.media.open_clip, threading.active_count()
+    monkeypatch.setattr(avse.media, "open_clip", lambda *a, **b: opened.append(open_clip(*a, **b)) or opened[-1])
+    outcome = avse_command("enhance", talk, "-o", tmp_path / "out.mp4", "--model", tiny_model, *wrong)
+    assert outcome.status == bool(wrong), outcome.err
+    assert sum(reader.info.video_path is not None for reader in opened) == (not wrong or "--model" in wrong)
+    assert threading.active_count() == threads
 
 
 def test_file_equals_array(tiny_model: Path, talk: Path, tmp_path: Path, avse_command: Callable) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
 
-from avse import plugins
+from avse import plugins, progress
 from avse.data.audio import read_audio, write_audio
 from avse.data.manifest import check_splits, read_manifest
 from avse.data.rooms import MeasuredRooms
@@ -53,6 +54,35 @@ def test_a_broken_copied_and_renamed_file_is_told(name: str, tmp_path: Path, cap
     if made.suffixes and name not in ("dns_noise", "wham", "openslr28", "but_reverbdb", "muavic"):
         assert "renamed" in caplog.text
     check_splits(left)
+
+
+@pytest.mark.parametrize("name", ["lrs2", "grid", "synthetic"])
+def test_processes_prepare_what_one_does(name: str, tmp_path: Path, avse_command: Callable) -> None:
+    cls = plugins.get("dataset", name)
+    options = [
+        str(word)
+        for key, value in cls.example_arguments().items()
+        for word in (f"--{key}", list(value) if isinstance(value, tuple) else value)
+    ]
+    written = []
+    for jobs in (1, 2):
+        folder = tmp_path / f"{jobs}"
+        cls.write_example(folder)
+        assert avse_command("prepare", name, folder, "--jobs", jobs, *options).status == 0
+        written.append((folder / "manifest.csv").read_text())
+    assert written[0] == written[1] and len(written[0].splitlines()) > 3
+
+
+def test_a_job_without_a_terminal_tells_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 10.0, 31.0, 32.0, 65.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.progress_bar("Verifying") as show:
+        for done in (51, 61, 62, 75):  # an earlier run did 50
+            show(done, 100)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "Verifying: 61 of 100, 0.355/s, 2 minutes left" and second.startswith("Verifying: 75 of 100")
 
 
 @pytest.mark.parametrize("name", NAMES)

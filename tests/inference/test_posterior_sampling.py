@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy_models import BLOCK, FixedNoise, GaussianPrior
+from toy_models import BLOCK, FixedNoise, GaussianPrior, ScoredNoise
 
 from avse import plugins
 from avse.conformance import build, example_batch
 from avse.contracts.prior import Context
 from avse.contracts.types import Batch, Clip
+from avse.inference.posterior_sampling.base import Draw
 from avse.signal.levels import LEVEL
 
 VARIANTS = [
@@ -23,7 +24,9 @@ VARIANTS = [
 BINS = BLOCK // 2
 
 
-def draws(name: str, speech: float, noise: float, std_max: float, **arguments: object) -> tuple[torch.Tensor, ...]:
+def draws(
+    name: str, speech: float, noise: float, std_max: float, *, scored: bool = False, **arguments: object
+) -> tuple[torch.Tensor, ...]:
     """Normalised distance of draws from the exact posterior mean, and the share of the sound that they take over."""
     steps = 400
     rng = np.random.default_rng(1)
@@ -37,7 +40,8 @@ def draws(name: str, speech: float, noise: float, std_max: float, **arguments: o
     prior = GaussianPrior(power, sde)
     batch = Batch.from_clips([Clip(np.zeros(steps * BLOCK, np.float32))])
     batch.noisy = sound[None]
-    found = plugins.get("inference", name)(prior, FixedNoise(variance), **arguments)(batch)
+    noise_model = ScoredNoise(variance, LEVEL) if scored else FixedNoise(variance)
+    found = plugins.get("inference", name)(prior, noise_model, **arguments)(batch)
     spectrum = prior.analyse(found.speech * factor.sqrt())[0]
     given = prior.analyse(sound[None] * factor.sqrt())[0]
     mean, left = power / (power + variance) * given, power * variance / (power + variance)
@@ -45,13 +49,45 @@ def draws(name: str, speech: float, noise: float, std_max: float, **arguments: o
     return (spectrum - mean).abs().square().mean(0) / left, share
 
 
+@pytest.mark.parametrize("scored", [False, True], ids=["one score", "two scores"])
 @pytest.mark.parametrize("sampler", ["ancestral", "predictor_corrector"])
-def test_draws_by_moments_have_the_exact_posterior(sampler: str) -> None:
-    """Speech given the state is Gaussian with a known variance: then the method is exact but for its steps."""
+def test_draws_by_moments_have_the_exact_posterior(sampler: str, scored: bool) -> None:
+    """Speech given the state is Gaussian with a known variance: then the method is exact but for its steps.
+
+    So it is where the noise has a state of its own.
+    """
     steps = plugins.get("sampler", sampler)(steps=60)
-    spread, share = draws("posterior_sampling_moments", 1.0, 0.7, 5.0, sampler=steps, chains=1)
-    assert share.sub(1).abs().max() < 0.15 and abs(share.mean() - 1) < 0.03
+    spread, share = draws("posterior_sampling_moments", 1.0, 0.7, 5.0, scored=scored, sampler=steps, chains=1)
+    assert share.sub(1).abs().max() < 0.15 and abs(share.mean() - 1) < 0.035
     assert abs(spread.mean() - 1) < 0.15 and spread.sub(1).abs().max() < 0.35
+
+
+def test_what_is_expected_of_speech_and_noise_is_that_of_their_joint_gaussian() -> None:
+    """E[s, n | both states, x] against the covariance of all five, in 64 bits."""
+    rng, time = np.random.default_rng(0), torch.tensor([0.4]).double()
+    power, variance = torch.from_numpy(rng.uniform(0.3, 4.0, (2, BINS)))
+    sde = plugins.get("sde", "ornstein_uhlenbeck")()
+    model = ScoredNoise(variance, 0.1)
+    inference = plugins.get("inference", "posterior_sampling_moments")(GaussianPrior(power, sde), model, chains=1)
+    s_t, n_t, x = rng.standard_normal((3, BINS)) + 1j * rng.standard_normal((3, BINS))
+    scale, std = (float(value) for value in sde.marginal(time))
+    wanted = []
+    for bin_ in range(BINS):
+        p, v = float(power[bin_]), float(variance[bin_])
+        maps = np.array([[scale, 0], [0, scale * 0.1 / np.sqrt(v)], [1, 1]])  # of (s, n) to both states and x
+        cross = np.diag([p, v]) @ maps.T
+        seen = maps @ np.diag([p, v]) @ maps.T + np.diag([std**2, std**2, 0])
+        wanted.append(cross @ np.linalg.solve(seen, [s_t[bin_], n_t[bin_], x[bin_]]))
+    tensor = lambda value: torch.tensor(value)[None, None]
+    state = {"variance": variance[None, None]}
+    noisy = tensor(n_t) / scale
+    moments = model.noise_given(noisy, sde.ratio(time), state, torch.ones(1, 1, dtype=torch.bool))
+    empty = torch.zeros(1, 1, BINS, dtype=torch.complex128)
+    draw = Draw(tensor(x), state["variance"], lambda: empty, empty, empty, empty.real, noise_moments=moments)
+    context = Context(torch.ones(1, 1).bool(), torch.zeros(1, 1).bool())
+    speech, _ = inference.expect(draw, *inference.prior.speech_given(tensor(s_t), time, context))
+    found = torch.stack([speech[0, 0], tensor(x)[0, 0] - speech[0, 0]], dim=1)
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-9)
 
 
 def test_draws_without_lambda_are_exact_where_speech_may_be_anything() -> None:

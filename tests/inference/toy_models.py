@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from avse.contracts.noise_model import NoiseModel
+from avse.contracts.noise_model import NoiseModel, ScoreNoiseModel
 from avse.contracts.prior import Context, Gaussian, LatentPrior, ScorePrior
 from avse.contracts.types import Batch, Clip
 from avse.inference.em.state import EmState, SpeechModel
@@ -124,6 +124,21 @@ class FixedNoise(NoiseModel):
 
     def update(self, state, numerator, denominator):
         return state
+
+
+class ScoredNoise(FixedNoise, ScoreNoiseModel):
+    """The same with the exact score, in a domain in which noise has the variance `unit` squared."""
+
+    def __init__(self, variance: torch.Tensor, unit: float) -> None:
+        super().__init__(variance)
+        self.bins, self.unit = variance.shape[-1], unit
+
+    def domain_of(self, noise, state):
+        return self.unit * noise / state["variance"].sqrt()
+
+    def noise_given(self, noisy, ratio, state, mask):
+        left = 1 / (1 + (ratio[:, None, None] / self.unit).square())
+        return left * noisy * state["variance"].sqrt() / self.unit, (1 - left) * state["variance"]
 
 
 def state_of(

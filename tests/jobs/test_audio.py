@@ -18,6 +18,7 @@ from avse.contracts.types import Batch, Clip, Estimate
 from avse.errors import AvseError
 from avse.jobs.enhance import Report, enhance_file
 from avse.jobs.separate import at_own_rate, quantised
+from avse.media import open_clip
 from avse.model import Model
 from avse.signal.loudness import Loudness
 
@@ -203,7 +204,7 @@ def test_the_track_with_the_speech_is_enhanced(speech: int, tmp_path: Path, make
     levels = [0.02, 0.02, 0.02]
     levels[speech] = 0.3
     film = make_tracks(tmp_path / "film.mkv", levels)
-    report = enhance_file(model(0.01), film, tmp_path / "out.mkv")
+    report = enhance_file(model(0.01), film, tmp_path / "out.mkv", reader=open_clip(film))  # of track 0
     assert report.track == speech and len(report.tracks) == 3
     assert report.warnings == ([] if not speech else [report.warnings[0]])
     if speech:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from avse import plugins
 from avse.errors import AvseError
 from avse.workers import on_ray, run_all
 
@@ -65,6 +66,13 @@ def test_results_errors_and_a_process_that_dies(cluster: str, tmp_path: Path) ->
     assert [results[task] for task in (0, 1, 4, 5)] == [0, 10, 40, 50]
     assert "ValueError: two" in str(results[2]) and str(results[3]) == "three"
     assert "its process died" in str(results[6])
+
+
+def test_a_corpus_is_prepared_as_by_one_process(cluster: str, tmp_path: Path, avse_command: Callable) -> None:
+    plugins.get("dataset", "lrs2").write_example(tmp_path)
+    for words in (["--ray", cluster, "--jobs", "2", "-o", tmp_path / "ray.csv"], ["-o", tmp_path / "one.csv"]):
+        assert avse_command("prepare", "lrs2", tmp_path, *words).status == 0
+    assert (tmp_path / "ray.csv").read_text() == (tmp_path / "one.csv").read_text()
 
 
 def test_files_are_enhanced_as_by_one_process_and_go_on(

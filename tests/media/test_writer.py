@@ -143,6 +143,23 @@ def test_the_video_is_copied_even_if_it_was_not_used(make_media: Callable, tmp_p
     assert packets(tmp_path / "out.mp4") == packets(film)
 
 
+@pytest.mark.parametrize("level", [1.0, 0.03])
+def test_aac_keeps_speech_in_two_equal_channels(level: float, tmp_path: Path) -> None:
+    """The defaults of FFmpeg reach 54 and 43 dB, and 39 and 40 dB without mid/side coding."""
+    at = np.arange(2 * 48_000) / 48_000
+    voice = sum(np.sin(2 * np.pi * 110 * n * at + n**2) / n for n in range(1, 60)) * np.sin(np.pi * 2 * at) ** 2
+    stereo = np.tile((0.25 * level * voice).astype(np.float32), (2, 1))
+    soundfile.write(tmp_path / "in.wav", stereo.T, 48_000, subtype="FLOAT")
+    with open_clip(tmp_path / "in.wav") as reader:
+        write_enhanced(reader, tmp_path / "out.m4a", [stereo], channels=2, given_rate=48_000)
+    written = sound(tmp_path / "out.m4a")[0]
+    lag = delay(stereo[0], written)
+    assert lag >= 0
+    size = min(len(written) - lag, stereo.shape[1])
+    error = written[lag : lag + size] - stereo[0, :size]
+    assert 10 * np.log10(np.square(stereo[0, :size]).sum() / np.square(error).sum()) > 45
+
+
 def turned(film: Path) -> Path:
     """The film with the matrix of a phone that was held upright: a quarter turn, clockwise."""
     import struct

@@ -16,7 +16,7 @@ from avse.noise_models.conditioned_nmf import ConditionedNMF
 from avse.noise_models.prior_nmf import PriorNMF
 from avse.priors.vae.vae import VAE
 from avse.signal.scenes import combined
-from avse.training.noise_estimator import _Told, learn_noise_estimator
+from avse.training.noise_estimator import Told, learn_noise_estimator
 
 
 def _power(*lengths: int, bins: int = 65) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +81,7 @@ def test_cross_entropy_of_the_evidence_against_loops() -> None:
     costs = [cost(0.3, True), cost(-1.0, False), cost(2.0, False)]
     # The second and the third are alike; the fourth is not described.
     costs += [cost(float(pairs[i, j]), i == j) for i, j in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0), (2, 2)]]
-    assert float(_Told(own, right, own).cross_entropy(drawn, pairs)) == pytest.approx(np.mean(costs))
+    assert float(Told(own, right, own).cross_entropy(drawn, pairs)) == pytest.approx(np.mean(costs))
 
 
 def test_the_right_description_helps_and_a_wrong_one_costs_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,7 @@ def test_memory_does_not_grow_with_length() -> None:
         held = full_band._own.size + full_band._pair.size + full_band._sum.size
         assert held < 3 * 4 * 4800
     assert 0 <= 200 * 4800 - given <= 0.04 * 48_000  # 40 ms behind
+    tracemalloc.start()
+    assert given + full_band.rest().shape[1] == 200 * 4800
+    assert tracemalloc.get_traced_memory()[1] < 2e6, "nor does that of the end"
+    tracemalloc.stop()

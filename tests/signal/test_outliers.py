@@ -58,6 +58,20 @@ def test_outliers_of_an_array_and_of_a_clip(rate: int, tiny_model: Path) -> None
             assert bool((model.enhance_batch([Clip(spoiled)])[0].speech == expected).all())
 
 
+def test_python_says_what_is_wrong_with_a_file(tiny_model: Path, tmp_path: Path) -> None:
+    audio = _noise(RATE)
+    audio[1000] = 1e6
+    soundfile.write(tmp_path / "spoiled.wav", audio, RATE, subtype="FLOAT")
+    content = (tmp_path / "spoiled.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
+    model = avse.load(tiny_model)
+    for source, words in (("spoiled.wav", "spoiled.wav: .* replaced by silence"), ("cut.wav", "cut.wav: .*cut short")):
+        with pytest.warns(AvseWarning, match=words):
+            model.enhance(tmp_path / source)
+    with pytest.warns(AvseWarning, match="clip: .* replaced by silence"):
+        model.enhance(content)
+
+
 def test_outliers_of_a_stream() -> None:
     from avse import plugins
     from avse.streaming import Streamer

@@ -295,3 +295,19 @@ def test_initial_weights_fit_by_name(small_recipe: Path, finished: Path, tmp_pat
     assert torch.equal(start["encoder.weight"], end["encoder.weight"])
     with pytest.raises(AvseError, match="holds no model"):
         train(small_recipe, {"output_folder": str(tmp_path / "no"), "initial_weights": "nowhere"}, device="cpu")
+
+
+def test_a_training_starts_from_weights_in_8_bits_and_says_what_they_learned_from(
+    small_recipe: Path, finished: Path, tmp_path: Path
+) -> None:
+    told = avse.load(finished)
+    [own] = [one for one in told.description["training_data"] if one["kind"] == "faces"]
+    assert own["clips"] > 0 and own["licence"] == "not stated"
+    before = {"dataset": "other", "kind": "speech", "licence": "CC0"}
+    told.save(tmp_path / "start", description={"training_data": [before]}, bits=8)
+    overrides = {"output_folder": str(tmp_path / "run"), "initial_weights": str(tmp_path / "start"), "epochs": 1}
+    overrides |= {"optimizer.lr": 0.0, "optimizer.weight_decay": 0.0}
+    folder = train(small_recipe, overrides, device="cpu", progress=False)
+    start, end = (safetensors.torch.load_file(run / "model" / "model.safetensors") for run in (finished, folder))
+    assert torch.allclose(start["encoder.weight"], end["encoder.weight"], atol=0.01)
+    assert before in avse.load(folder).description["training_data"]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from avse.contracts.inference import Inference, latest_within, no_gradient
-from avse.contracts.noise_model import NoiseModel, State
+from avse.contracts.noise_model import NoiseModel, ScoreNoiseModel, State
 from avse.contracts.prior import Context, ScorePrior
 from avse.contracts.sampler import Sampler
 from avse.contracts.types import SAMPLES_PER_FRAME, Batch, Estimate
@@ -33,6 +33,8 @@ class Draw:
         V of the noise, in that domain.
     noise : callable
         Draws white complex noise of the state's shape, each row from a generator of its own.
+    noise_moments : (tensor, tensor) or None
+        Mean and variance of the noise given its state, (rows, frames, bins), where it is drawn beside speech.
     asked : tensor, shape (rows, frames, bins), complex
         The last state that the prior was asked about.
     speech, speech_variance : tensor, shape (rows, frames, bins)
@@ -54,11 +56,17 @@ class Draw:
     speech: torch.Tensor
     speech_variance: torch.Tensor
     power: torch.Tensor = field(default_factory=torch.Tensor)
+    noise_moments: tuple[torch.Tensor, torch.Tensor] | None = None
     pass_number: int = 0
     move: int = 0
     quiet: bool = False
     time: torch.Tensor = field(default_factory=torch.Tensor)
     following: torch.Tensor = field(default_factory=torch.Tensor)
+
+    def residual(self, speech: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the noisy audio has beyond a mean of speech and that of noise, and the variance of the noise."""
+        mean, variance = self.noise_moments or (0.0, self.variance)
+        return self.noisy - speech - mean, variance
 
 
 class PosteriorSampling(Inference):
@@ -74,7 +82,9 @@ class PosteriorSampling(Inference):
     In the published methods (`PublishedSampling`) s, x and n are *compressed* spectra, a (complex) root of the
     transform: the noise model is then fitted to powers of compressed noise, and that compressed speech and noise add up
     is an approximation, good where one of the two is much louder. A subclass with `linear` true adds them in the
-    transform itself.
+    transform itself. Under a `ScoreNoiseModel` such a one draws the noise beside speech: rows of both make one state,
+    each moves to its mean given both states and x, and V, which the domain of the noise depends on, is that of the
+    beginning of the pass.
 
     An iteration is one move, so that an inference can be stopped after any; before the last move the estimate is what
     the prior, and the subclass, expect of speech at that time. The random numbers of a clip depend on `seed` and its
@@ -117,6 +127,8 @@ class PosteriorSampling(Inference):
         Whether the noise is also fitted before the first move, to the noisy audio less the state.
     default_sampler : (str, int)
         Name and steps.
+    draws_noise : bool
+        Whether the noise is drawn beside speech.
 
     Raises
     ------
@@ -158,6 +170,9 @@ class PosteriorSampling(Inference):
         super().__init__(prior, noise_model, passes * sampler.steps)
         self.sampler, self.gate, self.passes, self.chains = sampler, gate, passes, chains
         self.m_steps, self.quantile, self.wiener, self.seed = m_steps, quantile, wiener, seed
+        self.draws_noise = self.linear and isinstance(noise_model, ScoreNoiseModel)
+        if isinstance(noise_model, ScoreNoiseModel) and self.draws_noise and noise_model.bins != prior.bins:
+            raise ValueError(f"the noise model's score has {noise_model.bins} bins, the prior {prior.bins}.")
 
     @classmethod
     def example_arguments(cls) -> dict[str, Any]:
@@ -288,6 +303,7 @@ class _SamplingState:
     start: torch.Tensor  # the noisy audio in the prior's domain
     draw: Draw
     noise_state: State
+    fixed_noise: State = field(default_factory=dict)  # of each row, during a pass in which the noise is drawn
     gate: EvidenceGate | None = None
     value: torch.Tensor = field(default_factory=torch.Tensor)
     memory: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -304,43 +320,70 @@ class _SamplingState:
         spectrum = inference.speech_moments(start, torch.zeros_like(start.real))[0]
         noise_state = inference.first_noise(spectrum.abs().square(), mask, batch.scene)
         repeat = lambda tensor: tensor.repeat_interleave(chains, dim=0)
-        generators = clip_generators(mask, inference.seed, chains)
+        generators = [
+            clip_generators(mask, inference.seed + number, chains) for number in range(1 + inference.draws_noise)
+        ]
         context, start = context.map(repeat), repeat(start)
         draw = Draw(
             noisy=repeat(spectrum),
             variance=repeat(inference.noise_model.variance(noise_state)),
-            noise=lambda: complex_noise(start, context.mask, generators),
+            noise=lambda: torch.cat([complex_noise(start, context.mask, each) for each in generators]),
             asked=start,
             speech=start,
             speech_variance=torch.zeros_like(start.real),
         )
         gated = inference.gate != "none" and context.video is not None
         gate = EvidenceGate(gate_chain(context.mask)) if gated else None
-        return cls(inference, batch, scale, context, start, draw, noise_state, gate)
+        return cls(inference, batch, scale, context, start, draw, noise_state, gate=gate)
 
     def begin(self, number: int) -> None:
         """Start a pass from the noisy audio, with the noise of a state at time 1."""
-        self.value = self.inference.first_state(self.start, self.draw.noise())
+        speech, *noise = self.draw.noise().split(len(self.start))
+        self.value = self.inference.first_state(self.start, speech)
+        if noise:
+            drawn = self.inference.first_state(torch.zeros_like(self.start), noise[0])
+            self.value = torch.cat([self.value, drawn])
+            chains = self.inference.chains
+            self.fixed_noise = {
+                name: value.repeat_interleave(chains, dim=0) for name, value in self.noise_state.items()
+            }
         self.memory, self.draw.pass_number = {}, number
         if self.inference.fits_start:
             self._fit_noise((self.draw.noisy - self.value).abs().square())
 
     def expected(self, value: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
-        """E[s | state], which the sampler moves towards; kept for the update of the noise."""
+        """E[s | state], which the sampler moves towards, and below it E[n | state] where the noise is drawn.
+
+        What is expected of speech is kept for the update of the noise.
+        """
+        value, *noise = value.split(len(self.start))
+        now = now[: len(value)]
+        if noise:
+            self._expect_noise(noise[0], now)
         mean, variance = self.inference.prior.speech_given(value, now, self.context)
         if self.gate is not None:
             without = self.inference.prior.speech_given(value, now, self.context.without_video())
             mean, variance = self.gate.average((mean, variance), without, self._log_likelihood, self.context)
         self.draw.asked = value
         self.draw.speech, self.draw.speech_variance = self.inference.expect(self.draw, mean, variance)
-        return self.draw.speech
+        if not isinstance(model := self.inference.noise_model, ScoreNoiseModel) or not noise:
+            return self.draw.speech
+        speech = self.inference.speech_moments(self.draw.speech, torch.zeros_like(variance))[0]
+        return torch.cat([self.draw.speech, model.domain_of(self.draw.noisy - speech, self.fixed_noise)])
+
+    def _expect_noise(self, value: torch.Tensor, now: torch.Tensor) -> None:
+        model, sde = self.inference.noise_model, self.inference.prior.sde
+        assert isinstance(model, ScoreNoiseModel)
+        noisy = value / sde.marginal(now)[0][:, None, None]
+        self.draw.noise_moments = model.noise_given(noisy, sde.ratio(now), self.fixed_noise, self.context.mask)
 
     def _log_likelihood(self, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
         """Of the noisy audio, given moments of speech, in nats per bin up to a constant; shape (rows, frames)."""
         draw = self.draw
         mean, variance = self.inference.speech_moments(mean, variance)
-        variance = variance + draw.variance
-        return -((draw.noisy - mean).abs().square() / variance + variance.log()).mean(dim=2)
+        residual, noise_variance = draw.residual(mean)
+        variance = variance + noise_variance
+        return -(residual.abs().square() / variance + variance.log()).mean(dim=2)
 
     def step(self, move: int, now: torch.Tensor, following: torch.Tensor) -> None:
         """One move, and the update of the noise where it is due."""
@@ -389,8 +432,9 @@ class _SamplingState:
             if inference.wiener:
                 speech = self._filtered(speech, chains, mask) * gain
             speech = _mean_of_chains(speech, chains) / self.scale
-            time = self.draw.following.clamp(min=prior.sde.first_time)
-            reliability = prior.reliability(self.value, time, self.context)
+            rows = len(self.start)
+            time = self.draw.following[:rows].clamp(min=prior.sde.first_time)
+            reliability = prior.reliability(self.value[:rows], time, self.context)
             if self.gate is not None:
                 reliability = reliability * self.gate.responsibility
             reliability = pool_to_video_frames(

@@ -25,6 +25,11 @@ class Moments(PosteriorSampling):
     evaluations each. Speech and noise are added in the transform itself, not compressed; the noise is fitted after
     every move to |x - E[s | state, x]|^2 + Var[s | state, x].
 
+    Under a `ScoreNoiseModel`, noise has a state of its own that the same sampler moves, with N and M the mean and
+    variance of noise given that state: two scores under one observation.
+
+        E[s | states, x] = E + C / (C + M) (x - E - N),   E[n | states, x] = x - E[s | states, x]
+
     The prior's domain is compressed: its mean d and variance become, with `C(d)` the transform that d stands for,
 
         E = C(d),   C = Var[C] + variance_excess (|E[C]|^2 - |C(d)|^2)
@@ -86,8 +91,9 @@ class Moments(PosteriorSampling):
 
     def expect(self, draw: Draw, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         speech, speech_variance = self.speech_moments(mean, variance)
-        gain = speech_variance / (speech_variance + draw.variance)
-        return self.prior.state_of(speech + gain * (draw.noisy - speech)), gain * draw.variance
+        residual, noise_variance = draw.residual(speech)
+        gain = speech_variance / (speech_variance + noise_variance)
+        return self.prior.state_of(speech + gain * residual), gain * noise_variance
 
     def noise_power(self, draw: Draw) -> torch.Tensor:
         """See `PosteriorSampling.noise_power`: shape (rows, frames, bins)."""

@@ -190,14 +190,18 @@ class MouthCropper:
         """
         frames = iter(frames)
         if self.roi == "auto":
-            start: list[Frame | None] = []
-            for frame in frames:
-                start.append(frame)
-                if len(start) == VIDEO_RATE or frame is not None and not _may_be_mouth(frame):
-                    break  # large frames cannot be mouth crops, and would fill the memory
-            self.roi = "mouth" if self._holds_mouths(start) else "face"
-            frames = chain(start, frames)
+            frames = self._looked_at(frames)
         yield from map(_resized, frames) if self.roi == "mouth" else self._follow(frames)
+
+    def _looked_at(self, frames: Iterator[Frame | None]) -> Iterator[Frame | None]:
+        """The same frames, once their start has told what they show."""
+        start: list[Frame | None] = []
+        for frame in frames:
+            start.append(frame)
+            if len(start) == VIDEO_RATE or frame is not None and not _may_be_mouth(frame):
+                break  # large frames cannot be mouth crops, and would fill the memory
+        self.roi = "mouth" if self._holds_mouths(start) else "face"
+        return chain(start, frames)
 
     def _holds_mouths(self, frames: list[Frame | None]) -> bool:
         shown = [frame for frame in frames if frame is not None]

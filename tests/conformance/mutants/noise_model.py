@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from avse.contracts.noise_model import NoiseModel
+from avse.contracts.noise_model import NoiseModel, ScoreNoiseModel
 from mutants import Mutant, any_number
 
 FLOOR = 1e-10
@@ -61,7 +61,61 @@ class LearnedNMF(TinyNMF):
         return {**state, "gains": state["gains"] * (0.1 * self.level).exp()}
 
 
-mutants = Mutant("noise_model", TinyNMF, LearnedNMF)
+class TinyScore(TinyNMF, ScoreNoiseModel):
+    """With the score of a Gaussian, that may be told how loud the noise is.
+
+    Arguments
+    ---------
+    rank : int
+    """
+
+    scene_dim = 2
+    bins = 321
+
+    def initial_state(self, power, mask, scene=None):
+        """See `NoiseModel.initial_state`."""
+        state = super().initial_state(power, mask)
+        return state if scene is None else {**state, "told": scene}
+
+    def update(self, state, numerator, denominator):
+        """See `NoiseModel.update`."""
+        return {**state, **super().update(state, numerator, denominator)}
+
+    def domain_of(self, noise, state):
+        """See `ScoreNoiseModel.domain_of`: shape (batch, frames, bins)."""
+        return noise / self.variance(state).sqrt()
+
+    def noise_given(self, noisy, ratio, state, mask):
+        """See `ScoreNoiseModel.noise_given`: both of shape (batch, frames, bins)."""
+        variance, ratio = self.variance(state), ratio[:, None, None]
+        if "told" in state:
+            ratio = ratio * state["told"].sum(dim=1).exp()[:, None, None]
+        left = 1 / (1 + ratio.square())
+        return left * variance.sqrt() * noisy, (1 - left) * variance
+
+
+mutants = Mutant("noise_model", TinyNMF, LearnedNMF, TinyScore)
+
+
+@mutants("score")
+class ForgetsTheDomain(TinyScore):
+    def noise_given(self, noisy, ratio, state, mask):
+        mean, variance = super().noise_given(noisy, ratio, state, mask)
+        return mean / self.variance(state).sqrt(), variance
+
+
+@mutants("score")
+class LooksBeyondTheEnd(TinyScore):
+    def noise_given(self, noisy, ratio, state, mask):
+        mean, variance = super().noise_given(noisy, ratio, state, mask)
+        return mean, variance * (1 + mask.double().mean(dim=1))[:, None, None].to(variance)
+
+
+@mutants("score")
+class IsToldByZeros(TinyScore):
+    def noise_given(self, noisy, ratio, state, mask):
+        mean, variance = super().noise_given(noisy, ratio, state, mask)
+        return mean, variance * (1.1 if "told" in state else 1.0)
 
 
 @mutants("documented")
