@@ -5,8 +5,8 @@
 The models are seeds of one recipe. Writes `recipes/Scenes/results/*.json`, and the picture of the first. Sounds are
 those of the test split, texts are captions of the validation split of AudioCaps in which all words of a class stand,
 pictures and videos the quarter that training leaves out. Intervals: 95 % of a bootstrap over queries of the mean over
-seeds. `--ablate` trains heads alone, on what the sound network of each model gives before its last layer, with each loss, switch
-and text trunk, and scores the development split.
+seeds. `--ablate` trains heads alone, on what the sound network of each model gives before its last layer, with each
+loss, switch and text trunk, and scores the development split.
 """
 
 from __future__ import annotations
@@ -50,6 +50,17 @@ Pools = dict[str, tuple[torch.Tensor, np.ndarray]]
 """Of each modality: features or vectors, and the number of the class of each."""
 
 
+def captions_of(classes: Sequence[str], path: Path) -> list[tuple[str, int]]:
+    """Captions in which all words of a class stand, a few of each, with the number of the class."""
+    found: list[tuple[str, int]] = []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, name in enumerate(classes):
+        stems = [re.compile(rf"\b{re.escape(word[:5])}") for word in name.split("_")]
+        hits = [line for line in lines if all(stem.search(line.lower()) for stem in stems)]
+        found += [(line, number) for line in hits[:CAPTIONS_OF_A_CLASS]]
+    return found
+
+
 class Data:
     """What is scored: features by modality with their classes, and the training set that calibrates."""
 
@@ -70,18 +81,9 @@ class Data:
         left = [row for row in shown if is_left_out(row.id, 4) and self.train.of(row) is not None]
         seen = picture_features(left, Path(cache))
         self.pictures = [(seen[row.id], self.train.of(row), row.kind) for row in left if row.id in seen]
-        self.texts = self._captions(Path(captions) / "audiocaps_val.txt")
+        self.texts = captions_of(self.classes, Path(captions) / "audiocaps_val.txt")
         self.sounds = {split: self._sounds(rows, split) for split in ("dev", "test")}
         self.sounds |= {f"{split}, spoken": self._spoken(rows, split) for split in ("dev", "test")}
-
-    def _captions(self, path: Path) -> list[tuple[str, int]]:
-        found: list[tuple[str, int]] = []
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for number, name in enumerate(self.classes):
-            stems = [re.compile(rf"\b{re.escape(word[:5])}") for word in name.split("_")]
-            hits = [line for line in lines if all(stem.search(line.lower()) for stem in stems)]
-            found += [(line, number) for line in hits[:CAPTIONS_OF_A_CLASS]]
-        return found
 
     def _sounds(self, rows: Sequence[Utterance], split: str) -> list[tuple[np.ndarray, int]]:
         return [
@@ -309,7 +311,7 @@ def ablated(data: Data, models: Sequence[SceneClip], split: str = "dev") -> dict
             learned = heads(model, other, 10 * seed, embedding=embedding)
             trunks.setdefault(name, []).append(_with_heads(data, model, learned, other, split))
         print(f"heads of model {seed}", flush=True)
-    return {"heads": _cells(rows), "trunks": _cells(trunks)}
+    return {"heads": _cells(rows), "heads_by_trunk": _cells(trunks)}
 
 
 def _with_heads(data: Data, model: SceneClip, learned: SceneClip, bank: Bank, split: str) -> dict[str, np.ndarray]:
