@@ -122,7 +122,7 @@ def fetch_shards(
     Raises
     ------
     AvseError
-        If there are no shards, or a file differs from its hash.
+        If there are no shards, a file differs from its hash, or the server of `remote` shards gives whole files alone.
     """
     folder = Path(folder)
     try:
@@ -132,7 +132,10 @@ def fetch_shards(
             if Path(name).name != name:
                 raise AvseError(f"{url}: lists a file outside its folder, {name!r}.")
             if remote and path.suffix == ".tar":
-                write_text(f"{path}.url", f"{url.rstrip('/')}/{name}")
+                address = f"{url.rstrip('/')}/{name}"
+                with opened(address, size=1):  # what does not give parts of files is told before a training begins
+                    pass
+                write_text(f"{path}.url", address)
             elif not path.is_file() or _sha256(path) != about["sha256"]:
                 with atomic_path(path) as temporary, open(temporary, "wb") as file:
                     _read(url, name, file)

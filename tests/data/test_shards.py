@@ -165,6 +165,9 @@ def test_read_where_they_are(
         monkeypatch.setattr(Server, "gives_parts", False)
         with pytest.raises(AvseError, match="whole files alone"):
             ClipCache(tmp_path / "unused").sound(row)
+        with pytest.raises(AvseError, match="whole files alone"):
+            fetch_shards(f"{address(scheme)}/bucket/x", tmp_path / "late", remote=True)
+        assert not list((tmp_path / "late").glob("*.url"))
     assert "goes with the address" in avse_command("shards", manifest, "-o", tmp_path / "n", "--remote").message
 
 
