@@ -61,11 +61,17 @@ def main() -> None:
                     output = Path(name) / "out"
                     rows.setdefault((jobs, ray), []).append(measure(sources, output, jobs, ray))
                     shutil.rmtree(output)
+    print(f"Medians of {given.repeats} repetitions [lowest, highest].\n")
     print("| workers | pool | start (s) | files per second | to the local pool |\n|---|---|---|---|---|")
     for (jobs, ray), found in rows.items():
-        start, rate = (statistics.median(values) for values in zip(*found))
-        ratio = statistics.median(one[1] / other[1] for one, other in zip(found, rows[jobs, False]))
-        print(f"| {jobs} | {'Ray' if ray else 'local'} | {start:.1f} | {rate:.2f} | {ratio:.2f} |")
+        start = statistics.median(one for one, _ in found)
+        rate = _spread([one for _, one in found])
+        ratio = _spread([one / other for (_, one), (_, other) in zip(found, rows[jobs, False])]) if ray else "1"
+        print(f"| {jobs} | {'Ray' if ray else 'local'} | {start:.1f} | {rate} | {ratio} |")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ _NOISES = ("Babble", "Cafe", "Car", "LR", "Street", "White")
 _SIDE = 67  # pixels of the mouths in the MAT files
 
 
-def _split(speaker: str) -> str:
-    return "dev" if speaker in DEV else "test" if speaker in TEST else "train"
+def _split(speaker: str, dev: Sequence[str], test: Sequence[str]) -> str:
+    return "dev" if speaker in dev else "test" if speaker in test else "train"
 
 
 def _about(speaker: str) -> dict[str, str]:
@@ -44,6 +44,8 @@ class TcdTimit(Corpus):
     ---------
     view : {"straightcam", "30degcam"}
         The camera: before the face, or 30 degrees beside it.
+    dev, test : sequence of str
+        Volunteers of these splits.
 
     Paper: N. Harte, E. Gillen, TCD-TIMIT: an audio-visual corpus of continuous speech, IEEE Trans. Multimedia 17, 2015.
 
@@ -63,10 +65,10 @@ class TcdTimit(Corpus):
     looked_for = "volunteers/01M/Clips/straightcam/sa1.mp4"
     tree = dict.fromkeys((f"volunteers/{who}/Clips/straightcam/sa1.mp4" for who in ("01M", "06M", "09F")), "")
 
-    def __init__(self, view: str = "straightcam") -> None:
+    def __init__(self, view: str = "straightcam", dev: Sequence[str] = DEV, test: Sequence[str] = TEST) -> None:
         if view not in ("straightcam", "30degcam"):
             raise AvseError(f"tcd_timit: view must be straightcam or 30degcam, not {view!r}.")
-        self.view = view
+        self.view, self.dev, self.test = view, dev, test
 
     def row(self, path: Path, match: re.Match[str], files: Files) -> Utterance | None:
         if match["view"] != self.view:
@@ -77,7 +79,7 @@ class TcdTimit(Corpus):
             clean=beside if beside.is_file() else path,
             video=path,
             speaker=f"tcd_{speaker}",
-            split=_split(speaker),
+            split=_split(speaker, self.dev, self.test),
             extra=_about(speaker),
         )
 
@@ -100,6 +102,8 @@ class NtcdTimit(Corpus):
     with_noise : bool
         Also list the noise of each noisy file of the training and dev speakers, what is left of it without its
         projection on the clean file, which is written in `noise_16k`.
+    dev, test : sequence of str
+        Volunteers of these splits.
 
     Paper: A. H. Abdelaziz, NTCD-TIMIT: a new database and baseline for noise-robust audio-visual speech recognition,
     Interspeech 2017.
@@ -135,11 +139,13 @@ class NtcdTimit(Corpus):
         noises: Sequence[str] = _NOISES,
         snrs: Sequence[float] = (-5, 0, 5, 10, 15, 20),
         with_noise: bool = False,
+        dev: Sequence[str] = DEV,
+        test: Sequence[str] = TEST,
     ) -> None:
         unknown = sorted(set(noises) - set(_NOISES))
         if unknown:
             raise AvseError(f"ntcd_timit: there is no noise {', '.join(unknown)}; there are {', '.join(_NOISES)}.")
-        self.noises, self.snrs, self.with_noise = noises, snrs, with_noise
+        self.noises, self.snrs, self.with_noise, self.dev, self.test = noises, snrs, with_noise, dev, test
 
     def start(self, files: Files) -> None:
         self.videos, self.mouths = dict[str, Path](), dict[str, Path]()
@@ -163,7 +169,7 @@ class NtcdTimit(Corpus):
             clean=path,
             video=video,
             speaker=f"tcd_{speaker}",
-            split=_split(speaker),
+            split=_split(speaker, self.dev, self.test),
             extra=_about(speaker),
         )
         if noise == "Clean":

@@ -128,6 +128,8 @@ def test_splits_text_and_columns(tmp_path: Path) -> None:
         assert all(row.extra["licence"] and row.dataset == name and row.duration for row in rows[name].values())
     split = lambda name: {one: row.split for one, row in rows[name].items()}
     assert split("tcd_timit") == {"01M/sa1": "train", "06M/sa1": "dev", "09F/sa1": "test"}
+    other = corpus("tcd_timit", dev=[], test=["01M"]).prepare(tmp_path / "tcd_timit", tmp_path / "other.csv")
+    assert [row.split for row in read_manifest(other)] == ["test", "train", "train"]
     assert split("lrs2") == {f"main/{n}/00001": s for n, s in ((55, "train"), (56, "dev"), (57, "test"))}
     assert rows["lrs2"]["main/55/00001"].text == rows["lrs3"]["test/0c/00001"].text == "bin blue at f two now"
     assert rows["muavic"]["ar/a_1"].text == "marhaban" and rows["muavic"]["ar/c_1"].split == "dev"
