@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conditioned_nmf import Descriptions, _described, _gained
+from conditioned_nmf import OTHERS, Descriptions, _described, _gained
 
 import avse
 from avse.data.audio import read_audio
@@ -40,12 +40,10 @@ def main() -> None:
         at = sorted((row for row in rows if row.snr == snr), key=lambda row: row.duration or 0)
         audio = [[read_audio(path) for path in (row.noisy, row.clean, row.noise)] for row in at]
         none: np.ndarray | None = None
-        for name, scenes in _described(told, at, audio):
-            if name == "none (`nmf`)":
-                name, gained = f"none, `{asked.baseline}`", _gained(baseline, audio, None)
-            else:
-                gained = _gained(system, audio, scenes)
-                none = gained if none is None else none
+        described = [(name, scenes) for name, scenes in _described(told, at, audio) if name not in OTHERS]
+        for name, scenes in [(f"none, `{asked.baseline}`", None), *described]:
+            gained = _gained(baseline if name.endswith("`") else system, audio, scenes)
+            none = gained if name == "none" else none
             place = {"system": name, "condition": "recorded", "snr": f"{snr:g}"}
             scores = {"si_sdr_improvement": gained} | ({} if none is None else {"over none": gained - none})
             for metric, values in scores.items():
