@@ -30,11 +30,13 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 
 $(VENV)/.installed-web: $(VENV)/.installed
 	$(PIP) -e ".[web]" playwright
+	command -v chromium || command -v google-chrome || $(BIN)/python -m playwright install chromium || \
+		echo "There is no Chromium: tests of the page in a browser are skipped."
 	touch $@
 
 install: $(VENV)/.installed  ## make .venv and install avse and the example plugins in it, with what the tests need
 
-install-web: $(VENV)/.installed-web  ## install what the page and its tests need; they drive the Chromium of the system
+install-web: $(VENV)/.installed-web  ## install what the page and its tests need, with Chromium where the system has none
 
 test-web: install-web  ## test the page of `avse web` in a browser; `make test` does so too once install-web has run
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/web $(PYTEST_FLAGS)

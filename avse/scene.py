@@ -85,9 +85,7 @@ def read_scene(source: str | Path) -> tuple[str, Any]:
         text = str(source).strip()
         if isinstance(source, Path) or (path.suffix[1:].isalnum() and " " not in text):
             raise AvseError(f"{source}: no such file. Give a picture, a video, a sound, or describe it in words.")
-        if not any(letter.isalnum() for letter in text):
-            raise AvseError(f"The description {str(source)!r} says nothing. Give words, such as 'rain on a roof'.")
-        return "text", text
+        return "text", _words(text)
     with open_container(path) as container:
         moving, still = video_stream(container) is not None, bool(container.streams.video)
         sounds = bool(container.streams.audio)
@@ -100,6 +98,17 @@ def read_scene(source: str | Path) -> tuple[str, Any]:
     if not sounds:
         raise AvseError(f"{path}: holds neither a picture, nor a video, nor sound that can be read.")
     return "sound", read_audio(path)
+
+
+def _words(text: str) -> str:
+    if not any(letter.isalnum() for letter in text):
+        raise AvseError(f"The description {text!r} says nothing. Give words, such as 'rain on a roof'.")
+    return text
+
+
+def describe_words(text: str) -> torch.Tensor:
+    """The vector of words, shape (dim,), which name no file whatever they are; else as `describe`."""
+    return _vector(load_embedding(), [("text", _words(text))])
 
 
 def embed_scene(source: str | Path, embedding: Embedding) -> torch.Tensor:

@@ -176,7 +176,7 @@ class Meter:
             round(seconds, 3),
             self._blocks,
             {name: round(float(value), 2) for name, value in zip(("50%", "95%", "99%"), found)},
-            round(self._busy / max(seconds, 1e-9), 3),
+            round(self._busy / seconds, 3) if seconds else 0.0,
             round(self._trust / self._frames, 3) if self._frames else None,
             round(latency, 4),
         )

@@ -24,13 +24,16 @@ from avse.jobs.separate import REST, separate_file
 from avse.media import open_clip
 from avse.media.decode import open_container, video_stream
 from avse.media.faces.speakers import find_faces, places
-from avse.model import Model, load
+from avse.model import Model, load, told_overrides
+from avse.scene import AUTO, describe, describe_words
 from avse.web.media import MouthWriter, write_player
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from avse.jobs.enhance import Options
+    from avse.jobs.enhance import Options, Report
+    from avse.model import Noise
+    from avse.scene import Description
 
 Tell = Callable[[float, str], None]  # takes the share that is done, and of what
 _MARGIN = 0.35  # around a face, in widths and heights of its box
@@ -96,6 +99,33 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Told:
+    """What a visitor says of the noise.
+
+    Arguments
+    ---------
+    words, not_words : str
+        What it is, and what it is not. They never name a file.
+    file : path, optional
+        A picture, a sound or a video of it.
+    itself : bool
+        Whether the clip itself tells.
+    """
+
+    words: str = ""
+    not_words: str = ""
+    file: Path | None = None
+    itself: bool = False
+
+    def read(self) -> Noise:
+        """Descriptions, as `enhance_file` takes them; see `avse.scene.describe` for errors."""
+        noise: list[Description] = [describe_words(self.words)] if self.words.strip() else []
+        noise += [describe(self.file).vector] if self.file is not None else []
+        noise += [AUTO] if self.itself else []
+        return {"noise": noise, "not_noise": [describe_words(self.not_words)] if self.not_words.strip() else []}
+
+
 class Room:
     """Where the files of visitors are, each for a limited time.
 
@@ -124,10 +154,15 @@ class Room:
     ) -> None:
         self.root, self.longest, self.kept = Path(root).resolve(), longest, kept
         self.results, self.uploads = self.root / "results", self.root / "uploads"
-        for folder in (self.results, self.uploads):
+        self.unfinished = self.root / "unfinished"
+        for folder in (self.results, self.uploads, self.unfinished):
             folder.mkdir(parents=True, exist_ok=True)
-        folders = models or {}
-        self.model: Callable[[str], Model] = functools.lru_cache(4)(lambda name: load(folders.get(name, name), device))
+        self._folders, self._device = dict(models or {}), device
+        self.made_by = {"root": self.root, "models": self._folders, "device": device, "longest": longest, "kept": kept}
+
+    def model(self, name: str, told: bool = False) -> Model:
+        """A model by the name that visitors see; `told`: one that is told what the noise is, where it can be."""
+        return _load(self._folders.get(name, name), self._device, told)
 
     def find(self, token: str, name: str) -> Path | None:
         """A file of a result; None if there is none, or the names lead elsewhere."""
@@ -138,16 +173,23 @@ class Room:
     def sweep(self, now: float | None = None) -> None:
         """Delete files that are older than their time, and folders that are empty and as old."""
         now = time.time() if now is None else now
-        for path in sorted(self.root.rglob("*"), reverse=True):
+        for path in sorted([*self.results.rglob("*"), *self.uploads.rglob("*")], reverse=True):
             try:
-                if path.parent == self.root or now - path.lstat().st_mtime < self.kept:
+                if now - path.lstat().st_mtime < self.kept:
                     continue
                 path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
             except OSError:
                 continue  # a folder that is not empty, or gone already
 
     def enhance(
-        self, source: Path, model: str, tell: Tell, *, rest: bool = False, **options: Unpack[Options]
+        self,
+        source: Path,
+        model: str,
+        tell: Tell,
+        *,
+        rest: bool = False,
+        told: Told | None = None,
+        **options: Unpack[Options],
     ) -> Outcome:
         """Enhance an uploaded file as `avse enhance` does, and make what a browser shows.
 
@@ -159,6 +201,8 @@ class Room:
         tell : callable
         rest : bool
             Whether to write what was taken away.
+        told : Told, optional
+            What is said of the noise.
         options :
             See `avse.jobs.enhance.enhance_file`.
         """
@@ -167,7 +211,9 @@ class Room:
             output, removed = folder / default_output(source).name, folder / f"{source.stem}.rest.wav"
             mouth = folder / "mouth.mp4"
             tell(0.0, "Loading the model")
-            loaded = self.model(model)
+            described = Told().read() if told is None else told.read()
+            given: Options = {**options, **described}
+            loaded = self.model(model, any(described.values()))
             with MouthWriter(mouth) as writer:
                 report = enhance_file(
                     loaded,
@@ -177,7 +223,7 @@ class Room:
                     rest=removed if rest else None,
                     progress=_Told(lambda share: tell(_MAKING * share, f"Enhancing {source.name}")),
                     watch=writer.write,
-                    **options,
+                    **given,
                 )
             tell(_MAKING, "Making what the browser plays")
             film = None if report.video is None else source
@@ -199,6 +245,7 @@ class Room:
                 f"mouth seen in {report.valid_share:.0%}" if report.video else "no video",
                 *([f"{report.face} of {len(report.faces)} faces speaks"] if report.face else []),
                 *([f"audio {report.offset:+.2f} s late"] if report.offset else []),
+                *_noise_facts(report),
                 f"model {report.model}",
             ]
         return outcome
@@ -241,20 +288,21 @@ class Room:
     def _work(self, source: Path) -> Iterator[tuple[Path, Outcome]]:
         """A new folder, which goes if the work fails; what was wrong; no path of this machine in what is told."""
         outcome = Outcome(source.name, token=secrets.token_urlsafe(24))
-        folder = self.results / outcome.token
+        folder = self.unfinished / outcome.token
         folder.mkdir()
-        hide = lambda text: text.replace(f"{folder}/", "").replace(f"{source.parent}/", "")
+        own = re.compile(rf"{re.escape(str(self.root))}/(?:[^/\s]+/)*|{re.escape(str(source.parent))}/")
+        hide = functools.partial(own.sub, "")
         try:
             yield folder, outcome
             path = folder / outcome.report
             write_text(path, hide(path.read_text(encoding="utf-8")))
             outcome.warnings = [hide(text) for text in outcome.warnings]
             outcome.plot = "plot.png"
+            folder.rename(self.results / outcome.token)
         except AvseError as error:
             outcome.message = hide(str(error))
         finally:
-            if outcome.plot == "":
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _check(self, source: Path) -> None:
         with open_clip(source, use_video=False) as reader:
@@ -266,6 +314,18 @@ class Room:
                 f"{source.name}: is {seconds / 60:.1f} minutes long; this page takes {self.longest / 60:g}. "
                 "`avse enhance` takes any length."
             )
+
+
+@functools.lru_cache(maxsize=4)
+def _load(name: str, device: str, told: bool) -> Model:
+    return load(name, device, told_overrides(name, None) if told else None)
+
+
+def _noise_facts(report: Report) -> list[str]:
+    if report.noise is None:
+        return []
+    alike = ", ".join(f"{name} {cosine:.2f}" for name, cosine in report.noise.nearest[:3])
+    return [f"noise like {alike or 'none known'}, trusted {report.noise.trust:.0%}"]
 
 
 @functools.lru_cache(maxsize=16)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ from avse.evaluation.plots.spectrograms import SPAN
 from avse.jobs.enhance import PLOT_SECONDS
 from avse.jobs.faces import SPEAKING
 from avse.jobs.files import MEDIA_SUFFIXES
-from avse.web.jobs import Outcome, Room, faces_of
+from avse.web.jobs import Outcome, Room, Told, faces_of
+from avse.web.worker import Worker
 
 if TYPE_CHECKING:
     import gradio
@@ -26,19 +26,21 @@ _FIRST = ("avse-small", "av-separator")  # models chosen at the start, for one s
 _LARGEST = "largest"
 _LOUDNESS = {"As it comes": "", "That of the clip": "keep", "-16 LUFS": "-16", "-23 LUFS": "-23"}
 _FACE, _CLICK = "Face found", "Faces found: click the one to follow"
-_FAULT = "something went wrong here. Whoever runs this page can tell why."
+_TELL = "For models with a noise model, such as av-vae: what is said is checked against the audio, and helps it."
 _TITLE = """<header class="avse-title"><h1>avse</h1>
 <p>Someone speaks on video and the audio is noisy: find the speech, with the help of the mouth.
 Files are deleted after {minutes}.</p></header>"""
 
 
-def build(room: Room, models: Mapping[str, str]) -> gradio.Blocks:
+def build(room: Room, models: Mapping[str, str], worker: Worker) -> gradio.Blocks:
     """The page.
 
     Arguments
     ---------
     room : Room
-        Does the work.
+        Where files are.
+    worker : Worker
+        Does the work there.
     models : mapping of str to str
         What is said of each model that can be chosen, by name.
     """
@@ -88,19 +90,24 @@ def build(room: Room, models: Mapping[str, str]) -> gradio.Blocks:
                         limit = gr.Slider(
                             3, 60, 60, step=3, label="Take away at most (dB)", info="At 60, all that can be."
                         )
-                        loudness = gr.Dropdown(
-                            [
-                                ("As it comes", ""),
-                                ("That of the clip", "keep"),
-                                ("-16 LUFS", "-16"),
-                                ("-23 LUFS", "-23"),
-                            ],
-                            value="",
-                            label="Loudness",
-                        )
+                        loudness = gr.Dropdown([*_LOUDNESS.items()], value="", label="Loudness")
                         offset = gr.Checkbox(False, label="Audio and video are out of step: find by how much")
                         use_video = gr.Checkbox(True, label="Use the video")
                         rest = gr.Checkbox(False, label="Also give what was taken away")
+                    with gr.Accordion("What the noise is", open=False) as scene:
+                        words = gr.Textbox(
+                            label="In words",
+                            placeholder="rain on a roof",
+                            info=_TELL,
+                            value="",
+                            max_lines=2,
+                            max_length=300,
+                        )
+                        not_words = gr.Textbox(
+                            label="What it is not", placeholder="music", value="", max_lines=2, max_length=300
+                        )
+                        shows = gr.File(label="A picture, a sound or a film of it", height=150)
+                        itself = gr.Checkbox(False, label="Let the clip itself tell")
                     others = gr.Number(
                         0,
                         label="Further speakers whom the video does not show",
@@ -110,6 +117,7 @@ def build(room: Room, models: Mapping[str, str]) -> gradio.Blocks:
                         visible=False,
                     )
                     start = gr.Button("Enhance", variant="primary", interactive=False)
+                    stop = gr.Button("Cancel", visible=False)
                 with gr.Column(scale=3, min_width=330):
                     result = gr.HTML(_rendered([]), elem_id="avse-results", min_height=170)
             with gr.Tab("Live"):
@@ -169,50 +177,57 @@ def build(room: Room, models: Mapping[str, str]) -> gradio.Blocks:
             return {
                 whom: gr.Column(visible=one),
                 options: gr.Accordion(visible=one),
+                scene: gr.Accordion(visible=one),
                 others: gr.Number(visible=not one),
                 model: gr.Dropdown(value=chosen[which], info=models[chosen[which]]),
                 start: gr.Button("Enhance" if one else "Separate"),
             }
 
         faces.select(pick, None, face, **quiet)
-        task.change(switch, task, [whom, options, others, model, start], **quiet)
+        task.change(switch, task, [whom, options, scene, others, model, start], **quiet)
         model.change(lambda name: gr.Dropdown(info=models[name]), model, model, **quiet)
 
-        def work(
+        async def work(
             paths: Sequence[str], which: str, name: str, others: float, face: str, mix: float, limit: float,
-            loudness: str, offset: bool, use_video: bool, rest: bool, progress: Any = shown,
-        ) -> Iterator[str]:  # fmt: skip
+            loudness: str, offset: bool, use_video: bool, rest: bool, words: str, not_words: str, shows: str | None,
+            itself: bool, request: Any, progress: Any = shown,
+        ) -> AsyncIterator[str]:  # fmt: skip
             if not paths:
                 yield _alert("Choose a clip first: upload one, or record one.")
                 return
-            outcomes: list[Outcome] = []
+            file = None if shows is None or not Path(shows).resolve().is_relative_to(room.uploads) else Path(shows)
+            options: dict[str, Any] = {"others": int(others)}
+            if which == _ONE:
+                options = {
+                    "rest": rest,
+                    "told": Told(words or "", not_words or "", file, itself),
+                    "face": int(face) if face.isdigit() else face,
+                    "mix": mix / 100,
+                    "max_attenuation": None if limit >= 60 else limit,
+                    "loudness": loudness or None,
+                    "offset": "auto" if offset else 0.0,
+                    "use_video": use_video,
+                }
+            method, outcomes = "enhance" if which == _ONE else "separate", list[Outcome]()
             for number, path in enumerate(map(Path, paths), 1):
                 before = f"{number} of {len(paths)}: " if len(paths) > 1 else ""
                 tell = functools.partial(_tell, progress, before)
-                try:
-                    if which == _ALL:
-                        outcome = room.separate(path, name, tell, others=int(others))
-                    else:
-                        outcome = room.enhance(
-                            path,
-                            name,
-                            tell,
-                            rest=rest,
-                            face=int(face) if face.isdigit() else face,
-                            mix=mix / 100,
-                            max_attenuation=None if limit >= 60 else limit,
-                            loudness=loudness or None,
-                            offset="auto" if offset else 0.0,
-                            use_video=use_video,
-                        )
-                except Exception:  # a fault of this program: whoever runs it sees it
-                    traceback.print_exc()
-                    outcome = Outcome(path.name, f"{path.name}: {_FAULT}")
-                outcomes.append(outcome)
+                outcomes.append(await worker.run(request.session_hash, method, path, name, tell, **options))
                 yield _rendered(outcomes)
 
+        def leave(request: Any) -> None:
+            worker.leave(request.session_hash)
+
+        for function in (work, leave):
+            function.__annotations__ = {"request": gr.Request}
         choices = [sources, task, model, others, face, mix, limit, loudness, offset, use_video, rest]
-        start.click(work, choices, result, **_WORK)
+        choices += [words, not_words, shows, itself]
+        start.click(lambda: gr.Button(visible=True), None, stop, queue=False, **quiet)
+        working = start.click(work, choices, result, **_WORK)
+        working.then(lambda: gr.Button(visible=False), None, stop, queue=False, **quiet)
+        ended = stop.click(None, cancels=[working])
+        ended.then(lambda: (_alert("Cancelled."), gr.Button(visible=False)), None, [result, stop], queue=False, **quiet)
+        page.unload(leave)
     page.queue(max_size=32, api_open=False)
     return page
 

@@ -61,6 +61,7 @@ def application(room: Room, models: Mapping[str, str], max_mb: float = 500.0) ->
         from starlette.routing import Mount, Route, WebSocketRoute
         from starlette.staticfiles import StaticFiles
     from avse.web import live, page
+    from avse.web.worker import Worker
 
     folder = Path(__file__).parent
 
@@ -69,6 +70,7 @@ def application(room: Room, models: Mapping[str, str], max_mb: float = 500.0) ->
         sweeping = asyncio.create_task(_sweep(room))
         yield
         sweeping.cancel()
+        worker.end()
 
     def result(request: Any) -> Any:
         path = room.find(request.path_params["token"], request.path_params["name"])
@@ -81,7 +83,7 @@ def application(room: Room, models: Mapping[str, str], max_mb: float = 500.0) ->
             return
         await live.serve(socket, lambda: room.model(LIVE_MODEL), free)
 
-    free = asyncio.Semaphore(_STREAMS)
+    free, worker = asyncio.Semaphore(_STREAMS), Worker(room)
     routes = [
         Route("/avse/results/{token}/{name}", result),
         WebSocketRoute("/avse/live", stream),
@@ -94,7 +96,7 @@ def application(room: Room, models: Mapping[str, str], max_mb: float = 500.0) ->
     style, scripts = folder / "static" / "page.css", ("page", "live")
     return gradio.mount_gradio_app(
         app,
-        page.build(room, models),
+        page.build(room, models, worker),
         path="/",
         max_file_size=int(max_mb * 1e6),
         show_error=False,

@@ -193,7 +193,7 @@ def exchange(arguments: argparse.Namespace) -> None:
             ]
             for modality in MODALITIES[:3]
         } | {"sound": [told.sound(noise) for _, _, noise in audio]}
-        yield {"system": "-", "test": "none"}, model(), None, False
+        yield {"system": "none", "test": "none"}, model(), None, False
         for learned in MODALITIES:
             used = model()
             names, found = zip(*[(name, vector) for name, each in vectors(learned) for vector in each])

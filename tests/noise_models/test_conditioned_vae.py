@@ -57,7 +57,7 @@ def test_an_update_lowers_the_majorant_of_a_naive_version(told: bool) -> None:
         for n, f in np.ndindex(12, 65):
             total += float(numerator[0, n, f]) * old[n, f] ** 2 / new[n, f] + float(denominator[0, n, f]) * new[n, f]
         away = at["latent"][0] - at["expected"][0]
-        return total + float((at["precision"][0] * away**2).sum()) / 2
+        return total + (at["precision"][0] * away**2).sum().item() / 2
 
     with torch.no_grad():
         updated = model.update(state, numerator, denominator)

@@ -20,20 +20,48 @@ FLAGS = [
 ]
 FAKE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 MINUTES = 0.2  # of a clip, at most
+WAIT = 300_000  # milliseconds for what the page does, at most: the machine may be at work
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
+def playwright() -> Iterator[Any]:
     pytest.importorskip("gradio", reason="the extra web is not installed")
     pytest.importorskip("playwright", reason="Playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    return path or pytest.skip("there is no Chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
-def address(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def chromium(playwright: Any) -> str:
+    """Of the system, or of Playwright; one that starts."""
+    path = shutil.which("chromium") or shutil.which("google-chrome") or playwright.chromium.executable_path
+    if not Path(path).is_file():
+        pytest.skip("there is no Chromium")
+    try:
+        playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=WAIT).close()
+    except Exception as error:  # such as a library of the system that is missing
+        pytest.skip(f"Chromium does not start: {str(error).splitlines()[0]}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server keeps its files."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture
+def left_behind(server_folder: Path) -> Callable[[], list[Path]]:
+    """Files and folders of results, finished or not, but for the uploads."""
+    return lambda: sorted(path for part in ("results", "unfinished") for path in server_folder.rglob(f"{part}/*"))
+
+
+@pytest.fixture(scope="session")
+def address(chromium: str, server_folder: Path) -> Iterator[str]:
     """Of `avse web`, running."""
-    folder = tmp_path_factory.mktemp("server")
+    folder = server_folder
     words = [sys.executable, "-m", "avse", "web", "--port", "0", "--max-minutes", str(MINUTES), "--max-mb", "2"]
     with (folder / "errors.txt").open("w") as errors:
         server = subprocess.Popen(
@@ -49,14 +77,6 @@ def address(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             server.wait(timeout=60)
     assert not [*folder.glob("avse-web-*")], "files of visitors are left"
     assert "Traceback" not in (folder / "errors.txt").read_text()
-
-
-@pytest.fixture(scope="session")
-def playwright(chromium: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        yield started
 
 
 @pytest.fixture
@@ -75,8 +95,8 @@ def visit(address: str, chromium: str, playwright: Any, tmp_path: Path) -> Itera
             permissions=["camera", "microphone"] if devices else [],
         )
         browsers.append(browser)
+        browser.set_default_timeout(WAIT)  # of all its pages
         page = browser.pages[0]
-        page.set_default_timeout(90_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(address)
         page.get_by_role("button", name="Enhance").wait_for()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -21,9 +23,10 @@ from avse.jobs.enhance import enhance_file
 from avse.media import read_clip
 from avse.media.decode import VideoSource
 from avse.model import load
-from avse.web.jobs import Room, faces_of
+from avse.web.jobs import Room, Told, faces_of
 from avse.web.media import write_player
 from avse.web.server import application, serve
+from avse.web.worker import Worker
 
 
 @pytest.fixture
@@ -100,7 +103,70 @@ def test_what_is_wrong_is_told_without_a_path(room: Room, tmp_path: Path) -> Non
         for outcome in (room.enhance(source, "tiny", lambda *_: None), room.separate(source, "tiny", lambda *_: None)):
             assert outcome.message.startswith(source.name) and said in outcome.message
             assert str(tmp_path) not in outcome.message
-    assert not [*room.results.iterdir()]
+    assert not [*room.results.iterdir()] and not [*room.unfinished.iterdir()]
+
+
+def test_a_model_that_cannot_be_told_of_the_noise_says_so(room: Room, talk: Path, tmp_path: Path) -> None:
+    torn = room.uploads / "a1b2" / "torn picture.png"
+    torn.parent.mkdir()
+    torn.write_bytes(b"no picture")
+    for told, said in (
+        (Told(itself=True), "cannot be told|has no noise model"),
+        (Told(words=" ?! "), "says nothing"),
+        (Told(file=torn), "^torn picture.png: "),
+    ):
+        outcome = room.enhance(talk, "avse-small", lambda *_: None, told=told)
+        assert re.search(said, outcome.message) and str(tmp_path) not in outcome.message, outcome.message
+
+
+def test_what_is_said_of_the_noise_is_used(room: Room, talk: Path, tmp_path: Path) -> None:
+    """Words are words even where there is a file of that name."""
+    pytest.importorskip("wordllama", reason="the extra scene is not installed")
+    hiss = room.uploads / "hiss.wav"
+    soundfile.write(hiss, 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
+    (heard,), (read,) = (told.read()["noise"] for told in (Told(file=hiss), Told(words=str(hiss))))
+    assert float(heard @ read) < 0.9
+    outcome = room.enhance(talk, "av-vae", lambda *_: None, told=Told("rain on a roof", "music", hiss, itself=True))
+    assert not outcome.message and any(fact.startswith("noise like ") for fact in outcome.facts), outcome
+    [report] = json.loads((room.results / outcome.token / outcome.report).read_text())
+    assert "rain" in [name for name, _ in report["noise"]["nearest"]]
+
+
+def test_a_visitor_who_cancels_or_leaves_ends_the_work(room: Room, talk: Path) -> None:
+    """The process ends in the middle of the work, and leaves no file; the next visitor gets another."""
+
+    async def visits() -> None:
+        worker = Worker(room)
+        told: list[tuple[float, str]] = []
+        begun = asyncio.Event()
+
+        def tell(share: float, text: str) -> None:
+            told.append((share, text))
+            begun.set()
+
+        outcome = await worker.run("first", "enhance", talk, "tiny", tell)
+        assert not outcome.message and room.find(outcome.token, "talk.enhanced.mp4")
+        assert told[-1][1] == "Making what the browser plays" and not [*room.unfinished.iterdir()]
+        for leaves in (False, True):
+            begun.clear()
+            work = asyncio.create_task(worker.run("first", "enhance", talk, "tiny", tell))
+            await begun.wait()
+            assert [*room.unfinished.iterdir()]
+            process = worker._process
+            worker.leave("another")
+            assert process.is_alive()
+            if leaves:
+                worker.leave("first")
+                assert "has ended" in (await work).message
+            else:
+                work.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await work
+            assert not process.is_alive()
+            assert not [*room.unfinished.iterdir()] and [*room.results.iterdir()] == [room.results / outcome.token]
+        worker.end()
+
+    asyncio.run(visits())
 
 
 def test_only_files_of_results_are_found(room: Room) -> None:

@@ -27,8 +27,16 @@ def test_speech_comes_back_as_of_the_whole_clip(camera: bool, visit: Callable, t
     sent: list[bytes] = []
     speech: list[bytes] = []
     texts: list[str] = []
+    sockets: list[Any] = []
+
+    def heard() -> np.ndarray:
+        return np.frombuffer(b"".join(data[4:] for data in sent if data[0] == AUDIO), "<f4")
+
+    def pictures() -> list[bytes]:
+        return [data for data in sent if data[0] == PICTURE]
 
     def listen(socket: Any) -> None:
+        sockets.append(socket)
         socket.on("framesent", lambda data: sent.append(data) if isinstance(data, bytes) else None)
         socket.on("framereceived", lambda data: (speech if isinstance(data, bytes) else texts).append(data))
 
@@ -38,24 +46,24 @@ def test_speech_comes_back_as_of_the_whole_clip(camera: bool, visit: Callable, t
     page.locator(".avse-camera").set_checked(camera)
     page.get_by_role("button", name="Start").click()
     page.locator("text=Live.").wait_for()
-    page.wait_for_timeout(4000)  # by the clock of the microphone
+    [socket] = sockets
+    socket.wait_for_event("framesent", lambda _: len(heard()) > 2 * 16000 and bool(pictures()) == camera)
     shown = page.locator(".avse-latency").inner_text()
     assert 100 <= int(shown.split()[0]) <= 2500, shown
     page.get_by_role("button", name="Stop").click()
     page.locator("text=Ended after").wait_for()
 
     told = [json.loads(text) for text in texts]
-    heard = np.concatenate([np.frombuffer(data[4:], "<f4") for data in sent if data[0] == AUDIO])
+    audio = heard()
     found = np.concatenate([np.frombuffer(data, "<f4") for data in speech])
-    pictures = [data for data in sent if data[0] == PICTURE]
-    assert len(found) == len(heard) > 16000 and np.abs(heard).max() > 0.05
-    assert told[-1]["report"]["seconds"] == pytest.approx(len(heard) / 16000, abs=0.01)
-    assert bool(pictures) == camera
+    assert len(found) == len(audio) > 16000 and np.abs(audio).max() > 0.05
+    assert told[-1]["report"]["seconds"] == pytest.approx(len(audio) / 16000, abs=0.01)
+    assert bool(pictures()) == camera
     # The pretended camera shows no face, so that the speech is that of the audio alone, bit for bit.
-    whole = avse.load("avse-live").enhance(heard).speech.numpy()
+    whole = avse.load("avse-live").enhance(audio).speech.numpy()
     assert np.abs(found - whole).max() < 1e-4
     reliability = [value for one in told for value in one.get("reliability", [])]
-    assert len(reliability) == -(-len(heard) // 640) and not any(reliability)
+    assert len(reliability) == -(-len(audio) // 640) and not any(reliability)
 
 
 def test_another_page_cannot_open_a_stream(address: str, chromium: str) -> None:
