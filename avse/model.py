@@ -428,7 +428,12 @@ class Model:
         check_told(self)
         from avse.scene import describe
 
-        return describe(noise, not_noise, clip=clip)
+        scene = describe(noise, not_noise, clip=clip)
+        if len(scene.vector) != (wanted := scene_dim(self.system)):
+            raise AvseError(
+                f"{self.name} is told of the noise by {wanted} features, the embedding gives {len(scene.vector)}."
+            )
+        return scene
 
     def enhance_batch(
         self,
@@ -656,8 +661,8 @@ def check_told(model: Model) -> None:
     noise_model = getattr(model.system, "noise_model", None)
     if noise_model is None:
         raise AvseError(
-            f"{model.name} has no noise model that could be told what the noise is. Take one that has, such as "
-            "--model av-vae (model='av-vae')."
+            f"{model.name} has no noise model that could be told what the noise is, and its enhancer takes no scene. "
+            "Take one that has, such as --model av-vae (model='av-vae')."
         )
     raise AvseError(
         f"The noise model of {model.name}, {noise_model.plugin_name}, cannot be told what the noise is. Take "

@@ -5,8 +5,8 @@
 The models are seeds of one recipe. Writes `recipes/Scenes/results/*.json`, and the picture of the first. Sounds are
 those of the test split, texts are captions of the validation split of AudioCaps in which all words of a class stand,
 pictures and videos the quarter that training leaves out. Intervals: 95 % of a bootstrap over queries of the mean over
-seeds. `--ablate` trains heads alone, on what the sound network of each model gives before its last layer, and scores
-the development split.
+seeds. `--ablate` trains heads alone, on what the sound network of each model gives before its last layer, with each
+loss, switch and text trunk, and scores the development split.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ Pools = dict[str, tuple[torch.Tensor, np.ndarray]]
 """Of each modality: features or vectors, and the number of the class of each."""
 
 
+def captions_of(classes: Sequence[str], path: Path) -> list[tuple[str, int]]:
+    """Captions in which all words of a class stand, a few of each, with the number of the class."""
+    found: list[tuple[str, int]] = []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, name in enumerate(classes):
+        stems = [re.compile(rf"\b{re.escape(word[:5])}") for word in name.split("_")]
+        hits = [line for line in lines if all(stem.search(line.lower()) for stem in stems)]
+        found += [(line, number) for line in hits[:CAPTIONS_OF_A_CLASS]]
+    return found
+
+
 class Data:
     """What is scored: features by modality with their classes, and the training set that calibrates."""
 
@@ -57,7 +69,8 @@ class Data:
         rows = read_manifest(manifest, kinds=values["kinds"])
         self.classes: list[str] = values["classes"]
         training = [row for row in rows if row.split == "train"]
-        self.train: SceneSet = values["train_set"](training, ClipCache(cache), size=20 * 64, seed=1)
+        self.train_of = partial(values["train_set"], training, ClipCache(cache), size=20 * 64, seed=1)
+        self.train: SceneSet = self.train_of()
         recordings: dict[int, set[str]] = {}
         for row in rows:
             if row.kind == "noise" and (number := self.train.of(row)) is not None:
@@ -68,18 +81,9 @@ class Data:
         left = [row for row in shown if is_left_out(row.id, 4) and self.train.of(row) is not None]
         seen = picture_features(left, Path(cache))
         self.pictures = [(seen[row.id], self.train.of(row), row.kind) for row in left if row.id in seen]
-        self.texts = self._captions(Path(captions) / "audiocaps_val.txt")
+        self.texts = captions_of(self.classes, Path(captions) / "audiocaps_val.txt")
         self.sounds = {split: self._sounds(rows, split) for split in ("dev", "test")}
         self.sounds |= {f"{split}, spoken": self._spoken(rows, split) for split in ("dev", "test")}
-
-    def _captions(self, path: Path) -> list[tuple[str, int]]:
-        found: list[tuple[str, int]] = []
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for number, name in enumerate(self.classes):
-            stems = [re.compile(rf"\b{re.escape(word[:5])}") for word in name.split("_")]
-            hits = [line for line in lines if all(stem.search(line.lower()) for stem in stems)]
-            found += [(line, number) for line in hits[:CAPTIONS_OF_A_CLASS]]
-        return found
 
     def _sounds(self, rows: Sequence[Utterance], split: str) -> list[tuple[np.ndarray, int]]:
         return [
@@ -102,7 +106,7 @@ class Data:
         """Vectors before they are aligned."""
         with torch.no_grad():
             sounds = [embedding.encode(torch.from_numpy(audio)[None], "sound") for audio, _ in self.sounds[split]]
-            texts = embedding.encode(text_features([line for line, _ in self.texts]), "text")
+            texts = embedding.encode(embedding.text_features([line for line, _ in self.texts]), "text")
             pools = {
                 "sound": (torch.cat(sounds), np.array([number for _, number in self.sounds[split]])),
                 "text": (texts, np.array([number for _, number in self.texts])),
@@ -211,14 +215,16 @@ def _split(pairs: Sequence[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, np.
 class Bank:
     """Items of training whose sounds went through the frozen sound network once; `calibrate` takes it for a set."""
 
-    def __init__(self, embedding: SceneClip, train: SceneSet) -> None:
+    def __init__(self, embedding: SceneClip, train: SceneSet, sounds: Sequence[np.ndarray] = ()) -> None:
         self.train, self.group, self.texts, self.own = train, train.group, train.texts, train.own
-        self.items = []
+        self.items: list[Any] = []
+        self.sounds = list(sounds)  # of another bank, which drew the same
         for start in range(0, len(train), train.group):
             items = [train[start + index] for index in range(train.group)]
-            batch = train.collate(items)
-            with torch.no_grad():
-                pooled = iter(penultimate(embedding, batch.features["sound"]).numpy())
+            if len(self.sounds) <= start:
+                with torch.no_grad():
+                    self.sounds.extend(penultimate(embedding, train.collate(items).features["sound"]).numpy())
+            pooled = iter(self.sounds[start:])
             self.items += [
                 [one._replace(features=next(pooled)) if one.modality == "sound" else one for one in item]
                 for item in items
@@ -251,6 +257,7 @@ VARIANTS: Mapping[str, dict[str, Any]] = {
     "sigmoid, query mixup": {"query_mixup": True},
     "softmax, noise and mixup": {"loss": MultiPositiveLoss, "injected_noise": 0.3, "query_mixup": True},
 }
+TRUNKS = ("wordllama", "sentencepiece", "minilm")
 GAPS: Mapping[str, tuple[bool, int]] = {
     "as trained": (False, 0),
     "centred": (True, 0),
@@ -262,11 +269,17 @@ GAPS: Mapping[str, tuple[bool, int]] = {
 
 
 def heads(
-    trained: SceneClip, bank: Bank, seed: int, loss: type = SigmoidLoss, steps: int = 400, **how: Any
+    trained: SceneClip,
+    bank: Bank,
+    seed: int,
+    loss: type = SigmoidLoss,
+    steps: int = 400,
+    embedding: SceneClip | None = None,
+    **how: Any,
 ) -> SceneClip:
     """Heads trained anew on a bank; their `sound` is a linear layer."""
     torch.manual_seed(seed)
-    embedding = SceneClip(classes=trained.classes)
+    embedding = embedding or SceneClip(classes=trained.classes)
     embedding.sound = nn.Linear(trained.sound.leave.in_features, embedding.output_dim)  # type: ignore[assignment]
     learner = ContrastiveLearner(embedding, loss(), **how)
     optimizer = torch.optim.AdamW(learner.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.02)
@@ -282,19 +295,33 @@ def heads(
     return embedding
 
 
-def ablated(data: Data, models: Sequence[SceneClip], split: str = "dev") -> list[dict[str, Any]]:
-    """Cells of losses and of switches of training: heads alone, trained on the sound network of each model."""
+def ablated(data: Data, models: Sequence[SceneClip], split: str = "dev") -> dict[str, list[dict[str, Any]]]:
+    """Cells of losses and switches of training, and of text trunks: heads alone, on the sound network of each model."""
     rows: dict[str, list[dict[str, np.ndarray]]] = {}
+    trunks: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed, model in enumerate(models, 1):
         bank = Bank(model, data.train)
         for (name, how), again in itertools.product(VARIANTS.items(), range(HEAD_SEEDS)):
-            whole = copy.copy(model)
             learned = heads(model, bank, 10 * seed + again, **how)
-            whole._modules = {**learned._modules, "sound": copy.copy(model.sound)}
-            whole.sound._modules = {**model.sound._modules, "leave": learned.sound}
-            whole._buffers = learned._buffers
-            rows.setdefault(name, []).append(summary(data, whole, data.raw(whole, split)))
-    return _cells(rows)
+            rows.setdefault(name, []).append(_with_heads(data, model, learned, bank, split))
+        for name in TRUNKS:
+            torch.manual_seed(seed)
+            embedding = SceneClip(classes=model.classes, text_trunk=name)
+            other = Bank(model, data.train_of(embedding=embedding), bank.sounds)
+            learned = heads(model, other, 10 * seed, embedding=embedding)
+            trunks.setdefault(name, []).append(_with_heads(data, model, learned, other, split))
+        print(f"heads of model {seed}", flush=True)
+    return {"heads": _cells(rows), "heads_by_trunk": _cells(trunks)}
+
+
+def _with_heads(data: Data, model: SceneClip, learned: SceneClip, bank: Bank, split: str) -> dict[str, np.ndarray]:
+    """Hits of heads on the sound network of a model."""
+    whole = copy.copy(model)
+    whole.text_trunk = learned.text_trunk
+    whole._modules = {**learned._modules, "sound": copy.copy(model.sound)}
+    whole.sound._modules = {**model.sound._modules, "leave": learned.sound}
+    whole._buffers = learned._buffers
+    return summary(data, whole, data.raw(whole, split), texts=bank)
 
 
 def gaps(data: Data, models: Sequence[SceneClip], split: str = "dev") -> list[dict[str, Any]]:
@@ -316,13 +343,15 @@ def _cells(rows: Mapping[str, list[dict[str, np.ndarray]]]) -> list[dict[str, An
     ]
 
 
-def summary(data: Data, model: SceneClip, pools: Pools, centred: bool = True, axes: int = 0) -> dict[str, np.ndarray]:
+def summary(
+    data: Data, model: SceneClip, pools: Pools, centred: bool = True, axes: int = 0, texts: Any = None
+) -> dict[str, np.ndarray]:
     """Hits that tell an embedding from another."""
     model.centred, model.shared_axes = centred, axes
     calibrated = aligned(model, pools)
     directions = (("text", "sound"), ("sound", "text"), ("image", "sound"), ("sound", "image"), ("image", "text"))
     found = {f"{one} to {other}": hits(one, other, calibrated)["recall at 10"] for one, other in directions}
-    return {**found, "class by text": class_hits(class_texts(model, data.train), calibrated, data.frequent)}
+    return {**found, "class by text": class_hits(class_texts(model, texts or data.train), calibrated, data.frequent)}
 
 
 def picture(path: Path, embedding: SceneClip, data: Data) -> None:
@@ -419,7 +448,9 @@ def main() -> None:
     seeds = f"{len(models)} seeds" if len(models) > 1 else "one seed"
     origin = f"benchmarks/scenes.py, {seeds}; intervals over queries"
     if arguments.ablate:
-        write("heads", ablated(data, models), folder, f"{origin}; heads trained anew with {HEAD_SEEDS} seeds")
+        for name, found in ablated(data, models).items():
+            seeds = HEAD_SEEDS if name == "heads" else 1
+            write(name, found, folder, f"{origin}; heads trained anew with {seeds} seed{'s' * (seeds > 1)}")
         return
     cells, classes = [], []
     for split in ("dev", "test"):

@@ -143,7 +143,8 @@ def _print_report(report: Report) -> None:
         mouth += f", audio {abs(report.offset):.2f} s {'late' if report.offset > 0 else 'early'}{sure}"
     if report.noise is not None:
         alike = ", ".join(f"{name} {similarity:.2f}" for name, similarity in report.noise.nearest[:3]) or "unknown"
-        mouth += f", noise like {alike}, trusted {report.noise.trust:.0%}"
+        trust = report.noise.trust
+        mouth += f", noise like {alike}" + ("" if trust is None else f", trusted {trust:.0%}")
     typer.echo(f"{report.input} -> {report.output} ({report.seconds:.1f} s, {mouth}, RTF {report.real_time_factor})")
 
 

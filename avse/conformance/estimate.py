@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from avse.conformance.common import DOCUMENTED
 from avse.conformance.core import (
@@ -41,8 +42,15 @@ def _run(module: torch.nn.Module, batch: Batch) -> Estimate:
         return module(batch)
 
 
+def told(module: Any, batch: Batch) -> Batch:
+    """The batch, with an embedding of the noise if the system takes one."""
+    dim = getattr(module, "scene_dim", 0)
+    drawn = [torch.randn(dim, generator=torch.Generator().manual_seed(int(length))) for length in batch.lengths]
+    return replace(batch, scene=F.normalize(torch.stack(drawn).to(batch.noisy), dim=1)) if dim else batch
+
+
 def _inputs(module: Any) -> tuple[Batch]:
-    return (example_batch((3840, 3200), gap=(2, 4)),)
+    return (told(module, example_batch((3840, 3200), gap=(2, 4))),)
 
 
 def _long_inputs(module: Any, times: int) -> tuple[Batch]:
@@ -63,8 +71,10 @@ def _of_audio(estimate: Estimate) -> torch.Tensor:
     return torch.zeros_like(estimate.reliability) if estimate.audio_reliability is None else estimate.audio_reliability
 
 
-_WHOLE = Probe(lambda module, length, seed: (example_batch((length,)),), _look, "samples")
-_WITH_GAP = Probe(lambda module, length, seed: (example_batch((length,), seed, gap=(2, 4)),), _look, "samples")
+_WHOLE = Probe(lambda module, length, seed: (told(module, example_batch((length,))),), _look, "samples")
+_WITH_GAP = Probe(
+    lambda module, length, seed: (told(module, example_batch((length,), seed, gap=(2, 4))),), _look, "samples"
+)
 _SPEECH = replace(_WHOLE, look=lambda module, batch: {"speech": _run(module, batch).speech})
 
 

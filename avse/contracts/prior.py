@@ -29,11 +29,14 @@ class Context:
         Where a mouth was seen; false beyond the end.
     video : tensor, shape (batch, frames, dim), or None
         Visual features repeated to the frames, zero where not valid. None: audio only.
+    scene : tensor, shape (batch, dim), or None
+        See `Batch.scene`; None for networks that do not take it.
     """
 
     mask: torch.Tensor
     valid: torch.Tensor
     video: torch.Tensor | None = None
+    scene: torch.Tensor | None = None
 
     @classmethod
     def of(

@@ -163,8 +163,8 @@ class Batch:
     video_is_clean : tensor, shape (batch, video_frames), bool, or None
         Where the mouth is the speaker's own and nothing corrupts it, if that is known (training).
     scene : tensor, shape (batch, dim), or None
-        An embedding of what is known of the noise (text, image, video, sound), for noise models that take one. A row of
-        zeros says nothing.
+        An embedding of what is known of the noise (text, image, video, sound), for noise models and enhancers that take
+        one (`scene_dim`). A row of zeros says nothing.
     mixture : tensor, shape (batch,), int64, or None
         Rows with one number are the speakers of one mixture: they have its audio, and each has a mouth of its own.
         They stand side by side. None: each row is a mixture of its own.

@@ -7,13 +7,15 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
 import torch
 
+from avse.contracts.embedding import Embedding
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import read_audio
 from avse.data.cache import ClipCache
@@ -87,6 +89,9 @@ class SceneSet(ItemSet):
         Shares of items: with a second noise, with speech, with a picture if the class has one, of scenes.
     snr : (float, float)
         Range of the ratio of speech to noise in dB.
+    embedding : Embedding, optional
+        That is trained, whose `text_features` reads texts and whose `learn_words` learns a tokenizer from them; see
+        `SceneClip`. Default: texts are read by WordLlama.
     leave_out : int
         One scene and picture in so many is not drawn; see `is_left_out`.
     """
@@ -112,6 +117,7 @@ class SceneSet(ItemSet):
         scenes: float = 0.1,
         snr: tuple[float, float] = (-5.0, 10.0),
         leave_out: int = 4,
+        embedding: Embedding | None = None,
     ) -> None:
         super().__init__(size, seed)
         self.utterances = []  # nothing that the cache of faces should fill
@@ -129,15 +135,19 @@ class SceneSet(ItemSet):
         self.weights = weights / weights.sum()
         self.sounds: dict[Path, np.ndarray] = {}
         texts = {number: list(descriptions.get(name, [name])) for name, number in self.number.items()}
-        free: list[str] = []
+        lines: list[str] = []
         if captions is not None:
-            free = _lines(Path(captions) / "audiocaps_train.txt")[::3]
+            lines = _lines(Path(captions) / "audiocaps_train.txt")
             with open(Path(captions) / "by_keyword.csv", newline="", encoding="utf-8") as file:
                 for line in csv.DictReader(file):
                     if (found := self.number.get(same.get(line["class"], line["class"]))) is not None:
                         texts[found].append(line["caption"])
-        self.captions = text_features(free).numpy() if free else None
-        self.texts = {number: text_features(lines).numpy() for number, lines in texts.items()}
+        read, trained = text_features, cast(Any, embedding)
+        if trained is not None:
+            trained.learn_words([*lines, *chain(*texts.values())])
+            read = trained.text_features
+        self.captions = read(lines[::3]).numpy() if lines else None
+        self.texts = {number: read(lines).numpy() for number, lines in texts.items()}
         self.own = {number: len(descriptions.get(name, [name])) for name, number in self.number.items()}
         shown = [u for u in utterances if u.kind in ("image", "scene") and not is_left_out(u.id, leave_out)]
         seen = picture_features(shown, cache.folder)
@@ -149,7 +159,7 @@ class SceneSet(ItemSet):
                 self.pictures.setdefault(number, []).append(seen[row.id])
             elif row.kind == "scene":
                 labels = (*([] if number is None else [number]), len(classes) + len(self.scenes))
-                text = text_features([row.text]).numpy()[0] if row.text else None
+                text = read([row.text]).numpy()[0] if row.text else None
                 self.scenes.append((row, labels, text, seen.get(row.id)))
         self.labels = len(classes) + len(self.scenes)
 

@@ -112,7 +112,7 @@ class SeparationSet(ItemSet):
         ]
         parts = np.stack([*speech, np.zeros_like(speech[0])])
         if rng.random() < self.noise_share:
-            noise, _ = self.noise.draw(drawn[0][0], len(speech[0]), None, rng)
+            noise = self.noise.draw(drawn[0][0], len(speech[0]), None, rng)[0]
             _, parts[-1] = mix_at_snr(parts.sum(axis=0), noise, rng.uniform(*self.snr))
         # One equaliser for all: the spectrum must not tell whose mouth is shown.
         tilt = int(rng.integers(2**31))

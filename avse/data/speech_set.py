@@ -26,11 +26,12 @@ Degradation = Callable[
 
 
 class TrainingItem(NamedTuple):
-    """What is trained on: a clip, the clean speech in it and the rest of it, each of shape (samples,)."""
+    """What is trained on: a clip, the clean speech in it and the rest of it, (samples,); a scene, (dim,)."""
 
     clip: Clip
     clean: np.ndarray
     noise: np.ndarray | None = None
+    scene: np.ndarray | None = None
 
 
 class ItemSet(Dataset):
@@ -78,8 +79,11 @@ class ItemSet(Dataset):
     def collate(items: Sequence[TrainingItem | list[TrainingItem]]) -> Batch:
         """A `Batch` of items, for a `DataLoader`: a row for each speaker; of groups alone, with `Batch.mixture`."""
         groups = [item if isinstance(item, list) else [item] for item in items]
-        clips, clean, noise = zip(*[row for group in groups for row in group])
+        clips, clean, noise, scenes = zip(*[row for group in groups for row in group])
         batch = Batch.from_clips(clips, clean, None if noise[0] is None else noise)
+        if told := [scene for scene in scenes if scene is not None]:
+            nothing = np.zeros_like(told[0])
+            batch.scene = torch.as_tensor(np.stack([nothing if scene is None else scene for scene in scenes]))
         if all(isinstance(item, list) for item in items):
             batch.mixture = torch.tensor([number for number, group in enumerate(groups) for _ in group])
         return batch

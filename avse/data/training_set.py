@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ from avse.errors import AvseError
 if TYPE_CHECKING:
     from avse.contracts.corruption import Corruption
 
+Scenes = Callable[[Sequence[Utterance], np.random.Generator], np.ndarray]
 _TRIES = 8  # rivals that are drawn until one is long enough, and speakers until one has a pause
 
 
@@ -177,7 +179,7 @@ class NoiseSource:
         speed: tuple[float, float] | None,
         rng: np.random.Generator,
         room: Room | MeasuredRoom | None = None,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    ) -> tuple[np.ndarray, np.ndarray | None, list[Utterance]]:
         """Noise for a target, interfering speech at a speed from this range, in a room.
 
         Returns
@@ -185,29 +187,33 @@ class NoiseSource:
         noise : array, shape (samples,)
         speech : array, shape (samples,), or None
             The interfering speech in it, where it is babble; in a room its early part.
+        recordings : list of Utterance
+            What it is made of, where it is recorded noise.
         """
         place = (lambda audio: (audio, audio)) if room is None else room.interference
         condition = self.conditions[rng.choice(len(self.conditions), p=self.weights)]
         if condition == "babble" and target.video is None and not self.babble_without_video:
             condition = "recorded" if self.noises else "coloured"
         if condition != "babble":
-            return place(self._noise(condition, samples, rng))[0], None
+            noise, recordings = self._noise(condition, samples, rng)
+            return place(noise)[0], None, recordings
         babble, early = self._babble(target, samples, speed, rng, place)
         if self.noise_beside and rng.random() < self.noise_beside:
-            noise = place(self._noise("recorded" if self.noises else "coloured", samples, rng))[0]
-            return mix_at_snr(babble, noise, rng.uniform(0.0, 20.0))[0], early
-        return babble, early
+            noise = place(self._noise("recorded" if self.noises else "coloured", samples, rng)[0])[0]
+            return mix_at_snr(babble, noise, rng.uniform(0.0, 20.0))[0], early, []
+        return babble, early, []
 
-    def _noise(self, condition: str, samples: int, rng: np.random.Generator) -> np.ndarray:
+    def _noise(self, condition: str, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Utterance]]:
         if condition == "coloured":
-            return _coloured(samples, rng)
+            return _coloured(samples, rng), []
         if condition != "recorded":
             raise AvseError(f"Unknown training condition {condition!r}; there are recorded, babble and coloured.")
-        noise = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
+        recordings = [self.noises[rng.integers(len(self.noises))]]
+        noise = self._loop(recordings[0], samples, rng)
         if rng.random() < 0.25:
-            other = self._loop(self.noises[rng.integers(len(self.noises))], samples, rng)
-            noise = mix_at_snr(noise, other, rng.uniform(-5, 5))[0]
-        return noise
+            recordings.append(self.noises[rng.integers(len(self.noises))])
+            noise = mix_at_snr(noise, self._loop(recordings[1], samples, rng), rng.uniform(-5, 5))[0]
+        return noise, recordings
 
     def _babble(
         self,
@@ -307,6 +313,10 @@ class MixtureSet(ItemSet):
         are, as do those without a channel.
     channel : Channel or None
         What a device or a transmission does to a mixture; the noise is all of the mixture that is not clean.
+    scenes : callable or None
+        For a model that is told what the noise is (`Batch.scene`): builds, from the recordings of noise and the folder
+        of the cache, a function that gives a vector, (dim,), of the recordings in a mixture (there may be none),
+        such as `avse.training.told_noise.ToldNoise`. None: nothing is said.
     """
 
     def __init__(
@@ -339,6 +349,7 @@ class MixtureSet(ItemSet):
         same_speaker: float = 0.0,
         rooms: Rooms | MeasuredRooms | None = None,
         channel: Channel | None = None,
+        scenes: Callable[[Sequence[Utterance], Path], Scenes] | None = None,
     ) -> None:
         super().__init__(size, seed)
         self.rooms, self.channel = rooms, channel
@@ -374,6 +385,7 @@ class MixtureSet(ItemSet):
         self.utterances, self.use_video = self.speech.utterances + noises, use_video
         self._pauses: dict[str, slice | None] = {}
         self.groups = None if groups is None else groups(utterances, cache, size)
+        self.scenes = None if scenes is None else scenes(noises, cache.folder)
         self.group_share = group_share
 
     def make_item(self, rng: np.random.Generator) -> TrainingItem | list[TrainingItem]:
@@ -386,7 +398,7 @@ class MixtureSet(ItemSet):
         speech = self.speech.audio(cuts)
         acoustics = rng.spawn(1)[0]  # a stream of their own, so that rooms and channels change nothing else
         room = None if self.rooms is None else self.rooms.draw(acoustics)
-        noise, babble = self.noise.draw(target, len(speech), speed, rng, room)
+        noise, babble, recordings = self.noise.draw(target, len(speech), speed, rng, room)
         if as_recorded:
             filters = [lambda signal, rng: signal, _without_highest]
         else:
@@ -413,7 +425,8 @@ class MixtureSet(ItemSet):
         if room is not None or self.channel is not None:
             scaled = noisy - clean
         clip = Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean)
-        return TrainingItem(clip, clean, scaled)
+        scene = None if self.scenes is None else self.scenes(recordings, rng.spawn(1)[0])
+        return TrainingItem(clip, clean, scaled, scene)
 
     def _mouth_at_rest(
         self, target: Utterance, samples: int, rng: np.random.Generator

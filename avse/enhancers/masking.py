@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -109,9 +110,9 @@ class SpectralMasker(Enhancer):
         fusion = plugins.get("fusion", "concat")
         return {"visual_frontend": frontend, "fusion": fusion, "channels": 16, "blocks": 2, "fusion_block": 1}
 
-    def encode(self, spectrum: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def encode(self, spectrum: torch.Tensor, context: Context) -> torch.Tensor:
         """Features of a spectrum of common level: complex (batch, frames, bins) to (batch, frames, channels)."""
-        return self.encoder(compressed_features(spectrum, mask).to(self.encoder.weight.dtype))
+        return self.encoder(compressed_features(spectrum, context.mask).to(self.encoder.weight.dtype))
 
     def exchange(self, hidden: torch.Tensor, number: int, mixture: torch.Tensor | None) -> torch.Tensor:
         """What enters block `number` after the fusion, counted from 0: `hidden`, unless a subclass adds to it."""
@@ -127,7 +128,7 @@ class SpectralMasker(Enhancer):
         """The speech in frames of a clip, or in the next frames of a stream; see `StreamingSystem`."""
         mask = context.mask
         mean = partial(running_mean, self, "level") if self.causal else None
-        hidden = self.encode(levelled(spectrum, mask, mean), mask)
+        hidden = self.encode(levelled(spectrum, mask, mean), context)
         for block in self.blocks[: self.fusion_block]:
             hidden = block(hidden, mask)
         of_audio = self.video_input.audio_reliability(hidden)
@@ -144,7 +145,7 @@ class SpectralMasker(Enhancer):
 
     def forward(self, batch: Batch) -> Estimate:
         spectrum = stft(batch.noisy, self.fft_size, self.hop)
-        context = self.video_input.context(batch)
+        context = replace(self.video_input.context(batch), scene=batch.scene)
         found = self.enhance_frames(spectrum, context, batch.mixture)
         samples = batch.noisy.shape[1]
         speech = istft(torch.where(context.mask[..., None], found.speech, 0), self.fft_size, self.hop, samples)

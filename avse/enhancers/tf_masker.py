@@ -8,12 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from avse.contracts.prior import Context
 from avse.contracts.streaming import running_mean, running_minimum, with_past
 from avse.enhancers.masking import SpectralMasker
 from avse.plugins import register
 
 _FLOOR = 1e-8
 _NOISE_BANDS = 40
+_SCENE_FEATURES = 64
 
 
 @register("enhancer", "tf_masker")
@@ -27,6 +29,10 @@ class TFMasker(SpectralMasker):
     noise_aware : bool
         True: the network is also told the level and the type of the noise, as quantiles over the clip (or, if causal,
         over the audio so far) of the power in each of some bands; speech pauses show the lower ones.
+    scene_dim : int
+        Features of an embedding of the noise (`Batch.scene`) that the network is told, by scales and shifts of the
+        encoder's features (FiLM; Perez et al., 2018). 0: it takes none. Without a scene, and before training, the
+        result is bit for bit that of the network that takes none.
     common :
         Further arguments: see `SpectralMasker`.
 
@@ -40,7 +46,9 @@ class TFMasker(SpectralMasker):
 
     paper = "Gulati et al., Conformer: convolution-augmented transformer for speech recognition, 2020 (the blocks)"
 
-    def __init__(self, *args: Any, mask: str = "complex", noise_aware: bool = False, **common: Any) -> None:
+    def __init__(
+        self, *args: Any, mask: str = "complex", noise_aware: bool = False, scene_dim: int = 0, **common: Any
+    ) -> None:
         super().__init__(*args, **common)
         if mask not in ("complex", "magnitude"):
             raise ValueError(f"mask must be 'complex' or 'magnitude', got {mask!r}.")
@@ -52,13 +60,27 @@ class TFMasker(SpectralMasker):
         if noise_aware:
             self.noise_encoder = nn.Linear(2 * _NOISE_BANDS, channels, bias=False)
             nn.init.zeros_(self.noise_encoder.weight)  # weights of a network without it remain a good start
+        self.scene_dim = scene_dim
+        self.scene_encoder: nn.Sequential | None = None
+        if scene_dim:
+            # Without biases, so that a scene of zeros changes nothing.
+            last = nn.Linear(_SCENE_FEATURES, 2 * channels, bias=False)
+            nn.init.zeros_(last.weight)
+            self.scene_encoder = nn.Sequential(nn.Linear(scene_dim, _SCENE_FEATURES, bias=False), nn.Tanh(), last)
 
-    def encode(self, spectrum: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        hidden = super().encode(spectrum, mask)
+    @classmethod
+    def example_arguments(cls) -> dict[str, Any]:
+        return {**super().example_arguments(), "scene_dim": 6}
+
+    def encode(self, spectrum: torch.Tensor, context: Context) -> torch.Tensor:
+        hidden = super().encode(spectrum, context)
         if self.noise_encoder is not None:
             power = spectrum.abs().square()
-            profile = self._profile_so_far(power) if self.causal else noise_profile(power, mask)
+            profile = self._profile_so_far(power) if self.causal else noise_profile(power, context.mask)
             hidden = hidden + self.noise_encoder(profile.to(hidden.dtype))
+        if self.scene_encoder is not None and context.scene is not None:
+            scale, shift = self.scene_encoder(context.scene.to(hidden.dtype))[:, None].chunk(2, dim=-1)
+            hidden = hidden * (1 + scale) + shift
         return hidden
 
     def _profile_so_far(self, power: torch.Tensor) -> torch.Tensor:

@@ -55,12 +55,12 @@ class ToldNoise:
     ---------
     nearest : list of (str, float)
         The known classes of noise that are closest to it, and their cosines.
-    trust : float
-        How far it was trusted after the audio was heard, in [0, 1].
+    trust : float or None
+        How far it was trusted after the audio was heard, in [0, 1]; None if the system does not tell.
     """
 
     nearest: list[tuple[str, float]]
-    trust: float
+    trust: float | None
 
 
 @dataclass
@@ -327,7 +327,7 @@ def enhance_file(
             track=number,
             tracks=tracks,
             rest=None if rest is None else named(rest),
-            noise=None if scene is None else ToldNoise(scene.nearest, round(sum(trust) / max(1, len(trust)), 4)),
+            noise=None if scene is None else ToldNoise(scene.nearest, _mean(trust)),
         )
 
 
@@ -610,6 +610,10 @@ def _told(source: Path) -> Iterator[None]:
                 owner = f"the plugin {part.plugin_kind}/{part.plugin_name} failed: "
                 place = f" ({Path(frame.f_code.co_filename).name}, line {line})"
         raise AvseError(f"{source}: {owner}{type(error).__name__}: {error}{place}") from error
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None
 
 
 def _left_alone(estimate: SyncEstimate | None) -> list[str]:

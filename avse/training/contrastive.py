@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from avse.contracts.embedding import MODALITIES
 from avse.data.scene_set import SceneBatch, SceneSet
 from avse.embeddings.scene_clip import SceneClip
+from avse.nnet.text_network import TextNetwork
 from avse.training.brain import ScheduledBrain
 from avse.training.contrastive_losses import soft_cross_entropy
 
@@ -27,6 +28,8 @@ class ContrastiveLearner(nn.Module):
 
         loss = mean over pairs of modalities of contrast(a, b)
                + class_weight CE(classes of sounds) + caption_weight |cos(captions) - cos(their features)|^2
+
+    Where the text trunk is not frozen, the last term is the cross-entropy of masked pieces of the captions.
 
     Pairs of which a batch lacks a side, or that have no match in it, add nothing.
 
@@ -97,7 +100,10 @@ class ContrastiveLearner(nn.Module):
             logits = _CLASS_SCALE * vectors["sound"] @ F.normalize(self.classifier.weight.float(), dim=1).T
             total = total + self.class_weight * soft_cross_entropy(logits, batch.labels["sound"][:, : logits.shape[1]])
         if "captions" in vectors and self.caption_weight:
-            frozen = F.normalize(batch.features["captions"].float(), dim=1)
+            captions, network = batch.features["captions"].float(), self.embedding.text
+            if isinstance(network, TextNetwork):
+                return total + self.caption_weight * network.masked_loss(captions)
+            frozen = F.normalize(captions, dim=1)
             error = vectors["captions"] @ vectors["captions"].T - frozen @ frozen.T
             total = total + self.caption_weight * error.square().mean()
         return total

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -155,3 +156,25 @@ def test_a_batch_takes_one_scene_a_clip(model: Path, embedding: _Embedding) -> N
     torch.testing.assert_close(both[0].speech, loaded.enhance(clips[0], noise=told).speech, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(both[1].speech, loaded.enhance(clips[1]).speech, rtol=1e-4, atol=1e-6)
     assert both[1].scene_trust == 0 < both[0].scene_trust
+
+
+def test_an_enhancer_that_takes_a_scene_is_told(
+    noisy: Path, embedding: _Embedding, tmp_path: Path, avse_command: Callable
+) -> None:
+    recipe = "model: !new:avse.plugins.enhancer.tf_masker {channels: 16, blocks: 1, fusion_block: 0, scene_dim: 128}\n"
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    system = load_recipe(tmp_path / "recipe.yaml").build("model")["model"]
+    torch.nn.init.normal_(system.scene_encoder[-1].weight)
+    folder = Model(system, recipe, "told").save(tmp_path / "told")
+    sounds = {}
+    for name, options in {"free": [], "told": ["--noise", "rain"]}.items():
+        files = [tmp_path / f"{name}.wav", tmp_path / f"{name}.json"]
+        done = avse_command("enhance", noisy, "--model", folder, "-o", files[0], "--json", files[1], *options)
+        assert done.status == 0 and "trusted" not in done.out, done.message
+        sounds[name] = soundfile.read(files[0])[0]
+    assert not np.array_equal(sounds["free"], sounds["told"])
+    assert json.loads(files[1].read_text())[0]["noise"] == {"nearest": [["rain", 1.0], ["a dog", ANY]], "trust": None}
+    other = avse.load(folder)
+    other.system.scene_dim = 4
+    with pytest.raises(AvseError, match="4 features"):
+        other.enhance(noisy, noise="rain")

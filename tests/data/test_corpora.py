@@ -21,6 +21,7 @@ from avse.datasets.corpus import Corpus, Files, read_text, seconds_of
 from avse.datasets.tcd_timit import mouths_of
 from avse.errors import AvseError
 
+KINDS = ["speech", "noise", "room", "scene"]
 NAMES = [name for name in plugins.names("dataset") if issubclass(plugins.get("dataset", name), Corpus)]
 
 
@@ -38,7 +39,7 @@ def clips(cls: Corpus) -> list[str]:
 def test_a_broken_copied_and_renamed_file_is_told(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = corpus(name)
     made.write_example(tmp_path)
-    before = len(read_manifest(made.prepare(tmp_path), kinds=["speech", "noise", "room"]))
+    before = len(read_manifest(made.prepare(tmp_path), kinds=KINDS))
     first, last = clips(made)[0], clips(made)[-1]
     copy = tmp_path / "zz_copy" / first
     copy.parent.mkdir(parents=True)
@@ -47,7 +48,7 @@ def test_a_broken_copied_and_renamed_file_is_told(name: str, tmp_path: Path, cap
     shutil.copy(tmp_path / last, renamed)
     (tmp_path / last).write_bytes(b"no media")
     with caplog.at_level("WARNING", logger="avse"):
-        left = read_manifest(made.prepare(tmp_path), kinds=["speech", "noise", "room"])
+        left = read_manifest(made.prepare(tmp_path), kinds=KINDS)
     assert len(left) <= before and "cannot be used" in caplog.text and Path(last).name in caplog.text
     assert "zz_copy" in caplog.text, "the copy is told"
     if made.suffixes and name not in ("dns_noise", "wham", "openslr28", "but_reverbdb", "muavic"):
@@ -123,9 +124,7 @@ def test_splits_text_and_columns(tmp_path: Path) -> None:
     for name in NAMES:
         made = corpus(name)
         made.write_example(tmp_path / name)
-        rows[name] = {
-            row.id: row for row in read_manifest(made.prepare(tmp_path / name), kinds=["speech", "noise", "room"])
-        }
+        rows[name] = {row.id: row for row in read_manifest(made.prepare(tmp_path / name), kinds=KINDS)}
         assert all(row.extra["licence"] and row.dataset == name and row.duration for row in rows[name].values())
     split = lambda name: {one: row.split for one, row in rows[name].items()}
     assert split("tcd_timit") == {"01M/sa1": "train", "06M/sa1": "dev", "09F/sa1": "test"}
@@ -144,7 +143,41 @@ def test_splits_text_and_columns(tmp_path: Path) -> None:
     assert rows["lombard_grid"]["s2_l_bbim3a"].clean.suffix == ".wav" and rows["lombard_grid"]["s3_p_bbim3a"].text
     assert {row.recording for row in rows["but_reverbdb"].values()} == {"but_VUT_FIT_L207"}
     assert rows["openslr28"]["air_type1_air_binaural_office_0_1"].recording == "air_office"
+    told = {row.id: (row.split, row.text, row.video is not None) for row in rows["audiocaps"].values()}
+    assert told == {
+        "aaaaaaaaaaa_130": ("train", "Rain on a roof", False),
+        "bbbbbbbbbbb_30": ("dev", "A dog barks", False),
+        "ccccccccccc_0": ("test", "Wind", True),
+    }
     assert list(rows["demand"]) == ["DKITCHEN", "NFIELD", "TBUS"], "one channel of each place"
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("sounds/ccccccccccc.flac", False),
+        ("a/b/Yccccccccccc_0.000_10.000.wav", False),
+        ("ccccccccccc_0_10.mp4", True),
+        ("ccccccccccc_0000.wav", False),
+    ],
+)
+def test_names_of_audiocaps_clips(name: str, seen: bool, tmp_path: Path) -> None:
+    made = corpus("audiocaps")
+    made.write_example(tmp_path)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    whole = tmp_path / "test/9.mp4"
+    if seen:
+        whole.rename(tmp_path / name)
+        write_audio((tmp_path / name).with_suffix(".wav"), np.zeros(800))
+    else:
+        whole.unlink()
+        write_audio(tmp_path / name, np.zeros(800))
+    [row] = [row for row in read_manifest(made.prepare(tmp_path), kinds=KINDS) if row.split == "test"]
+    assert row.id == "ccccccccccc_0" and row.text == "Wind" and (row.video is not None) == seen
+    assert row.noise.suffix == (".wav" if seen else Path(name).suffix)
+    (tmp_path / "test.csv").write_text("id,words\n1,2\n")
+    with pytest.raises(AvseError, match="lacks the columns"):
+        made.prepare(tmp_path)
 
 
 def test_half_of_ntcd_timit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

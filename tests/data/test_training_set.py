@@ -50,7 +50,7 @@ def _power_at(signal: np.ndarray, hertz: float) -> float:
 def test_mixtures_are_the_sum_of_their_parts_at_an_snr_in_range(corpus) -> None:
     mixtures = MixtureSet(*corpus, size=20, seconds=0.8, snr=(-3.0, 4.0), seed=1)
     for index in range(20):
-        clip, clean, noise = mixtures[index]
+        clip, clean, noise, _ = mixtures[index]
         np.testing.assert_allclose(clip.audio, clean + noise, atol=1e-6)
         active = active_samples(clean)
         snr = 10 * np.log10(np.mean(clean[active] ** 2) / np.mean(noise[active] ** 2))
@@ -89,7 +89,7 @@ def test_in_a_room_the_snr_counts_all_reverberation_and_clean_is_the_early_part(
     dry = MixtureSet(*corpus, **arguments)
     wet = MixtureSet(*corpus, **arguments, rooms=Rooms(share=1.0, rt60=(0.5, 0.8), distance=(1.0, 2.0)))
     for index in range(8):
-        speech, (clip, early, late) = dry[index].clean, wet[index]
+        speech, (clip, early, late, _) = dry[index].clean, wet[index]
         np.testing.assert_allclose(early[:800], clip.audio[:800], atol=1e-4)  # nothing is late yet
         assert np.sum(late**2) > 1e-4 * np.sum(early**2)
         start = np.flatnonzero(np.abs(speech) > 0.05 * np.abs(speech).max())[0]
@@ -99,7 +99,7 @@ def test_in_a_room_the_snr_counts_all_reverberation_and_clean_is_the_early_part(
 def test_the_mouth_is_cut_where_the_sound_is(corpus) -> None:
     mixtures = MixtureSet(*corpus, size=12, seconds=0.4, video_share=1.0)
     for index in range(12):
-        clip, _, _ = mixtures[index]
+        clip = mixtures[index].clip
         first = int(clip.mouth[0, 0, 0])
         assert clip.valid.all()
         assert clip.mouth[:, 0, 0].tolist() == list(range(first, first + 10))
@@ -142,7 +142,7 @@ def test_babble_of_the_same_corpus_has_speakers_of_the_same_corpus_with_a_face(c
     arguments |= {"corpora": {"near": 9.0}, "same_corpus": 1.0, "video_share": 1.0}
     mixtures = MixtureSet([face, voice, other], cache, **arguments)
     for index in range(8):
-        clip, clean, noise = mixtures[index]
+        clip, clean, noise, _ = mixtures[index]
         assert _power_at(noise, 400 if clip.clip_id == "face" else 200) > 0.8
     alone = MixtureSet([face, other], cache, **arguments)
     assert all(_power_at(alone[index][2], 800) > 0.8 for index in range(8))  # nobody else is in its corpus
@@ -151,7 +151,7 @@ def test_babble_of_the_same_corpus_has_speakers_of_the_same_corpus_with_a_face(c
 def test_short_utterances_stay_short_where_they_are_not_joined(corpus) -> None:
     mixtures = MixtureSet(*corpus, size=8, seconds=4.0, video_share=1.0, joined=False)
     for index in range(8):
-        clip, clean, noise = mixtures[index]
+        clip, clean, noise, _ = mixtures[index]
         assert len(clip.audio) == len(clean) == len(noise) == 37 * 640  # of 1.5 s
         assert clip.valid.all() and clip.mouth[:, 0, 0].tolist() == list(range(37))
     batch = mixtures.collate([mixtures[0], mixtures[1]])
@@ -231,7 +231,7 @@ def test_severities_are_drawn_from_the_range() -> None:
 def test_a_mixture_as_recorded_is_played_at_its_own_speed(corpus) -> None:
     mixtures = MixtureSet(*corpus, size=12, seconds=0.4, video_share=1.0, as_recorded=1.0, speed=(0.5, 0.6))
     for index in range(12):
-        clip, clean, _ = mixtures[index]
+        clip, clean, *_ = mixtures[index]
         assert clip.video_is_clean.all() and np.diff(clip.mouth[:, 0, 0].astype(int)).tolist() == [1] * 9
         assert _power_at(clean, 200) > 0.8
 
@@ -263,7 +263,7 @@ def test_a_bar_is_shown_only_where_asked_for(progress: bool, tmp_path: Path, cap
 def test_mouth_and_sound_are_sped_up_together(corpus) -> None:
     mixtures = MixtureSet(*corpus, size=6, seconds=0.8, video_share=1.0, speed=(1.5, 1.5))
     for index in range(6):
-        clip, clean, _ = mixtures[index]
+        clip, clean, *_ = mixtures[index]
         assert _power_at(clean, 300) > 0.9  # the tone of 200 Hz
         rows = clip.mouth[:, 0, 0].astype(int)
         assert clip.valid.all() and rows[-1] - rows[0] in (28, 29)
@@ -272,7 +272,7 @@ def test_mouth_and_sound_are_sped_up_together(corpus) -> None:
 def test_a_short_target_goes_on_with_its_speaker(corpus) -> None:
     mixtures = MixtureSet(*corpus, size=4, seconds=4.0, video_share=1.0)
     for index in range(4):
-        clip, clean, _ = mixtures[index]
+        clip, clean, *_ = mixtures[index]
         assert clip.valid.all()
         assert all(np.abs(part).max() > 0.001 for part in np.split(clean, 100))
 
@@ -310,3 +310,27 @@ def test_crops_belong_to_what_a_file_holds_not_to_its_name(tmp_path: Path, monke
                   for name in ("one", "other", "copy")]  # fmt: skip
     seen = [int(ClipCache(tmp_path / "cache").mouth(utterance)[0].max()) for utterance in utterances]
     assert seen == [1, 2, 1] and len(tracked) == 2
+
+
+def test_what_is_told_of_the_noise_is_of_its_recordings_and_changes_no_audio(corpus) -> None:
+    told: list[list[str]] = []
+
+    def scenes(noises, folder):
+        assert [row.id for row in noises] == ["noise"] and folder == corpus[1].folder
+
+        def draw(recordings, rng):
+            told.append([row.id for row in recordings])
+            return rng.standard_normal(3).astype(np.float32)
+
+        return draw
+
+    common = {"size": 12, "seconds": 0.4, "seed": 3, "conditions": {"recorded": 0.5, "babble": 0.5}}
+    plain, mixtures = MixtureSet(*corpus, **common), MixtureSet(*corpus, **common, scenes=scenes)
+    items = [mixtures[index] for index in range(12)]
+    assert {tuple(one) for one in told} >= {(), ("noise",)}
+    for index, item in enumerate(items):
+        np.testing.assert_array_equal(item.clip.audio, plain[index].clip.audio)
+        np.testing.assert_array_equal(item.scene, mixtures[index].scene)
+    batch = MixtureSet.collate([items[0], plain[1]])
+    np.testing.assert_array_equal(batch.scene, np.stack([items[0].scene, np.zeros(3)]))
+    assert MixtureSet.collate([plain[0]]).scene is None

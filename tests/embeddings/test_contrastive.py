@@ -158,3 +158,59 @@ def test_sounds_alone_need_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert embedding([np.ones(800)], "sound").shape == (1, 8)
     with pytest.raises(AvseError, match=r"pip install 'avse\[scene\]'"):
         embedding(["rain"], "text")
+
+
+def _with_tokenizer() -> SceneClip:
+    torch.manual_seed(0)
+    embedding = SceneClip(output_dim=8, classes=CLASSES, channels=4, text_trunk="sentencepiece")
+    embedding.learn_words([f"{one} {other} sounds" for one in CLASSES for other in ("dog", "rain", "door", "horn")])
+    return embedding
+
+
+def test_a_text_network_of_its_own_learns_names_keeps_its_tokenizer_and_needs_no_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from avse.errors import AvseError
+    from avse.nnet import scene_trunks
+
+    monkeypatch.setattr(scene_trunks.importlib.util, "find_spec", lambda name: None)
+    embedding, world = _with_tokenizer(), ToneWorld()
+    learner = ContrastiveLearner(embedding, MultiPositiveLoss(), pairs=[("sound", "text")])
+    optimizer = torch.optim.Adam(learner.parameters(), lr=0.005)
+    tokens = embedding.text_features(CLASSES)
+    for step in range(40):
+        batch = world.collate([world[step * world.group + index] for index in range(world.group)], ("sound", "text"))
+        batch.features["text"] = tokens[batch.labels["text"].int().argmax(dim=1)]
+        batch.features["captions"] = tokens
+        optimizer.zero_grad()
+        learner.objective(learner(batch), batch).backward()
+        optimizer.step()
+    again = SceneClip(output_dim=8, classes=CLASSES, channels=4, text_trunk="sentencepiece")
+    with pytest.raises(AvseError, match="not learned"):
+        again(["low"], "text")
+    again.load_state_dict({name: value.float() for name, value in embedding.eval().state_dict().items()})
+    told, sounds = again.eval()(CLASSES, "text"), world.collate([(n, np.random.default_rng(n)) for n in range(3)])
+    assert torch.equal(told, embedding(CLASSES, "text"))
+    heard = embedding.encode(sounds.features["sound"], "sound")
+    assert (embedding.encode(tokens, "text") @ heard.T).argmax(dim=1).tolist() == [0, 1, 2]
+    alone = torch.cat([embedding([text], "text") for text in ("low dog", "high rain sounds")])
+    torch.testing.assert_close(embedding(["low dog", "high rain sounds"], "text"), alone)
+    with pytest.raises(AvseError, match="No word of '雨' is known"):
+        embedding(["雨"], "text")
+
+
+def test_masked_pieces_are_those_of_the_text_alone() -> None:
+    network = _with_tokenizer().text.eval()
+    tokens = network.tokens(["low dog sounds", "rain"])
+    longer = torch.cat([tokens, torch.zeros(2, 3)], dim=1)
+    losses = []
+    for given in (tokens, longer):
+        torch.manual_seed(1)
+        losses.append(network.masked_loss(given).item())
+    assert losses[0] == losses[1] > 0
+
+
+@pytest.mark.parametrize("trunk", ["word2vec", ""])
+def test_a_text_trunk_that_is_unknown_is_refused(trunk: str) -> None:
+    with pytest.raises(ValueError, match="sentencepiece"):
+        SceneClip(text_trunk=trunk)

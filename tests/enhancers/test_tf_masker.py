@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -123,6 +125,25 @@ def test_who_speaks_is_told_frame_by_frame_in_any_batch_and_changes_no_speech() 
     assert torch.equal(single[0].speech, plain(clips[0]).speech)
     for row, estimate in enumerate(together.unbind()):
         assert torch.allclose(estimate.speaking, single[row].speaking[0], atol=1e-5)
+
+
+def test_a_scene_changes_nothing_before_training_and_then_what_it_is_told() -> None:
+    torch.manual_seed(0)
+    plain = TFMasker(None, None, 16, blocks=2, fusion_block=1, heads=2).eval()
+    model = TFMasker(None, None, 16, blocks=2, fusion_block=1, heads=2, scene_dim=5).eval()
+    missing, unexpected = model.load_state_dict(plain.state_dict(), strict=False)
+    assert all(name.startswith("scene_encoder") for name in missing) and not unexpected
+    batch, scene = _batch(), torch.nn.functional.normalize(torch.randn(1, 5), dim=1)
+    wanted = plain(batch).speech
+    for told in (None, torch.zeros(1, 5), scene):
+        assert torch.equal(model(replace(batch, scene=told)).speech, wanted)
+    model.train()
+    (model(replace(batch, scene=scene)).speech - batch.noisy).square().sum().backward()
+    assert model.scene_encoder[-1].weight.grad.any()
+    with torch.no_grad():
+        torch.nn.init.normal_(model.eval().scene_encoder[-1].weight)
+    assert torch.equal(model(replace(batch, scene=torch.zeros(1, 5))).speech, wanted)
+    assert not torch.allclose(model(replace(batch, scene=scene)).speech, wanted, atol=1e-4)
 
 
 def test_a_long_clip_in_chunks_has_who_speaks_for_all_its_frames() -> None:

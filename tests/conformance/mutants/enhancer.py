@@ -37,7 +37,30 @@ class GoodEnhancer(Enhancer):
         return Estimate(speech, batch.noisy - speech, batch.valid.to(batch.noisy.dtype), batch.lengths)
 
 
-mutants = Mutant("enhancer", GoodEnhancer)
+class ToldEnhancer(GoodEnhancer):
+    """A gain that is scaled by what is known of the noise."""
+
+    scene_dim = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = nn.Linear(3, 1, bias=False)
+
+    def of_scene(self, scene):
+        return 1 + self.told(scene)
+
+    def scale(self, batch):
+        scale = super().scale(batch)
+        return scale if batch.scene is None else scale * self.of_scene(batch.scene)
+
+
+mutants = Mutant("enhancer", GoodEnhancer, ToldEnhancer)
+
+
+@mutants("scene")
+class HearsNothingAsSomething(ToldEnhancer):
+    def of_scene(self, scene):
+        return super().of_scene(scene) + 0.1
 
 
 @mutants("documented")
