@@ -1,4 +1,6 @@
-"""A model with fewer conformer blocks: `python recipes/Manifest/prune.py avse-small -o results/pruned --keep 0 1 2 4 5`.
+"""A model with fewer conformer blocks.
+
+    python recipes/Manifest/prune.py avse-small -o results/pruned --keep 0 1 2 4 5
 
 It begins as good as the blocks that stay let it be, and is the start of a training (`initial_weights`). The first and
 the last blocks do most of the work: on development mixtures avse-small loses 0.7 dB without one of the blocks 2 to 4,
