@@ -95,11 +95,11 @@ class ScoreNoiseModel(NoiseModel):
 
     Attributes
     ----------
-    bins : int
+    score_bins : int
         Frequency bins of the score.
     """
 
-    bins: int
+    score_bins: int
 
     @abstractmethod
     def domain_of(self, noise: torch.Tensor, state: State) -> torch.Tensor:

@@ -68,7 +68,7 @@ class ConditionedScore(DescribedNoise, ScoreNoiseModel):
         **common: Any,
     ) -> None:
         super().__init__(rank, pretrained=pretrained, **common)
-        self.bins = bins
+        self.score_bins = bins
         self.network = ScoreNetwork(bins, size, scene_dim=self.scene_dim)
         for layer in (self.network.leave, self.network.spread):
             for parameter in layer.parameters():

@@ -171,8 +171,8 @@ class PosteriorSampling(Inference):
         self.sampler, self.gate, self.passes, self.chains = sampler, gate, passes, chains
         self.m_steps, self.quantile, self.wiener, self.seed = m_steps, quantile, wiener, seed
         self.draws_noise = self.linear and isinstance(noise_model, ScoreNoiseModel)
-        if isinstance(noise_model, ScoreNoiseModel) and self.draws_noise and noise_model.bins != prior.bins:
-            raise ValueError(f"the noise model's score has {noise_model.bins} bins, the prior {prior.bins}.")
+        if isinstance(noise_model, ScoreNoiseModel) and self.draws_noise and noise_model.score_bins != prior.bins:
+            raise ValueError(f"the noise model's score has {noise_model.score_bins} bins, the prior {prior.bins}.")
 
     @classmethod
     def example_arguments(cls) -> dict[str, Any]:
