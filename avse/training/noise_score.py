@@ -65,7 +65,7 @@ def learn_noise_score(
     list of float
         The loss at each step.
     """
-    transform = (2 * (noise_model.bins - 1), hop)
+    transform = (2 * (noise_model.score_bins - 1), hop)
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
         clean, loud, recordings = draw_mixtures(transform, speech, noise, batch_size, snr, simulated, rng)

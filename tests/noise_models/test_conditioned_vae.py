@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,7 @@ def _loops(network: NoiseVAE, state: dict[str, torch.Tensor]) -> np.ndarray:
     return gains * spectrum * np.exp([np.interp(scale, centres, band) for band in bands])
 
 
-@pytest.mark.parametrize(
-    "inference", [lambda *a: VEM(*a), lambda *a: Langevin(*a, step_size=0.05), lambda *a: MAP(*a)], ids=str
-)
+@pytest.mark.parametrize("inference", [VEM, partial(Langevin, step_size=0.05), MAP], ids=["vem", "langevin", "map"])
 def test_inferences_fit_it_beside_the_prior_of_speech(inference: object) -> None:
     torch.manual_seed(0)
     prior = VAE(latent_dim=4, hidden_dim=8, fft_size=640, noisy_encoder_layers=1)
