@@ -131,7 +131,7 @@ class ScoredNoise(FixedNoise, ScoreNoiseModel):
 
     def __init__(self, variance: torch.Tensor, unit: float) -> None:
         super().__init__(variance)
-        self.bins, self.unit = variance.shape[-1], unit
+        self.score_bins, self.unit = variance.shape[-1], unit
 
     def domain_of(self, noise, state):
         return self.unit * noise / state["variance"].sqrt()
