@@ -227,7 +227,7 @@ class AudioCaps(Corpus):
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> AudioCaps.write_example(folder)
-    >>> sorted(row.split(",")[:3] for row in AudioCaps().prepare(folder).read_text().splitlines()[1:])[0]
+    >>> AudioCaps().prepare(folder).read_text().splitlines()[3].split(",")[:3]
     ['bbbbbbbbbbb_30', 'scene', 'dev']
     """
 

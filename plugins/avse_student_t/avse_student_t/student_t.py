@@ -41,7 +41,7 @@ class StudentT(NoiseModel):
     tied : bool
         One weight for all bins of a frame.
     fit_degrees : bool
-        Fit the degrees of freedom to the clip too, beginning with `degrees`. No gradient passes through them.
+        Fit the degrees of freedom to the clip too, beginning with `degrees`.
     quantile : float
         The fit begins with this quantile of the clip's power over time, in (0, 1), as that of Gaussian noise.
 
@@ -109,18 +109,24 @@ class StudentT(NoiseModel):
         mean = (mask * weight).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
         degrees = state["degrees"]
         if self.fit_degrees:
-            with torch.no_grad():
-                # E[log w] - E[w] of the weights, whose mean is brought to one.
-                surprise = torch.digamma(half + bins) - rate.log() - mean.log() - weight / mean
-                degrees = _fit_degrees((mask * surprise).mean(dim=2).sum(dim=1) / mask[..., 0].sum(dim=1))
+            # E[log w] - E[w] of the weights, whose mean is brought to one.
+            surprise = torch.digamma(half + bins) - rate.log() - mean.log() - weight / mean
+            degrees = _fit_degrees((mask * surprise).mean(dim=2).sum(dim=1) / mask[..., 0].sum(dim=1))
         return {"scale": scale.clamp(min=_FLOOR), "weight": weight / mean, "degrees": degrees, "mask": mask}
 
 
 def _fit_degrees(surprise: torch.Tensor) -> torch.Tensor:
-    """Degrees at which log(d / 2) - digamma(d / 2) + 1 + surprise is zero, by bisection; (batch,) to (batch, 1, 1)."""
-    low, high = (torch.full_like(surprise, math.log(bound / 2)) for bound in _DEGREES)
-    for _ in range(_HALVINGS):
+    """Degrees at which log(d / 2) - digamma(d / 2) + 1 + surprise is zero; (batch,) to (batch, 1, 1).
+
+    By bisection, then a step of Newton's method, whose gradient is that of the root.
+    """
+    low, high = bounds = [torch.full_like(surprise, math.log(bound / 2)) for bound in _DEGREES]
+    with torch.no_grad():
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            above = middle - torch.digamma(middle.exp()) + 1.0 + surprise > 0  # falls with the degrees
+            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
         middle = (low + high) / 2
-        above = middle - torch.digamma(middle.exp()) + 1.0 + surprise > 0  # falls with the degrees
-        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-    return 2.0 * ((low + high) / 2).exp()[:, None, None]
+        slope = 1.0 - middle.exp() * torch.special.polygamma(1, middle.exp())
+    root = middle - (middle - torch.digamma(middle.exp()) + 1.0 + surprise) / slope
+    return 2.0 * root.clamp(*bounds).exp()[:, None, None]
