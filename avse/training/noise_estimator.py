@@ -84,7 +84,7 @@ def learn_noise_estimator(
         The loss at each step.
     """
 
-    def loss_of(rng: np.random.Generator) -> torch.Tensor:
+    def loss_of(rng: np.random.Generator, step: int) -> torch.Tensor:
         clean, loud, recordings = draw_mixtures(
             (prior.fft_size, prior.hop), speech, noise, batch_size, snr, simulated, rng
         )

@@ -67,7 +67,7 @@ def learn_noise_score(
     """
     transform = (2 * (noise_model.score_bins - 1), hop)
 
-    def loss_of(rng: np.random.Generator) -> torch.Tensor:
+    def loss_of(rng: np.random.Generator, step: int) -> torch.Tensor:
         clean, loud, recordings = draw_mixtures(transform, speech, noise, batch_size, snr, simulated, rng)
         mask = torch.ones(loud.shape[:2], dtype=torch.bool)
         with torch.no_grad():

@@ -64,13 +64,8 @@ def learn_noise_vae(
     list of float
         The loss at each step.
     """
-    taken = 0
-    if checkpoint is not None and Path(checkpoint).exists():
-        taken = len(torch.load(checkpoint, weights_only=True)["losses"])
 
-    def loss_of(rng: np.random.Generator) -> torch.Tensor:
-        nonlocal taken
-        taken += 1
+    def loss_of(rng: np.random.Generator, step: int) -> torch.Tensor:
         clean, loud, recordings = draw_mixtures(transform, speech, noise, batch_size, snr, simulated, rng)
         power, mask = loud.abs().square(), torch.ones(loud.shape[:2], dtype=torch.bool)
         with torch.no_grad():
@@ -78,7 +73,7 @@ def learn_noise_vae(
             expected, told, _ = expected_noise(describer, (clean + loud).abs().square(), mask, scene)
         assert told is not None
         heard = told * (torch.rand(batch_size, 1) >= encoder_dropout)
-        return negative_bound(network, power, expected, told, heard, min(1.0, taken / (_ANNEALED * steps)))
+        return negative_bound(network, power, expected, told, heard, min(1.0, (step + 1) / (_ANNEALED * steps)))
 
     return learn(network, loss_of, steps=steps, rate=rate, seed=seed, checkpoint=checkpoint)
 

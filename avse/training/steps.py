@@ -18,7 +18,7 @@ _KEPT_EVERY = 25  # steps
 
 def learn(
     network: nn.Module,
-    loss_of: Callable[[np.random.Generator], torch.Tensor],
+    loss_of: Callable[[np.random.Generator, int], torch.Tensor],
     *,
     steps: int,
     rate: float,
@@ -32,7 +32,8 @@ def learn(
     network : nn.Module
         Is changed.
     loss_of : callable
-        Gives the loss of a step, for which it draws with the generator and with that of torch.
+        Gives the loss of a step, of which it is told the number, from zero; it draws with the generator and with that
+        of torch.
     steps : int
     rate : float
         Of learning, at its highest.
@@ -64,7 +65,7 @@ def learn(
         for group in optimizer.param_groups:
             cosine = 0.5 + 0.5 * math.cos(math.pi * step / steps)
             group["lr"] = rate * min(1.0, (step + 1) / 40) * max(cosine, 0.03)
-        loss = loss_of(rng)
+        loss = loss_of(rng, step)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

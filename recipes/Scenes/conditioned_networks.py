@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
-from conditioned_nmf import Descriptions, Recordings
+from conditioned_nmf import training_data
 
 from avse import plugins
 from avse.training.noise_score import learn_noise_score
@@ -22,11 +22,7 @@ from avse.training.noise_vae import learn_noise_vae
 
 
 def train(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
-    rng, work = np.random.default_rng(0), arguments.output
-    work.mkdir(parents=True, exist_ok=True)
-    data = Recordings.read(arguments.manifest, rng)
-    told = Descriptions(arguments.manifest, arguments.captions)
+    (data, told, rng), work = training_data(arguments), arguments.output
     scenes = [
         torch.stack([*told.of_class(label), *data.heard(told, place, rng)]) for place, label in enumerate(data.labels)
     ]

@@ -136,12 +136,16 @@ class Recordings:
         return [told.sound(cut), told.sound(clean + loud * 10 ** (rng.uniform(-6, 6) / 20) * cut)]
 
 
-def train(arguments: argparse.Namespace) -> None:
+def training_data(arguments: argparse.Namespace) -> tuple[Recordings, Descriptions, np.random.Generator]:
+    """What a training learns from, and its random numbers; the folder `arguments.output` is made."""
     torch.set_num_threads(1)
-    rng, work = np.random.default_rng(0), arguments.output
-    work.mkdir(parents=True, exist_ok=True)
-    data = Recordings.read(arguments.manifest, rng)
-    told = Descriptions(arguments.manifest, arguments.captions)
+    rng = np.random.default_rng(0)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    return Recordings.read(arguments.manifest, rng), Descriptions(arguments.manifest, arguments.captions), rng
+
+
+def train(arguments: argparse.Namespace) -> None:
+    (data, told, rng), work = training_data(arguments), arguments.output
     codes = [class_code(told.name(label), DIM) for label in data.labels]
     generator = torch.Generator().manual_seed(1)
     scenes = [F.normalize(code + 0.03 * torch.randn(4, DIM, generator=generator), dim=1) for code in codes]

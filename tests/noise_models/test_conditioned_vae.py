@@ -101,7 +101,7 @@ def test_modalities_are_exchanged_in_a_world_of_tones_by_name_and_colour() -> No
     network, names = NoiseVAE(4, bands=16, latent_dim=2, hidden_dim=16, layers=1), torch.eye(4)[:2]
     power = stft(torch.tensor(np.stack(_tones()), dtype=torch.float32), 640, 320).abs().square()
 
-    def loss_of(rng: np.random.Generator) -> torch.Tensor:
+    def loss_of(rng: np.random.Generator, step: int) -> torch.Tensor:
         heard = names * torch.as_tensor(rng.random((2, 1)) < 0.5)
         return negative_bound(network, power, power, names, heard)
 

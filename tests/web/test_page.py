@@ -157,6 +157,7 @@ def test_what_the_noise_is_can_be_said(visit: Callable, talk: Path, tmp_path: Pa
     soundfile.write(tmp_path / "hiss.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
     page = visit()
     page.get_by_role("button", name="What the noise is").click()
+    page.get_by_text("A picture, a sound or a film of it").wait_for()  # the box is put together when it is opened
     page.locator("input[type=file]").last.set_input_files(tmp_path / "hiss.wav")
     page.locator("text=hiss.wav").wait_for()
     _enhance(page, talk)
