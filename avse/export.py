@@ -27,6 +27,7 @@ from avse.model_folder import licence_of
 BITS = (32, 8)
 _AUDIO, _VIDEO, _PAST, _DESCRIPTION = "audio.onnx", "video.onnx", "past.npz", "export.json"
 _OPSET = 18
+_LARGEST = 1 << 30  # of a constant, such as a transposed weight
 
 
 def export_onnx(model: Model | str | Path, folder: str | Path, bits: int = 32) -> list[Path]:
@@ -182,6 +183,8 @@ class _Video(_Graph):
 
 def _write(graph: _Graph, past: list[torch.Tensor], path: Path, bits: int, by_frame: bool) -> dict[str, Any]:
     """Write a graph, and say what it takes and gives."""
+    from onnxscript import optimizer
+
     inputs = list(graph.inputs.values())
     names = [*graph.inputs, *(f"past_{number}" for number in range(len(past)))]
     outputs = [*graph.outputs, *(f"next_{number}" for number in range(len(past)))]
@@ -196,9 +199,13 @@ def _write(graph: _Graph, past: list[torch.Tensor], path: Path, bits: int, by_fr
             output_names=outputs,
             opset_version=_OPSET,
             dynamic_shapes=shapes,
+            optimize=False,  # the optimizer takes floors of 1e-8 for zeros, and leaves them out
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        optimizer.inline(program.model)
+        optimizer.fold_constants(program.model, input_size_limit=_LARGEST, output_size_limit=_LARGEST)
+        optimizer.remove_unused_nodes(program.model)
     with _quiet():
         if bits == 32:
             program.save(path)

@@ -183,7 +183,7 @@ def test_cancel_ends_the_work(visit: Callable, talk: Path, left_behind: Callable
         _choose(page, "endless")
         _enhance(page, talk)
         page.get_by_role("button", name="Cancel").wait_for()
-    first.locator("text=Enhancing").first.wait_for()
+    first.locator("text=Loading the model").first.wait_for()  # of the one who works
     for page in (second, first):
         page.get_by_role("button", name="Cancel").click()
         page.locator("text=Cancelled.").wait_for()
@@ -289,10 +289,11 @@ def test_a_recording_is_enhanced(visit: Callable) -> None:
     page = visit(devices=True)
     page.get_by_role("tab", name="Record").click()
     page.get_by_role("button", name="Click to Access Webcam").click()
+    page.wait_for_function("[...document.querySelectorAll('video')].some(shown => shown.videoWidth && !shown.paused)")
     record = page.get_by_label("start recording")
     page.evaluate(COUNTED)
     record.click()
-    page.wait_for_function("window.recorded > 50000")  # an encoder is slow on a machine at work
+    page.wait_for_function("window.recorded > 20000")  # an encoder is slow on a machine at work
     record.click()  # its text is now "Stop"
     page.get_by_role("button", name="Enhance", exact=True).click()
     page.locator(f"{DONE}, #avse-results .avse-error").first.wait_for()
