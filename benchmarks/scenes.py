@@ -1,12 +1,12 @@
 """Scores of embeddings of scenes: retrieval between modalities, classes of unseen recordings, and ablations.
 
-    python benchmarks/scenes.py MANIFEST CAPTIONS CACHE MODEL [MODEL ...] --ablate
+    python benchmarks/scenes.py MANIFEST CAPTIONS CACHE MODEL [MODEL ...] --ablate heads
 
 The models are seeds of one recipe. Writes `recipes/Scenes/results/*.json`, and the picture of the first. Sounds are
 those of the test split, texts are captions of the validation split of AudioCaps in which all words of a class stand,
 pictures and videos the quarter that training leaves out. Intervals: 95 % of a bootstrap over queries of the mean over
-seeds. `--ablate` trains heads alone, on what the sound network of each model gives before its last layer, with each
-loss, switch and text trunk, and scores the development split.
+seeds. `--ablate` trains heads alone, on what the sound network of each model gives before its last layer, and scores
+the development split: `heads` with each loss and switch, `heads_by_trunk` with each text trunk.
 """
 
 from __future__ import annotations
@@ -295,23 +295,30 @@ def heads(
     return embedding
 
 
-def ablated(data: Data, models: Sequence[SceneClip], split: str = "dev") -> dict[str, list[dict[str, Any]]]:
-    """Cells of losses and switches of training, and of text trunks: heads alone, on the sound network of each model."""
+def variants(data: Data, models: Sequence[SceneClip], split: str = "dev") -> list[dict[str, Any]]:
+    """Cells of losses and switches of training: heads alone, on the sound network of each model."""
     rows: dict[str, list[dict[str, np.ndarray]]] = {}
-    trunks: dict[str, list[dict[str, np.ndarray]]] = {}
     for seed, model in enumerate(models, 1):
         bank = Bank(model, data.train)
         for (name, how), again in itertools.product(VARIANTS.items(), range(HEAD_SEEDS)):
             learned = heads(model, bank, 10 * seed + again, **how)
             rows.setdefault(name, []).append(_with_heads(data, model, learned, bank, split))
+            print(f"heads of model {seed}: {name}", flush=True)
+    return _cells(rows)
+
+
+def trunks(data: Data, models: Sequence[SceneClip], split: str = "dev") -> list[dict[str, Any]]:
+    """The same of text trunks."""
+    rows: dict[str, list[dict[str, np.ndarray]]] = {}
+    for seed, model in enumerate(models, 1):
+        bank = Bank(model, data.train)
         for name in TRUNKS:
             torch.manual_seed(seed)
             embedding = SceneClip(classes=model.classes, text_trunk=name)
             other = Bank(model, data.train_of(embedding=embedding), bank.sounds)
             learned = heads(model, other, 10 * seed, embedding=embedding)
-            trunks.setdefault(name, []).append(_with_heads(data, model, learned, other, split))
-        print(f"heads of model {seed}", flush=True)
-    return {"heads": _cells(rows), "heads_by_trunk": _cells(trunks)}
+            rows.setdefault(name, []).append(_with_heads(data, model, learned, other, split))
+    return _cells(rows)
 
 
 def _with_heads(data: Data, model: SceneClip, learned: SceneClip, bank: Bank, split: str) -> dict[str, np.ndarray]:
@@ -439,7 +446,7 @@ def main() -> None:
     for name in ("manifest", "captions", "cache"):
         parser.add_argument(name)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--ablate", choices=("heads", "heads_by_trunk"))
     arguments = parser.parse_args()
     data = Data(arguments.manifest, arguments.captions, arguments.cache)
     models = [load_embedding(model) for model in arguments.models]
@@ -448,9 +455,10 @@ def main() -> None:
     seeds = f"{len(models)} seeds" if len(models) > 1 else "one seed"
     origin = f"benchmarks/scenes.py, {seeds}; intervals over queries"
     if arguments.ablate:
-        for name, found in ablated(data, models).items():
-            seeds = HEAD_SEEDS if name == "heads" else 1
-            write(name, found, folder, f"{origin}; heads trained anew with {seeds} seed{'s' * (seeds > 1)}")
+        anew = HEAD_SEEDS if arguments.ablate == "heads" else 1
+        found = (variants if arguments.ablate == "heads" else trunks)(data, models)
+        origin = f"{origin}; heads trained anew with {anew} seed{'s' * (anew > 1)} on each"
+        write(arguments.ablate, found, folder, origin)
         return
     cells, classes = [], []
     for split in ("dev", "test"):

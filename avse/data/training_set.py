@@ -25,7 +25,7 @@ from avse.errors import AvseError
 if TYPE_CHECKING:
     from avse.contracts.corruption import Corruption
 
-Scenes = Callable[[Sequence[Utterance], np.random.Generator], np.ndarray]
+Scenes = Callable[[Sequence[Utterance], np.ndarray, np.random.Generator], np.ndarray]
 _TRIES = 8  # rivals that are drawn until one is long enough, and speakers until one has a pause
 
 
@@ -425,7 +425,7 @@ class MixtureSet(ItemSet):
         if room is not None or self.channel is not None:
             scaled = noisy - clean
         clip = Clip(noisy, mouth, valid, target.id, video_is_clean=video_is_clean)
-        scene = None if self.scenes is None else self.scenes(recordings, rng.spawn(1)[0])
+        scene = None if self.scenes is None else self.scenes(recordings, noisy, rng.spawn(1)[0])
         return TrainingItem(clip, clean, scaled, scene)
 
     def _mouth_at_rest(

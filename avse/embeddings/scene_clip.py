@@ -51,6 +51,8 @@ class SceneClip(Embedding):
         `sentencepiece`, a `TextNetwork` that is trained with the rest and needs no package.
     dropout : float
         Of the features of text and images in training.
+    sound_masks : int
+        Spans of time, and as many of frequency, that are hidden of a sound in training (SpecAugment).
 
     Takes items as `Embedding.embed`; returns (batch, output_dim).
 
@@ -77,6 +79,7 @@ class SceneClip(Embedding):
         image_size: int = 224,
         dropout: float = 0.2,
         text_trunk: str = "wordllama",
+        sound_masks: int = 0,
     ) -> None:
         super().__init__()
         self.output_dim, self.classes = output_dim, tuple(classes)
@@ -92,7 +95,7 @@ class SceneClip(Embedding):
             raise ValueError(f"text_trunk must be sentencepiece, {' or '.join(_FROZEN)}, got {text_trunk!r}.")
         self.frames = AttentionPooling(IMAGE_DIM)
         self.image = nn.Sequential(nn.Dropout(dropout), nn.Linear(IMAGE_DIM, output_dim))
-        self.sound = SoundNetwork(output_dim, channels)
+        self.sound = SoundNetwork(output_dim, channels, sound_masks)
         self.centroids: torch.Tensor
         self.means: torch.Tensor
         self.axes: torch.Tensor

@@ -11,6 +11,7 @@ from avse.signal.stft import stft
 
 _WINDOW, _HOP, _BANDS = 512, 256, 64
 _FLOOR = 1e-4  # of band power, relative to the mean over bands and frames
+_SPAN = 8  # of an axis that a mask takes, at most its share 1 / 8
 # Channels of each block as multiples of those of the first layer, and its stride in time and frequency.
 _BLOCKS = ((2, 2), (2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (8, 1), (12, 1))
 
@@ -51,6 +52,8 @@ class SoundNetwork(nn.Module):
     output_dim : int
     channels : int
         Of the first layer; the last has 12 times as many.
+    masks : int
+        Of time, and as many of frequency, in training; see `masked`.
 
     Paper: Howard et al., MobileNets: efficient convolutional neural networks for mobile vision applications, 2017.
 
@@ -61,8 +64,9 @@ class SoundNetwork(nn.Module):
     torch.Size([2, 8])
     """
 
-    def __init__(self, output_dim: int, channels: int = 40) -> None:
+    def __init__(self, output_dim: int, channels: int = 40, masks: int = 0) -> None:
         super().__init__()
+        self.masks = masks
         self.bands = nn.BatchNorm1d(_BANDS)
         self.enter = nn.Conv2d(1, channels, 3, stride=2, padding=1, bias=False)
         widths = [channels, *(factor * channels for factor, _ in _BLOCKS)]
@@ -77,7 +81,8 @@ class SoundNetwork(nn.Module):
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """Of audio (batch, samples), shape (batch, output_dim)."""
-        return self.encode(self.levels(audio))
+        levels = self.levels(audio)
+        return self.encode(masked(levels, self.masks) if self.training and self.masks else levels)
 
     def levels(self, audio: torch.Tensor) -> torch.Tensor:
         """Log power of mel bands, shape (batch, frames, bands), of audio (batch, samples)."""
@@ -96,6 +101,29 @@ class SoundNetwork(nn.Module):
             hidden = block(hidden)
         hidden = F.relu(self.over_bands(hidden)[..., 0]).transpose(1, 2)
         return self.leave(self.over_time(hidden))
+
+
+def masked(levels: torch.Tensor, count: int) -> torch.Tensor:
+    """SpecAugment: parts of each clip at random, of `count` spans of time and of frequency, get its mean level.
+
+    Each span takes up to an eighth of the axis. `levels` (batch, frames, bands).
+
+    Paper: Park et al., SpecAugment: a simple data augmentation method for automatic speech recognition, 2019.
+
+    Example
+    -------
+    >>> (masked(torch.arange(800.0).reshape(1, 100, 8), 2) == 399.5).any()
+    tensor(True)
+    """
+    mean, hidden = levels.mean(dim=(1, 2), keepdim=True), torch.zeros_like(levels, dtype=torch.bool)
+    for axis in (1, 2):
+        size = levels.shape[axis]
+        drawn = torch.rand(2, count, len(levels), 1, device=levels.device)
+        width = 1 + drawn[0] * (size / _SPAN - 1)
+        past = torch.arange(size, device=levels.device) - drawn[1] * (size - width)
+        spans = ((past >= 0) & (past < width)).any(dim=0)
+        hidden |= spans.unsqueeze(3 - axis)
+    return torch.where(hidden, mean, levels)
 
 
 class _Block(nn.Module):

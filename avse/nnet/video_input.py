@@ -8,7 +8,6 @@ from typing import cast
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from avse.contracts.fusion import Fusion, FusionFactory
 from avse.contracts.prior import Context
@@ -300,7 +299,9 @@ def frame_cross_entropy(
     if not bool(counts.any()):
         return probability.new_zeros(())
     probability = probability.float()[counts].clamp(1e-3, 1.0 - 1e-3)
-    weight = None
+    truth = truth[counts]
+    # Not by `binary_cross_entropy`, which CUDA refuses under autocast.
+    entropy = -torch.where(truth, probability, 1.0 - probability).log()
     if audio_reliability is not None:
-        weight = torch.where(truth, 1.0, audio_reliability.detach().float().square())[counts]
-    return F.binary_cross_entropy(probability, truth[counts].to(probability), weight)
+        entropy = entropy * torch.where(truth, 1.0, audio_reliability.detach().float()[counts].square())
+    return entropy.mean()

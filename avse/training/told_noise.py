@@ -1,4 +1,4 @@
-"""What a network is told of the noise of training mixtures: vectors of texts and of recordings, made once and kept."""
+"""What a network is told of the noise of training mixtures: vectors of texts, of recordings and of the mixture."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
 from avse import model_folder
+from avse.contracts.embedding import Embedding
 from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import read_audio
 from avse.data.manifest import Utterance
@@ -23,9 +25,10 @@ _LONGEST = 10 * SAMPLE_RATE  # of a recording
 
 
 class ToldNoise:
-    """Descriptions of recorded noise for `MixtureSet`: of its label in words, of its sound, or nothing, at random.
+    """Descriptions of noise for `MixtureSet`: its label in words, its sound, the noisy audio, or nothing, at random.
 
-    A mixture of two recordings has the mean of both. Other noise (babble, colours) is not described.
+    A mixture of two recordings has the mean of both. Other noise (babble, colours) is described by noisy audio alone.
+    Vectors of texts and recordings are made once and kept.
 
     Arguments
     ---------
@@ -35,8 +38,10 @@ class ToldNoise:
         Where the vectors are kept.
     text, sound : float
         Shares of mixtures that are described by a text, and by the sound of the recording; nothing is said of others.
+    noisy : float
+        Share that is described by the sound of the noisy audio itself, as `auto` does in use.
     wrong : float
-        Share of the described mixtures that are told of another recording, so that the network learns to doubt.
+        Share of the first two that are told of another recording, so that the network learns to doubt.
     embedding : str or Path
         Name or folder of the embedding of scenes.
     same, descriptions : dict
@@ -50,12 +55,13 @@ class ToldNoise:
         *,
         text: float = 0.4,
         sound: float = 0.3,
+        noisy: float = 0.0,
         wrong: float = 0.1,
         embedding: str | Path = NAME,
         same: Mapping[str, str] | None = None,
         descriptions: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.text, self.sound, self.wrong = text, sound, wrong
+        self.text, self.sound, self.noisy, self.wrong = text, sound, noisy, wrong
         self.noises = list(noises)
         if not self.noises:
             raise AvseError("scenes: the manifest has no noise that could be described.")
@@ -65,8 +71,9 @@ class ToldNoise:
         model = (model_folder.find(embedding) / model_folder.DESCRIPTION).read_text(encoding="utf-8")
         audio = sorted((row.id, str(row.audio)) for row in self.noises)
         path = folder / f"told-{zlib.crc32(json.dumps([model, texts, audio]).encode()):08x}.npz"
+        self.network = load_embedding(embedding) if noisy or not path.is_file() else None
         if not path.is_file():
-            network = load_embedding(embedding)
+            network = cast(Embedding, self.network)
             with torch.no_grad():
                 vectors = {f"text {label}": network(lines, "text").numpy() for label, lines in texts.items()}
                 for row in self.noises:
@@ -78,11 +85,14 @@ class ToldNoise:
             self.vectors = {name: kept[name] for name in kept.files}
         self.dim = next(iter(self.vectors.values())).shape[1]
 
-    def __call__(self, recordings: Sequence[Utterance], rng: np.random.Generator) -> np.ndarray:
-        """A vector of length one, shape (dim,), of the recordings in a mixture; zeros, which say nothing, of none."""
+    def __call__(self, recordings: Sequence[Utterance], noisy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A vector of length one, shape (dim,), of the recordings in a mixture or of its audio; zeros say nothing."""
         place = rng.random()
         if place >= self.text + self.sound:
-            return np.zeros(self.dim, dtype=np.float32)
+            if self.network is None or place >= self.text + self.sound + self.noisy:
+                return np.zeros(self.dim, dtype=np.float32)
+            with torch.no_grad():
+                return self.network([noisy[:_LONGEST]], "sound")[0].numpy()
         if rng.random() < self.wrong:
             recordings = [self.noises[rng.integers(len(self.noises))]]
         names = [f"text {row.label}" if place < self.text else f"sound {row.id}" for row in recordings]

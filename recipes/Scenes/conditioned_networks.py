@@ -26,6 +26,7 @@ def train(arguments: argparse.Namespace) -> None:
     scenes = [
         torch.stack([*told.of_class(label), *data.heard(told, place, rng)]) for place, label in enumerate(data.labels)
     ]
+    torch.manual_seed(0)  # of the first weights
     build, kept = plugins.get("noise_model", arguments.model), work / "checkpoint.pt"
     if arguments.model == "conditioned_score":
         model = build(score_pretrained=False, begin_iterations=8)

@@ -7,21 +7,23 @@
 `train` goes on where it was stopped. First the network learns from noise of the training split, told the code of its
 class; then a linear layer from the embedding `scene-clip` to the codes is fitted on texts, pictures and sounds of
 the same split. `score` takes recorded mixtures of `avse mix`, audio alone, at each SNR under each description;
-`exchange` fits the layer from one modality alone, and describes the noise by each modality. Both go on where they were
-stopped. `--noise_model` names another model than `conditioned_nmf`, `--inference` one of the inferences, `--every 3`
-takes every third mixture.
+`exchange` fits the layer from one modality alone, and describes the noise by each modality. Both keep the gain of each
+mixture in a file of lines beside the results, and go on where they were stopped; another `--inference` adds to the
+same file. `--noise_model` names another model than `conditioned_nmf`, `--every 3` takes every third mixture. Repetition
+r of `--seeds` has draws of its own and, where `--embeddings` are given, the r-th, for which the layer is fitted anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -36,7 +38,7 @@ from avse.data.audio import read_audio
 from avse.data.manifest import Utterance, read_manifest
 from avse.data.noises import cut_or_loop, draw_offset
 from avse.evaluation.statistics import bootstrap_means
-from avse.files import write_json
+from avse.files import append_line, read_lines, write_json
 from avse.nnet.noise_estimator import SceneNoiseEstimator
 from avse.noise_models import described
 from avse.scene import load_embedding, read_scene
@@ -54,19 +56,23 @@ FREE = {  # with `nmf`, at which it is best
     "langevin": {"iterations": 15},
     "posterior_sampling_moments": {"quantile": 0.5},
 }
+RANDOM = ("langevin", "posterior_sampling_moments")  # whose result depends on the seed
+DIMENSIONS = ("system", "test", "inference", "snr")
 OTHERS = {"none (`nmf`)": "nmf", "none (`prior_nmf`)": "prior_nmf"}
 MODALITIES = ("text", "image", "video", "sound")
 Audio = Sequence[Sequence[np.ndarray]]  # noisy, clean and noise of each mixture
-Cell = tuple[dict[str, str], torch.nn.Module, Sequence[torch.Tensor] | None, bool]  # the last: whether it is `nmf`
+Cell = tuple[dict[str, str], Callable[[], torch.nn.Module], Sequence[torch.Tensor] | None, bool]
+"""Its place, what builds the noise model, what is told of each mixture, and whether the model is `nmf`."""
+_OF_A_CLASS = 10  # mixtures at all SNRs, for a row of its own
 
 
 class Descriptions:
     """Vectors of the texts and pictures of each class of noise."""
 
-    def __init__(self, manifest: Path, captions: Path) -> None:
+    def __init__(self, manifest: Path, captions: Path, embedding: str = "scene-clip") -> None:
         classes = yaml.safe_load((Path(__file__).parent / "classes.yaml").read_text(encoding="utf-8"))
         self.same, self.texts = classes["same"], classes["descriptions"]
-        self.embedding, self._kept = load_embedding(), dict[tuple[str, str], torch.Tensor]()
+        self.embedding, self._kept = load_embedding(embedding), dict[tuple[str, str], torch.Tensor]()
         with open(captions / "classmap.csv", encoding="utf-8") as file:
             self.shown = {row["noise_class"]: row["image_class"] for row in csv.DictReader(file)}
         self.pictures, self.videos = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
@@ -156,6 +162,13 @@ def train(arguments: argparse.Namespace) -> None:
     prior = avse.load("av-vae").system.prior.requires_grad_(False)
     common = {"steps": STEPS, "rate": 2e-3, "scenes": scenes, "checkpoint": work / "checkpoint.pt"}
     learn_noise_estimator(estimator, prior, data.speech, data.noise, **common)
+    fit(estimator, told, data, rng)
+    kept = {name: value.detach().half().contiguous() for name, value in estimator.state_dict().items()}
+    safetensors.torch.save_file(kept, work / "conditioned_nmf.safetensors")
+
+
+def fit(estimator: SceneNoiseEstimator, told: Descriptions, data: Recordings, rng: np.random.Generator) -> None:
+    """The layer from the embedding to the codes, from all that is told of each recording."""
     vectors, names, weights = [], [], []
     count = Counter(map(told.name, data.labels))
     for place, label in enumerate(data.labels):
@@ -164,48 +177,83 @@ def train(arguments: argparse.Namespace) -> None:
         names += [told.name(label)] * len(found)
         weights += [count[told.name(label)] ** -0.5 / len(found)] * len(found)
     fit_entrance(estimator, torch.stack(vectors), names, torch.tensor(weights), RIDGE)
-    kept = {name: value.detach().half().contiguous() for name, value in estimator.state_dict().items()}
-    safetensors.torch.save_file(kept, work / "conditioned_nmf.safetensors")
+
+
+class World:
+    """What a repetition of the trials has: descriptions by one embedding, and noise models that read them."""
+
+    def __init__(self, arguments: argparse.Namespace, seed: int) -> None:
+        embeddings = arguments.embeddings or ["scene-clip"]
+        self.arguments, self.embedding = arguments, embeddings[seed % len(embeddings)]
+        self.told = Descriptions(arguments.manifest, arguments.captions, self.embedding)
+        self.rng = np.random.default_rng(seed)
+
+    @cached_property
+    def data(self) -> Recordings:
+        return Recordings.read(self.arguments.manifest, self.rng)
+
+    @cached_property
+    def entrance(self) -> torch.Tensor:
+        estimator = SceneNoiseEstimator(DIM)
+        fit(estimator, self.told, self.data, self.rng)
+        return estimator.enter.weight
+
+    def build(self, name: str | None = None) -> torch.nn.Module:
+        """A noise model; by default the one that is asked for."""
+        if name == "nmf":
+            return plugins.get("noise_model", name)(rank=4 if self.arguments.inference.startswith("posterior") else 2)
+        model = plugins.get("noise_model", name or self.arguments.noise_model)()
+        if name is None and self.embedding != "scene-clip":
+            scene_estimator(model).enter.weight = torch.nn.Parameter(self.entrance, requires_grad=False)
+        return model
 
 
 def score(arguments: argparse.Namespace) -> None:
-    told = Descriptions(arguments.manifest, arguments.captions)
-
-    def cells(at: Sequence[Utterance], audio: Audio, model: Callable[..., torch.nn.Module]) -> Iterator[Cell]:
-        for name, scenes in _described(told, at, audio):
+    def cells(world: World, at: Sequence[Utterance], audio: Audio) -> Iterator[Cell]:
+        for name, scenes in _described(world.told, at, audio):
             of = OTHERS.get(name)
-            yield {"system": name}, model(of) if of else model(), scenes, of == "nmf"
+            yield {"system": name}, partial(world.build, of), scenes, of == "nmf"
 
     _write(arguments, cells)
 
 
 def exchange(arguments: argparse.Namespace) -> None:
-    told, rng = Descriptions(arguments.manifest, arguments.captions), np.random.default_rng(0)
-    data = Recordings.read(arguments.manifest, rng)
-    classes = sorted({told.name(label): label for label in data.labels}.items())
-    heard = [(told.name(label), data.heard(told, place, rng)) for place, label in enumerate(data.labels)]
-
-    def vectors(modality: str) -> list[tuple[str, list[torch.Tensor]]]:
-        if modality == "sound":
-            return heard
-        return [(name, [told.of(modality, item) for item in told.items(modality, label)]) for name, label in classes]
-
-    def cells(at: Sequence[Utterance], audio: Audio, model: Callable[..., torch.nn.Module]) -> Iterator[Cell]:
+    def cells(world: World, at: Sequence[Utterance], audio: Audio) -> Iterator[Cell]:
+        told = world.told
         asked = {
             modality: [
                 next(map(partial(told.of, modality), told.items(modality, row.label)), torch.zeros(DIM)) for row in at
             ]
             for modality in MODALITIES[:3]
         } | {"sound": [told.sound(noise) for _, _, noise in audio]}
-        yield {"system": "none", "test": "none"}, model(), None, False
+        yield {"system": "none", "test": "none"}, world.build, None, False
         for learned in MODALITIES:
-            used = model()
-            names, found = zip(*[(name, vector) for name, each in vectors(learned) for vector in each])
-            fit_entrance(scene_estimator(used), torch.stack(found), names, torch.ones(len(found)), RIDGE)
             for modality, scenes in asked.items():
-                yield {"system": learned, "test": modality}, used, scenes, False
+                yield {"system": learned, "test": modality}, partial(_fitted_on, learned, world), scenes, False
 
     _write(arguments, cells)
+
+
+@cache
+def _entrance_of(modality: str, world: World) -> torch.Tensor:
+    told = world.told
+    if modality == "sound":
+        found = [
+            (told.name(label), world.data.heard(told, at, world.rng)) for at, label in enumerate(world.data.labels)
+        ]
+    else:
+        classes = sorted({told.name(label): label for label in world.data.labels}.items())
+        found = [(name, [told.of(modality, item) for item in told.items(modality, label)]) for name, label in classes]
+    names, vectors = zip(*[(name, vector) for name, each in found for vector in each])
+    estimator = SceneNoiseEstimator(DIM)
+    fit_entrance(estimator, torch.stack(vectors), names, torch.ones(len(names)), RIDGE)
+    return estimator.enter.weight
+
+
+def _fitted_on(modality: str, world: World) -> torch.nn.Module:
+    model = world.build()
+    scene_estimator(model).enter.weight = torch.nn.Parameter(_entrance_of(modality, world), requires_grad=False)
+    return model
 
 
 def scene_estimator(noise_model: torch.nn.Module) -> SceneNoiseEstimator:
@@ -213,41 +261,64 @@ def scene_estimator(noise_model: torch.nn.Module) -> SceneNoiseEstimator:
 
 
 def _write(
-    arguments: argparse.Namespace,
-    cells_of: Callable[[Sequence[Utterance], Audio, Callable[..., torch.nn.Module]], Iterator[Cell]],
+    arguments: argparse.Namespace, cells_of: Callable[[World, Sequence[Utterance], Audio], Iterator[Cell]]
 ) -> None:
     torch.set_num_threads(1)
     rows = [row for row in read_manifest(arguments.mixtures) if row.extra.get("condition") == "recorded"]
-    output, inference = arguments.output, arguments.inference
-    about = {"system": arguments.noise_model, "provenance": "Measured by recipes/Scenes/conditioned_nmf.py"}
-    cells = json.loads(output.read_text())["cells"] if output.exists() else []
-    known = {tuple(cell.get(key) for key in ("system", "test", "snr")) for cell in cells}
+    inference, kept = arguments.inference, arguments.output.with_suffix(".jsonl")
     prior = avse.load("av-diffusion-small" if inference.startswith("posterior") else "av-vae").system.prior
-    free = plugins.get("noise_model", "nmf")(rank=4 if inference.startswith("posterior") else 2)
-
-    def build(name: str = arguments.noise_model) -> torch.nn.Module:
-        return free if name == "nmf" else plugins.get("noise_model", name)()
-
-    for snr in arguments.snr:
+    gains = read_lines(kept) if kept.exists() else []
+    worlds = [World(arguments, seed) for seed in range(arguments.seeds)]
+    for seed, snr in itertools.product(range(arguments.seeds), arguments.snr):
         at = sorted((row for row in rows if row.snr == snr), key=lambda row: (row.speaker, row.id))[:: arguments.every]
         at.sort(key=lambda row: row.duration or 0)
         audio = [[read_audio(path) for path in (row.noisy, row.clean, row.noise)] for row in at]
-        for place, noise_model, scenes, untold in cells_of(at, audio, build):
-            place |= {"metric": "si_sdr_improvement", "condition": "recorded", "snr": f"{snr:g}"}
-            if tuple(place.get(key) for key in ("system", "test", "snr")) in known:
+        for place, build, scenes, untold in cells_of(worlds[seed], at, audio):
+            place = {"test": "", "inference": inference, "snr": f"{snr:g}"} | place
+            done = {row["id"] for row in gains if row["seed"] == str(seed) and all(row[k] == place[k] for k in place)}
+            if {row.id for row in at} <= done or (seed and scenes is None and inference not in RANDOM):
                 continue
             used = INFERENCES[inference] | (FREE[inference] if untold else {})
-            gained = np.mean(
-                [
-                    _gained(plugins.get("inference", inference)(prior, noise_model, seed=seed, **used), audio, scenes)
-                    for seed in range(arguments.seeds)
-                ],
-                axis=0,
+            found = _gained(plugins.get("inference", inference)(prior, build(), seed=seed, **used), audio, scenes)
+            for row, gain in zip(at, found):
+                of = {"seed": str(seed), "id": row.id, "speaker": row.speaker, "label": row.label}
+                append_line(kept, place | of | {"gain": round(float(gain), 4)})
+                gains.append(place | of | {"gain": float(gain)})
+            about = "Measured by recipes/Scenes/conditioned_nmf.py " + (arguments.note or "")
+            write_json(
+                arguments.output, {"system": arguments.noise_model, "provenance": about.strip(), "cells": _cells(gains)}
             )
-            [interval] = bootstrap_means(gained[:, None], [row.speaker for row in at])
-            cells.append({**place, "inference": inference, **asdict(interval)})
-            print(f"{snr:g} dB, {inference}, {place}: {gained.mean():.2f} dB", flush=True)
-            write_json(output, about | {"cells": cells})
+            print(f"{place}, seed {seed}: {found.mean():.2f} dB", flush=True)
+
+
+def _cells(gains: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means over repetitions, with intervals over speakers: gains, what is over none, and that by class of noise."""
+    found = defaultdict[tuple[str, ...], dict[str, list[float]]](lambda: defaultdict(list))
+    about = {row["id"]: row for row in gains}
+    for row in gains:
+        found[tuple(row[name] for name in DIMENSIONS)][row["id"]].append(row["gain"])
+    means = {place: {name: float(np.mean(each)) for name, each in of.items()} for place, of in found.items()}
+    cells, by_class = [], defaultdict[tuple[str, ...], dict[str, float]](dict)
+
+    def add(place: Mapping[str, str], metric: str, values: Mapping[str, float]) -> None:
+        speakers = [about[name]["speaker"] for name in values]
+        [interval] = bootstrap_means(np.array(list(values.values()))[:, None], speakers)
+        cells.append({**place, "metric": metric, "condition": "recorded", **asdict(interval)})
+
+    for key, values in means.items():
+        place = dict(zip(DIMENSIONS, key))
+        add(place, "si_sdr_improvement", values)
+        test = "none" if place["test"] else ""
+        none = means.get(tuple({**place, "system": "none", "test": test}.values()), {})
+        over = {name: value - none[name] for name, value in values.items() if name in none}
+        if over and none is not values:
+            add(place, "over none", over)
+            for name, value in over.items():
+                by_class[place["system"], place["test"], place["inference"], about[name]["label"]][name] = value
+    for (system, test, inference, label), over in by_class.items():
+        if not test and len(over) >= _OF_A_CLASS:
+            add({"system": system, "test": "", "inference": inference, "snr": "all", "class": label}, "over none", over)
+    return cells
 
 
 def _described(
@@ -303,6 +374,8 @@ if __name__ == "__main__":
             chosen.add_argument("--snr", type=float, nargs="+", default=[-5.0])
             chosen.add_argument("--every", type=int, default=1)
             chosen.add_argument("--seeds", type=int, default=3)
+            chosen.add_argument("--embeddings", nargs="+", help="model folders, one for each repetition")
+            chosen.add_argument("--note", help="what the results say of themselves")
         chosen.set_defaults(verb=verb)
     asked = parser.parse_args()
     asked.verb(asked)

@@ -318,7 +318,8 @@ def test_what_is_told_of_the_noise_is_of_its_recordings_and_changes_no_audio(cor
     def scenes(noises, folder):
         assert [row.id for row in noises] == ["noise"] and folder == corpus[1].folder
 
-        def draw(recordings, rng):
+        def draw(recordings, noisy, rng):
+            assert noisy.shape == (6400,)
             told.append([row.id for row in recordings])
             return rng.standard_normal(3).astype(np.float32)
 

@@ -8,6 +8,7 @@ import torch
 
 from avse.embeddings.scene_clip import SceneClip
 from avse.nnet.scene_trunks import IMAGE_DIM, TEXT_DIM
+from avse.nnet.sound_network import SoundNetwork, masked
 from avse.training.contrastive import ContrastiveLearner, calibrate
 from avse.training.contrastive_losses import MultiPositiveLoss, SigmoidLoss
 
@@ -146,6 +147,24 @@ def test_a_batch_without_a_kind_adds_nothing_of_it() -> None:
     value = learner.objective(learner(alone), alone)
     value.backward()  # nothing to learn, and no error
     assert value.item() == 0.0
+
+
+def test_masks_hide_spans_of_time_and_frequency_in_training_alone() -> None:
+    torch.manual_seed(0)
+    levels = torch.randn(3, 80, 64)
+    hidden = masked(levels, 1) != levels
+    frames, bands = hidden.all(dim=2), hidden.all(dim=1)
+    for row in range(3):
+        assert torch.equal(hidden[row], frames[row][:, None] | bands[row][None])
+        for spans, most in ((frames[row], 10), (bands[row], 8)):
+            places = spans.nonzero()[:, 0]
+            assert 1 <= len(places) <= most and places[-1] - places[0] == len(places) - 1
+    assert not torch.equal(frames[0], frames[1])
+    audio = torch.randn(2, 4000)
+    plain, masking = (SoundNetwork(4, channels=4, masks=masks) for masks in (0, 2))
+    masking.load_state_dict(plain.state_dict())
+    assert torch.equal(plain.eval()(audio), masking.eval()(audio))
+    assert not torch.equal(plain.train()(audio), masking.train()(audio))
 
 
 def test_sounds_alone_need_no_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from avse.fusion.concat import Concat
 from avse.fusion.film import FiLM
@@ -119,6 +122,28 @@ def test_trust_over_time_learns_which_frames_show_another_mouth() -> None:
     valid = torch.rand(16, 40, generator=generator) > 0.2
     other = torch.where(valid[..., None], video, torch.full_like(video, 9.0))
     assert torch.equal(fusion(audio, video, valid)[1], fusion(audio, other, valid)[1])
+
+
+class _NoAutocastFault(TorchDispatchMode):
+    """As CUDA under autocast: refuses the cross-entropy of probabilities."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert "binary_cross_entropy" not in str(function)
+        return function(*args, **(kwargs or {}))
+
+
+def test_cross_entropy_of_frames_is_that_of_its_definition_and_trains_on_a_gpu() -> None:
+    generator = torch.Generator().manual_seed(5)
+    probability, of_audio = torch.rand(2, 3, 40, generator=generator)
+    truth, counts = torch.rand(2, 3, 40, generator=generator) > 0.4
+    terms = []
+    for row, frame in zip(*np.nonzero(counts.numpy())):
+        of_truth = float(probability[row, frame]) if truth[row, frame] else 1 - float(probability[row, frame])
+        weight = 1.0 if truth[row, frame] else float(of_audio[row, frame]) ** 2
+        terms.append(-weight * np.log(np.clip(of_truth, 1e-3, 1 - 1e-3)))
+    with _NoAutocastFault():
+        entropy = frame_cross_entropy(probability, truth, counts, of_audio)
+    assert abs(entropy.item() - np.mean(terms)) < 1e-6
 
 
 def test_doubt_is_a_power_of_the_reliability() -> None:

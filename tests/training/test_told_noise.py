@@ -1,4 +1,4 @@
-"""What a network is told of the noise in training: shares of texts, sounds and nothing; vectors are made once."""
+"""What a network is told of the noise in training: shares of what describes it; vectors are made once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from avse.data.manifest import Utterance
 from avse.errors import AvseError
 from avse.training import told_noise
 from avse.training.told_noise import ToldNoise
+
+NOISY = np.zeros(800, dtype=np.float32)  # whose vector is axis 4
 
 
 class _Embedding(Embedding):
@@ -37,7 +39,7 @@ def noises(tmp_path: Path) -> list[Utterance]:
 
 
 def _axes(told: ToldNoise, recordings: list[Utterance], count: int = 400) -> np.ndarray:
-    drawn = np.stack([told(recordings, np.random.default_rng(seed)) for seed in range(count)])
+    drawn = np.stack([told(recordings, NOISY, np.random.default_rng(seed)) for seed in range(count)])
     assert np.isin(np.linalg.norm(drawn, axis=1).round(5), (0.0, 1.0)).all()
     return (drawn > 0).mean(axis=0)
 
@@ -62,6 +64,9 @@ def test_texts_sounds_and_nothing_have_their_shares(
         noises, tmp_path, text=1.0, sound=0.0, wrong=0.0, same={"dog": "pet"}, descriptions={"pet": ["xx"]}
     )
     assert _axes(described, [dog])[[2, 3]] == pytest.approx([0.5, 0.5], abs=0.1)
+    heard = ToldNoise(noises, tmp_path, text=0.5, sound=0.0, noisy=0.3, wrong=0.0)
+    assert _axes(heard, [])[4] == pytest.approx(0.3, abs=0.08) and _axes(heard, []).sum() == _axes(heard, [])[4]
+    assert _axes(heard, [dog])[[3, 4]] == pytest.approx([0.5, 0.3], abs=0.08)
 
 
 def test_vectors_are_made_once_for_an_embedding(
@@ -72,4 +77,4 @@ def test_vectors_are_made_once_for_an_embedding(
     monkeypatch.setattr(told_noise, "load_embedding", lambda name: pytest.fail("made again"))
     again = ToldNoise(noises, tmp_path)
     rng = [np.random.default_rng(0) for _ in range(2)]
-    np.testing.assert_array_equal(first(noises[:1], rng[0]), again(noises[:1], rng[1]))
+    np.testing.assert_array_equal(first(noises[:1], NOISY, rng[0]), again(noises[:1], NOISY, rng[1]))

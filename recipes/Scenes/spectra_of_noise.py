@@ -1,0 +1,196 @@
+"""What spectra of noise are worth, by where they are from: measures why a description is worth little.
+
+    python recipes/Scenes/spectra_of_noise.py MIXTURES SCENES MANIFEST CAPTIONS -o RESULTS.json
+
+Two spectra are fitted to a recording of noise. In `langevin` with `prior_nmf` the fit of the clip begins at them, or
+they are held while gains alone are fitted. MIXTURES are those of `avse mix` from SCENES, whose column `sources` says
+from which sample of which recording a noise is; recorded noise at -5 dB, audio alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from conditioned_nmf import FREE, INFERENCES, Descriptions, _gained
+
+import avse
+from avse import plugins
+from avse.contracts.noise_model import State
+from avse.data.audio import read_audio
+from avse.data.manifest import read_manifest
+from avse.evaluation.statistics import bootstrap_means
+from avse.files import write_json
+from avse.noise_models.factorised import FactorisedNoise
+from avse.noise_models.prior_nmf import PriorNMF
+from avse.signal.nmf import update_ratio
+from avse.signal.stft import stft
+
+RANK, MANY, FFT, HOP, LEAST, SECONDS = 2, 8, 1024, 256, 1e-7, 4
+GAIN_ITERATIONS, SPECTRA_ITERATIONS = 40, 60
+
+
+class GivenSpectra(PriorNMF):
+    """`prior_nmf` that is given its spectra by the scene, (batch, rank x bins); zeros give none."""
+
+    def __init__(self, rank: int, held: bool) -> None:
+        super().__init__(rank)
+        self.held = held
+
+    def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
+        free = super().initial_state(power, mask)
+        assert scene is not None
+        given, says = scene.unflatten(1, (self.rank, -1)), scene.any(dim=1)[:, None, None]
+        spectra = torch.where(says, given, free["spectra"])
+        gains = fitted_gains(self.estimator(power, mask) * mask[..., None], spectra, mask)
+        return {"gains": torch.where(says, gains, free["gains"]), "spectra": spectra, "given": says.to(power)}
+
+    def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
+        moved = super().update(state, numerator, denominator)
+        if not self.held:
+            return {**state, **moved}
+        share, spectra = (self.variance(state) * denominator).clamp(max=1.0) ** self.presence_exponent, state["spectra"]
+        ratio = update_ratio((share * numerator) @ spectra.mT, (share * denominator) @ spectra.mT, 0.5)
+        held, says = {"gains": (state["gains"] * ratio).clamp(min=1e-10), "spectra": spectra}, state["given"] > 0
+        return {**state, **{name: torch.where(says, held[name], moved[name]) for name in held}}
+
+
+def fitted_gains(power: torch.Tensor, spectra: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Gains of spectra, (batch, frames, rank), fitted to a power."""
+    rank = spectra.shape[1]
+    gains = (power.sum(dim=-1, keepdim=True) / rank + LEAST).expand(-1, -1, rank)
+    for _ in range(GAIN_ITERATIONS):
+        weight = mask[..., None] / (gains @ spectra).clamp(min=1e-10)
+        gains = gains * update_ratio((power * weight.square()) @ spectra.mT, weight @ spectra.mT, 0.5)
+    return gains.clamp(min=1e-10)
+
+
+def power_of(samples: np.ndarray) -> torch.Tensor:
+    """Of noise, (1, frames, bins)."""
+    power = stft(torch.as_tensor(np.ascontiguousarray(samples, dtype=np.float32))[None], FFT, HOP).abs().square()
+    return power / power.mean().clamp(min=1e-12) + LEAST
+
+
+def spectra_of(samples: np.ndarray, rank: int = RANK) -> torch.Tensor:
+    """Spectra of noise, (rank, bins)."""
+    power = power_of(samples)
+    model, mask = FactorisedNoise(rank), torch.ones(power.shape[:2], dtype=torch.bool)
+    state = model.initial_state(power, mask)
+    for _ in range(SPECTRA_ITERATIONS):
+        weight = model.variance(state).reciprocal()
+        state = model.update(state, power * weight.square(), weight)
+    return state["spectra"][0]
+
+
+def divergence(samples: np.ndarray, spectra: torch.Tensor) -> torch.Tensor:
+    """Itakura-Saito, of every fifth frame of noise from what each of several spectra, (any, rank, bins), says of it."""
+    power = power_of(samples)[:, ::5].expand(len(spectra), -1, -1)
+    mask = torch.ones(power.shape[:2], dtype=torch.bool)
+    ratio = power / (fitted_gains(power, spectra, mask) @ spectra).clamp(min=1e-10)
+    return (ratio - ratio.log() - 1).mean(dim=(1, 2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("mixtures", "scenes", "manifest", "captions"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    told = Descriptions(asked.manifest, asked.captions)
+    rows = [row for row in read_manifest(asked.mixtures) if row.extra.get("condition") == "recorded" and row.snr == -5]
+    rows.sort(key=lambda row: row.duration or 0)
+    audio = [[read_audio(path) for path in (row.noisy, row.clean, row.noise)] for row in rows]
+    recordings = {row.id: row for row in read_manifest(asked.manifest, kinds=["noise"])}
+    with open(asked.scenes, encoding="utf-8") as file:
+        lines = csv.DictReader(line for line in file if not line.startswith("#"))
+        sources = {line["id"]: line["sources"] for line in lines}
+
+    def other_seconds(place: int) -> np.ndarray | None:
+        name, _, offset = sources[rows[place].id].partition(" @ ")
+        whole, start = read_audio(recordings[name].audio), int(offset or 0)
+        rest = np.concatenate([whole[:start], whole[start + len(audio[place][2]) :]])
+        return rest[: 2 * 16000] if len(rest) > 8000 else None
+
+    known = [row for row in recordings.values() if row.split == "train"]
+    sounds = [read_audio(row.audio)[: SECONDS * 16000] for row in known]
+    kept = [place for place, sound in enumerate(sounds) if len(sound) > 4000 and np.abs(sound).max() > 1e-4]
+    known, sounds = [known[place] for place in kept], [sounds[place] for place in kept]
+    names = np.array([told.name(row.label) for row in known])
+    table = torch.stack([spectra_of(sound) for sound in sounds])
+    vectors = torch.stack([told.sound(sound) for sound in sounds])
+    nothing = torch.zeros(RANK, FFT // 2 + 1)
+    own = [np.flatnonzero(names == told.name(row.label)) for row in rows]
+
+    def nearest(asked: torch.Tensor, among: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
+        among = range(len(known)) if among is None else among
+        return table[among[int((vectors[list(among)] @ asked).argmax())]] if len(among) else nothing
+
+    def alike(place: int, among: np.ndarray | None = None) -> torch.Tensor:
+        among = np.arange(len(known)) if among is None else among
+        return table[among[int(divergence(audio[place][2], table[among]).argmin())]] if len(among) else nothing
+
+    def drawn(place: int, among: np.ndarray) -> torch.Tensor:
+        return table[int(np.random.default_rng(place).choice(among))] if len(among) else nothing
+
+    def others(place: int, rank: int) -> torch.Tensor:
+        found = rest[place]
+        return torch.zeros(rank, FFT // 2 + 1) if found is None else spectra_of(found, rank)
+
+    rest = [other_seconds(place) for place in range(len(rows))]
+    sources_of: dict[str, Callable[[int], torch.Tensor]] = {
+        "the noise of the clip": lambda at: spectra_of(audio[at][2]),
+        "the noise of the clip, 8 spectra": lambda at: spectra_of(audio[at][2], MANY),
+        "other seconds of the recording": lambda at: others(at, RANK),
+        "other seconds of the recording, 8 spectra": lambda at: others(at, MANY),
+        "training, most like the noise": alike,
+        "training, class known, most like the noise": lambda at: alike(at, own[at]),
+        "training, class known, any": lambda at: drawn(at, own[at]),
+        "training, another class, any": lambda at: drawn(at, np.flatnonzero(names != told.name(rows[at].label))),
+        "training, nearest to the noise": lambda at: nearest(told.sound(audio[at][2])),
+        "training, nearest to the noisy audio": lambda at: nearest(told.sound(audio[at][0])),
+        "training, nearest to the text": lambda at: nearest(told.of("text", rows[at].label.replace("_", " "))),
+        "training, class known, nearest to the noisy audio": lambda at: nearest(told.sound(audio[at][0]), own[at]),
+    }
+    prior, inference = avse.load("av-vae").system.prior, plugins.get("inference", "langevin")
+    about = {"provenance": "Measured by recipes/Scenes/spectra_of_noise.py"}
+    cells = json.loads(asked.output.read_text())["cells"] if asked.output.exists() else []
+    done = {(cell["system"], cell["fit"]) for cell in cells}
+    speakers = [row.speaker for row in rows]
+
+    def gained(model: torch.nn.Module, scenes: list[torch.Tensor] | None, **how: float) -> np.ndarray:
+        return _gained(inference(prior, model, seed=0, **INFERENCES["langevin"] | how), audio, scenes)
+
+    none = gained(PriorNMF(RANK), None)
+
+    def add(system: str, fit: str, model: torch.nn.Module, scenes: list[torch.Tensor] | None, **how: float) -> None:
+        if (system, fit) in done:
+            return
+        found = gained(model, scenes, **how)
+        for metric, values in {"si_sdr_improvement": found, "over none": found - none}.items():
+            [interval] = bootstrap_means(values[:, None], speakers)
+            cells.append({"system": system, "fit": fit, "metric": metric, **asdict(interval)})
+        print(f"{system}, {fit}: {found.mean():.2f} dB", flush=True)
+        write_json(asked.output, about | {"cells": cells})
+
+    add("none", "", PriorNMF(RANK), None)
+    add("none (`nmf`)", "", plugins.get("noise_model", "nmf")(rank=2), None, **FREE["langevin"])
+    network = plugins.get("noise_model", "conditioned_nmf")()
+    add("network, told the text", "", network, [told.of("text", row.label.replace("_", " ")) for row in rows])
+    add("network, told the noise", "", network, [told.sound(noise) for _, _, noise in audio])
+    for name, of in sources_of.items():
+        if {(name, "begins"), (name, "held")} <= done:
+            continue
+        given = [of(place) for place in range(len(rows))]
+        for fit, held in (("begins", False), ("held", True)):
+            add(name, fit, GivenSpectra(len(given[0]), held), [one.flatten() for one in given])
+
+
+if __name__ == "__main__":
+    main()
