@@ -19,8 +19,9 @@ from avse.contracts.types import SAMPLE_RATE, Clip, Estimate
 from avse.devices import AUTO, find_device
 from avse.errors import AvseError
 from avse.files import atomic_path
-from avse.model import Asked, Model, Reading, Source, is_described, load, told_overrides
+from avse.model import Asked, Model, is_described, load, told_overrides
 from avse.overlap import CHUNK_SECONDS
+from avse.sources import Reading, Source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -21,9 +21,10 @@ from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME, VID
 from avse.errors import AvseError, AvseWarning
 from avse.media.faces.live import LiveCropper
 from avse.media.reader import parse_face, tracker_of
-from avse.model import Model, as_float, check_finite, load
+from avse.model import Model, load
 from avse.signal.outliers import BLOCK_SECONDS, REPLACED, find_outliers
 from avse.signal.stft import analysis_window, pool_to_video_frames, repeat_to_frames, stft_frames
+from avse.sources import as_float, check_finite
 
 if TYPE_CHECKING:
     from avse.contracts.mouth_tracker import MouthTracker

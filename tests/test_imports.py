@@ -33,6 +33,7 @@ ROOMS = (
     tuple(name.removeprefix("avse.") for name in KINDS.values()),
     ("overlap", "model_folder"),
     ("synchrony", "tracks", "scene"),
+    ("sources",),
     ("model",),
     ("api", "integrations"),
     ("training", "evaluation"),

@@ -228,7 +228,8 @@ def generate(
         raise AvseError(f"-o {output}: speech is written to .wav, .flac or .ogg.")
     from avse.data.audio import write_audio
     from avse.evaluation.plots.figure import check_format
-    from avse.model import lips_of, load
+    from avse.model import load
+    from avse.sources import lips_of
 
     if plot is not None:
         check_format(plot)

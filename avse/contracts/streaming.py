@@ -172,8 +172,18 @@ def with_past(layer: object, name: str, values: torch.Tensor, frames: int) -> to
     return joined
 
 
+def at_least_single(values: torch.Tensor) -> torch.Tensor:
+    """Values in single precision where they have half: what sums over many frames need, also under autocast.
+
+    >>> [at_least_single(torch.ones(1, dtype=dtype)).dtype for dtype in (torch.bfloat16, torch.int64)]
+    [torch.float32, torch.int64]
+    """
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def running_sum(layer: object, name: str, values: torch.Tensor) -> torch.Tensor:
-    """The sum over all frames up to each, of the same shape, (batch, frames, ...)."""
+    """The sum over all frames up to each, of the same shape, (batch, frames, ...), at least in single precision."""
+    values = at_least_single(values)
     if not streaming():
         return values.cumsum(dim=1)
     # Double precision: after an hour, a frame is a millionth of the sum.

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from avse.media.reader import Chunk, ClipReader
-    from avse.model import Asked, Decoding
+    from avse.model import Asked
     from avse.scene import Description
+    from avse.sources import Decoding
 
     class Options(Asked, Treatment, total=False):
         """How a file is read, what its noise is, and what is made of its speech."""

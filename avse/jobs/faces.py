@@ -17,7 +17,8 @@ from avse.synchrony import LONGEST_SECONDS, estimate_offset
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from avse.model import Decoding, Model
+    from avse.model import Model
+    from avse.sources import Decoding
 
 SPEAKING = "speaking"  # what `--face` is called
 

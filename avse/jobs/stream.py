@@ -21,9 +21,9 @@ from avse.media.decode import VideoSource
 from avse.media.faces.crop import MouthCropper
 from avse.media.faces.live import LiveCropper
 from avse.media.reader import parse_face, tracker_of
-from avse.model import as_float
 from avse.signal.downmix import Downmix
 from avse.signal.full_band import FullBand
+from avse.sources import as_float
 from avse.streaming import Block, Streamer
 
 FORMATS = {"s16": ("<i2", 32768.0), "f32": ("<f4", 1.0)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from avse.contracts.streaming import with_past
+from avse.contracts.streaming import at_least_single, with_past
 
 
 def window_sum(
@@ -18,7 +18,7 @@ def window_sum(
     >>> window_sum(torch.ones(1, 4, 1), 3)[0, :, 0].tolist()
     [2.0, 3.0, 3.0, 2.0]
     """
-    return _sums(_widened(stream, window, causal, layer, name), window)
+    return _sums(_widened(at_least_single(stream), window, causal, layer, name), window)
 
 
 def windowed_correlation(
@@ -53,7 +53,8 @@ def windowed_correlation(
     >>> bool((windowed_correlation(stream, 2 * stream, torch.ones(1, 8, 1), 8)[:, 2:6] > 0.99).all())
     True
     """
-    parts = {"one": one, "other": other, "weight": weight}
+    # In half precision the sums of many frames, and their differences, would be lost.
+    parts = {name: at_least_single(part) for name, part in (("one", one), ("other", other), ("weight", weight))}
     one, other, weight = (_widened(part, window, causal, layer, name) for name, part in parts.items())
     count = _sums(weight, window).clamp(min=1.0)
     mean = lambda stream: _sums(stream * weight, window) / count

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from avse.contracts.streaming import running_mean
 from avse.fusion.concat import Concat
 from avse.fusion.film import FiLM
 from avse.fusion.reliability_attention import ReliabilityAttention
@@ -122,6 +123,15 @@ def test_trust_over_time_learns_which_frames_show_another_mouth() -> None:
     valid = torch.rand(16, 40, generator=generator) > 0.2
     other = torch.where(valid[..., None], video, torch.full_like(video, 9.0))
     assert torch.equal(fusion(audio, video, valid)[1], fusion(audio, other, valid)[1])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_sums_of_many_frames_are_as_good_in_half_precision(causal: bool) -> None:
+    one, other = torch.randn(2, 1, 600, 4, generator=torch.Generator().manual_seed(2)).bfloat16() + 3
+    weight = torch.ones(1, 600, 1)
+    half = windowed_correlation(one, other, weight.bfloat16(), 25, causal)
+    torch.testing.assert_close(half, windowed_correlation(one.float(), other.float(), weight, 25, causal))
+    torch.testing.assert_close(running_mean(None, "mean", one), running_mean(None, "mean", one.float()))
 
 
 class _NoAutocastFault(TorchDispatchMode):
