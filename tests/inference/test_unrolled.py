@@ -11,7 +11,9 @@ from toy_switch import SharpToy, ToySwitch
 
 from avse.contracts.enhancer import Enhancer
 from avse.contracts.types import Batch, Estimate
+from avse.inference.em import steps
 from avse.inference.em.driver import LatentInference
+from avse.inference.em.joint import Joint
 from avse.inference.em.langevin import Langevin
 from avse.inference.em.map import MAP
 from avse.inference.em.mcem import MCEM
@@ -123,6 +125,38 @@ def test_an_enhancer_tells_the_beginning(make) -> None:
     list(inference.layers(batch))[-1][1].sum().backward()
     assert inference.start_network.share.grad.abs() > 0
     assert inference.prior.training is False and inference.train().start_network.training is True
+
+
+@pytest.mark.parametrize("make", [VEM, MAP, Joint, Langevin])
+def test_an_estimate_that_hardly_errs_is_the_result(make) -> None:
+    inference, batch = (
+        make(ToyPrior(), NMF(rank=2), iterations=4, start=Halver(), start_variance=1e-9).double(),
+        sounds((640, 320)),
+    )
+    far = make(ToyPrior(), NMF(rank=2), iterations=4, start=Halver(), start_variance=1e12).double()(batch).speech
+    alone = make(ToyPrior(), NMF(rank=2), iterations=4, start=Halver()).double()(batch).speech
+    assert torch.allclose(inference(batch).speech, 0.5 * batch.noisy, atol=1e-6)
+    assert torch.allclose(far, alone, atol=1e-6) and not torch.allclose(far, 0.5 * batch.noisy, atol=1e-3)
+
+
+def test_two_observations_have_the_likelihood_of_both() -> None:
+    """Of (x, s_0) with covariance [[S + V, S], [S, S + R]], compared with matrices of two by two, as are gradients."""
+    inference, batch = VEM(ToyPrior(), NMF(rank=2), start=Halver(), start_variance=0.3).double(), sounds((640,))
+    state = inference.encoder_step(steps.encode(inference.begin_speaker(inference.start(batch).speakers[0])))
+    noise = state.noise_variance.clone().requires_grad_()
+    state = replace(state, noise_variance=noise, started=state.started._replace(mask=state.started.mask * 1.2j))
+    speech, error = state.speech_variance[:, 0], state.started.variance[:, 0]
+    covariance = torch.stack([speech + noise, speech, speech, speech + error], dim=-1).unflatten(-1, (2, 2))
+    seen = torch.stack([torch.ones_like(state.started.mask), state.started.mask], dim=-1)[:, 0]
+    seen = state.power.sqrt()[..., None] * seen
+    solved = torch.linalg.solve(covariance.to(seen), seen)
+    wanted = (seen.conj() * solved).sum(dim=-1).real + torch.logdet(covariance)
+    statistics = steps.sufficient_statistics(state)
+    assert torch.allclose(statistics.nll, wanted.sum(dim=-1))
+    [gradient] = torch.autograd.grad(wanted.sum(), noise)
+    assert torch.allclose(statistics.denominator - statistics.numerator, gradient)
+    mean = speech * solved.sum(dim=-1)
+    assert torch.allclose(statistics.wiener * seen[..., 0], mean)
 
 
 def test_the_noise_begins_as_what_all_speakers_leave() -> None:

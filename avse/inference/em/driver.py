@@ -18,7 +18,7 @@ from avse.contracts.types import SAMPLE_RATE, SAMPLES_PER_FRAME, Batch, Estimate
 from avse.errors import AvseError
 from avse.inference.em import model_selection, steps
 from avse.inference.em.speakers import AnyPrior, begin_apart, places_of
-from avse.inference.em.state import EmState, SpeechModel, SufficientStatistics
+from avse.inference.em.state import EmState, SpeechModel, Started, SufficientStatistics
 from avse.inference.em.unrolled import START, LearnedValues, at_layer, checkpointed, fitted, learned_values
 from avse.signal.levels import level_scale
 from avse.signal.markov import MarkovChain
@@ -36,6 +36,8 @@ _STREAMS = 7_919  # between the seeds of two speakers
 # Power of the noise at first, relative to that of a mixture of speakers: noise as loud as the mixture would take speech
 # for itself, and give none back.
 _NOISE_SHARE = 0.01
+# An enhancer is never certain: |s_0| / |x| counts as at least this, and power at the level of a prior as this.
+_LEAST_MASK, _LEAST_POWER = 0.02, 1e-10
 
 
 @dataclass
@@ -68,7 +70,8 @@ class Progress:
     def __post_init__(self) -> None:
         power, models = self.speakers[0].power, max(len(state.models) for state in self.speakers)
         count, frames, bins = power.shape
-        self.wiener = power.new_zeros(count, len(self.speakers), frames, bins)
+        started = self.speakers[0].started
+        self.wiener = (power if started is None else started.mask).new_zeros(count, len(self.speakers), frames, bins)
         self.reliability = power.new_zeros(count, len(self.speakers), frames)
         self.audio_reliability: torch.Tensor | None = None
         self.scene_trust = self.speakers[0].noise_state.get("trust")
@@ -221,9 +224,13 @@ class LatentInference(Inference):
     start : Enhancer or None
         A small network whose estimate is the beginning: z that of its speech, the noise model fitted to what it leaves.
         None: both begin from the noisy audio.
+    start_variance : float or None
+        The estimate of `start` is a second observation of speech beside the noisy audio x; the variance of its error is
+        this times |x| times its absolute value. So no iteration goes far from it. None: it is the beginning alone, as
+        it is for speakers of mixtures.
     refine : int
-        Plain iterations after the layers. What they find is kept, clip by clip, where the objective is lower than
-        before.
+        Iterations after the layers, with the numbers of the last. What they find is kept, clip by clip, where the
+        objective is lower than before.
     encoder : str
         What finds q(z), wherever an encoder is asked. `amortised`: the prior's noisy-speech encoder, which learned from
         speech in simulated noise, given the noisy audio and the noise variance; of a prior that has none, its encoder
@@ -240,7 +247,7 @@ class LatentInference(Inference):
         Whether layers are computed again in the backward pass, to save memory.
     """
 
-    learnable: ClassVar[tuple[str, ...]] = ("prior_weight", "temperature", "gain_prior")
+    learnable: ClassVar[tuple[str, ...]] = ("prior_weight", "temperature", "gain_prior", "start_variance")
     checkpointing: bool = False
 
     accepts: tuple[type, ...] = (LatentPrior, SwitchingPrior)
@@ -268,6 +275,7 @@ class LatentInference(Inference):
         learn: Sequence[str] = (),
         tied: bool = True,
         start: Enhancer | None = None,
+        start_variance: float | None = None,
         refine: int = 0,
     ) -> None:
         super().__init__(prior, noise_model, unroll + refine if unroll else iterations)
@@ -280,6 +288,8 @@ class LatentInference(Inference):
             )
         if gain_prior is not None and not (len(gain_prior) == 2 and gain_prior[0] >= 1 and gain_prior[1] >= 0):
             raise ValueError(f"gain_prior is a shape of at least 1 and a rate of at least 0, got {gain_prior}.")
+        if start_variance is not None and start_variance <= 0:
+            raise ValueError(f"start_variance must be above 0, got {start_variance}.")
         if not unroll and (learn or refine):
             raise ValueError("learn and refine are of an unrolled inference: set unroll to its number of layers.")
         not_negative = {"warm_start": warm_start, "tolerance": tolerance, "prior_weight": prior_weight}
@@ -299,7 +309,7 @@ class LatentInference(Inference):
         )
         self.prior_weight, self.unroll, self.refine = prior_weight, unroll, refine
         self.learn, self.tied = tuple(learn), tied
-        self.start_network = start
+        self.start_network, self.start_variance = start, start_variance
         self.complexity = self.complexity if start is None else start.complexity
         self.learned: LearnedValues | None = None
         self.trained: list[nn.Module] = []
@@ -327,10 +337,8 @@ class LatentInference(Inference):
         return self
 
     def layer(self, number: int) -> Self:
-        """The inference with the numbers of a layer, from zero; after the last layer, and without any, as it is."""
-        if self.learned is None or number >= self.unroll:
-            return self
-        return at_layer(self, self.learned.at(number))
+        """The inference with the numbers of a layer, from zero; refinement goes on with those of the last."""
+        return self if self.learned is None else at_layer(self, self.learned.at(min(number, self.unroll - 1)))
 
     @classmethod
     def example_arguments(cls) -> dict:
@@ -384,7 +392,8 @@ class LatentInference(Inference):
             with no_gradient(batch, recorded):
                 layer = self.layer(number)
                 saving = recorded and self.checkpointing
-                progress.speakers, statistics = checkpointed(layer.iteration, progress.speakers, saving)
+                speakers = [layer.trusting(state) for state in progress.speakers]
+                progress.speakers, statistics = checkpointed(layer.iteration, speakers, saving)
                 objective = steps.objective(progress.speakers, statistics, layer.gain_prior)
                 progress.note(statistics, objective, self.tolerance, judged=bool(self.unroll) and number >= self.unroll)
             yield progress
@@ -421,7 +430,12 @@ class LatentInference(Inference):
         def state_of(model: SpeechModel, place: int) -> EmState:
             generators = clip_generators(mask, self.seed + _STREAMS * place)
             earlier = speech_powers[place] if speech_powers else None
-            return EmState(model, power, mask, generators, gain, noise_state, noise_variance, earlier)
+            state = EmState(model, power, mask, generators, gain, noise_state, noise_variance, earlier)
+            if spectra and previous is None and order is None and self.start_variance is not None:
+                ratio = spectra[0] * heard.conj() / (heard.abs().square() + _LEAST_POWER)
+                scale = (spectra[0].abs() + _LEAST_MASK * heard.abs()) * heard.abs() + _LEAST_POWER
+                state = replace(state, started=Started(ratio[:, None], scale[:, None], scale[:, None]))
+            return self.trusting(state)
 
         speakers = []
         for place, (models, chain) in enumerate(competing):
@@ -435,6 +449,12 @@ class LatentInference(Inference):
         if isinstance(self.prior, SwitchingPrior) and all(prior is self.prior for prior in priors):
             names = tuple(getattr(self.prior, "names", None) or map(str, range(len(self.prior.components))))
         return Progress(speakers, self.prior.analyse(noisy), rows, order, names)
+
+    def trusting(self, state: EmState) -> EmState:
+        """The state in which the enhancer's estimate errs by `start_variance`."""
+        if state.started is None or self.start_variance is None:
+            return state
+        return replace(state, started=state.started._replace(variance=self.start_variance * state.started.scale))
 
     def begin_speaker(self, state: EmState) -> EmState:
         """Where the E-steps of a speaker begin: `begin` of the only model, or of each of those that compete."""
@@ -454,7 +474,9 @@ class LatentInference(Inference):
             if len(speakers) > 1:
                 variances = [each.speech_variance if each.heard is None else each.heard for each in speakers]
                 state = steps.with_interference(speakers, variances, [place])[place]
-            state = self._e_step(state, self.encoder_step if warm else self.e_step, warm or self.uses_encoder)
+            step, encodes = self.encoder_step if warm else self.e_step, warm or self.uses_encoder
+            found = self._e_step(steps.observed(state), step, encodes)
+            state = replace(found, power=state.power, noise_variance=state.noise_variance, started=state.started)
             if len(speakers) > 1 and not warm:
                 state = replace(state, heard=self.present_speech(state))
             speakers[place] = state

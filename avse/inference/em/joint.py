@@ -89,7 +89,7 @@ class Joint(LatentInference):
 
     accepts: tuple[type, ...] = (LatentPrior,)
     not_inherited = ("gate", "temperature", "transition_weight")
-    learnable = ("prior_weight", "gain_prior", "step_size")
+    learnable = ("prior_weight", "gain_prior", "start_variance", "step_size")
     uses_encoder = False
     paper = (
         "Walker and Ni, Anderson acceleration for fixed-point iterations, 2011; Liu and Nocedal, L-BFGS, 1989; "
@@ -380,7 +380,7 @@ class _Problem:
             first, *others = states = self.states(place)
             variances = [state.speech_variance for state in states]
             first = steps.with_interference([first, *others], variances, [0])[0]
-            by_frame = steps.mixture(first, cast(torch.Tensor, first.speech_variance)).nll()[:, 0]
+            by_frame = steps.negative_log_likelihood(first, cast(torch.Tensor, first.speech_variance))[:, 0]
             for state in states:
                 by_frame = by_frame + cast(torch.Tensor, state.prior_cost)[:, 0, :, 0]
                 if self.inference.gain_prior is not None:

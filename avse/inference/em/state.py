@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 
@@ -20,7 +20,19 @@ _BY_FRAME = ("mask", "power", "gain", "noise_variance")
 _FROM_E_STEP = (
     "posterior", "latent", "memory", "speech_variance", "prior_cost", "nll", "evidence", "responsibility", "chain_cost",
 )  # fmt: skip
-_DRAWN = (*_FROM_E_STEP, "previous", "interference", "heard")
+_DRAWN = (*_FROM_E_STEP, "previous", "interference", "heard", "started")
+
+
+class Started(NamedTuple):
+    """What an enhancer has found, s_0 = s + e with e ~ N_c(0, R): a second observation beside the noisy audio x.
+
+    All of shape (batch, 1, frames, bins): `mask` s_0 / x, complex; `scale` |x| |s_0|, to which R is relative; and
+    `variance` R.
+    """
+
+    mask: torch.Tensor
+    scale: torch.Tensor
+    variance: torch.Tensor
 
 
 @dataclass
@@ -103,6 +115,8 @@ class EmState:
         Variance of all other speakers together, for each draw. None: there is one speaker.
     heard : tensor, shape (batch, chains, frames, bins), or None
         Variance of this speaker at the chains' present place, which is interference to the other speakers.
+    started : Started or None
+        An enhancer's estimate, where it is observed beside the noisy audio.
     """
 
     model: SpeechModel
@@ -127,11 +141,13 @@ class EmState:
     rounds: int = 0
     interference: torch.Tensor | None = None
     heard: torch.Tensor | None = None
+    started: Started | None = None
 
     def of_model(self, state: EmState) -> EmState:
-        """The state of one of the models that compete, with the gains, noise and interference that belong to all."""
+        """The state of one of the models that compete, with the audio, gains and noise that belong to all."""
         return replace(
             state,
+            power=self.power,
             gain=self.gain,
             noise_state=self.noise_state,
             noise_variance=self.noise_variance,
@@ -228,7 +244,7 @@ class SufficientStatistics:
     Arguments
     ---------
     wiener : tensor, shape (batch, frames, bins)
-        The Wiener filter.
+        The Wiener filter; complex where an enhancer's estimate is observed too.
     numerator, denominator : tensor, shape (batch, frames, bins)
         The two parts of the objective's derivative with respect to the noise variance: see `NoiseModel`.
     gain_numerator, gain_denominator : tensor, shape (batch, frames, 1)

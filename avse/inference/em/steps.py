@@ -73,6 +73,44 @@ def mixture(state: EmState, variance: torch.Tensor) -> Mixture:
     return Mixture.of(variance, state.gain[:, None], noise, state.power[:, None])
 
 
+def observed(state: EmState) -> EmState:
+    """The state in which noisy audio and the enhancer's estimate, if it counts, are one observation.
+
+    Of x = s + n, with n ~ N_c(0, V), and s_0 = s + e, with e ~ N_c(0, R), all that tells of s is
+
+        u = (x / V + s_0 / R) / (1 / V + 1 / R) ~ N_c(0, S + V'),   1 / V' = 1 / V + 1 / R
+
+    so that an E-step takes |u|^2 for the power and V' for the noise.
+    """
+    if state.started is None:
+        return state
+    share, combined = _both(state)
+    power = combined.abs().square() * state.power[:, None]
+    noise = share * state.started.variance
+    return replace(state, power=power[:, 0], noise_variance=noise[:, 0], started=None)
+
+
+def _both(state: EmState) -> tuple[torch.Tensor, torch.Tensor]:
+    """V / (V + R), the share of the enhancer's estimate in u, and u / x; both (batch, 1, frames, bins)."""
+    assert state.started is not None
+    noise = state.noise_variance[:, None]
+    share = noise / (noise + state.started.variance)
+    return share, 1.0 + share * (state.started.mask - 1.0)
+
+
+def negative_log_likelihood(state: EmState, variance: torch.Tensor) -> torch.Tensor:
+    """-log p(x), or -log p(x, s_0), up to a constant, summed over bins: (batch, draws, frames)."""
+    return _negative_log_likelihood(state, mixture(observed(state), variance))
+
+
+def _negative_log_likelihood(state: EmState, speech: Mixture) -> torch.Tensor:
+    if state.started is None:
+        return speech.nll()
+    apart = (1.0 - state.started.mask).abs().square() * state.power[:, None]
+    together = state.noise_variance[:, None] + state.started.variance
+    return speech.nll() + (apart / together + together.log()).sum(dim=-1)
+
+
 def speech_power(state: EmState) -> torch.Tensor:
     """E |s|^2 without the gain, for each draw, shape (batch, draws, frames, bins); that of `previous` before any."""
     if state.speech_variance is None:
@@ -247,11 +285,17 @@ def sufficient_statistics(state: EmState, chunk_frames: int | None = None) -> Su
     if chunk_frames is not None and state.power.shape[1] > chunk_frames:
         return SufficientStatistics.joined(_pieces(state, sufficient_statistics, chunk_frames), *state.power.shape[:2])
     assert state.speech_variance is not None and state.prior_cost is not None, "there was no E-step"
-    speech = mixture(state, state.speech_variance)
+    speech = mixture(observed(state), state.speech_variance)
     filtered = speech.wiener.sum(dim=-1, keepdim=True)
     over = filtered - speech.gradient().sum(dim=-1, keepdim=True)
-    parts = (speech.wiener, speech.ratio * speech.precision, speech.precision, over, filtered, speech.nll())
-    draws = [*parts, state.prior_cost[..., 0]]
+    wiener, numerator, denominator = speech.wiener, speech.ratio * speech.precision, speech.precision
+    if state.started is not None:
+        (share, combined), noise = _both(state), state.noise_variance[:, None]
+        wiener = speech.wiener * combined
+        numerator = (1.0 - wiener).abs().square() * state.power[:, None] / noise.square()
+        denominator = (1.0 - speech.wiener * share * state.started.variance / noise) / noise
+    draws = [wiener, numerator, denominator, over, filtered, _negative_log_likelihood(state, speech)]
+    draws.append(state.prior_cost[..., 0])
     return SufficientStatistics(*[value[:, 0] if value.shape[1] == 1 else value.mean(dim=1) for value in draws])
 
 
