@@ -20,13 +20,14 @@ from avse.contracts.streaming import FrameEstimate, StreamState
 from avse.contracts.types import MOUTH_SIZE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from avse.enhancers.masking import SpectralMasker
 from avse.errors import AvseError, needs_extra
-from avse.files import atomic_path, write_json
+from avse.files import atomic_folder, write_json
 from avse.model import Model, load
 from avse.model_folder import licence_of
 
 BITS = (32, 8)
-_AUDIO, _VIDEO, _DESCRIPTION = "audio.onnx", "video.onnx", "export.json"
+_AUDIO, _VIDEO, _PAST, _DESCRIPTION = "audio.onnx", "video.onnx", "past.npz", "export.json"
 _OPSET = 18
+_LARGEST = 1 << 30  # of a constant, such as a transposed weight
 
 
 def export_onnx(model: Model | str | Path, folder: str | Path, bits: int = 32) -> list[Path]:
@@ -77,33 +78,29 @@ def export_onnx(model: Model | str | Path, folder: str | Path, bits: int = 32) -
         graphs[_VIDEO] = _Video(system, frames)
     past: dict[str, np.ndarray] = {}
     described: dict[str, Any] = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, graph in graphs.items():
-        begun = graph.past()
-        described[name] = _write(graph, begun, folder / name, bits, by_frame=system.causal)
-        past |= {f"{Path(name).stem}/past_{i}": values.numpy() for i, values in enumerate(begun)}
-    files = [folder / name for name in graphs]
-    if past:
-        files.append(folder / "past.npz")
-        with atomic_path(files[-1]) as path, open(path, "wb") as file:
-            np.savez(file, **cast(dict[str, Any], past))
-    files.append(folder / _DESCRIPTION)
-    write_json(
-        files[-1],
-        {
-            "model": model.name,
-            "licence": licence_of(model.description or {}),
-            "causal": system.causal,
-            "sample_rate": SAMPLE_RATE,
-            "fft_size": system.fft_size,
-            "hop": system.hop,
-            "window": "square root of the periodic Hann window; frames are centred, beyond the ends is silence",
-            "frames_per_video_frame": SAMPLES_PER_FRAME // system.hop,
-            "bits": bits,
-            "graphs": described,
-        },
-    )
-    return files
+    with atomic_folder(folder) as made:
+        for name, graph in graphs.items():
+            begun = graph.past()
+            described[name] = _write(graph, begun, made / name, bits, by_frame=system.causal)
+            past |= {f"{Path(name).stem}/past_{i}": values.numpy() for i, values in enumerate(begun)}
+        if past:
+            np.savez(made / _PAST, **cast(dict[str, Any], past))
+        write_json(
+            made / _DESCRIPTION,
+            {
+                "model": model.name,
+                "licence": licence_of(model.description or {}),
+                "causal": system.causal,
+                "sample_rate": SAMPLE_RATE,
+                "fft_size": system.fft_size,
+                "hop": system.hop,
+                "window": "square root of the periodic Hann window; frames are centred, beyond the ends is silence",
+                "frames_per_video_frame": SAMPLES_PER_FRAME // system.hop,
+                "bits": bits,
+                "graphs": described,
+            },
+        )
+    return [folder / name for name in (*graphs, *([_PAST] if past else []), _DESCRIPTION)]
 
 
 def _exportable(model: Model) -> SpectralMasker:
@@ -186,6 +183,8 @@ class _Video(_Graph):
 
 def _write(graph: _Graph, past: list[torch.Tensor], path: Path, bits: int, by_frame: bool) -> dict[str, Any]:
     """Write a graph, and say what it takes and gives."""
+    from onnxscript import optimizer
+
     inputs = list(graph.inputs.values())
     names = [*graph.inputs, *(f"past_{number}" for number in range(len(past)))]
     outputs = [*graph.outputs, *(f"next_{number}" for number in range(len(past)))]
@@ -200,17 +199,21 @@ def _write(graph: _Graph, past: list[torch.Tensor], path: Path, bits: int, by_fr
             output_names=outputs,
             opset_version=_OPSET,
             dynamic_shapes=shapes,
+            optimize=False,  # the optimizer takes floors of 1e-8 for zeros, and leaves them out
             verbose=False,
         )
-    assert program is not None
-    with atomic_path(path) as kept, _quiet():
+        assert program is not None
+        optimizer.inline(program.model)
+        optimizer.fold_constants(program.model, input_size_limit=_LARGEST, output_size_limit=_LARGEST)
+        optimizer.remove_unused_nodes(program.model)
+    with _quiet():
         if bits == 32:
-            program.save(kept)
+            program.save(path)
         else:
             from onnxruntime.quantization import QuantType, quantize_dynamic
 
             quantize_dynamic(
-                program.model_proto, kept, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
+                program.model_proto, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
             )
     size = lambda values: [1, *(values.shape[1:] if by_frame else ("frames", *values.shape[2:]))]
     told = {name: {"shape": size(values), "type": _type(values)} for name, values in zip(names, inputs)}

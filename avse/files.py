@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -154,6 +155,47 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
         if note is not None:
             note.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """A temporary folder beside `target`; its files go there on success, and nowhere on any failure or interruption.
+
+    Other files that `target` holds stay.
+
+    Raises
+    ------
+    AvseError
+        If the folder cannot be written to, the disk is full, or `target` is a file.
+
+    Example
+    -------
+    >>> target = Path(tempfile.mkdtemp()) / "notes"
+    >>> with atomic_folder(target) as folder:
+    ...     _ = (folder / "note.txt").write_text("whole")
+    >>> [path.name for path in target.iterdir()], len(list(target.parent.iterdir()))
+    (['note.txt'], 1)
+    """
+    target = Path(target)
+    if target.exists() and not target.is_dir():
+        raise AvseError(f"{target}: is a file; name a folder to write into.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
+    except OSError as error:
+        raise AvseError(f"{target}: cannot write there ({error.strerror}). Choose another folder.") from error
+    try:
+        yield folder
+        if not target.exists():
+            folder.chmod(0o777 & ~_umask())
+            folder.rename(target)
+            return
+        for path in folder.iterdir():
+            path.replace(target / path.name)
+    except OSError as error:
+        raise AvseError(f"{target}: writing failed ({error.strerror or error}). Nothing was left behind.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_stale(targets: Iterable[Path]) -> None:

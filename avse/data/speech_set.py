@@ -162,7 +162,8 @@ class SpeechSet(ItemSet):
         self.without_video = self.pool([u for u in self.utterances if u.video is None])
         if not self.speech:
             raise AvseError(
-                "The training split of the manifest has no clean speech. Check its columns clean and split."
+                "this split of the manifest has no clean speech. Check its columns clean and split; a small part of a "
+                "corpus may need some speakers moved to it."
             )
         if not self.with_video or not self.without_video:
             video_share = float(bool(self.with_video))

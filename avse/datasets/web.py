@@ -19,7 +19,7 @@ _NEAR = 0.051  # seconds by which the start in a file's name may differ from the
 
 @register("dataset", "avspeech")
 class AvSpeech(Corpus):
-    """AVSpeech: 290,000 clips of one visible and audible person, 3 to 10 s, as everybody downloads them.
+    """AVSpeech: clips of 3 to 10 s, from 290,000 videos, of one visible and audible person, as they are downloaded.
 
     The corpus is two lists, `avspeech_train.csv` and `avspeech_test.csv` (video, start, end, place of the face); the
     videos are those of YouTube, and some are gone. `prepare` takes clips that are named after video and start:

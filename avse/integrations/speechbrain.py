@@ -17,7 +17,7 @@ from speechbrain.inference.interfaces import Pretrained
 from avse import model_folder
 from avse.contracts.types import SAMPLE_RATE, Clip
 from avse.errors import AvseError
-from avse.files import atomic_path, write_text
+from avse.files import atomic_folder, atomic_path, write_text
 from avse.model import Model, load
 
 HPARAMS = "hyperparams.yaml"
@@ -151,7 +151,7 @@ def export(model: Model, folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     key = model_folder.SYSTEM if f"\n{model_folder.SYSTEM}:" in f"\n{model.recipe}" else "model"
-    write_text(folder / HPARAMS, model.recipe.rstrip() + "\n" + _SYSTEM.format(key=key))
-    with atomic_path(folder / "system.ckpt") as path:
-        torch.save({name: weight.cpu() for name, weight in model.system.state_dict().items()}, path)
+    with atomic_folder(folder) as made:
+        write_text(made / HPARAMS, model.recipe.rstrip() + "\n" + _SYSTEM.format(key=key))
+        torch.save({name: weight.cpu() for name, weight in model.system.state_dict().items()}, made / "system.ckpt")
     return [folder / HPARAMS, folder / "system.ckpt"]

@@ -154,7 +154,10 @@ def _fit(
         ("dev", "valid_set", values["valid_size"], 0),
     ):
         utterances = [row for row in rows if row.split == split]
-        mixtures = values[key](utterances, cache, size=min(size, 4) if debug else size, seed=data_seed)
+        try:
+            mixtures = values[key](utterances, cache, size=min(size, 4) if debug else size, seed=data_seed)
+        except AvseError as error:
+            raise AvseError(f"split {split}: {error}") from error
         if not debug:
             run_on_main(cache.fill, args=[mixtures.utterances, mixtures.use_video, progress])
         sets[split] = mixtures

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from avse import plugins
+from avse import export, plugins
 from avse.contracts.types import Clip
 from avse.errors import AvseError
 from avse.export import export_onnx
@@ -61,6 +61,7 @@ def test_the_example_gives_what_the_model_gives(causal: bool, tmp_path: Path) ->
     assert (about["licence"], about["causal"]) == ("CC BY 4.0", causal)
     for samples in (9000, 6411, 100):  # no frame count is that of the example which was traced
         noisy = rng.standard_normal(samples).astype(np.float32) * np.linspace(0.01, 1, samples, dtype=np.float32)
+        noisy[: samples // 3] = 0
         mouth = rng.integers(1, 255, (-(-samples // 640), 88, 88), dtype=np.uint8)
         mouth[4:7] = 0
         seen = Clip(noisy, mouth, mouth.any(axis=(1, 2)))
@@ -106,6 +107,31 @@ def test_what_cannot_be_exported_is_told(model: str, bits: int, message: str, tm
     with pytest.raises(AvseError, match=message):
         export_onnx(model, tmp_path / "exported", bits)
     assert not (tmp_path / "exported").exists()
+
+
+@pytest.mark.parametrize("to", ["onnx", "speechbrain"])
+def test_an_interrupted_export_leaves_nothing(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it touch what an earlier one wrote."""
+    from avse.integrations import speechbrain
+
+    pytest.importorskip("onnxscript", reason="pip install 'avse[onnx]'")
+    owner, name = (export, "write_json") if to == "onnx" else (torch, "save")
+    write = export_onnx if to == "onnx" else speechbrain.export
+    monkeypatch.setattr(export, "_write", lambda graph, past, path, *_, **__: path.write_text("graph") and {})
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    folder, model = tmp_path / "exported", _model(True)
+    for is_there in (False, True):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(owner, name, interrupt)
+            write(model, folder)
+        assert [path.name for path in tmp_path.rglob("*")] == (["exported", "own.txt"] if is_there else [])
+        folder.mkdir(exist_ok=True)
+        (folder / "own.txt").touch()
+    files = write(model, folder)
+    assert {*folder.iterdir()} == {*files, folder / "own.txt"} and [*tmp_path.iterdir()] == [folder]
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import torch
 
 import avse
 from avse import plugins
+from avse.data.manifest import read_manifest, write_manifest
 from avse.data.shards import write_shards
 from avse.data.training_set import MixtureSet
 from avse.errors import AvseError
@@ -123,6 +124,14 @@ def test_a_recipe_in_the_run_folder_is_not_replaced(small_recipe: Path, tmp_path
     with pytest.raises(AvseError, match="input itself"):
         train(recipe, {"output_folder": str(tmp_path)}, device="cpu", progress=False)
     assert recipe.read_bytes() == before
+
+
+def test_a_split_without_speech_is_named(small_recipe: Path, tmp_path: Path) -> None:
+    rows = read_manifest(small_recipe.with_name("manifest.csv"))
+    write_manifest([row for row in rows if row.split != "dev" or row.kind == "noise"], tmp_path / "few.csv")
+    given = {"output_folder": str(tmp_path / "run"), "manifest": str(tmp_path / "few.csv")}
+    with pytest.raises(AvseError, match="split dev: this split of the manifest has no clean speech"):
+        train(small_recipe, given, device="cpu", progress=False)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,24 @@ FLAGS = [
     *("--disable-component-update", "--disable-sync"),
 ]
 FAKE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-MINUTES = 0.2  # of a clip, at most
+MINUTES, MEGABYTES = 1, 20  # of a clip, at most: a machine at work is slow to end a recording
 WAIT = 300_000  # milliseconds for what the page does, at most: the machine may be at work
+ENDLESS = '''\
+"""An enhancer that never ends, so that it is cancelled in the middle whatever the speed of the machine."""
+
+import threading
+
+from avse.contracts.enhancer import Enhancer
+from avse.plugins import register
+
+
+@register("enhancer", "endless")
+class Endless(Enhancer):
+    """Waits until its process is killed."""
+
+    def forward(self, batch):
+        threading.Event().wait()
+'''
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +75,29 @@ def left_behind(server_folder: Path) -> Callable[[], list[Path]]:
 
 
 @pytest.fixture(scope="session")
-def address(chromium: str, server_folder: Path) -> Iterator[str]:
+def endless_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A plugin file, and the folder of a model of it."""
+    from avse import plugins
+    from avse.model import Model
+    from avse.recipe import load_recipe
+
+    folder = tmp_path_factory.mktemp("plugin")
+    file, recipe = folder / "endless_enhancer.py", folder / "recipe.yaml"
+    file.write_text(ENDLESS)
+    recipe.write_text("model: !new:avse.plugins.enhancer.endless\n")
+    with pytest.MonkeyPatch.context() as patch:  # the tests forget it again
+        patch.setattr(plugins, "_REGISTRY", {kind: dict(found) for kind, found in plugins._REGISTRY.items()})
+        plugins.load_path(file)
+        system = load_recipe(recipe).build("model")["model"]
+        return file, Model(system, recipe.read_text(), "endless").save(folder / "endless")
+
+
+@pytest.fixture(scope="session")
+def address(chromium: str, server_folder: Path, endless_model: tuple[Path, Path]) -> Iterator[str]:
     """Of `avse web`, running."""
-    folder = server_folder
-    words = [sys.executable, "-m", "avse", "web", "--port", "0", "--max-minutes", str(MINUTES), "--max-mb", "2"]
+    folder, (plugin, model) = server_folder, endless_model
+    words = [sys.executable, "-m", "avse", "--plugins", plugin, "web", "--port", "0", "--model", model]
+    words += ["--max-minutes", str(MINUTES), "--max-mb", str(MEGABYTES)]
     with (folder / "errors.txt").open("w") as errors:
         server = subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "TMPDIR": str(folder)}
