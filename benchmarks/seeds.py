@@ -20,6 +20,7 @@ import numpy as np
 from avse.evaluation.statistics import bootstrap_means
 
 PLACE = ("condition", "snr", "corpus")
+ABOUT = "Means over seeds (benchmarks/seeds.py), 95 % intervals of a bootstrap over speakers"
 
 
 def cells(folders: list[Path], metric: str) -> list[dict]:
@@ -58,8 +59,9 @@ def main() -> None:
     for cell in found:
         del cell["spread"]
     lines = ",\n  ".join(json.dumps(cell) for cell in found)
-    head = f'{{\n "system": {json.dumps(given.name)},\n "seeds": {len(given.folder)},\n "spread": {spread},\n'
-    given.output.write_text(f'{head} "cells": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
+    about = {"system": given.name, "provenance": ABOUT, "seeds": len(given.folder), "spread": spread}
+    head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in about.items())
+    given.output.write_text(f'{{\n{head} "cells": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python recipes/Scenes/spectra_of_noise.py MIXTURES SCENES MANIFEST CAPTIONS -o RESULTS.json
 
 Two spectra are fitted to a recording of noise. In `langevin` with `prior_nmf` the fit of the clip begins at them, or
-they are held while gains alone are fitted. MIXTURES are those of `avse mix` from SCENES, whose column `sources` says
-from which sample of which recording a noise is; recorded noise at -5 dB, audio alone.
+they are held while gains alone are fitted, without or with two free ones beside them. MIXTURES are those of `avse mix`
+from SCENES, whose column `sources` says from which sample of which recording a noise is: recorded noise at -5 dB,
+audio alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,23 +35,35 @@ from avse.signal.nmf import update_ratio
 from avse.signal.stft import stft
 
 RANK, MANY, FFT, HOP, LEAST, SECONDS = 2, 8, 1024, 256, 1e-7, 4
+FITS = ("begins", "held", "held, free")
 GAIN_ITERATIONS, SPECTRA_ITERATIONS = 40, 60
 
 
 class GivenSpectra(PriorNMF):
-    """`prior_nmf` that is given its spectra by the scene, (batch, rank x bins); zeros give none."""
+    """`prior_nmf` that is given spectra by the scene, (batch, rank x bins); zeros give none.
 
-    def __init__(self, rank: int, held: bool) -> None:
-        super().__init__(rank)
-        self.held = held
+    `begins`: the fit begins at them. `held`: gains alone are fitted. `held, free`: two further spectra are free.
+    """
+
+    def __init__(self, given: int, fit: str) -> None:
+        super().__init__(RANK if fit.endswith("free") else given)
+        self.given, self.held = given, given * fit.startswith("held")
+        self.free = fit.endswith("free")
 
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
-        free = super().initial_state(power, mask)
+        prior = super().initial_state(power, mask)
         assert scene is not None
-        given, says = scene.unflatten(1, (self.rank, -1)), scene.any(dim=1)[:, None, None]
-        spectra = torch.where(says, given, free["spectra"])
-        gains = fitted_gains(self.estimator(power, mask) * mask[..., None], spectra, mask)
-        return {"gains": torch.where(says, gains, free["gains"]), "spectra": spectra, "given": says.to(power)}
+        given, says = scene.unflatten(1, (self.given, -1)), scene.any(dim=1)[:, None, None]
+        nothing = torch.full((*power.shape[:2], self.given), LEAST)
+        if self.free:
+            prior = {
+                "gains": torch.cat([nothing, prior["gains"]], 2),
+                "spectra": torch.cat([given, prior["spectra"]], 1),
+            }
+            given = prior["spectra"]
+        spectra = torch.where(says, given, prior["spectra"])
+        gains = fitted_gains(self.estimator(power, mask) * mask[..., None], spectra.clamp(min=1e-12), mask)
+        return {"gains": torch.where(says, gains, prior["gains"]), "spectra": spectra, "says": says.to(power)}
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
         moved = super().update(state, numerator, denominator)
@@ -57,8 +71,12 @@ class GivenSpectra(PriorNMF):
             return {**state, **moved}
         share, spectra = (self.variance(state) * denominator).clamp(max=1.0) ** self.presence_exponent, state["spectra"]
         ratio = update_ratio((share * numerator) @ spectra.mT, (share * denominator) @ spectra.mT, 0.5)
-        held, says = {"gains": (state["gains"] * ratio).clamp(min=1e-10), "spectra": spectra}, state["given"] > 0
-        return {**state, **{name: torch.where(says, held[name], moved[name]) for name in held}}
+        gains = (state["gains"] * ratio).clamp(min=1e-10)
+        held = {
+            "gains": torch.cat([gains[..., : self.held], moved["gains"][..., self.held :]], 2),
+            "spectra": torch.cat([spectra[:, : self.held], moved["spectra"][:, self.held :]], 1),
+        }
+        return {**state, **{name: torch.where(state["says"] > 0, held[name], moved[name]) for name in held}}
 
 
 def fitted_gains(power: torch.Tensor, spectra: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -88,14 +106,6 @@ def spectra_of(samples: np.ndarray, rank: int = RANK) -> torch.Tensor:
     return state["spectra"][0]
 
 
-def divergence(samples: np.ndarray, spectra: torch.Tensor) -> torch.Tensor:
-    """Itakura-Saito, of every fifth frame of noise from what each of several spectra, (any, rank, bins), says of it."""
-    power = power_of(samples)[:, ::5].expand(len(spectra), -1, -1)
-    mask = torch.ones(power.shape[:2], dtype=torch.bool)
-    ratio = power / (fitted_gains(power, spectra, mask) @ spectra).clamp(min=1e-10)
-    return (ratio - ratio.log() - 1).mean(dim=(1, 2))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("mixtures", "scenes", "manifest", "captions"):
@@ -123,40 +133,47 @@ def main() -> None:
     kept = [place for place, sound in enumerate(sounds) if len(sound) > 4000 and np.abs(sound).max() > 1e-4]
     known, sounds = [known[place] for place in kept], [sounds[place] for place in kept]
     names = np.array([told.name(row.label) for row in known])
-    table = torch.stack([spectra_of(sound) for sound in sounds])
-    vectors = torch.stack([told.sound(sound) for sound in sounds])
-    nothing = torch.zeros(RANK, FFT // 2 + 1)
+
+    @cache
+    def vectors() -> torch.Tensor:
+        return torch.stack([told.sound(sound) for sound in sounds])
+
     own = [np.flatnonzero(names == told.name(row.label)) for row in rows]
 
-    def nearest(asked: torch.Tensor, among: Sequence[int] | np.ndarray | None = None) -> torch.Tensor:
-        among = range(len(known)) if among is None else among
-        return table[among[int((vectors[list(among)] @ asked).argmax())]] if len(among) else nothing
+    def nearest(place: int, asked: torch.Tensor) -> torch.Tensor:
+        return together((vectors() @ asked).topk(3).indices.tolist())
 
-    def alike(place: int, among: np.ndarray | None = None) -> torch.Tensor:
-        among = np.arange(len(known)) if among is None else among
-        return table[among[int(divergence(audio[place][2], table[among]).argmin())]] if len(among) else nothing
+    def together(places: Sequence[int]) -> torch.Tensor:
+        if not len(places):
+            return torch.zeros(MANY, FFT // 2 + 1)
+        parts = [sounds[place][: max(HOP * 40, HOP * 600 // len(places))] for place in places]
+        return spectra_of(np.concatenate([part / np.sqrt(np.square(part).mean() + 1e-9) for part in parts]), MANY)
 
-    def drawn(place: int, among: np.ndarray) -> torch.Tensor:
-        return table[int(np.random.default_rng(place).choice(among))] if len(among) else nothing
+    def other_class(place: int) -> list[int]:
+        drawn = str(np.random.default_rng(place).choice(sorted({*names} - {told.name(rows[place].label)})))
+        return np.flatnonzero(names == drawn).tolist()
 
     def others(place: int, rank: int) -> torch.Tensor:
         found = rest[place]
         return torch.zeros(rank, FFT // 2 + 1) if found is None else spectra_of(found, rank)
 
     rest = [other_seconds(place) for place in range(len(rows))]
-    sources_of: dict[str, Callable[[int], torch.Tensor]] = {
-        "the noise of the clip": lambda at: spectra_of(audio[at][2]),
-        "the noise of the clip, 8 spectra": lambda at: spectra_of(audio[at][2], MANY),
-        "other seconds of the recording": lambda at: others(at, RANK),
-        "other seconds of the recording, 8 spectra": lambda at: others(at, MANY),
-        "training, most like the noise": alike,
-        "training, class known, most like the noise": lambda at: alike(at, own[at]),
-        "training, class known, any": lambda at: drawn(at, own[at]),
-        "training, another class, any": lambda at: drawn(at, np.flatnonzero(names != told.name(rows[at].label))),
-        "training, nearest to the noise": lambda at: nearest(told.sound(audio[at][2])),
-        "training, nearest to the noisy audio": lambda at: nearest(told.sound(audio[at][0])),
-        "training, nearest to the text": lambda at: nearest(told.of("text", rows[at].label.replace("_", " "))),
-        "training, class known, nearest to the noisy audio": lambda at: nearest(told.sound(audio[at][0]), own[at]),
+    kinds: dict[str, tuple[Callable[[int], torch.Tensor], Sequence[str]]] = {
+        "the noise of the clip": (lambda at: spectra_of(audio[at][2]), FITS[:2]),
+        "the noise of the clip, 8 spectra": (lambda at: spectra_of(audio[at][2], MANY), FITS[:2]),
+        "other seconds of the recording": (lambda at: others(at, RANK), FITS[:2]),
+        "other seconds of the recording, 8 spectra": (lambda at: others(at, MANY), FITS),
+        "all of its class in training, 8 spectra": (lambda at: together(own[at]), FITS[1:]),
+        "all of another class in training, 8 spectra": (lambda at: together(other_class(at)), FITS[1:]),
+        "three in training nearest to the noise, 8 spectra": (
+            lambda at: nearest(at, told.sound(audio[at][2])),
+            FITS[1:],
+        ),
+        "three in training nearest to the noisy audio, 8 spectra": (
+            lambda at: nearest(at, told.sound(audio[at][0])),
+            FITS[2:],
+        ),
+        "other seconds of the recording, 16 spectra": (lambda at: others(at, 2 * MANY), FITS[1:]),
     }
     prior, inference = avse.load("av-vae").system.prior, plugins.get("inference", "langevin")
     about = {"provenance": "Measured by recipes/Scenes/spectra_of_noise.py"}
@@ -184,12 +201,11 @@ def main() -> None:
     network = plugins.get("noise_model", "conditioned_nmf")()
     add("network, told the text", "", network, [told.of("text", row.label.replace("_", " ")) for row in rows])
     add("network, told the noise", "", network, [told.sound(noise) for _, _, noise in audio])
-    for name, of in sources_of.items():
-        if {(name, "begins"), (name, "held")} <= done:
-            continue
-        given = [of(place) for place in range(len(rows))]
-        for fit, held in (("begins", False), ("held", True)):
-            add(name, fit, GivenSpectra(len(given[0]), held), [one.flatten() for one in given])
+    for name, (of, fits) in kinds.items():
+        if not {(name, fit) for fit in fits} <= done:
+            given = [of(place) for place in range(len(rows))]
+            for fit in fits:
+                add(name, fit, GivenSpectra(len(given[0]), fit), [one.flatten() for one in given])
 
 
 if __name__ == "__main__":
