@@ -85,6 +85,8 @@ def endless_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     file, recipe = folder / "endless_enhancer.py", folder / "recipe.yaml"
     file.write_text(ENDLESS)
     recipe.write_text("model: !new:avse.plugins.enhancer.endless\n")
+    for kind in plugins.KINDS:
+        plugins.names(kind)  # known before, so that only the new one is forgotten
     with pytest.MonkeyPatch.context() as patch:  # the tests forget it again
         patch.setattr(plugins, "_REGISTRY", {kind: dict(found) for kind, found in plugins._REGISTRY.items()})
         plugins.load_path(file)
