@@ -10,6 +10,7 @@ from toy_models import DynamicalToy, FixedNoise, ToyPrior, sounds
 from toy_switch import SharpToy, ToySwitch
 
 from avse.contracts.enhancer import Enhancer
+from avse.contracts.prior import Gaussian
 from avse.contracts.types import Batch, Estimate
 from avse.inference.em import steps
 from avse.inference.em.driver import LatentInference
@@ -94,6 +95,18 @@ def test_refinement_is_kept_where_the_evidence_grows() -> None:
     for (before, kept), (after, found) in zip(steps[inference.unroll - 1 :], steps[inference.unroll :]):
         same = (before.speech == after.speech).all(dim=1)
         assert bool((found <= kept).all()) and torch.equal(same, found == kept)
+
+
+def test_a_small_prior_weight_leaves_a_gaussian_where_q_is_wider_than_the_prior() -> None:
+    inference, batch = VEM(ToyPrior(), NMF(rank=2)).double(), sounds((640,))
+    with torch.no_grad():
+        state = steps.encode(inference.begin_speaker(inference.start(batch).speakers[0]))
+        assert state.posterior is not None
+        wide = replace(state, posterior=Gaussian(state.posterior.mean, state.posterior.log_variance + 5))
+        weight = torch.tensor(0.3, dtype=torch.float64)
+        found, narrow = steps.encoder_step(wide, weight), steps.encoder_step(state, weight)
+    for each in (found, narrow):
+        assert bool(each.latent.isfinite().all() and each.prior_cost.isfinite().all())
 
 
 class Halver(Enhancer):

@@ -22,6 +22,7 @@ from avse.inference.em.state import EmState, SufficientStatistics
 from avse.signal.wiener import Mixture, gain_update, geometric_mean_power, speech_variance
 
 LEAST_GAIN, LARGEST_GAIN = 1e-8, 1e8
+_LEAST_PRECISION = 0.1  # of q(z), what a prior weight below one leaves
 
 Result = TypeVar("Result")
 Weight: TypeAlias = float | torch.Tensor  # a number, or a learned one as a tensor without axes
@@ -188,7 +189,9 @@ def encoder_step(state: EmState, prior_weight: Weight = 1.0) -> EmState:
     assert posterior is not None, "the encoder has not run"
     expected = prior_of(state, posterior.mean)
     if isinstance(prior_weight, torch.Tensor) or prior_weight != 1.0:
+        # A weight below one divides by a part of the prior; where q(z) is the wider, a share of its precision is kept.
         more = (prior_weight - 1.0) * (posterior.log_variance - expected.log_variance).exp()
+        more = more.clamp(min=_LEAST_PRECISION - 1.0)
         mean = posterior.mean + more / (1.0 + more) * (expected.mean - posterior.mean)
         posterior = Gaussian(mean, posterior.log_variance - (1.0 + more).log())
     divergence = posterior.divergence(expected)[..., None]
