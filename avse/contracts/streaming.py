@@ -182,10 +182,9 @@ def at_least_single(values: torch.Tensor) -> torch.Tensor:
 
 
 def running_sum(layer: object, name: str, values: torch.Tensor) -> torch.Tensor:
-    """The sum over all frames up to each, of the same shape, (batch, frames, ...), at least in single precision."""
-    values = at_least_single(values)
+    """The sum over all frames up to each, of the same shape, (batch, frames, ...), and of the same precision."""
     if not streaming():
-        return values.cumsum(dim=1)
+        return at_least_single(values).cumsum(dim=1).to(values.dtype)
     # Double precision: after an hour, a frame is a millionth of the sum.
     before = _past(layer, name, lambda: values.new_zeros(values[:, :1].shape, dtype=torch.float64))
     total = values.cumsum(dim=1, dtype=torch.float64) + before

@@ -18,7 +18,7 @@ def window_sum(
     >>> window_sum(torch.ones(1, 4, 1), 3)[0, :, 0].tolist()
     [2.0, 3.0, 3.0, 2.0]
     """
-    return _sums(_widened(at_least_single(stream), window, causal, layer, name), window)
+    return _sums(_widened(stream, window, causal, layer, name), window).to(stream.dtype)
 
 
 def windowed_correlation(
@@ -53,8 +53,7 @@ def windowed_correlation(
     >>> bool((windowed_correlation(stream, 2 * stream, torch.ones(1, 8, 1), 8)[:, 2:6] > 0.99).all())
     True
     """
-    # In half precision the sums of many frames, and their differences, would be lost.
-    parts = {name: at_least_single(part) for name, part in (("one", one), ("other", other), ("weight", weight))}
+    parts, dtype = {"one": one, "other": other, "weight": weight}, one.dtype
     one, other, weight = (_widened(part, window, causal, layer, name) for name, part in parts.items())
     count = _sums(weight, window).clamp(min=1.0)
     mean = lambda stream: _sums(stream * weight, window) / count
@@ -62,11 +61,12 @@ def windowed_correlation(
     covariance = mean(one * other) - mean_one * mean_other
     variance_one = (mean(one.square()) - mean_one.square()).clamp(min=0.0)
     variance_other = (mean(other.square()) - mean_other.square()).clamp(min=0.0)
-    return covariance / (variance_one * variance_other + 1e-4).sqrt()
+    return (covariance / (variance_one * variance_other + 1e-4).sqrt()).to(dtype)
 
 
 def _widened(stream: torch.Tensor, window: int, causal: bool, layer: object, name: str) -> torch.Tensor:
-    """The frames of all windows, and one before."""
+    """The frames of all windows, and one before. Half precision would lose sums of many frames, and their differences."""
+    stream = at_least_single(stream)
     if causal:
         return with_past(layer, name, stream, window)
     return F.pad(stream, (0, 0, window // 2 + 1, window - 1 - window // 2))

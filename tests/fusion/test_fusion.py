@@ -130,8 +130,9 @@ def test_sums_of_many_frames_are_as_good_in_half_precision(causal: bool) -> None
     one, other = torch.randn(2, 1, 600, 4, generator=torch.Generator().manual_seed(2)).bfloat16() + 3
     weight = torch.ones(1, 600, 1)
     half = windowed_correlation(one, other, weight.bfloat16(), 25, causal)
-    torch.testing.assert_close(half, windowed_correlation(one.float(), other.float(), weight, 25, causal))
-    torch.testing.assert_close(running_mean(None, "mean", one), running_mean(None, "mean", one.float()))
+    assert torch.equal(half, windowed_correlation(one.float(), other.float(), weight, 25, causal).bfloat16())
+    mean = running_mean(None, "mean", one)
+    torch.testing.assert_close(mean, running_mean(None, "mean", one.float()).bfloat16(), rtol=0.02, atol=0)
 
 
 class _NoAutocastFault(TorchDispatchMode):

@@ -256,7 +256,7 @@ class IdleLayer(TinyVAE):
         self.unused = nn.Linear(2, 2)
 
 
-@mutants("precision", "unrolled")
+@mutants("precision")
 class AlwaysSingle(TinyVAE):
     def decode(self, latent, context):
         return super().decode(latent, context).float()
