@@ -65,7 +65,7 @@ def windowed_correlation(
 
 
 def _widened(stream: torch.Tensor, window: int, causal: bool, layer: object, name: str) -> torch.Tensor:
-    """The frames of all windows, and one before. Half precision would lose sums of many frames, and their differences."""
+    """The frames of all windows, and one before. Half precision would lose sums of many, and their differences."""
     stream = at_least_single(stream)
     if causal:
         return with_past(layer, name, stream, window)

@@ -256,10 +256,10 @@ class IdleLayer(TinyVAE):
         self.unused = nn.Linear(2, 2)
 
 
-@mutants("precision")
+@mutants("precision", "unrolled")
 class AlwaysSingle(TinyVAE):
     def decode(self, latent, context):
-        return super().decode(latent, context).float()
+        return super().decode(latent, context).half().float()  # so coarse that finite differences tell it
 
 
 @mutants("weights_round_trip")
