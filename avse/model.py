@@ -176,8 +176,9 @@ class Model:
         scene = self.scene_of(noise, not_noise, lambda: (clip.audio, shown))
         estimate = concatenate(list(self.stream(cut(clip, chunk_seconds), None if scene is None else scene.vector)))
         if share < 1:
-            speech = torch.from_numpy(clip.audio).lerp(estimate.speech, share)
-            estimate = replace(estimate, speech=speech, noise=torch.from_numpy(clip.audio) - speech)
+            noisy = torch.tensor(clip.audio)
+            speech = noisy.lerp(estimate.speech, share)
+            estimate = replace(estimate, speech=speech, noise=noisy - speech)
         return replace(estimate, timings={"decode": decoded - began, "enhance": time.perf_counter() - decoded})
 
     def separate(

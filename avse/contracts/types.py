@@ -461,10 +461,10 @@ _TENSORS_OF_ESTIMATE = ("speech", "noise", *_BY_VIDEO_FRAME, "responsibility", "
 def _pad(signals: Sequence[np.ndarray]) -> torch.Tensor:
     import torch
 
-    padded = torch.zeros(len(signals), max(len(signal) for signal in signals))
+    padded = np.zeros((len(signals), max(len(signal) for signal in signals)), dtype=np.float32)
     for row, signal in enumerate(signals):
-        padded[row, : len(signal)] = torch.as_tensor(np.asarray(signal, dtype=np.float32))
-    return padded
+        padded[row, : len(signal)] = signal
+    return torch.from_numpy(padded)
 
 
 for _cls in (Clip, Batch):

@@ -108,6 +108,14 @@ def test_a_null_picture_gives_what_no_picture_gives_bit_for_bit(name: str, sever
     assert not torch.equal(model.enhance(clip).speech, model.enhance(null).speech)
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_an_array_that_cannot_be_written_is_taken_without_a_warning(folder: Path) -> None:
+    audio = np.frombuffer((0.1 * np.random.default_rng(0).standard_normal(3200)).astype("<f4").tobytes(), "<f4")
+    model = avse.load(folder)
+    for mix in (1.0, 0.5):
+        assert torch.equal(model.enhance(audio, mix=mix).speech, model.enhance(audio.copy(), mix=mix).speech)
+
+
 def test_arrays_tensors_and_rates(folder: Path) -> None:
     model = avse.load(folder)
     sound = 0.1 * np.random.default_rng(0).standard_normal(4800)
