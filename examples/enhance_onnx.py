@@ -2,8 +2,7 @@
 
     python examples/enhance_onnx.py exported noisy.wav speech.wav [mouth.npy]
 
-`noisy.wav` is at 16 kHz; `mouth.npy`: crops at 25 frames a second, (video_frames, 88, 88), uint8, black: none is seen.
-"""
+`mouth.npy` has crops at 25 frames a second, (video_frames, 88, 88), uint8, black where no mouth is seen."""
 
 import json
 import sys
@@ -56,5 +55,6 @@ def run(folder: Path, name: str, inputs: dict[str, np.ndarray], causal: bool) ->
 
 if __name__ == "__main__":
     audio, rate = soundfile.read(sys.argv[2], dtype="float32")
-    assert rate == 16000 and audio.ndim == 1, "one channel at 16000 Hz: ffmpeg -i IN -ac 1 -ar 16000 noisy.wav"
+    if rate != 16000 or audio.ndim != 1:
+        sys.exit(f"{sys.argv[2]}: one channel at 16000 Hz is needed: ffmpeg -i {sys.argv[2]} -ac 1 -ar 16000 mono.wav")
     soundfile.write(sys.argv[3], enhance(Path(sys.argv[1]), audio, *map(np.load, sys.argv[4:])), rate)

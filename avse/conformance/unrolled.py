@@ -46,6 +46,7 @@ def check_unrolled(make: Callable[..., Any]) -> None:
             found.trace == expected.trace, f"the trace of layers is {found.trace}, that of iterations {expected.trace}"
         )
     batch = replace(batch, noisy=batch.noisy.double())
+    _check_gradients(unrolled.double(), batch)
     learn, start = [*learn, "start_variance"], plugins.get("enhancer", "tf_masker").example()
     started = make(unroll=_LAYERS, learn=learn, tied=False, start=start, start_variance=0.5).double()
     _check_gradients(started, batch)

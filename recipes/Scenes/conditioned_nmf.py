@@ -279,7 +279,7 @@ def _write(
             if {row.id for row in at} <= done or (seed and scenes is None and inference not in RANDOM):
                 continue
             used = INFERENCES[inference] | (FREE[inference] if untold else {})
-            found = _gained(plugins.get("inference", inference)(prior, build(), seed=seed, **used), audio, scenes)
+            found = gains_of(plugins.get("inference", inference)(prior, build(), seed=seed, **used), audio, scenes)
             for row, gain in zip(at, found):
                 of = {"seed": str(seed), "id": row.id, "speaker": row.speaker, "label": row.label}
                 append_line(kept, place | of | {"gain": round(float(gain), 4)})
@@ -342,7 +342,7 @@ def _described(
     yield "oracle, sound", [told.sound(noise) for _, _, noise in audio]
 
 
-def _gained(
+def gains_of(
     system: torch.nn.Module, audio: Sequence[Sequence[np.ndarray]], scenes: Sequence[torch.Tensor] | None, size: int = 8
 ) -> np.ndarray:
     """SI-SDR improvement of each mixture."""

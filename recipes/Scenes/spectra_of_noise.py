@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conditioned_nmf import FREE, INFERENCES, Descriptions, _gained
+from conditioned_nmf import FREE, INFERENCES, Descriptions, gains_of
 
 import avse
 from avse import plugins
@@ -182,7 +182,7 @@ def main() -> None:
     speakers = [row.speaker for row in rows]
 
     def gained(model: torch.nn.Module, scenes: list[torch.Tensor] | None, **how: float) -> np.ndarray:
-        return _gained(inference(prior, model, seed=0, **INFERENCES["langevin"] | how), audio, scenes)
+        return gains_of(inference(prior, model, seed=0, **INFERENCES["langevin"] | how), audio, scenes)
 
     none = gained(PriorNMF(RANK), None)
 

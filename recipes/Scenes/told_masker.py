@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conditioned_nmf import OTHERS, Descriptions, _described, _gained
+from conditioned_nmf import OTHERS, Descriptions, _described, gains_of
 
 import avse
 from avse.data.audio import read_audio
@@ -42,7 +42,7 @@ def main() -> None:
         none: np.ndarray | None = None
         described = [(name, scenes) for name, scenes in _described(told, at, audio) if name not in OTHERS]
         for name, scenes in [(f"none, `{asked.baseline}`", None), *described]:
-            gained = _gained(baseline if name.endswith("`") else system, audio, scenes)
+            gained = gains_of(baseline if name.endswith("`") else system, audio, scenes)
             none = gained if name == "none" else none
             place = {"system": name, "condition": "recorded", "snr": f"{snr:g}"}
             scores = {"si_sdr_improvement": gained} | ({} if none is None else {"over none": gained - none})
