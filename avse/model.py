@@ -26,6 +26,7 @@ from avse.contracts.types import SAMPLE_RATE, Batch, Clip, Estimate
 from avse.devices import AUTO, find_device
 from avse.errors import AvseError
 from avse.overlap import CHUNK_SECONDS, ClipPart, concatenate, cut, overlap_add
+from avse.signal.scenes import SOUND, fitted
 from avse.sources import Reading, Source, as_clip, check_range, is_media, lips_of
 from avse.tracks import audio_tracks, parse_track, speech_track
 
@@ -406,11 +407,13 @@ class Model:
         from avse.scene import describe
 
         scene = describe(noise, not_noise, clip=clip)
-        if len(scene.vector) != (wanted := scene_dim(self.system)):
+        vector = fitted(scene.vector, wanted := scene_dim(self.system))
+        if len(vector) != wanted:
             raise AvseError(
-                f"{self.name} is told of the noise by {wanted} features, the embedding gives {len(scene.vector)}."
+                f"{self.name} is told of the noise by {wanted} features, the embedding gives "
+                f"{len(scene.vector) - SOUND} and {SOUND} of how a sound sounds."
             )
-        return scene
+        return replace(scene, vector=vector)
 
     def enhance_batch(
         self,
@@ -441,8 +444,9 @@ class Model:
             return []
         batch = Batch.from_clips(decoded)
         if scenes is not None and any(scene is not None for scene in scenes):
-            nothing = torch.zeros(scene_dim(self.system))
-            batch = replace(batch, scene=torch.stack([nothing if scene is None else scene for scene in scenes]))
+            nothing = torch.zeros(wanted := scene_dim(self.system))
+            told = [nothing if scene is None else fitted(scene, wanted) for scene in scenes]
+            batch = replace(batch, scene=torch.stack(told))
         with _inference(self.system):
             estimate = self.system(batch.to(self.device))
         return [clip_estimate.to("cpu") for clip_estimate in estimate.unbind()]
@@ -621,7 +625,8 @@ def _say_licence(name: str, licence: str) -> None:
 
 def scene_dim(system: nn.Module) -> int:
     """Features of the description of the noise that a system takes; 0: it takes none."""
-    return int(getattr(getattr(system, "noise_model", system), "scene_dim", 0))
+    told = getattr(system, "noise_model", system)
+    return int(getattr(told, "scene_dim", 0) + getattr(told, "scene_sound", 0))
 
 
 def is_described(asked: Mapping[str, Any]) -> bool:

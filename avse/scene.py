@@ -20,7 +20,7 @@ from avse.errors import AvseError
 from avse.media.decode import VideoSource, open_container, reason, video_stream
 from avse.media.reader import tracker_of
 from avse.nnet.scene_trunks import sees_images
-from avse.signal.scenes import combined
+from avse.signal.scenes import SOUND, SPECTRA, combined, sound_spectra, with_sound
 
 NAME, KIND, AUTO = "scene-clip", "embedding", "auto"
 Description = str | Path | np.ndarray | torch.Tensor
@@ -174,7 +174,7 @@ class DescribedScene:
     Arguments
     ---------
     vector : tensor, shape (dim,)
-        Of length one.
+        The embedding, of length one, and behind it how a sound that was given sounds (`avse.signal.scenes`).
     nearest : list of (str, float)
         The known classes of noise that are closest, and their cosines.
     """
@@ -190,15 +190,15 @@ def describe(
     clip: Callable[[], tuple[np.ndarray, str | Path | None]] | None = None,
     embedding: Embedding | None = None,
 ) -> DescribedScene:
-    """One vector of all that is said of the noise: see `avse.signal.scenes.combined`.
+    """One vector of all that is said of the noise: see `avse.signal.scenes`.
 
     Arguments
     ---------
     noise, not_noise : description or several
         What the noise is, and what it is not: words; the path of a picture, a video or a sound; an array with a sound,
         shape (samples,) at 16 kHz, a picture, (height, width, 3) uint8 RGB, or a video, (frames, height, width, 3); a
-        vector of the embedding, as a tensor; or `auto`, which is the clip itself: its sound, and its picture with the
-        faces covered (where the extra `scene` is installed).
+        vector of the embedding or of a scene, as a tensor; or `auto`, which is the clip itself: its sound, and its
+        picture with the faces covered (where the extra `scene` is installed).
     clip : callable, optional
         Gives the sound of the clip, shape (samples,) at 16 kHz, and the file of its video, for `auto`.
     embedding : Embedding, optional
@@ -215,11 +215,13 @@ def describe(
     read = [_read(each, clip) for each in wanted] + [_read(each, None) for each in unwanted]
     used = load_embedding() if embedding is None else embedding
     vectors = [_vector(used, parts) for parts in read]
-    vector = combined(vectors[: len(wanted)], vectors[len(wanted) :])
+    embedded = combined(vectors[: len(wanted)], vectors[len(wanted) :])
+    spectra = [each for given, parts in zip(wanted, read) if not _is_auto(given) for each in _spectra(used, parts)]
+    vector = with_sound(embedded, spectra)
     names, centroids = getattr(used, "classes", ()), getattr(used, "centroids", None)
     if not len(names) or centroids is None:
         return DescribedScene(vector)
-    alike = torch.nn.functional.normalize(centroids, dim=1) @ vector
+    alike = torch.nn.functional.normalize(centroids, dim=1) @ embedded
     order = alike.argsort(descending=True)[:_NEAREST].tolist()
     return DescribedScene(vector, [(names[place], round(float(alike[place]), 3)) for place in order])
 
@@ -275,16 +277,24 @@ def _read(
 
 
 def _vector(embedding: Embedding, parts: Sequence[tuple[str, Any]]) -> torch.Tensor:
-    vectors = []
+    vectors, dim = [], embedding.output_dim
     for modality, item in parts:
-        if not modality and item.shape != (embedding.output_dim,):
+        if not modality and item.shape not in ((dim,), (dim + SOUND,)):
             raise AvseError(
-                f"A tensor of shape {tuple(item.shape)} is no vector of the embedding, of shape "
-                f"({embedding.output_dim},)."
+                f"A tensor of shape {tuple(item.shape)} is no vector of the embedding, of shape ({dim},), and none of "
+                f"a scene, of shape ({dim + SOUND},)."
             )
         with torch.no_grad():
-            vectors.append(embedding([item], modality)[0].cpu() if modality else item.float().cpu())
+            vectors.append(embedding([item], modality)[0].cpu() if modality else item[:dim].float().cpu())
     return combined(vectors)
+
+
+def _spectra(embedding: Embedding, parts: Sequence[tuple[str, Any]]) -> Iterator[torch.Tensor]:
+    for modality, item in parts:
+        if modality == "sound":
+            yield sound_spectra(torch.as_tensor(item))
+        elif not modality and item[embedding.output_dim :].any():
+            yield item[embedding.output_dim :].float().cpu().unflatten(0, (SPECTRA, -1))
 
 
 def _around_faces(path: Path) -> np.ndarray | None:

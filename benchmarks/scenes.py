@@ -1,12 +1,14 @@
 """Scores of embeddings of scenes: retrieval between modalities, classes of unseen recordings, and ablations.
 
     python benchmarks/scenes.py MANIFEST CAPTIONS CACHE MODEL [MODEL ...] --ablate heads
+    python benchmarks/scenes.py MANIFEST CAPTIONS CACHE NAME=MODEL [NAME=MODEL ...] --ablate networks
 
 The models are seeds of one recipe. Writes `recipes/Scenes/results/*.json`, and the picture of the first. Sounds are
 those of the test split, texts are captions of the validation split of AudioCaps in which all words of a class stand,
 pictures and videos the quarter that training leaves out. Intervals: 95 % of a bootstrap over queries of the mean over
 seeds. `--ablate` trains heads alone, on what the sound network of each model gives before its last layer, and scores
-the development split: `heads` with each loss and switch, `heads_by_trunk` with each text trunk.
+the development split: `heads` with each loss and switch, `heads_by_trunk` with each text trunk. `networks` scores whole
+models on it, several of a name being its seeds.
 """
 
 from __future__ import annotations
@@ -319,6 +321,14 @@ def trunks(data: Data, models: Sequence[SceneClip], split: str = "dev") -> list[
     return _cells(rows)
 
 
+def networks(data: Data, models: Sequence[tuple[str, SceneClip]], split: str = "dev") -> list[dict[str, Any]]:
+    """The same of whole models, each with a name."""
+    rows: dict[str, list[dict[str, np.ndarray]]] = {}
+    for name, model in models:
+        rows.setdefault(name, []).append(summary(data, model, data.raw(model, split)))
+    return _cells(rows)
+
+
 def _with_heads(data: Data, model: SceneClip, learned: SceneClip, bank: Bank, split: str) -> dict[str, np.ndarray]:
     """Hits of heads on the sound network of a model."""
     whole = copy.copy(model)
@@ -444,14 +454,19 @@ def main() -> None:
     for name in ("manifest", "captions", "cache"):
         parser.add_argument(name)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--ablate", choices=("heads", "heads_by_trunk"))
+    parser.add_argument("--ablate", choices=("heads", "heads_by_trunk", "networks"))
     arguments = parser.parse_args()
     data = Data(arguments.manifest, arguments.captions, arguments.cache)
-    models = [load_embedding(model) for model in arguments.models]
+    named = [name.rpartition("=") for name in arguments.models]
+    models = [load_embedding(model) for _, _, model in named]
     assert all(isinstance(model, SceneClip) for model in models)
     folder = ROOT / "avse/pretrained/scene-clip"
     seeds = f"{len(models)} seeds" if len(models) > 1 else "one seed"
     origin = f"benchmarks/scenes.py, {seeds}; intervals over queries"
+    if arguments.ablate == "networks":
+        found = networks(data, list(zip([name for name, _, _ in named], models)))
+        write(arguments.ablate, found, folder, "benchmarks/scenes.py, 3 seeds; intervals over queries")
+        return
     if arguments.ablate:
         found = (variants if arguments.ablate == "heads" else trunks)(data, models)
         origin = f"{origin}; heads trained anew on each"

@@ -37,10 +37,10 @@ def _inputs(model: NoiseModel) -> Example:
 
 
 def _scene(model: NoiseModel, like: torch.Tensor) -> torch.Tensor | None:
-    """An embedding of the noise for a model that takes one, of its `scene_dim` features."""
-    dim = getattr(model, "scene_dim", 0)
-    if not dim:
+    """A scene for a model that takes one: an embedding, and how the noise sounds."""
+    if not getattr(model, "scene_dim", 0):
         return None
+    dim = model.scene_dim + model.scene_sound
     scene = torch.randn(dim, generator=torch.Generator().manual_seed(1)).to(like)
     return F.normalize(scene, dim=0).expand(like.shape[0], dim)
 

@@ -30,14 +30,17 @@ class NoiseModel(nn.Module, Plugin):
     scene_dim : int
         Features of the embedding of the noise that the model takes as `scene`; 0: it takes none. Such a model may leave
         `trust` in its states, (batch,), in [0, 1]: how far it trusts the embedding.
+    scene_sound : int
+        Features behind the embedding that say how the noise sounds (`avse.signal.scenes`); 0: it takes none.
     learnable : tuple of str
         Arguments that an unrolled inference may learn: positive numbers, kept as attributes of the same names. An
         inference then sets a copy's attribute to a tensor without axes.
     fitted : tuple of str
-        Entries of the state that the M-step changes, all positive; empty: all of them.
+        Entries that the M-step changes where the state has them, all positive; empty: all of the state.
     """
 
     scene_dim: int = 0
+    scene_sound: int = 0
     learnable: ClassVar[tuple[str, ...]] = ()
     fitted: ClassVar[tuple[str, ...]] = ()
 
@@ -52,8 +55,8 @@ class NoiseModel(nn.Module, Plugin):
         mask : tensor, shape (batch, frames), bool
             False beyond each clip's end; those frames must not count.
         scene : tensor, shape (batch, dim), or None
-            An embedding of what is known of the noise (text, image, video, sound); most models ignore it. Zeros say
-            nothing.
+            An embedding of what is known of the noise (text, image, video, sound), and `scene_sound` features of how it
+            sounds, which may be left out; most models ignore it. Zeros say nothing.
         """
 
     @abstractmethod

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from avse.contracts.prior import Gaussian
-from avse.nnet.noise_estimator import frequency_bands
 from avse.nnet.temporal_block import TemporalBlock
+from avse.signal.bands import frequency_bands
 
 _FLOOR = 1e-7  # of power, relative to the mean of the clip
 _SCALE = 0.25  # brings natural logarithms of power near one

@@ -9,7 +9,7 @@ import torch
 
 from avse.contracts.noise_model import NoiseModel, State
 from avse.nnet.noise_vae import NoiseVAE
-from avse.noise_models.described import DescribedNoise, expected_noise
+from avse.noise_models.described import DescribedNoise
 from avse.plugins import register
 from avse.signal.nmf import Exponent, power, update_ratio
 
@@ -94,7 +94,9 @@ class ConditionedVAE(NoiseModel):
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """What the encoder makes of the noise that is expected; see `NoiseModel.initial_state`."""
         network = self.network
-        expected, code, trust = expected_noise(self.describer, power, mask, scene)
+        expected, trust = self.describer.expected(power, mask, scene)
+        expected = expected * mask[..., None]
+        code = None if scene is None else self.describer.code(scene, trust["trust"])
         level, prior = network.level(expected, mask), network.prior(code, len(power))
         state = trust | {
             "gains": level.expand(-1, power.shape[1], -1).clone(),

@@ -49,13 +49,21 @@ class DescribedNoise(ExpectedNoise):
 
     def initial_state(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None = None) -> State:
         """A factorisation of what the networks expect; see `NoiseModel.initial_state`."""
-        free = super().initial_state(power, mask)
+        expected, trust = self.expected(power, mask, scene)
+        return self.begin(expected, mask) | trust
+
+    def expected(
+        self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None
+    ) -> tuple[torch.Tensor, State]:
+        """The variance that the networks expect, (batch, frames, bins), and with a scene the `trust` of the state.
+
+        Arguments as of `NoiseModel.initial_state`.
+        """
+        expected = self.estimator(power, mask)
         if scene is None:
-            return free
-        expected, trust = self.told(power, mask, scene)
-        told, says = self.begin(expected, mask), scene.any(dim=1)
-        state = {name: torch.where(says[:, None, None], told[name], free[name]) for name in free}
-        return {**state, "trust": trust}
+            return expected, {}
+        told, trust = self.told(power, mask, scene)
+        return torch.where(scene.any(dim=1)[:, None, None], told, expected), {"trust": trust}
 
     def told(self, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The variance that is expected with a scene, (batch, frames, bins), and the trust in the scene, (batch,).
@@ -68,22 +76,3 @@ class DescribedNoise(ExpectedNoise):
     def code(self, scene: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
         """What further networks are told, (batch, scene_dim): the scene as this model reads it, times the trust."""
         return F.normalize(self.scene_estimator.enter(scene.to(trust)), dim=-1) * trust[:, None]
-
-    def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
-        """That of `prior_nmf`; see `NoiseModel.update`."""
-        return {**state, **super().update(state, numerator, denominator)}
-
-
-def expected_noise(
-    model: DescribedNoise, power: torch.Tensor, mask: torch.Tensor, scene: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor | None, State]:
-    """The variance that networks expect, zero beyond each clip's end, the code of the scene, and `trust`.
-
-    Arguments as of `NoiseModel.initial_state`. Without a scene there is no code, and no trust.
-    """
-    expected, inside = model.estimator(power, mask), mask[..., None]
-    if scene is None:
-        return expected * inside, None, {}
-    told, trust = model.told(power, mask, scene)
-    expected = torch.where(scene.any(dim=1)[:, None, None], told, expected)
-    return expected * inside, model.code(scene, trust), {"trust": trust}

@@ -82,5 +82,13 @@ class ExpectedNoise(FactorisedNoise):
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
         """One M-step with bins weighted by the share of noise; see `NoiseModel.update`."""
-        share = power((self.variance(state) * denominator).clamp(max=1.0), self.presence_exponent)
-        return super().update(state, share * numerator, share * denominator)
+        share = self.share(state, denominator)
+        return self.factors(state, share * numerator, share * denominator)
+
+    def share(self, state: State, denominator: torch.Tensor) -> torch.Tensor:
+        """w above, shape (batch, frames, bins)."""
+        return power((self.variance(state) * denominator).clamp(max=1.0), self.presence_exponent)
+
+    def factors(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
+        """The M-step of weighted bins."""
+        return super().update(state, numerator, denominator)

@@ -57,4 +57,4 @@ class FactorisedNoise(NoiseModel):
 
     def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
         gains, spectra = multiply(state["gains"], state["spectra"], numerator, denominator, self.exponent)
-        return {"gains": gains, "spectra": spectra}
+        return {**state, "gains": gains, "spectra": spectra}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from avse.nnet.noise_vae import NoiseVAE
-from avse.noise_models.described import DescribedNoise, expected_noise
+from avse.noise_models.described import DescribedNoise
 from avse.training.noise_estimator import Told, draw_mixtures
 from avse.training.steps import learn
 
@@ -70,8 +70,8 @@ def learn_noise_vae(
         power, mask = loud.abs().square(), torch.ones(loud.shape[:2], dtype=torch.bool)
         with torch.no_grad():
             scene = Told.draw(scenes, recordings, rng).scene
-            expected, told, _ = expected_noise(describer, (clean + loud).abs().square(), mask, scene)
-        assert told is not None
+            expected, trust = describer.expected((clean + loud).abs().square(), mask, scene)
+            told = describer.code(scene, trust["trust"])
         heard = told * (torch.rand(batch_size, 1) >= encoder_dropout)
         return negative_bound(network, power, expected, told, heard, min(1.0, (step + 1) / (_ANNEALED * steps)))
 

@@ -43,6 +43,7 @@ from avse.nnet.noise_estimator import SceneNoiseEstimator
 from avse.noise_models import described
 from avse.scene import load_embedding, read_scene
 from avse.signal.metrics import si_sdr
+from avse.signal.scenes import sound_spectra
 from avse.training.noise_estimator import class_code, fit_entrance, learn_noise_estimator
 
 DIM, STEPS, RIDGE = 128, 1100, 0.03
@@ -165,6 +166,17 @@ def train(arguments: argparse.Namespace) -> None:
     fit(estimator, told, data, rng)
     kept = {name: value.detach().half().contiguous() for name, value in estimator.state_dict().items()}
     safetensors.torch.save_file(kept, work / "conditioned_nmf.safetensors")
+    nearest = {name: value.half() for name, value in recordings_of(told, data).items()}
+    safetensors.torch.save_file(nearest, work / "noise_recordings.safetensors")
+
+
+def recordings_of(told: Descriptions, data: Recordings) -> dict[str, torch.Tensor]:
+    """Embedding and spectra of each recording, of which the noise model finds the nearest."""
+    heard = [noise for noise in data.noise if np.abs(noise).max() > 1e-4]
+    return {
+        "embeddings": torch.stack([told.sound(noise[:64000]) for noise in heard]),
+        "levels": torch.stack([sound_spectra(torch.as_tensor(noise), 4) for noise in heard]),
+    }
 
 
 def fit(estimator: SceneNoiseEstimator, told: Descriptions, data: Recordings, rng: np.random.Generator) -> None:

@@ -21,6 +21,7 @@ from avse.contracts.embedding import MODALITIES, Embedding
 from avse.errors import AvseError
 from avse.model import Model
 from avse.recipe import load_recipe
+from avse.signal.scenes import BANDS, sound_spectra
 
 RECIPE = """
 model: !new:avse.plugins.prior.vae
@@ -107,7 +108,19 @@ def test_each_kind_of_description_is_read_by_what_it_holds(
     scene.describe(["rain on a roof", str(picture), noisy, talk, np.zeros(1600, np.float32)])
     assert [modality for modality, _ in embedding.seen] == ["text", "image", "sound", "video", "sound"]
     told = scene.describe([torch.eye(128)[0], torch.eye(128)[1]]).vector
-    torch.testing.assert_close(told, F.normalize(torch.eye(128)[0] + torch.eye(128)[1], dim=0))
+    torch.testing.assert_close(told[:128], F.normalize(torch.eye(128)[0] + torch.eye(128)[1], dim=0))
+    assert not told[128:].any()
+
+
+def test_how_a_sound_sounds_is_told_but_not_of_the_clip_itself(noisy: Path, embedding: _Embedding) -> None:
+    """Of two sounds each gives every second spectrum, also where they were read before."""
+    sounds = [np.random.default_rng(seed).normal(0, 0.1, 8000).astype(np.float32) for seed in (0, 1)]
+    one, two = (scene.describe(sound).vector[128:].unflatten(0, (-1, BANDS)) for sound in sounds)
+    torch.testing.assert_close(one, sound_spectra(torch.as_tensor(sounds[0])))
+    both = scene.describe(scene.read_once(sounds)).vector[128:].unflatten(0, (-1, BANDS))
+    assert torch.equal(both[::2], one[::2]) and torch.equal(both[1::2], two[1::2])
+    told = scene.describe(["auto", "rain"], sounds[0], clip=lambda: (sounds[1], None)).vector
+    assert not told[128:].any()
 
 
 def test_auto_is_the_sound_of_the_clip_and_its_picture_without_the_face(

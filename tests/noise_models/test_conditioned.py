@@ -15,7 +15,8 @@ from avse.nnet.noise_estimator import SceneNoiseEstimator
 from avse.noise_models.conditioned_nmf import ConditionedNMF
 from avse.noise_models.prior_nmf import PriorNMF
 from avse.priors.vae.vae import VAE
-from avse.signal.scenes import combined
+from avse.signal.bands import frequency_bands
+from avse.signal.scenes import BANDS, SOUND, combined, sound_spectra, with_sound
 from avse.training.noise_estimator import Told, learn_noise_estimator
 
 
@@ -40,6 +41,49 @@ def test_without_a_scene_it_is_prior_nmf_bit_for_bit() -> None:
             assert torch.equal(states[0][name], wanted) and torch.equal(states[1][name][0], wanted[0])
             assert not torch.equal(states[1][name][1], wanted[1])
         states = [model.update_from_power(s, power, mask) for model, s in zip((told, told, free), states)]
+
+
+def test_told_gains_against_loops_and_told_spectra_are_held() -> None:
+    """Bins count by the square of their share of noise; a clip that is told no sound has no spectra of one."""
+    (power, mask), model = _power(6, 6, bins=17), ConditionedNMF(rank=1, nearest=2).double()
+    power = power.double()
+    sound = with_sound(_scenes(1)[0], [sound_spectra(torch.sin(torch.arange(8000.0)))])
+    state = model.initial_state(power, mask, torch.stack([with_sound(_scenes(1)[0], []), sound]).double())
+    spectra = state["told_spectra"][:, 0].numpy()
+    assert spectra.shape == (2, 24, 17) and not spectra[0, 8:].any()
+    np.testing.assert_allclose(spectra[1].sum(axis=1), 1, rtol=1e-9)
+    moved = model.update_from_power(state, power, mask)
+    assert torch.equal(moved["told_spectra"], state["told_spectra"])
+    gains, free = state["told_gains"].numpy(), (state["gains"] @ state["spectra"]).numpy()
+    for row, frame, place in [(0, 0, 0), (0, 3, 7), (1, 2, 4), (1, 5, 23)]:
+        above = below = 0.0
+        for bin_, observed in enumerate(power[row, frame].tolist()):
+            variance = free[row, frame, bin_] + sum(g * s[bin_] for g, s in zip(gains[row, frame], spectra[row]))
+            share = min(1.0, variance / variance) ** 4
+            above += share * spectra[row, place, bin_] * observed / variance**2
+            below += share * spectra[row, place, bin_] / variance
+        wanted = max(1e-10, gains[row, frame, place] * (above / below) ** 0.5)
+        assert float(moved["told_gains"][row, frame, place]) == pytest.approx(wanted, rel=1e-6)
+    half = model.share(state, 0.5 / model.variance(state))
+    torch.testing.assert_close(half, torch.full_like(half, 0.5**4))
+
+
+def test_the_nearest_recordings_are_told() -> None:
+    model = ConditionedNMF(nearest=3)
+    found = model.told_spectra(model.embeddings[5:7], torch.zeros(BANDS))
+    own = (model.levels[5] @ frequency_bands(BANDS, torch.zeros(BANDS))[0]).softmax(dim=1)
+    assert found.shape == (2, 3 * 4 + SOUND // BANDS, BANDS)
+    torch.testing.assert_close(found[0, :4], own)
+
+
+def test_spectra_of_a_sound_are_those_of_its_parts() -> None:
+    time = torch.arange(16000) / 16000
+    low, high = (torch.sin(2 * torch.pi * hz * time) for hz in (300, 3000))
+    spectra = sound_spectra(torch.cat([low, high]), count=2).exp()
+    to_bands = frequency_bands(BANDS, torch.zeros(8001))[1]  # a bin is one hertz
+    assert sorted(spectra.argmax(dim=1).tolist()) == [int(to_bands[hz].argmax()) for hz in (300, 3000)]
+    torch.testing.assert_close(spectra.sum(dim=1), torch.ones(2))
+    assert sound_spectra(torch.zeros(10)).isfinite().all()
 
 
 def test_a_batch_gives_what_its_clips_give_each_with_its_scene() -> None:

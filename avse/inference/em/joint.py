@@ -305,7 +305,7 @@ class _Problem:
         self.inference, self.speakers = inference, speakers
         self.state = speakers[0]
         names = inference.noise_model.fitted or tuple(self.state.noise_state)
-        self.noise = {name: self.state.noise_state[name] for name in names}
+        self.noise = {name: self.state.noise_state[name] for name in names if name in self.state.noise_state}
         widths = [cast(torch.Tensor, state.latent)[0].numel() for state in speakers]
         widths += [value[0].numel() for value in self.noise.values()]
         self.widths = widths + (
