@@ -39,11 +39,13 @@ from avse.data.manifest import Utterance, read_manifest
 from avse.data.noises import cut_or_loop, draw_offset
 from avse.evaluation.statistics import bootstrap_means
 from avse.files import append_line, read_lines, write_json
+from avse.model import scene_dim
 from avse.nnet.noise_estimator import SceneNoiseEstimator
 from avse.noise_models import described
+from avse.noise_models.conditioned_nmf import ConditionedNMF
 from avse.scene import load_embedding, read_scene
 from avse.signal.metrics import si_sdr
-from avse.signal.scenes import sound_spectra
+from avse.signal.scenes import SOUND, combined, fitted, sound_spectra, with_sound
 from avse.training.noise_estimator import class_code, fit_entrance, learn_noise_estimator
 
 DIM, STEPS, RIDGE = 128, 1100, 0.03
@@ -90,6 +92,10 @@ class Descriptions:
     def sound(self, samples: np.ndarray) -> torch.Tensor:
         with torch.no_grad():
             return self.embedding([samples.astype(np.float32)], "sound")[0]
+
+    def sounding(self, samples: np.ndarray) -> torch.Tensor:
+        """The vector of a noise alone, with how it sounds."""
+        return with_sound(self.sound(samples), [sound_spectra(torch.as_tensor(samples))])
 
     def of(self, modality: str, item: str) -> torch.Tensor:
         if (modality, item) not in self._kept:
@@ -170,12 +176,21 @@ def train(arguments: argparse.Namespace) -> None:
     safetensors.torch.save_file(nearest, work / "noise_recordings.safetensors")
 
 
-def recordings_of(told: Descriptions, data: Recordings) -> dict[str, torch.Tensor]:
-    """Embedding and spectra of each recording, of which the noise model finds the nearest."""
-    heard = [noise for noise in data.noise if np.abs(noise).max() > 1e-4]
+def recordings_of(told: Descriptions, data: Recordings, modality: str = "sound") -> dict[str, torch.Tensor]:
+    """Embedding and spectra of each recording, of which the noise model finds the nearest.
+
+    The embedding is that of the sound, or the mean of those of another modality that its class has; without any, zeros.
+    """
+
+    def described(noise: np.ndarray, label: str) -> torch.Tensor:
+        if modality == "sound":
+            return told.sound(noise[: 4 * 16000])
+        found = [told.of(modality, item) for item in told.items(modality, label)]
+        return combined(found) if found else torch.zeros(DIM)
+
     return {
-        "embeddings": torch.stack([told.sound(noise[:64000]) for noise in heard]),
-        "levels": torch.stack([sound_spectra(torch.as_tensor(noise), 4) for noise in heard]),
+        "embeddings": torch.stack([described(noise, label) for noise, label in zip(data.noise, data.labels)]),
+        "levels": torch.stack([sound_spectra(torch.as_tensor(noise), 4) for noise in data.noise]),
     }
 
 
@@ -210,6 +225,28 @@ class World:
         fit(estimator, self.told, self.data, self.rng)
         return estimator.enter.weight
 
+    @cached_property
+    def recordings(self) -> dict[str, torch.Tensor]:
+        return recordings_of(self.told, self.data)
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """Of each mixture, the recording of its noise, and the sample at which it begins."""
+        with open(self.arguments.scenes, encoding="utf-8") as file:
+            lines = csv.DictReader(line for line in file if not line.startswith("#"))
+            return {line["id"]: line["sources"] for line in lines}
+
+    def other_seconds(self, row: Utterance, length: int) -> np.ndarray | None:
+        """Up to two seconds of the recording of a mixture's noise that the mixture, of so many samples, has not."""
+        name, _, offset = self.sources[row.id].partition(" @ ")
+        whole, start = read_audio(self.noises[name].audio), int(offset or 0)
+        rest = np.concatenate([whole[:start], whole[start + length :]])
+        return rest[: 2 * 16000] if len(rest) > 8000 else None
+
+    @cached_property
+    def noises(self) -> dict[str, Utterance]:
+        return {row.id: row for row in read_manifest(self.arguments.manifest, kinds=["noise"])}
+
     def build(self, name: str | None = None) -> torch.nn.Module:
         """A noise model; by default the one that is asked for."""
         if name == "nmf":
@@ -217,14 +254,20 @@ class World:
         model = plugins.get("noise_model", name or self.arguments.noise_model)()
         if name is None and self.embedding != "scene-clip":
             scene_estimator(model).enter.weight = torch.nn.Parameter(self.entrance, requires_grad=False)
+            find_among(model, self.recordings)
         return model
 
 
 def score(arguments: argparse.Namespace) -> None:
     def cells(world: World, at: Sequence[Utterance], audio: Audio) -> Iterator[Cell]:
-        for name, scenes in _described(world.told, at, audio):
+        for name, scenes in descriptions(world.told, at, audio):
             of = OTHERS.get(name)
             yield {"system": name}, partial(world.build, of), scenes, of == "nmf"
+        if arguments.scenes:
+            rest = [world.other_seconds(row, len(noise)) for row, (_, _, noise) in zip(at, audio)]
+            nothing = torch.zeros(DIM + SOUND)
+            scenes = [nothing if one is None else world.told.sounding(one) for one in rest]
+            yield {"system": "other seconds of it, sound"}, world.build, scenes, False
 
     _write(arguments, cells)
 
@@ -237,7 +280,7 @@ def exchange(arguments: argparse.Namespace) -> None:
                 next(map(partial(told.of, modality), told.items(modality, row.label)), torch.zeros(DIM)) for row in at
             ]
             for modality in MODALITIES[:3]
-        } | {"sound": [told.sound(noise) for _, _, noise in audio]}
+        } | {"sound": [told.sounding(noise) for _, _, noise in audio]}
         yield {"system": "none", "test": "none"}, world.build, None, False
         for learned in MODALITIES:
             for modality, scenes in asked.items():
@@ -262,10 +305,23 @@ def _entrance_of(modality: str, world: World) -> torch.Tensor:
     return estimator.enter.weight
 
 
+@cache
+def _recordings_of(modality: str, world: World) -> dict[str, torch.Tensor]:
+    return recordings_of(world.told, world.data, modality)
+
+
 def _fitted_on(modality: str, world: World) -> torch.nn.Module:
     model = world.build()
     scene_estimator(model).enter.weight = torch.nn.Parameter(_entrance_of(modality, world), requires_grad=False)
+    find_among(model, _recordings_of(modality, world))
     return model
+
+
+def find_among(noise_model: torch.nn.Module, recordings: Mapping[str, torch.Tensor]) -> None:
+    """Let a model that is told spectra find them among other recordings."""
+    if isinstance(noise_model, ConditionedNMF):
+        for name, value in recordings.items():
+            setattr(noise_model, name, value)
 
 
 def scene_estimator(noise_model: torch.nn.Module) -> SceneNoiseEstimator:
@@ -333,25 +389,29 @@ def _cells(gains: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return cells
 
 
-def _described(
-    told: Descriptions, rows: Sequence[Utterance], audio: Sequence[Sequence[np.ndarray]]
-) -> Iterator[tuple[str, list[torch.Tensor] | None]]:
+def descriptions(
+    told: Descriptions, rows: Sequence[Utterance], audio: Audio
+) -> Iterator[tuple[str, Sequence[torch.Tensor] | None]]:
     """Names of descriptions, and the vectors of each mixture."""
     rng, labels = np.random.default_rng(0), [row.label for row in rows]
     others = [str(rng.choice([m for m in sorted(set(labels)) if told.name(m) != told.name(one)])) for one in labels]
     pictures = {label: told.pictures[told.shown.get(label) or label] for label in labels}
+    texts, heard = ([told.of("text", one.replace("_", " ")) for one in names] for names in (labels, others))
+    itself = [told.sound(noisy) for noisy, _, _ in audio]
     for name in OTHERS:
         yield name, None
     yield "none", None
-    yield "right, text", [told.of("text", label.replace("_", " ")) for label in labels]
-    yield "wrong, text", [told.of("text", label.replace("_", " ")) for label in others]
+    yield "right, text", texts
+    yield "wrong, text", heard
     yield (
         "right, image, where there is one",
         [told.of("image", pictures[one][0]) if pictures[one] else torch.zeros(DIM) for one in labels],
     )
-    yield "shuffled, sound", [told.sound(audio[(place + 7) % len(audio)][2]) for place in range(len(audio))]
-    yield "from the clip itself", [told.sound(noisy) for noisy, _, _ in audio]
-    yield "oracle, sound", [told.sound(noise) for _, _, noise in audio]
+    yield "from the clip itself", itself
+    yield "right, text, and the clip itself", [combined(both) for both in zip(texts, itself)]
+    sounds = [told.sounding(noise) for _, _, noise in audio]
+    yield "shuffled, sound", [sounds[(place + 7) % len(sounds)] for place in range(len(sounds))]
+    yield "oracle, sound", sounds
 
 
 def gains_of(
@@ -363,7 +423,7 @@ def gains_of(
         part = audio[first : first + size]
         batch = Batch.from_clips([Clip(noisy) for noisy, _, _ in part], [clean for _, clean, _ in part])
         if scenes is not None:
-            batch.scene = torch.stack(list(scenes[first : first + size]))
+            batch.scene = torch.stack([fitted(scene, scene_dim(system)) for scene in scenes[first : first + size]])
         with torch.no_grad():
             speech = system.eval()(batch).speech
         assert batch.clean is not None
@@ -385,6 +445,7 @@ if __name__ == "__main__":
             chosen.add_argument("--inference", default="vem", choices=INFERENCES)
             chosen.add_argument("--snr", type=float, nargs="+", default=[-5.0])
             chosen.add_argument("--every", type=int, default=1)
+            chosen.add_argument("--scenes", type=Path, help="scenes of the mixtures, which say where a noise is from")
             chosen.add_argument("--seeds", type=int, default=3)
             chosen.add_argument("--embeddings", nargs="+", help="model folders, one for each repetition")
             chosen.add_argument("--note", help="what the results say of themselves")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conditioned_nmf import OTHERS, Descriptions, _described, gains_of
+from conditioned_nmf import OTHERS, Descriptions, descriptions, gains_of
 
 import avse
 from avse.data.audio import read_audio
@@ -40,7 +40,7 @@ def main() -> None:
         at = sorted((row for row in rows if row.snr == snr), key=lambda row: row.duration or 0)
         audio = [[read_audio(path) for path in (row.noisy, row.clean, row.noise)] for row in at]
         none: np.ndarray | None = None
-        described = [(name, scenes) for name, scenes in _described(told, at, audio) if name not in OTHERS]
+        described = [(name, scenes) for name, scenes in descriptions(told, at, audio) if name not in OTHERS]
         for name, scenes in [(f"none, `{asked.baseline}`", None), *described]:
             gained = gains_of(baseline if name.endswith("`") else system, audio, scenes)
             none = gained if name == "none" else none
