@@ -206,6 +206,23 @@ def fit(estimator: SceneNoiseEstimator, told: Descriptions, data: Recordings, rn
     fit_entrance(estimator, torch.stack(vectors), names, torch.tensor(weights), RIDGE)
 
 
+class Sources:
+    """From where the noise of each mixture is, as the file of the scenes says."""
+
+    def __init__(self, scenes: Path, manifest: Path) -> None:
+        self.recordings = {row.id: row for row in read_manifest(manifest, kinds=["noise"])}
+        with open(scenes, encoding="utf-8") as file:
+            lines = csv.DictReader(line for line in file if not line.startswith("#"))
+            self.of = {line["id"]: line["sources"] for line in lines}
+
+    def other_seconds(self, row: Utterance, length: int) -> np.ndarray | None:
+        """Up to two seconds of the recording of a mixture's noise that the mixture, of so many samples, has not."""
+        name, _, offset = self.of[row.id].partition(" @ ")
+        whole, start = read_audio(self.recordings[name].audio), int(offset or 0)
+        rest = np.concatenate([whole[:start], whole[start + length :]])
+        return rest[: 2 * 16000] if len(rest) > 8000 else None
+
+
 class World:
     """What a repetition of the trials has: descriptions by one embedding, and noise models that read them."""
 
@@ -229,24 +246,6 @@ class World:
     def recordings(self) -> dict[str, torch.Tensor]:
         return recordings_of(self.told, self.data)
 
-    @cached_property
-    def sources(self) -> dict[str, str]:
-        """Of each mixture, the recording of its noise, and the sample at which it begins."""
-        with open(self.arguments.scenes, encoding="utf-8") as file:
-            lines = csv.DictReader(line for line in file if not line.startswith("#"))
-            return {line["id"]: line["sources"] for line in lines}
-
-    def other_seconds(self, row: Utterance, length: int) -> np.ndarray | None:
-        """Up to two seconds of the recording of a mixture's noise that the mixture, of so many samples, has not."""
-        name, _, offset = self.sources[row.id].partition(" @ ")
-        whole, start = read_audio(self.noises[name].audio), int(offset or 0)
-        rest = np.concatenate([whole[:start], whole[start + length :]])
-        return rest[: 2 * 16000] if len(rest) > 8000 else None
-
-    @cached_property
-    def noises(self) -> dict[str, Utterance]:
-        return {row.id: row for row in read_manifest(self.arguments.manifest, kinds=["noise"])}
-
     def build(self, name: str | None = None) -> torch.nn.Module:
         """A noise model; by default the one that is asked for."""
         if name == "nmf":
@@ -264,7 +263,8 @@ def score(arguments: argparse.Namespace) -> None:
             of = OTHERS.get(name)
             yield {"system": name}, partial(world.build, of), scenes, of == "nmf"
         if arguments.scenes:
-            rest = [world.other_seconds(row, len(noise)) for row, (_, _, noise) in zip(at, audio)]
+            sources = Sources(arguments.scenes, arguments.manifest)
+            rest = [sources.other_seconds(row, len(noise)) for row, (_, _, noise) in zip(at, audio)]
             nothing = torch.zeros(DIM + SOUND)
             scenes = [nothing if one is None else world.told.sounding(one) for one in rest]
             yield {"system": "other seconds of it, sound"}, world.build, scenes, False

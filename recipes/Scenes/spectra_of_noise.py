@@ -11,7 +11,6 @@ audio alone.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conditioned_nmf import FREE, INFERENCES, Descriptions, gains_of
+from conditioned_nmf import FREE, INFERENCES, Descriptions, Sources, gains_of
 
 import avse
 from avse import plugins
@@ -65,18 +64,16 @@ class GivenSpectra(PriorNMF):
         gains = fitted_gains(self.estimator(power, mask) * mask[..., None], spectra.clamp(min=1e-12), mask)
         return {"gains": torch.where(says, gains, prior["gains"]), "spectra": spectra, "says": says.to(power)}
 
-    def update(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
-        moved = super().update(state, numerator, denominator)
+    def factors(self, state: State, numerator: torch.Tensor, denominator: torch.Tensor) -> State:
+        moved, spectra = super().factors(state, numerator, denominator), state["spectra"]
         if not self.held:
-            return {**state, **moved}
-        share, spectra = (self.variance(state) * denominator).clamp(max=1.0) ** self.presence_exponent, state["spectra"]
-        ratio = update_ratio((share * numerator) @ spectra.mT, (share * denominator) @ spectra.mT, 0.5)
-        gains = (state["gains"] * ratio).clamp(min=1e-10)
+            return moved
+        gains = (state["gains"] * update_ratio(numerator @ spectra.mT, denominator @ spectra.mT, 0.5)).clamp(min=1e-10)
         held = {
             "gains": torch.cat([gains[..., : self.held], moved["gains"][..., self.held :]], 2),
             "spectra": torch.cat([spectra[:, : self.held], moved["spectra"][:, self.held :]], 1),
         }
-        return {**state, **{name: torch.where(state["says"] > 0, held[name], moved[name]) for name in held}}
+        return moved | {name: torch.where(state["says"] > 0, held[name], moved[name]) for name in held}
 
 
 def fitted_gains(power: torch.Tensor, spectra: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -117,18 +114,8 @@ def main() -> None:
     rows = [row for row in read_manifest(asked.mixtures) if row.extra.get("condition") == "recorded" and row.snr == -5]
     rows.sort(key=lambda row: row.duration or 0)
     audio = [[read_audio(path) for path in (row.noisy, row.clean, row.noise)] for row in rows]
-    recordings = {row.id: row for row in read_manifest(asked.manifest, kinds=["noise"])}
-    with open(asked.scenes, encoding="utf-8") as file:
-        lines = csv.DictReader(line for line in file if not line.startswith("#"))
-        sources = {line["id"]: line["sources"] for line in lines}
-
-    def other_seconds(place: int) -> np.ndarray | None:
-        name, _, offset = sources[rows[place].id].partition(" @ ")
-        whole, start = read_audio(recordings[name].audio), int(offset or 0)
-        rest = np.concatenate([whole[:start], whole[start + len(audio[place][2]) :]])
-        return rest[: 2 * 16000] if len(rest) > 8000 else None
-
-    known = [row for row in recordings.values() if row.split == "train"]
+    sources = Sources(asked.scenes, asked.manifest)
+    known = [row for row in sources.recordings.values() if row.split == "train"]
     sounds = [read_audio(row.audio)[: SECONDS * 16000] for row in known]
     kept = [place for place, sound in enumerate(sounds) if len(sound) > 4000 and np.abs(sound).max() > 1e-4]
     known, sounds = [known[place] for place in kept], [sounds[place] for place in kept]
@@ -157,7 +144,7 @@ def main() -> None:
         found = rest[place]
         return torch.zeros(rank, FFT // 2 + 1) if found is None else spectra_of(found, rank)
 
-    rest = [other_seconds(place) for place in range(len(rows))]
+    rest = [sources.other_seconds(row, len(each[2])) for row, each in zip(rows, audio)]
     kinds: dict[str, tuple[Callable[[int], torch.Tensor], Sequence[str]]] = {
         "the noise of the clip": (lambda at: spectra_of(audio[at][2]), FITS[:2]),
         "the noise of the clip, 8 spectra": (lambda at: spectra_of(audio[at][2], MANY), FITS[:2]),
