@@ -19,15 +19,15 @@ _WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
 @register("noise_model", "conditioned_score")
 class ConditionedScore(DescribedNoise, ScoreNoiseModel):
-    """Noise n = V^(1/2) u, V that of `conditioned_nmf`, where u has a learned score that is told what the noise is.
+    """Noise n = V^(1/2) u, V that of `DescribedNoise`, where u has a learned score that is told what the noise is.
 
         y = d u + r z,   z ~ N_c(0, 1),   d = 0.1,   E[d u | y] = network(y, r, t e);   see `ScoreNetwork`
 
     Before training u is Gaussian, and the noise is N_c(0, V); what the network learns is how noise differs from that:
-    bursts, tones, what V missed. The embedding e enters by FiLM, weighed by the trust t of `conditioned_nmf`, through
+    bursts, tones, what V missed. The embedding e enters by FiLM, weighed by the trust t, through
     layers without a bias that begin at zero: without a scene, or where it is zeros, the network is bit for bit the one
     that has none. `posterior_sampling_moments` diffuses u beside speech, two scores under one observation; other
-    inferences use V alone, which makes this `conditioned_nmf`.
+    inferences use V alone.
 
     The weights are a part of the package and stay fixed. `avse.training.noise_score` made them; see `DescribedNoise`
     for what they may be used for.

@@ -23,7 +23,7 @@ _FRACTIONS = (0.25, 0.5, 1.0)  # of a step that are tried, the best last
 class ConditionedVAE(NoiseModel):
     """Noise as V = g_n c_f exp(d(z_n, e)), z_n ~ p(z | e), with what the noise is, e, in encoder, decoder and prior.
 
-    The fit begins at the encoder's mean of q(z | V_0, e), V_0 being the variance that `conditioned_nmf` expects from
+    The fit begins at the encoder's mean of q(z | V_0, e), V_0 being the variance that `DescribedNoise` expects from
     the noisy audio and the scene; e is the scene as that model reads it, weighed by its trust. The M-step lowers, in
     turn, for z by a Gauss-Newton step that is halved where it does not help, and for g and c in closed form, the
     majorant of the objective
