@@ -108,7 +108,7 @@ def _words(text: str) -> str:
 
 def describe_words(text: str) -> torch.Tensor:
     """The vector of words, shape (dim,), which name no file whatever they are; else as `describe`."""
-    return _vector(load_embedding(), [("text", _words(text))])
+    return with_sound(_vector(load_embedding(), [("text", _words(text))]), [])
 
 
 def embed_scene(source: str | Path, embedding: Embedding) -> torch.Tensor:
