@@ -13,6 +13,7 @@ import torch
 
 from avse import model_folder
 from avse.contracts.embedding import Embedding
+from avse.contracts.types import SAMPLE_RATE
 from avse.data.audio import read_audio
 from avse.data.manifest import read_manifest
 from avse.devices import find_device
@@ -28,6 +29,7 @@ _FRAMES, _EVERY = 16, 15  # most frames of a video that are looked at; one in so
 _LONGEST_SIDE = 512
 _LARGEST_CROP = 128  # pixels of a video that may show a mouth alone
 _NEAREST = 5  # known classes that are told
+_SHORTEST = 0.1  # s of a sound that describes a noise
 
 
 def load_embedding(name_or_folder: str | Path = NAME, device: str | torch.device = "cpu") -> Embedding:
@@ -256,7 +258,7 @@ def _read(
         return [("", description)]
     if isinstance(description, np.ndarray):
         if description.ndim == 1 and description.dtype.kind == "f" and len(description):
-            return [("sound", description)]
+            return [("sound", _audible(description, "The array"))]
         if description.ndim in (3, 4) and description.shape[-1] == 3 and description.dtype == np.uint8:
             return [("image" if description.ndim == 3 else "video", description)]
         raise AvseError(
@@ -266,7 +268,8 @@ def _read(
     if not isinstance(description, (str, Path)):
         raise AvseError(f"A {type(description).__name__} describes no noise. Give words, a file or an array.")
     if not _is_auto(description):
-        return [read_scene(description)]
+        modality, item = read_scene(description)
+        return [(modality, _audible(item, str(description)) if modality == "sound" else item)]
     if clip is None:
         raise AvseError("`auto` says what the noise of a clip is, by the clip itself; it cannot say what it is not.")
     sound, video = clip()
@@ -274,6 +277,13 @@ def _read(
     if video is not None and sees_images() and (frames := _around_faces(Path(video))) is not None:
         parts.append(("video", frames))
     return parts
+
+
+def _audible(sound: np.ndarray, source: str) -> np.ndarray:
+    if len(sound) < _SHORTEST * SAMPLE_RATE or not sound.any():
+        what = "is silent" if len(sound) and not sound.any() else f"lasts {len(sound) / SAMPLE_RATE:.3f} s"
+        raise AvseError(f"{source}: {what} and describes no noise. Give at least {_SHORTEST} s of the noise alone.")
+    return sound
 
 
 def _vector(embedding: Embedding, parts: Sequence[tuple[str, Any]]) -> torch.Tensor:

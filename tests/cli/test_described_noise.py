@@ -105,7 +105,7 @@ def test_each_kind_of_description_is_read_by_what_it_holds(
     picture = tmp_path / "street.png"
     cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8))
     embedding.seen.clear()
-    scene.describe(["rain on a roof", str(picture), noisy, talk, np.zeros(1600, np.float32)])
+    scene.describe(["rain on a roof", str(picture), noisy, talk, np.ones(1600, np.float32)])
     assert [modality for modality, _ in embedding.seen] == ["text", "image", "sound", "video", "sound"]
     told = scene.describe([torch.eye(128)[0], torch.eye(128)[1]]).vector
     torch.testing.assert_close(told[:128], F.normalize(torch.eye(128)[0] + torch.eye(128)[1], dim=0))
@@ -145,8 +145,12 @@ def test_what_describes_nothing_is_refused_and_nothing_is_written(
     broken.write_bytes(b"\xff\xd8\xff no picture")
     empty = tmp_path / "empty.wav"
     empty.touch()
+    silent, short = tmp_path / "silent.wav", tmp_path / "short.wav"
+    soundfile.write(silent, np.zeros(8000), 16000)
+    soundfile.write(short, np.ones(800) / 2, 16000)
     before = sorted(tmp_path.iterdir())
-    for wrong, said in {"?!": "says nothing", "street.jpg": "no such file", broken: "picture", empty: "empty"}.items():
+    refused = {"?!": "says nothing", "street.jpg": "no such file", broken: "picture", empty: "empty"}
+    for wrong, said in {**refused, silent: "is silent", short: "lasts 0.050 s"}.items():
         for option in ("--noise", "--not-noise"):
             done = avse_command("enhance", noisy, "--model", model, option, wrong)
             assert said in done.message, done.message
