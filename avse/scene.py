@@ -29,7 +29,7 @@ _FRAMES, _EVERY = 16, 15  # most frames of a video that are looked at; one in so
 _LONGEST_SIDE = 512
 _LARGEST_CROP = 128  # pixels of a video that may show a mouth alone
 _NEAREST = 5  # known classes that are told
-_SHORTEST = 0.1  # s of a sound that describes a noise
+_SHORTEST, _LONGEST = 0.1, 60  # s of a sound that describes a noise, and of it that are heard
 
 
 def load_embedding(name_or_folder: str | Path = NAME, device: str | torch.device = "cpu") -> Embedding:
@@ -197,7 +197,8 @@ def describe(
     Arguments
     ---------
     noise, not_noise : description or several
-        What the noise is, and what it is not: words; the path of a picture, a video or a sound; an array with a sound,
+        What the noise is, and what it is not: words; the path of a picture, a video or a sound (of which the first
+        minute is heard); an array with a sound,
         shape (samples,) at 16 kHz, a picture, (height, width, 3) uint8 RGB, or a video, (frames, height, width, 3); a
         vector of the embedding or of a scene, as a tensor; or `auto`, which is the clip itself: its sound, and its
         picture with the faces covered (where the extra `scene` is installed).
@@ -283,7 +284,7 @@ def _audible(sound: np.ndarray, source: str) -> np.ndarray:
     if len(sound) < _SHORTEST * SAMPLE_RATE or not sound.any():
         what = "is silent" if len(sound) and not sound.any() else f"lasts {len(sound) / SAMPLE_RATE:.3f} s"
         raise AvseError(f"{source}: {what} and describes no noise. Give at least {_SHORTEST} s of the noise alone.")
-    return sound
+    return sound[: _LONGEST * SAMPLE_RATE]
 
 
 def _vector(embedding: Embedding, parts: Sequence[tuple[str, Any]]) -> torch.Tensor:
