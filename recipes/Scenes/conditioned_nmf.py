@@ -45,7 +45,7 @@ from avse.noise_models import described
 from avse.noise_models.conditioned_nmf import ConditionedNMF
 from avse.scene import load_embedding, read_scene
 from avse.signal.metrics import si_sdr
-from avse.signal.scenes import SOUND, combined, fitted, sound_spectra, with_sound
+from avse.signal.scenes import combined, fitted, sound_spectra, with_sound
 from avse.training.noise_estimator import class_code, fit_entrance, learn_noise_estimator
 
 DIM, STEPS, RIDGE = 128, 1100, 0.03
@@ -64,8 +64,10 @@ DIMENSIONS = ("system", "test", "inference", "snr")
 OTHERS = {"none (`nmf`)": "nmf", "none (`prior_nmf`)": "prior_nmf"}
 MODALITIES = ("text", "image", "video", "sound")
 Audio = Sequence[Sequence[np.ndarray]]  # noisy, clean and noise of each mixture
-Cell = tuple[dict[str, str], Callable[[], torch.nn.Module], Sequence[torch.Tensor] | None, bool]
-"""Its place, what builds the noise model, what is told of each mixture, and whether the model is `nmf`."""
+Cell = tuple[dict[str, str], Callable[[], torch.nn.Module], Sequence[torch.Tensor | None] | None, bool]
+"""Its place, what builds the noise model, what is told of each mixture (None: it is left out), and whether the model is
+`nmf`."""
+_PART, _ALIKE = 4000, 0.5  # samples that are compared, and the correlation from which they are the same
 _OF_A_CLASS = 10  # mixtures at all SNRs, for a row of its own
 
 
@@ -215,12 +217,29 @@ class Sources:
             lines = csv.DictReader(line for line in file if not line.startswith("#"))
             self.of = {line["id"]: line["sources"] for line in lines}
 
-    def other_seconds(self, row: Utterance, length: int) -> np.ndarray | None:
-        """Up to two seconds of the recording of a mixture's noise that the mixture, of so many samples, has not."""
+    def other_seconds(self, row: Utterance, noise: np.ndarray) -> np.ndarray | None:
+        """Up to two seconds of a recording that the noise of a mixture, taken from it, has not.
+
+        None where there is less than half a second, or where the recording repeats itself, as looped ones do.
+        """
         name, _, offset = self.of[row.id].partition(" @ ")
         whole, start = read_audio(self.recordings[name].audio), int(offset or 0)
-        rest = np.concatenate([whole[:start], whole[start + length :]])
-        return rest[: 2 * 16000] if len(rest) > 8000 else None
+        rest = np.concatenate([whole[:start], whole[start + len(noise) :]])[: 2 * 16000]
+        return rest if len(rest) > 8000 and not is_repeated(rest, noise) else None
+
+
+def is_repeated(rest: np.ndarray, noise: np.ndarray) -> bool:
+    """Whether a quarter of a second of one sound is in the other: a correlation above 0.5, of their differences."""
+    sought, heard = np.diff(rest).astype(float), np.diff(noise).astype(float)
+    energy = np.convolve(heard**2, np.ones(_PART), "valid") + 1e-12
+    size = 2 ** int(np.ceil(np.log2(len(heard) + _PART)))
+    spectrum = np.fft.rfft(heard, size)
+    for first in range(0, len(sought) - _PART + 1, _PART):
+        part = sought[first : first + _PART]
+        product = np.fft.irfft(spectrum * np.fft.rfft(part, size).conj(), size)[: len(energy)]
+        if float((product**2 / (energy * (np.sum(part**2) + 1e-12))).max()) > _ALIKE**2:
+            return True
+    return False
 
 
 class World:
@@ -264,10 +283,9 @@ def score(arguments: argparse.Namespace) -> None:
             yield {"system": name}, partial(world.build, of), scenes, of == "nmf"
         if arguments.scenes:
             sources = Sources(arguments.scenes, arguments.manifest)
-            rest = [sources.other_seconds(row, len(noise)) for row, (_, _, noise) in zip(at, audio)]
-            nothing = torch.zeros(DIM + SOUND)
-            scenes = [nothing if one is None else world.told.sounding(one) for one in rest]
-            yield {"system": "other seconds of it, sound"}, world.build, scenes, False
+            rest = [sources.other_seconds(row, noise) for row, (_, _, noise) in zip(at, audio)]
+            told = [None if one is None else world.told.sounding(one) for one in rest]
+            yield {"system": "other seconds of it, sound"}, world.build, told, False
 
     _write(arguments, cells)
 
@@ -344,11 +362,17 @@ def _write(
         for place, build, scenes, untold in cells_of(worlds[seed], at, audio):
             place = {"test": "", "inference": inference, "snr": f"{snr:g}"} | place
             done = {row["id"] for row in gains if row["seed"] == str(seed) and all(row[k] == place[k] for k in place)}
-            if {row.id for row in at} <= done or (seed and scenes is None and inference not in RANDOM):
+            chosen = [number for number in range(len(at)) if scenes is None or scenes[number] is not None]
+            if {at[number].id for number in chosen} <= done or (seed and scenes is None and inference not in RANDOM):
                 continue
             used = INFERENCES[inference] | (FREE[inference] if untold else {})
-            found = gains_of(plugins.get("inference", inference)(prior, build(), seed=seed, **used), audio, scenes)
-            for row, gain in zip(at, found):
+            told = None if scenes is None else [scene for scene in scenes if scene is not None]
+            found = gains_of(
+                plugins.get("inference", inference)(prior, build(), seed=seed, **used),
+                [audio[number] for number in chosen],
+                told,
+            )
+            for row, gain in zip([at[number] for number in chosen], found):
                 of = {"seed": str(seed), "id": row.id, "speaker": row.speaker, "label": row.label}
                 append_line(kept, place | of | {"gain": round(float(gain), 4)})
                 gains.append(place | of | {"gain": float(gain)})

@@ -144,7 +144,7 @@ def main() -> None:
         found = rest[place]
         return torch.zeros(rank, FFT // 2 + 1) if found is None else spectra_of(found, rank)
 
-    rest = [sources.other_seconds(row, len(each[2])) for row, each in zip(rows, audio)]
+    rest = [sources.other_seconds(row, each[2]) for row, each in zip(rows, audio)]
     kinds: dict[str, tuple[Callable[[int], torch.Tensor], Sequence[str]]] = {
         "the noise of the clip": (lambda at: spectra_of(audio[at][2]), FITS[:2]),
         "the noise of the clip, 8 spectra": (lambda at: spectra_of(audio[at][2], MANY), FITS[:2]),
