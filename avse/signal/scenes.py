@@ -79,11 +79,9 @@ def sound_spectra(samples: torch.Tensor, count: int = SPECTRA) -> torch.Tensor:
     power = power @ frequency_bands(BANDS, power)[1]
     power = power / power.mean().clamp(min=1e-12) + _LEAST
     generator = torch.Generator().manual_seed(0)
-    level, spread = (
-        torch.rand(power.shape[1], count, generator=generator),
-        torch.rand(count, BANDS, generator=generator),
-    )
-    gains, spectra = (0.5 + level)[None] / count, power.mean(dim=1, keepdim=True) * (0.5 + spread)
+    level = torch.rand(1, power.shape[1], count, generator=generator)
+    spread = torch.rand(1, count, BANDS, generator=generator)
+    gains, spectra = (0.5 + level) / count, power.mean(dim=1, keepdim=True) * (0.5 + spread)
     for _ in range(_ITERATIONS):
         weight = (gains @ spectra).reciprocal()
         gains, spectra = multiply(gains, spectra, power * weight.square(), weight)
@@ -118,4 +116,6 @@ def fitted(scene: torch.Tensor, dim: int) -> torch.Tensor:
     >>> fitted(torch.ones(128), 1152).shape, fitted(torch.ones(1152), 128).shape
     (torch.Size([1152]), torch.Size([128]))
     """
-    return scene[:dim] if len(scene) - SOUND == dim else F.pad(scene, (0, SOUND * (len(scene) + SOUND == dim)))
+    if len(scene) == dim + SOUND:
+        return scene[:dim]
+    return F.pad(scene, (0, SOUND)) if len(scene) + SOUND == dim else scene
